@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * The only home of atomics, fences and pause. A word that two processes share has one of the types
+ * below, so that no plain load or store of it compiles. Every access says its order in its name; the
+ * partner of each release and acquire is named where it is used, and listed in doc/ordering.md.
+ */
+#ifndef IVSHM_ATOMIC_H
+#define IVSHM_ATOMIC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct {
+    uint32_t word;
+} ivshm_a32;
+
+typedef struct {
+    uint64_t word;
+} ivshm_a64;
+
+_Static_assert(sizeof(ivshm_a32) == 4 && sizeof(ivshm_a64) == 8, "shared words have no padding");
+_Static_assert(__atomic_always_lock_free(4, 0) && __atomic_always_lock_free(8, 0),
+               "a lock of the compiler's library would not be shared between VMs");
+
+static inline uint32_t ivshm_load32_relaxed(const ivshm_a32 *a)
+{
+    return __atomic_load_n(&a->word, __ATOMIC_RELAXED);
+}
+
+static inline uint32_t ivshm_load32_acquire(const ivshm_a32 *a)
+{
+    return __atomic_load_n(&a->word, __ATOMIC_ACQUIRE);
+}
+
+static inline void ivshm_store32_relaxed(ivshm_a32 *a, uint32_t v)
+{
+    __atomic_store_n(&a->word, v, __ATOMIC_RELAXED);
+}
+
+static inline void ivshm_store32_release(ivshm_a32 *a, uint32_t v)
+{
+    __atomic_store_n(&a->word, v, __ATOMIC_RELEASE);
+}
+
+static inline uint64_t ivshm_load64_relaxed(const ivshm_a64 *a)
+{
+    return __atomic_load_n(&a->word, __ATOMIC_RELAXED);
+}
+
+static inline uint64_t ivshm_load64_acquire(const ivshm_a64 *a)
+{
+    return __atomic_load_n(&a->word, __ATOMIC_ACQUIRE);
+}
+
+static inline uint64_t ivshm_load64_seqcst(const ivshm_a64 *a)
+{
+    return __atomic_load_n(&a->word, __ATOMIC_SEQ_CST);
+}
+
+static inline void ivshm_store64_relaxed(ivshm_a64 *a, uint64_t v)
+{
+    __atomic_store_n(&a->word, v, __ATOMIC_RELAXED);
+}
+
+static inline void ivshm_store64_release(ivshm_a64 *a, uint64_t v)
+{
+    __atomic_store_n(&a->word, v, __ATOMIC_RELEASE);
+}
+
+/* Returns whether *a was `expected` and is now `desired`. Sequentially consistent either way. */
+static inline bool ivshm_cas64(ivshm_a64 *a, uint64_t expected, uint64_t desired)
+{
+    return __atomic_compare_exchange_n(&a->word, &expected, desired, false, __ATOMIC_SEQ_CST,
+                                       __ATOMIC_SEQ_CST);
+}
+
+static inline uint64_t ivshm_or64(ivshm_a64 *a, uint64_t bits)
+{
+    return __atomic_fetch_or(&a->word, bits, __ATOMIC_SEQ_CST);
+}
+
+static inline uint64_t ivshm_and64(ivshm_a64 *a, uint64_t bits)
+{
+    return __atomic_fetch_and(&a->word, bits, __ATOMIC_SEQ_CST);
+}
+
+static inline uint64_t ivshm_add64(ivshm_a64 *a, uint64_t n)
+{
+    return __atomic_fetch_add(&a->word, n, __ATOMIC_SEQ_CST);
+}
+
+/* In a loop that waits for another process' store. */
+static inline void ivshm_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+#endif

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * Messages between this process and its peers: a transport is the process' own side (endpoint, inbox,
+ * pools), a channel one peer's. What is sent on a channel arrives in order. Nothing here waits.
+ * One thread a transport.
+ */
+#ifndef IVSHM_CHANNEL_H
+#define IVSHM_CHANNEL_H
+
+#include "endpoint.h"
+#include "pool.h"
+#include "queue.h"
+
+struct ivshm_channel {
+    struct ivshm_owner peer;
+    void *base; /* the peer's base extent, while attached */
+    uint32_t users;
+    uint32_t sent, received; /* cells, for their sequence numbers */
+    bool pending;            /* a cell that found the peer's inbox full waits in pending_ref */
+    struct ivshm_ref pending_ref;
+    struct ivshm_queue_producer inbox;
+};
+
+struct ivshm_transport {
+    struct ivshm_region *region;
+    struct ivshm_endpoint endpoint;
+    struct ivshm_queue_consumer inbox;
+    struct ivshm_pool small, large;
+    struct ivshm_channel **channels; /* by endpoint; NULL where not attached */
+    uint32_t pending;                /* channels whose cell waits */
+};
+
+/* A cell of ours on its way out: reserve, fill, then publish or discard. */
+struct ivshm_outgoing {
+    unsigned char *payload;
+    uint32_t capacity; /* bytes */
+    struct ivshm_ref ref;
+};
+
+/* A cell of a peer's: use, then hand back. */
+struct ivshm_incoming {
+    struct ivshm_channel *channel;
+    const unsigned char *payload; /* in the region: the peer can change it, read it once */
+    uint32_t len;                 /* checked: all of it is in the cell */
+    uint32_t stream;
+    struct ivshm_cell_shm *cell;
+};
+
+/* Joins the region. Errors as ivshm_endpoint_join, and -ENOMEM. */
+int ivshm_transport_open(struct ivshm_transport *t, struct ivshm_region *region, const char *job,
+                         uint32_t rank, uint32_t job_size, struct ivshm_diag *diag);
+
+/* Leaves it, and gives everything back. */
+void ivshm_transport_close(struct ivshm_transport *t);
+
+/*
+ * The channel to `peer`, opened if need be; each call counts as one user. Errors as
+ * ivshm_endpoint_attach, and -ENOMEM.
+ */
+int ivshm_channel_open(struct ivshm_transport *t, struct ivshm_owner peer,
+                       struct ivshm_channel **channel, struct ivshm_diag *diag);
+
+/* The last user detaches. What was sent before still arrives. */
+void ivshm_channel_close(struct ivshm_transport *t, struct ivshm_channel *channel);
+
+/* Whether the peer is still there; one load. */
+static inline bool ivshm_channel_is_live(const struct ivshm_transport *t,
+                                         const struct ivshm_channel *channel)
+{
+    return ivshm_endpoint_is_live(t->region, channel->peer);
+}
+
+/*
+ * A cell for up to `want` bytes: small if that suffices and there is one, else large.
+ * -EAGAIN if all cells are out or the peer's inbox is full: later, after peers have made progress.
+ */
+int ivshm_cell_reserve(struct ivshm_transport *t, struct ivshm_channel *channel, size_t want,
+                       struct ivshm_outgoing *out);
+
+/* Sends the first `len` bytes of the payload on `stream`. */
+void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel,
+                        const struct ivshm_outgoing *out, uint32_t len, uint32_t stream);
+
+void ivshm_cell_discard(struct ivshm_transport *t, const struct ivshm_outgoing *out);
+
+/*
+ * The next message for us: 1, or 0 if there is none. -EBADMSG if a peer sent nonsense, which was
+ * dropped: diag says what, and in->channel is the peer's if it is known, else NULL.
+ */
+int ivshm_receive(struct ivshm_transport *t, struct ivshm_incoming *in, struct ivshm_diag *diag);
+
+/* Hands the cell back to its owner. */
+void ivshm_hand_back(struct ivshm_incoming *in);
+
+/* Sends cells that found a full inbox. To be called now and then while t->pending is not 0. */
+void ivshm_transport_flush(struct ivshm_transport *t);
+
+/*
+ * Looks for deaths: marks what can be proved of the processes of this VM, and forgets peers that are
+ * gone and have no user. Some microseconds; to be called now and then, when idle.
+ */
+void ivshm_transport_watch(struct ivshm_transport *t);
+
+#endif

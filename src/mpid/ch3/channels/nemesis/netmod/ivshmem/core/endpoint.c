@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: mpich2 */
+#include "endpoint.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#define PID_SHIFT IVSHM_CLAIM_STATE_BITS
+#define HOST_SHIFT (PID_SHIFT + IVSHM_CLAIM_PID_BITS)
+#define GEN_SHIFT (HOST_SHIFT + IVSHM_CLAIM_HOST_BITS)
+#define LOW_BITS(n) ((UINT64_C(1) << (n)) - 1)
+
+_Static_assert(GEN_SHIFT + IVSHM_CLAIM_GEN_BITS == 64, "the claim fills its word");
+
+static uint64_t pack(struct ivshm_claim c)
+{
+    return (uint64_t) c.state | (uint64_t) c.pid << PID_SHIFT | (uint64_t) c.host_hash << HOST_SHIFT |
+           (uint64_t) c.generation << GEN_SHIFT;
+}
+
+static struct ivshm_claim unpack(uint64_t word)
+{
+    return (struct ivshm_claim){
+        .state = (enum ivshm_claim_state) (word & LOW_BITS(IVSHM_CLAIM_STATE_BITS)),
+        .pid = (uint32_t) (word >> PID_SHIFT & LOW_BITS(IVSHM_CLAIM_PID_BITS)),
+        .host_hash = (uint32_t) (word >> HOST_SHIFT & LOW_BITS(IVSHM_CLAIM_HOST_BITS)),
+        .generation = (uint32_t) (word >> GEN_SHIFT),
+    };
+}
+
+static uint64_t with_state(uint64_t word, enum ivshm_claim_state state)
+{
+    return (word & ~LOW_BITS(IVSHM_CLAIM_STATE_BITS)) | (uint64_t) state;
+}
+
+static ivshm_a64 *claim_word(const struct ivshm_region *region, uint32_t index)
+{
+    return &region->endpoints[index].claim;
+}
+
+struct ivshm_claim ivshm_endpoint_claim(const struct ivshm_region *region, uint32_t index)
+{
+    return unpack(ivshm_load64_acquire(claim_word(region, index)));
+}
+
+bool ivshm_endpoint_is_live(const struct ivshm_region *region, struct ivshm_owner peer)
+{
+    /* Acquire E2: what a peer sent before it left is in our inbox. */
+    struct ivshm_claim c = unpack(ivshm_load64_acquire(claim_word(region, peer.endpoint)));
+    return c.state == IVSHM_LIVE && c.generation == peer.generation;
+}
+
+/* Text travels as words, so that a reader races with no plain byte. */
+static void store_text(ivshm_a64 *words, size_t count, const char *text)
+{
+    char bytes[128] = {0};
+    size_t len = strnlen(text, count * 8 - 1);
+    memcpy(bytes, text, len);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t w;
+        memcpy(&w, bytes + i * 8, 8);
+        ivshm_store64_relaxed(&words[i], w);
+    }
+}
+
+static void load_text(const ivshm_a64 *words, size_t count, char *text)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint64_t w = ivshm_load64_relaxed(&words[i]);
+        memcpy(text + i * 8, &w, 8);
+    }
+    text[count * 8 - 1] = 0;
+}
+
+int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
+                        struct ivshm_endpoint_info *info)
+{
+    const struct ivshm_endpoint_shm *e = &region->endpoints[index];
+    for (int tries = 0; tries < 8; tries++) {
+        uint64_t before = ivshm_load64_acquire(&e->claim); /* acquire E1 */
+        struct ivshm_endpoint_info r = {.claim = unpack(before)};
+        if (r.claim.state == IVSHM_FREE)
+            return -ENOENT;
+        for (int i = 0; i < 2; i++) {
+            r.process.boot_id[i] = ivshm_load64_relaxed(&e->boot_id[i]);
+            r.process.vm_uuid[i] = ivshm_load64_relaxed(&e->vm_uuid[i]);
+        }
+        r.process.pid_ns = ivshm_load64_relaxed(&e->pid_ns);
+        r.process.pid = ivshm_load64_relaxed(&e->pid);
+        r.process.start_time = ivshm_load64_relaxed(&e->start_time);
+        r.base.bytes = ivshm_load64_relaxed(&e->base);
+        r.joined_at = ivshm_load64_relaxed(&e->joined_at);
+        r.rank = (uint32_t) ivshm_load64_relaxed(&e->rank);
+        r.job_size = (uint32_t) ivshm_load64_relaxed(&e->job_size);
+        load_text(e->host, 8, r.process.host);
+        load_text(e->job, 16, r.job);
+        /* Each field above is one whole word; the second look tells whether they are of one claim. */
+        if (ivshm_load64_seqcst(&e->claim) == before) {
+            *info = r;
+            return 0;
+        }
+    }
+    return -EAGAIN;
+}
+
+/* What `self` can prove of the process that made the claim `word` of entry `index`. */
+static bool proved_dead(const struct ivshm_region *region, const struct ivshm_process *self,
+                        uint32_t index, uint64_t word)
+{
+    struct ivshm_claim c = unpack(word);
+    struct ivshm_endpoint_info info;
+    if (c.state == IVSHM_JOINING) /* its identity may not be written yet: the claim is all there is */
+        return c.host_hash == ivshm_process_host_hash(self) &&
+               ivshm_pid_verdict(c.pid, 0) == IVSHM_PROVED_DEAD;
+    return c.state == IVSHM_LIVE && ivshm_endpoint_read(region, index, &info) == 0 &&
+           pack(info.claim) == word &&
+           ivshm_process_verdict(self, &info.process) == IVSHM_PROVED_DEAD;
+}
+
+/* The bitmap of a live endpoint's attachments, or NULL if its entry makes no sense. */
+static const ivshm_a64 *attachments(const struct ivshm_region *region, uint32_t index,
+                                    uint64_t claim)
+{
+    ivshm_off base = {ivshm_load64_relaxed(&region->endpoints[index].base)};
+    struct ivshm_owner owner = {index, unpack(claim).generation};
+    if (!ivshm_extent_owned(region, owner, IVSHM_KIND_BASE, base, region->geo.base_bytes))
+        return NULL;
+    const char *addr = ivshm_resolve(region, base, region->geo.base_bytes);
+    return addr ? (const ivshm_a64 *) (addr + region->geo.attached) : NULL;
+}
+
+/* Whether a live endpoint is attached to entry `index`: partner of the store in attach, edge A1. */
+static bool is_attached_to(const struct ivshm_region *region, uint32_t index)
+{
+    for (uint32_t i = 0; i < region->geo.endpoints; i++) {
+        uint64_t claim = ivshm_load64_seqcst(claim_word(region, i));
+        if (unpack(claim).state != IVSHM_LIVE || i == index)
+            continue;
+        const ivshm_a64 *bits = attachments(region, i, claim);
+        if (bits && ivshm_load64_seqcst(&bits[index / 64]) >> (index % 64) & 1)
+            return true;
+    }
+    return false;
+}
+
+/* Frees entry `index`, which is DEAD with claim `word`, if nobody is attached to it. */
+static bool reclaim(struct ivshm_region *region, uint32_t index, uint64_t word, uint64_t *blocks)
+{
+    struct ivshm_owner owner = {index, unpack(word).generation};
+    if (is_attached_to(region, index))
+        return false;
+    *blocks += ivshm_extent_reclaim(region, owner);
+    /* Keeps the generation, from which the next claim counts on. */
+    ivshm_cas64(claim_word(region, index), word,
+                pack((struct ivshm_claim){.state = IVSHM_FREE, .generation = owner.generation}));
+    return true;
+}
+
+void ivshm_endpoint_watch(struct ivshm_region *region, const struct ivshm_process *self)
+{
+    for (uint32_t i = 0; i < region->geo.endpoints; i++) {
+        uint64_t word = ivshm_load64_acquire(claim_word(region, i));
+        enum ivshm_claim_state state = unpack(word).state;
+        if ((state == IVSHM_JOINING || state == IVSHM_LIVE) && proved_dead(region, self, i, word))
+            ivshm_cas64(claim_word(region, i), word, with_state(word, IVSHM_DEAD));
+    }
+}
+
+void ivshm_endpoint_reap(struct ivshm_region *region, const struct ivshm_process *self,
+                         struct ivshm_reaped *reaped)
+{
+    struct ivshm_reaped r = {0};
+    ivshm_endpoint_watch(region, self);
+    for (uint32_t i = 0; i < region->geo.endpoints; i++) {
+        uint64_t word = ivshm_load64_seqcst(claim_word(region, i));
+        if (unpack(word).state != IVSHM_DEAD)
+            continue;
+        if (reclaim(region, i, word, &r.blocks))
+            r.endpoints++;
+        else
+            r.waiting++;
+    }
+    if (reaped)
+        *reaped = r;
+}
+
+/* MiB, a power of two, in which a job of that size has room, a lane a rank, and a quarter to spare. */
+static unsigned long long size_for(uint32_t ranks)
+{
+    struct ivshm_geometry geo;
+    uint64_t size = IVSHM_SIZE_MIN;
+    for (; size < IVSHM_SIZE_MAX; size *= 2) {
+        if (ivshm_geometry(size, &geo, NULL) == 0 && ranks <= geo.endpoints &&
+            geo.blocks >= ranks * ((geo.base_bytes + geo.lane_bytes) / geo.block_size + 2) * 5 / 4)
+            break;
+    }
+    return size >> 20;
+}
+
+static int explain_full(const struct ivshm_region *region, bool table, uint32_t job_size,
+                        struct ivshm_diag *diag)
+{
+    struct ivshm_extent_usage usage;
+    uint32_t used = 0;
+    uint64_t need = region->geo.base_bytes + region->geo.lane_bytes;
+    unsigned long long megabytes = size_for(job_size);
+    for (uint32_t i = 0; i < region->geo.endpoints; i++)
+        used += ivshm_endpoint_claim(region, i).state != IVSHM_FREE;
+    ivshm_extent_usage(region, &usage);
+    return ivshm_fail(diag, ENOSPC,
+                      "region %s (%llu MiB) is full: %s; %u of %u endpoints are in use, %llu KiB are "
+                      "free, a rank needs %llu KiB. A job of %u ranks needs %lluM: pass size=%lluM to "
+                      "QEMU, or see `ivshmem ps` for who holds the memory",
+                      region->map.name, (unsigned long long) (region->geo.size >> 20),
+                      table ? "no endpoint is left" : "no memory is left", used,
+                      region->geo.endpoints,
+                      (unsigned long long) (usage.free_blocks * region->geo.block_size >> 10),
+                      (unsigned long long) (need >> 10), job_size, megabytes, megabytes);
+}
+
+/* CAS FREE to JOINING: from here on the claim word says who holds the entry, and its blocks. */
+static bool claim_entry(struct ivshm_region *region, const struct ivshm_process *self,
+                        struct ivshm_owner *owner)
+{
+    for (uint32_t i = 0; i < region->geo.endpoints; i++) {
+        uint64_t word = ivshm_load64_relaxed(claim_word(region, i));
+        struct ivshm_claim c = unpack(word);
+        if (c.state != IVSHM_FREE)
+            continue;
+        c = (struct ivshm_claim){
+            .state = IVSHM_JOINING,
+            .generation = (uint32_t) ((c.generation + 1) & LOW_BITS(IVSHM_CLAIM_GEN_BITS)),
+            .pid = (uint32_t) self->pid,
+            .host_hash = ivshm_process_host_hash(self),
+        };
+        if (ivshm_cas64(claim_word(region, i), word, pack(c))) {
+            *owner = (struct ivshm_owner){i, c.generation};
+            return true;
+        }
+    }
+    return false;
+}
+
+/* DEAD, and freed at once if possible; later by whoever reaps. */
+static void give_up(struct ivshm_endpoint *ep)
+{
+    uint64_t word = ivshm_load64_relaxed(claim_word(ep->region, ep->owner.endpoint));
+    if (unpack(word).generation == ep->owner.generation && unpack(word).state != IVSHM_FREE)
+        ivshm_cas64(claim_word(ep->region, ep->owner.endpoint), word, with_state(word, IVSHM_DEAD));
+    ivshm_endpoint_reap(ep->region, &ep->process, NULL);
+}
+
+int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t rank,
+                        uint32_t job_size, struct ivshm_endpoint *ep, struct ivshm_diag *diag)
+{
+    struct ivshm_endpoint r = {.region = region};
+    int err = ivshm_process_self(&r.process, diag);
+    if (err)
+        return err;
+    ivshm_endpoint_reap(region, &r.process, NULL);
+    if (!claim_entry(region, &r.process, &r.owner))
+        return explain_full(region, true, job_size, diag);
+    if (ivshm_extent_alloc(region, r.owner, IVSHM_KIND_BASE, region->geo.base_bytes, &r.base_off)) {
+        give_up(&r);
+        return explain_full(region, false, job_size, diag);
+    }
+    r.base = ivshm_resolve(region, r.base_off, region->geo.base_bytes);
+    r.attached = (ivshm_a64 *) ((char *) r.base + region->geo.attached);
+    memset(r.base, 0, region->geo.base_bytes);
+
+    struct ivshm_endpoint_shm *e = &region->endpoints[r.owner.endpoint];
+    for (int i = 0; i < 2; i++) {
+        ivshm_store64_relaxed(&e->boot_id[i], r.process.boot_id[i]);
+        ivshm_store64_relaxed(&e->vm_uuid[i], r.process.vm_uuid[i]);
+    }
+    ivshm_store64_relaxed(&e->pid_ns, r.process.pid_ns);
+    ivshm_store64_relaxed(&e->pid, r.process.pid);
+    ivshm_store64_relaxed(&e->start_time, r.process.start_time);
+    ivshm_store64_relaxed(&e->base, r.base_off.bytes);
+    ivshm_store64_relaxed(&e->joined_at, (uint64_t) time(NULL));
+    ivshm_store64_relaxed(&e->rank, rank);
+    ivshm_store64_relaxed(&e->job_size, job_size);
+    store_text(e->host, 8, r.process.host);
+    store_text(e->job, 16, job);
+    *ep = r;
+    return 0;
+}
+
+void ivshm_endpoint_publish(struct ivshm_endpoint *ep)
+{
+    uint64_t word = ivshm_load64_relaxed(claim_word(ep->region, ep->owner.endpoint));
+    ivshm_cas64(claim_word(ep->region, ep->owner.endpoint), word, with_state(word, IVSHM_LIVE)); /* E1 */
+}
+
+void ivshm_endpoint_leave(struct ivshm_endpoint *ep)
+{
+    for (uint32_t i = 0; i < ep->region->geo.endpoints / 64; i++)
+        ivshm_store64_release(&ep->attached[i], 0);
+    give_up(ep);
+}
+
+int ivshm_endpoint_attach(struct ivshm_endpoint *ep, struct ivshm_owner peer, void **base,
+                          struct ivshm_diag *diag)
+{
+    const struct ivshm_region *region = ep->region;
+    if (peer.endpoint >= region->geo.endpoints)
+        return ivshm_fail(diag, EBADMSG, "endpoint %u is beyond the table of %u in region %s",
+                          peer.endpoint, region->geo.endpoints, region->map.name);
+
+    /*
+     * Announce, then look: edge A1. A reaper marks DEAD, then looks at the announcements. Both orders
+     * are sequentially consistent, so at least one of us sees the other.
+     */
+    uint64_t bit = UINT64_C(1) << (peer.endpoint % 64);
+    bool was_attached = ivshm_or64(&ep->attached[peer.endpoint / 64], bit) & bit;
+    uint64_t word = ivshm_load64_seqcst(claim_word(region, peer.endpoint));
+    struct ivshm_claim c = unpack(word);
+    if (c.state != IVSHM_LIVE || c.generation != peer.generation) {
+        if (!was_attached)
+            ivshm_endpoint_detach(ep, peer.endpoint);
+        return ivshm_fail(diag, ESHUTDOWN,
+                          "endpoint %u generation %u of region %s has left or is dead",
+                          peer.endpoint, peer.generation, region->map.name);
+    }
+    ivshm_off off = {ivshm_load64_relaxed(&region->endpoints[peer.endpoint].base)};
+    void *addr = ivshm_resolve(region, off, region->geo.base_bytes);
+    if (!addr || !ivshm_extent_owned(region, peer, IVSHM_KIND_BASE, off, region->geo.base_bytes)) {
+        if (!was_attached)
+            ivshm_endpoint_detach(ep, peer.endpoint);
+        return ivshm_fail(diag, EBADMSG,
+                          "endpoint %u of region %s names memory at %llu that is not its own: the "
+                          "region is damaged",
+                          peer.endpoint, region->map.name, (unsigned long long) off.bytes);
+    }
+    *base = addr;
+    return 0;
+}
+
+void ivshm_endpoint_detach(struct ivshm_endpoint *ep, uint32_t peer)
+{
+    ivshm_and64(&ep->attached[peer / 64], ~(UINT64_C(1) << (peer % 64)));
+}

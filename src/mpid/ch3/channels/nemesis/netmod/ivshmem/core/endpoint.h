@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * Endpoints: one entry of the table a process. Claim, publish, look up, attach, leave, reap.
+ *
+ * An endpoint's memory returns only when its process has left or is proved dead, and no live endpoint
+ * is attached to it: whoever writes into another's memory attaches first, and detaches after the last
+ * write. One thread a handle; any number of processes at once.
+ */
+#ifndef IVSHM_ENDPOINT_H
+#define IVSHM_ENDPOINT_H
+
+#include "alive.h"
+#include "extent.h"
+
+struct ivshm_claim {
+    enum ivshm_claim_state state;
+    uint32_t generation;
+    uint32_t pid;
+    uint32_t host_hash;
+};
+
+/* What an entry says, copied out and consistent. */
+struct ivshm_endpoint_info {
+    struct ivshm_claim claim;
+    struct ivshm_process process;
+    ivshm_off base;
+    uint64_t joined_at; /* seconds since 1970 */
+    uint32_t rank, job_size;
+    char job[128];
+};
+
+/* The caller's own entry. */
+struct ivshm_endpoint {
+    struct ivshm_region *region;
+    struct ivshm_owner owner;
+    struct ivshm_process process;
+    ivshm_off base_off;
+    void *base;          /* geo.base_bytes, all zero after join */
+    ivshm_a64 *attached; /* a bit an endpoint */
+};
+
+/*
+ * Takes an entry and its base extent, after taking back what can be proved dead. The entry is not
+ * visible to peers before ivshm_endpoint_publish.
+ * -ENOSPC if the table or the memory is full; diag says of what there is too little and what to do.
+ */
+int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t rank,
+                        uint32_t job_size, struct ivshm_endpoint *ep, struct ivshm_diag *diag);
+
+/* Makes the endpoint LIVE. What the caller has prepared in `base` is visible to whoever attaches. */
+void ivshm_endpoint_publish(struct ivshm_endpoint *ep);
+
+/* Detaches from all, gives the entry up, and takes back all that nobody is attached to. */
+void ivshm_endpoint_leave(struct ivshm_endpoint *ep);
+
+/*
+ * Attaches to a live peer; *base is its base extent, valid until detach. Attaching twice is one
+ * attachment. -ESHUTDOWN if it is not live in that generation, -EBADMSG if its entry makes no sense.
+ */
+int ivshm_endpoint_attach(struct ivshm_endpoint *ep, struct ivshm_owner peer, void **base,
+                          struct ivshm_diag *diag);
+
+/* After the last write into the peer's memory. */
+void ivshm_endpoint_detach(struct ivshm_endpoint *ep, uint32_t peer);
+
+struct ivshm_claim ivshm_endpoint_claim(const struct ivshm_region *region, uint32_t index);
+
+/* Whether that very claim is still LIVE. One load: for the progress engine. */
+bool ivshm_endpoint_is_live(const struct ivshm_region *region, struct ivshm_owner peer);
+
+/* -ENOENT if the entry is free, -EAGAIN if it keeps changing. */
+int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
+                        struct ivshm_endpoint_info *info);
+
+struct ivshm_reaped {
+    uint32_t endpoints; /* entries freed */
+    uint64_t blocks;
+    uint32_t waiting; /* dead, but somebody is attached still */
+};
+
+/* Takes back what `self` can prove dead, and what others have. Any process, at any time. */
+void ivshm_endpoint_reap(struct ivshm_region *region, const struct ivshm_process *self,
+                         struct ivshm_reaped *reaped);
+
+/* Marks as dead what `self` can prove dead, and frees nothing: cheap, for the progress engine. */
+void ivshm_endpoint_watch(struct ivshm_region *region, const struct ivshm_process *self);
+
+#endif

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: mpich2 */
+#include "extent.h"
+
+#include <errno.h>
+
+#define OWNER_BITS 35
+#define OWNER_MASK ((UINT64_C(1) << OWNER_BITS) - 1)
+#define KIND_MASK UINT64_C(31)
+#define FIRST_BIT (UINT64_C(1) << 40)
+#define COUNT_SHIFT 41
+#define NAME_MASK ((UINT64_C(1) << COUNT_SHIFT) - 1) /* all but the count */
+
+static uint64_t owner_bits(struct ivshm_owner owner)
+{
+    return (uint64_t) (owner.endpoint + 1) | (uint64_t) owner.generation << 16;
+}
+
+/* `first_of` is the number of blocks of the extent that begins here, 0 further on. */
+static uint64_t block_word(struct ivshm_owner owner, enum ivshm_block_kind kind, uint64_t first_of)
+{
+    return owner_bits(owner) | (uint64_t) kind << OWNER_BITS |
+           (first_of ? FIRST_BIT | first_of << COUNT_SHIFT : 0);
+}
+
+static uint64_t block_count(const struct ivshm_region *region, uint64_t bytes)
+{
+    return bytes / region->geo.block_size + (bytes % region->geo.block_size != 0);
+}
+
+/* -1 if `off` is not the beginning of a block. */
+static int64_t block_index(const struct ivshm_region *region, ivshm_off off)
+{
+    if (off.bytes < region->geo.data || (off.bytes - region->geo.data) % region->geo.block_size)
+        return -1;
+    uint64_t index = (off.bytes - region->geo.data) / region->geo.block_size;
+    return index < region->geo.blocks ? (int64_t) index : -1;
+}
+
+/* Frees `count` blocks of ours, the last first: until then the first says where the extent begins. */
+static void give_back(ivshm_a64 *words, uint64_t count)
+{
+    while (count-- > 0)
+        ivshm_store64_release(&words[count], 0);
+}
+
+int ivshm_extent_alloc(struct ivshm_region *region, struct ivshm_owner owner,
+                       enum ivshm_block_kind kind, uint64_t bytes, ivshm_off *off)
+{
+    ivshm_a64 *map = region->block_map;
+    uint64_t want = block_count(region, bytes), start = 0, run = 0;
+
+    /*
+     * Take block by block; where another owner is met, give back what was taken and begin behind it.
+     * Its first block says how far it reaches, or will once it has taken the rest: allocations at the
+     * same time neither collide nor leave holes. Every step is one CAS, so that a death in here leaves
+     * blocks that name their owner.
+     */
+    while (run < want) {
+        if (want > region->geo.blocks || start > region->geo.blocks - want) /* nothing is taken now */
+            return -ENOSPC;
+        ivshm_a64 *word = &map[start + run];
+        if (ivshm_load64_relaxed(word) == 0 &&
+            ivshm_cas64(word, 0, block_word(owner, kind, run == 0 ? want : 0))) {
+            run++;
+            continue;
+        }
+        uint64_t found = ivshm_load64_relaxed(word);
+        give_back(&map[start], run);
+        start += run + (found & FIRST_BIT && found >> COUNT_SHIFT ? found >> COUNT_SHIFT : 1);
+        run = 0;
+    }
+    off->bytes = region->geo.data + start * region->geo.block_size;
+    return 0;
+}
+
+void ivshm_extent_free(struct ivshm_region *region, struct ivshm_owner owner, ivshm_off off,
+                       uint64_t bytes)
+{
+    int64_t first = block_index(region, off);
+    uint64_t count = block_count(region, bytes);
+    if (first < 0 || count > region->geo.blocks - (uint64_t) first)
+        return;
+    for (uint64_t i = count; i-- > 0;) {
+        ivshm_a64 *word = &region->block_map[(uint64_t) first + i];
+        uint64_t found = ivshm_load64_relaxed(word);
+        if ((found & OWNER_MASK) == owner_bits(owner))
+            ivshm_cas64(word, found, 0);
+    }
+}
+
+bool ivshm_extent_owned(const struct ivshm_region *region, struct ivshm_owner owner,
+                        enum ivshm_block_kind kind, ivshm_off off, uint64_t bytes)
+{
+    int64_t first = block_index(region, off);
+    uint64_t count = block_count(region, bytes);
+    if (first < 0 || count == 0 || count > region->geo.blocks - (uint64_t) first)
+        return false;
+    for (uint64_t i = 0; i < count; i++)
+        if ((ivshm_load64_relaxed(&region->block_map[(uint64_t) first + i]) & NAME_MASK) !=
+            (block_word(owner, kind, i == 0) & NAME_MASK))
+            return false;
+    return true;
+}
+
+uint64_t ivshm_extent_reclaim(struct ivshm_region *region, struct ivshm_owner owner)
+{
+    uint64_t freed = 0;
+    /* Downwards, as in give_back. */
+    for (uint64_t i = region->geo.blocks; i-- > 0;) {
+        uint64_t found = ivshm_load64_relaxed(&region->block_map[i]);
+        if ((found & OWNER_MASK) == owner_bits(owner) &&
+            ivshm_cas64(&region->block_map[i], found, 0))
+            freed++;
+    }
+    return freed;
+}
+
+void ivshm_extent_usage(const struct ivshm_region *region, struct ivshm_extent_usage *usage)
+{
+    struct ivshm_extent_usage u = {0};
+    uint64_t run = 0;
+    for (uint64_t i = 0; i < region->geo.blocks; i++) {
+        uint64_t found = ivshm_load64_relaxed(&region->block_map[i]);
+        if (found == 0) {
+            u.free_blocks++;
+            if (++run > u.longest_free)
+                u.longest_free = run;
+            continue;
+        }
+        run = 0;
+        if ((found >> OWNER_BITS & KIND_MASK) == IVSHM_KIND_LANE)
+            u.lane_blocks++;
+        else
+            u.base_blocks++;
+    }
+    *usage = u;
+}
+
+uint64_t ivshm_extent_held(const struct ivshm_region *region, struct ivshm_owner owner)
+{
+    uint64_t held = 0;
+    for (uint64_t i = 0; i < region->geo.blocks; i++)
+        if ((ivshm_load64_relaxed(&region->block_map[i]) & OWNER_MASK) == owner_bits(owner))
+            held++;
+    return held;
+}
+
+bool ivshm_block_decode(const struct ivshm_region *region, uint64_t word, struct ivshm_block *block)
+{
+    struct ivshm_owner owner = {(uint32_t) (word & 0xffff) - 1, (uint32_t) (word >> 16 & 0x7ffff)};
+    uint64_t count = word >> COUNT_SHIFT;
+    uint64_t kind = word >> OWNER_BITS & KIND_MASK;
+    bool first = word & FIRST_BIT;
+    if (owner.endpoint >= region->geo.endpoints ||
+        (kind != IVSHM_KIND_BASE && kind != IVSHM_KIND_LANE) || first != (count > 0) ||
+        count > region->geo.blocks)
+        return false;
+    *block = (struct ivshm_block){owner, (enum ivshm_block_kind) kind, first, count};
+    return true;
+}

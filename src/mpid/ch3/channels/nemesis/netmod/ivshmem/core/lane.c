@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: mpich2 */
+#include "lane.h"
+
+#include <errno.h>
+#include <string.h>
+
+static bool bind(struct ivshm_region *region, ivshm_off off, struct ivshm_lane *lane)
+{
+    const struct ivshm_geometry *geo = &region->geo;
+    char *base = ivshm_resolve(region, off, geo->lane_bytes);
+    if (!base)
+        return false;
+    *lane = (struct ivshm_lane){
+        .words = (struct ivshm_chunk_word_shm *) base,
+        .chunks = (unsigned char *) base + geo->chunk_data,
+        .count = geo->lane_chunks,
+        .size = geo->chunk_size,
+        .off = off,
+    };
+    return true;
+}
+
+int ivshm_lane_alloc(struct ivshm_region *region, struct ivshm_owner self, struct ivshm_lane *lane)
+{
+    ivshm_off off;
+    int err = ivshm_extent_alloc(region, self, IVSHM_KIND_LANE, region->geo.lane_bytes, &off);
+    if (err)
+        return err;
+    bind(region, off, lane);
+    /* Relaxed: the sender learns of the lane through a message, which releases them. */
+    for (uint32_t i = 0; i < lane->count; i++)
+        ivshm_store64_relaxed(&lane->words[i].len, 0);
+    return 0;
+}
+
+void ivshm_lane_free(struct ivshm_region *region, struct ivshm_owner self, struct ivshm_lane *lane)
+{
+    ivshm_extent_free(region, self, lane->off, region->geo.lane_bytes);
+}
+
+int ivshm_lane_attach(struct ivshm_region *region, struct ivshm_owner receiver, ivshm_off off,
+                      struct ivshm_lane *lane, struct ivshm_diag *diag)
+{
+    if (!ivshm_extent_owned(region, receiver, IVSHM_KIND_LANE, off, region->geo.lane_bytes) ||
+        !bind(region, off, lane))
+        return ivshm_fail(diag, EBADMSG, "endpoint %u lent a lane at %llu that is not its own",
+                          receiver.endpoint, (unsigned long long) off.bytes);
+    return 0;
+}
+
+unsigned char *ivshm_lane_reserve_spsc(struct ivshm_lane *lane)
+{
+    if (ivshm_load64_acquire(&lane->words[lane->next].len) != 0) /* L2: it has been read */
+        return NULL;
+    return lane->chunks + (uint64_t) lane->next * lane->size;
+}
+
+static void advance(struct ivshm_lane *lane)
+{
+    lane->next = lane->next + 1 == lane->count ? 0 : lane->next + 1;
+}
+
+void ivshm_lane_publish_spsc(struct ivshm_lane *lane, uint32_t len)
+{
+    ivshm_store64_release(&lane->words[lane->next].len, len); /* L1 */
+    advance(lane);
+}
+
+const unsigned char *ivshm_lane_peek_spsc(struct ivshm_lane *lane, uint32_t *len)
+{
+    uint64_t found = ivshm_load64_acquire(&lane->words[lane->next].len); /* L1 */
+    if (found == 0)
+        return NULL;
+    *len = found <= lane->size ? (uint32_t) found : 0;
+    return lane->chunks + (uint64_t) lane->next * lane->size;
+}
+
+void ivshm_lane_consume_spsc(struct ivshm_lane *lane)
+{
+    ivshm_store64_release(&lane->words[lane->next].len, 0); /* L2 */
+    advance(lane);
+}

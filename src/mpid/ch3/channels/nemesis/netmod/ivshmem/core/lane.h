@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * A lane: a ring of chunks for one large message at a time, in memory of the receiver, who lends it to
+ * a sender for the length of a transfer. Single producer, single consumer; both copy at the same time,
+ * and neither ever waits. One thread a handle.
+ */
+#ifndef IVSHM_LANE_H
+#define IVSHM_LANE_H
+
+#include "extent.h"
+
+struct ivshm_lane {
+    struct ivshm_chunk_word_shm *words;
+    unsigned char *chunks;
+    uint32_t count, size; /* chunks, bytes each */
+    uint32_t next;        /* chunk to fill or to empty */
+    ivshm_off off;
+};
+
+/* The receiver takes memory for a lane. -ENOSPC if the region has none. */
+int ivshm_lane_alloc(struct ivshm_region *region, struct ivshm_owner self, struct ivshm_lane *lane);
+
+/* Gives it back; nobody may be sending through it any more. */
+void ivshm_lane_free(struct ivshm_region *region, struct ivshm_owner self, struct ivshm_lane *lane);
+
+/*
+ * The sender's handle of the lane at `off`, which `receiver` has lent it. -EBADMSG if that is not a
+ * lane of the receiver's: a sender never writes elsewhere.
+ */
+int ivshm_lane_attach(struct ivshm_region *region, struct ivshm_owner receiver, ivshm_off off,
+                      struct ivshm_lane *lane, struct ivshm_diag *diag);
+
+/* The next chunk to fill, lane->size bytes, or NULL if the receiver has to empty one first. */
+unsigned char *ivshm_lane_reserve_spsc(struct ivshm_lane *lane);
+
+/* The chunk reserved holds `len` bytes, at least 1. */
+void ivshm_lane_publish_spsc(struct ivshm_lane *lane, uint32_t len);
+
+/* The next chunk's contents, or NULL if there is none. *len is 0 if the sender claims more than fits. */
+const unsigned char *ivshm_lane_peek_spsc(struct ivshm_lane *lane, uint32_t *len);
+
+/* The chunk peeked at is empty again. */
+void ivshm_lane_consume_spsc(struct ivshm_lane *lane);
+
+#endif

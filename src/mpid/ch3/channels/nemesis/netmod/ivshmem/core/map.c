@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: mpich2 */
+#include "map.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define IVSHMEM_VENDOR 0x1af4
+#define IVSHMEM_DEVICE 0x1110
+#define IVSHMEM_BAR "resource2"
+
+const char *ivshm_map_sysfs = "/sys/bus/pci/devices";
+
+static unsigned read_hex(const char *address, const char *attribute)
+{
+    char path[600], text[32] = "";
+    snprintf(path, sizeof(path), "%s/%s/%s", ivshm_map_sysfs, address, attribute);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    if (read(fd, text, sizeof(text) - 1) < 0)
+        text[0] = 0;
+    close(fd);
+    return (unsigned) strtoul(text, NULL, 16);
+}
+
+static bool is_ivshmem(const char *address)
+{
+    return read_hex(address, "vendor") == IVSHMEM_VENDOR &&
+           read_hex(address, "device") == IVSHMEM_DEVICE;
+}
+
+static int not_hidden(const struct dirent *entry)
+{
+    return entry->d_name[0] != '.';
+}
+
+int ivshm_map_devices(struct ivshm_device *devices, int max)
+{
+    struct dirent **entries;
+    int total = 0, n = scandir(ivshm_map_sysfs, &entries, not_hidden, alphasort);
+    for (int i = 0; i < n; i++) {
+        const char *address = entries[i]->d_name;
+        if (strlen(address) < sizeof(devices->address) && is_ivshmem(address)) {
+            if (total < max) {
+                struct ivshm_device *dev = &devices[total];
+                struct stat st;
+                snprintf(dev->address, sizeof(dev->address), "%.31s", address);
+                snprintf(dev->path, sizeof(dev->path), "%s/%s/" IVSHMEM_BAR, ivshm_map_sysfs,
+                         address);
+                dev->size = stat(dev->path, &st) == 0 ? (uint64_t) st.st_size : 0;
+            }
+            total++;
+        }
+        free(entries[i]);
+    }
+    if (n >= 0)
+        free(entries);
+    return total;
+}
+
+/* A PCI address as sysfs writes it: domain:bus:device.function */
+static bool is_pci_address(const char *name)
+{
+    unsigned domain, bus, device, function;
+    char rest;
+    return sscanf(name, "%x:%x:%x.%x%c", &domain, &bus, &device, &function, &rest) == 4;
+}
+
+static int find_path(const char *name, struct ivshm_map *map, struct ivshm_diag *diag)
+{
+    snprintf(map->name, sizeof(map->name), "%s", name);
+    if (!is_pci_address(name)) {
+        snprintf(map->path, sizeof(map->path), "%s", name);
+        map->is_device = false;
+        return 0;
+    }
+    snprintf(map->path, sizeof(map->path), "%s/%s", ivshm_map_sysfs, name);
+    if (access(map->path, F_OK) != 0)
+        return ivshm_fail(diag, ENOENT,
+                          "there is no PCI device %s here: `lspci -nn -d 1af4:1110` lists the "
+                          "ivshmem devices of this machine",
+                          name);
+    if (!is_ivshmem(name))
+        return ivshm_fail(diag, ENODEV,
+                          "PCI device %s is %04x:%04x, not an ivshmem device (1af4:1110): `lspci "
+                          "-nn -d 1af4:1110` lists those of this machine",
+                          name, read_hex(name, "vendor"), read_hex(name, "device"));
+    snprintf(map->path, sizeof(map->path), "%s/%s/" IVSHMEM_BAR, ivshm_map_sysfs, name);
+    map->is_device = true;
+    return 0;
+}
+
+int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struct ivshm_diag *diag)
+{
+    struct ivshm_map result = {0};
+    struct stat st;
+    int err = find_path(name, &result, diag);
+    if (err)
+        return err;
+
+    int fd = open(result.path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+    if (fd < 0) {
+        err = errno;
+        if (err == EACCES || err == EPERM)
+            return ivshm_fail(diag, EACCES,
+                              "no permission to open %s: run as root, or give this user access "
+                              "(chown or a udev rule; README, \"Permissions\")",
+                              result.path);
+        if (err == ENOENT && result.is_device)
+            return ivshm_fail(diag, ENODEV,
+                              "ivshmem device %s has no memory BAR (%s is missing): start QEMU with "
+                              "-device ivshmem-plain,memdev=... and a memory backend",
+                              name, result.path);
+        if (err == ENOENT)
+            return ivshm_fail(diag, ENOENT,
+                              "region file %s does not exist: `ivshmem format --size 64M %s` "
+                              "creates it",
+                              name, name);
+        return ivshm_fail(diag, err, "cannot open %s: %s", result.path, strerror(err));
+    }
+    if (fstat(fd, &st) != 0) {
+        err = ivshm_fail(diag, errno, "cannot stat %s: %s", result.path, strerror(errno));
+        goto close_fd;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        err = ivshm_fail(diag, EINVAL,
+                         "%s is not a regular file and not an ivshmem device: name the file that "
+                         "backs the region, or a PCI address such as 0000:00:04.0",
+                         name);
+        goto close_fd;
+    }
+    /* A BAR that is reached by its path in sysfs, or by a link to it, is a device too. */
+    if (!result.is_device) {
+        char real[4096];
+        result.is_device = realpath(result.path, real) && strncmp(real, "/sys/", 5) == 0;
+    }
+    result.size = (uint64_t) st.st_size;
+    if (result.size == 0) {
+        err = ivshm_fail(diag, EINVAL, "%s is empty: `ivshmem format --size 64M %s` makes a region",
+                         name, name);
+        goto close_fd;
+    }
+    result.base = mmap(NULL, result.size, PROT_READ | (readonly ? 0 : PROT_WRITE), MAP_SHARED, fd, 0);
+    if (result.base == MAP_FAILED) {
+        err = ivshm_fail(diag, errno, "cannot map %s (%llu bytes): %s", result.path,
+                         (unsigned long long) result.size, strerror(errno));
+        goto close_fd;
+    }
+    *map = result;
+    err = 0;
+close_fd:
+    close(fd);
+    return err;
+}
+
+void ivshm_map_close(struct ivshm_map *map)
+{
+    if (map->base)
+        munmap(map->base, map->size);
+    map->base = NULL;
+}

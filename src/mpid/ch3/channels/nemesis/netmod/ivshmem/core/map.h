@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * Obtains the memory: the BAR of an ivshmem PCI device, through sysfs, or a file that backs one.
+ * Knows nothing of what is in it. Single-threaded, at start.
+ */
+#ifndef IVSHM_MAP_H
+#define IVSHM_MAP_H
+
+#include "diag.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct ivshm_map {
+    void *base;
+    uint64_t size;   /* bytes */
+    bool is_device;  /* a BAR, else a file */
+    char name[256];  /* what a person calls it: a PCI address or a path */
+    char path[512];  /* what was opened */
+};
+
+struct ivshm_device {
+    char address[32]; /* 0000:00:04.0 */
+    char path[512];   /* of the memory BAR in sysfs */
+    uint64_t size;    /* of the BAR in bytes, 0 if it has none */
+};
+
+/*
+ * Maps the PCI address or path `name` shared, for reading and writing (or only reading, if `readonly`).
+ * Errors: -ENOENT no such device or file, -ENODEV not an ivshmem device, -EACCES no permission,
+ * -EINVAL not something that can be mapped or an empty file, else what the system said.
+ */
+int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struct ivshm_diag *diag);
+
+void ivshm_map_close(struct ivshm_map *map);
+
+/* Lists at most `max` ivshmem devices in the order of their addresses; returns how many there are. */
+int ivshm_map_devices(struct ivshm_device *devices, int max);
+
+/*
+ * The directory in which devices are looked for, "/sys/bus/pci/devices"; a test names another.
+ * Not thread-safe against the functions above.
+ */
+extern const char *ivshm_map_sysfs;
+
+#endif

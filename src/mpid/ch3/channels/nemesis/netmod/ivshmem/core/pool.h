@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * A pool: the owner's private side of its cells of one size. Which cells are out, and with whom, is
+ * known here alone, so that no peer can give back what was not out. A cell comes home by one store of
+ * its holder, in its own header; nothing is queued, so nothing is cut when a holder dies.
+ * One thread a pool.
+ */
+#ifndef IVSHM_POOL_H
+#define IVSHM_POOL_H
+
+#include "layout.h"
+
+#include <stdbool.h>
+
+struct ivshm_pool {
+    unsigned char *cells; /* in the region */
+    uint32_t count, size; /* cells, bytes each */
+    uint32_t home_count, out_count;
+    uint16_t *home;   /* a stack: the cell that came home last is the warmest */
+    uint16_t *out;    /* in the order of sending */
+    uint16_t *holder; /* endpoint that a cell went to, by cell */
+};
+
+/* 0 or -ENOMEM. All cells are home. */
+int ivshm_pool_init(struct ivshm_pool *pool, void *cells, uint32_t count, uint32_t size);
+
+void ivshm_pool_destroy(struct ivshm_pool *pool);
+
+/* A cell that is home, or -1 if all are out. It ends in ivshm_pool_sent or ivshm_pool_put. */
+int ivshm_pool_take(struct ivshm_pool *pool);
+
+/* The cell was not sent. */
+void ivshm_pool_put(struct ivshm_pool *pool, uint32_t index);
+
+/* The cell is about to be published to `holder`: it is out until that one hands it back. */
+void ivshm_pool_sent(struct ivshm_pool *pool, uint32_t index, uint32_t holder);
+
+/* Takes back what `holder` has. It must be proved dead: it could write into the cells otherwise. */
+void ivshm_pool_recall(struct ivshm_pool *pool, uint32_t holder);
+
+static inline struct ivshm_cell_shm *ivshm_pool_cell(const struct ivshm_pool *pool, uint32_t index)
+{
+    return (struct ivshm_cell_shm *) (pool->cells + (uint64_t) index * pool->size);
+}
+
+#endif

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: mpich2 */
+#include "queue.h"
+
+#include <errno.h>
+
+static uint32_t lap_of(uint64_t position, uint64_t slots)
+{
+    return (uint32_t) (position / slots + 1);
+}
+
+static uint64_t pack(struct ivshm_ref ref, uint32_t lap)
+{
+    return (uint64_t) ref.cell | (uint64_t) ref.endpoint << 16 | (uint64_t) lap << 32;
+}
+
+/* How many laps the slot's contents are ahead of `position`: -1 is empty, 0 is taken. Wraps. */
+static int32_t laps_ahead(uint64_t word, uint64_t position, uint64_t slots)
+{
+    return (int32_t) ((uint32_t) (word >> 32) - lap_of(position, slots));
+}
+
+static ivshm_a64 *slot_of(struct ivshm_inbox_shm *shm, uint64_t position, uint64_t slots)
+{
+    return &shm->slot[position & (slots - 1)];
+}
+
+void ivshm_queue_reset(struct ivshm_inbox_shm *shm, uint64_t slots, uint64_t start)
+{
+    for (uint64_t i = 0; i < slots; i++) {
+        uint32_t lap = lap_of(start + i, slots) - 1;
+        ivshm_store64_relaxed(slot_of(shm, start + i, slots), pack((struct ivshm_ref){0, 0}, lap));
+    }
+    ivshm_store64_relaxed(&shm->tail_hint, start);
+    ivshm_store64_release(&shm->head, start);
+}
+
+void ivshm_queue_consumer_init(struct ivshm_queue_consumer *c, struct ivshm_inbox_shm *shm,
+                               uint64_t slots)
+{
+    uint64_t head = ivshm_load64_relaxed(&shm->head);
+    *c = (struct ivshm_queue_consumer){.shm = shm, .slots = slots, .head = head, .published = head};
+}
+
+void ivshm_queue_producer_init(struct ivshm_queue_producer *p, struct ivshm_inbox_shm *shm,
+                               uint64_t slots)
+{
+    uint64_t head = ivshm_load64_acquire(&shm->head);
+    *p = (struct ivshm_queue_producer){.shm = shm, .slots = slots, .next = head, .head = head};
+}
+
+static bool is_taken(struct ivshm_inbox_shm *shm, uint64_t position, uint64_t slots)
+{
+    return laps_ahead(ivshm_load64_relaxed(slot_of(shm, position, slots)), position, slots) >= 0;
+}
+
+/* Learns how far the consumer is; own messages go nowhere before that. Acquire Q2: it has read them. */
+static void refresh_head(struct ivshm_queue_producer *p)
+{
+    p->head = ivshm_load64_acquire(&p->shm->head);
+    if ((int64_t) (p->head - p->next) > 0)
+        p->next = p->head;
+}
+
+int ivshm_queue_push_mpsc(struct ivshm_queue_producer *p, struct ivshm_ref ref)
+{
+    struct ivshm_inbox_shm *shm = p->shm;
+    uint64_t slots = p->slots;
+    /*
+     * Relaxed, and not trusted: right is a hint behind a position that somebody has taken. No gaps, at
+     * which the consumer would stop.
+     */
+    uint64_t hint = ivshm_load64_relaxed(&shm->tail_hint);
+    if (hint - p->next > slots)
+        refresh_head(p);
+    uint64_t position = p->next;
+    if (hint - position <= slots && is_taken(shm, hint - 1, slots))
+        position = hint;
+
+    for (uint64_t step = 0; step <= slots; step++) {
+        if (position - p->head >= slots) {
+            refresh_head(p);
+            if (position - p->head >= slots)
+                return -EAGAIN;
+        }
+        ivshm_a64 *slot = slot_of(shm, position, slots);
+        uint64_t found = ivshm_load64_relaxed(slot); /* the CAS checks it again */
+        int32_t ahead = laps_ahead(found, position, slots);
+        if (ahead > 0) { /* the queue has gone round since the hint was given */
+            refresh_head(p);
+            position = p->next;
+            continue;
+        }
+        if (ahead == 0) {
+            position++;
+            continue;
+        }
+        if (ahead != -1) /* more than a lap behind: somebody has overwritten it */
+            return -EAGAIN;
+        /* Release Q1: the cell, and all before it, is there for who sees the slot. */
+        if (ivshm_cas64(slot, found, pack(ref, lap_of(position, slots)))) {
+            p->next = position + 1;
+            ivshm_store64_relaxed(&shm->tail_hint, position + 1);
+            return 0;
+        }
+    }
+    return -EAGAIN;
+}
+
+bool ivshm_queue_pop_mpsc(struct ivshm_queue_consumer *c, struct ivshm_ref *ref)
+{
+    uint64_t word = ivshm_load64_acquire(slot_of(c->shm, c->head, c->slots)); /* Q1 */
+    if (laps_ahead(word, c->head, c->slots) != 0)
+        return false;
+    *ref = (struct ivshm_ref){.endpoint = (uint16_t) (word >> 16), .cell = (uint16_t) word};
+    c->head++;
+    /* Seldom, so that the producers' copy of the line stays with them. */
+    if (c->head - c->published >= c->slots / 4) {
+        ivshm_store64_release(&c->shm->head, c->head); /* Q2 */
+        c->published = c->head;
+    }
+    return true;
+}

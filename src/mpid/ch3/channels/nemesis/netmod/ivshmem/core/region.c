@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: mpich2 */
+#include "region.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#define MIB (UINT64_C(1) << 20)
+
+static uint64_t round_up(uint64_t n, uint64_t unit)
+{
+    return (n + unit - 1) / unit * unit;
+}
+
+int ivshm_geometry(uint64_t size, struct ivshm_geometry *geo, struct ivshm_diag *diag)
+{
+    if (size < IVSHM_SIZE_MIN)
+        return ivshm_fail(diag, ENOSPC,
+                          "the region has %llu KiB, the smallest possible has %llu MiB: pass "
+                          "size=64M to QEMU's memory backend, or make the file larger",
+                          (unsigned long long) (size >> 10),
+                          (unsigned long long) (IVSHM_SIZE_MIN >> 20));
+    if (size > IVSHM_SIZE_MAX)
+        return ivshm_fail(diag, EFBIG, "the region has %llu GiB, the largest possible has %llu GiB",
+                          (unsigned long long) (size >> 30),
+                          (unsigned long long) (IVSHM_SIZE_MAX >> 30));
+
+    struct ivshm_geometry g = {.size = size};
+    g.endpoints = (uint32_t) (size / (64 << 10));
+    if (g.endpoints > IVSHM_ENDPOINTS_MAX)
+        g.endpoints = IVSHM_ENDPOINTS_MAX;
+    g.endpoints = g.endpoints / 64 * 64;
+    g.block_size = IVSHM_PAGE;
+    while (size / g.block_size > 1 << 18)
+        g.block_size *= 2;
+
+    g.endpoint_table = IVSHM_PAGE;
+    g.block_map = round_up(g.endpoint_table + g.endpoints * sizeof(struct ivshm_endpoint_shm),
+                           IVSHM_PAGE);
+    /* A map for all of the region, its own pages included, is a little too large: simple, and enough. */
+    g.data = round_up(g.block_map + size / g.block_size * sizeof(ivshm_a64), g.block_size);
+    g.blocks = (size - g.data) / g.block_size;
+
+    g.inbox_slots = 1024;
+    g.small_cells = 128;
+    g.small_size = 256;
+    g.large_cells = 32;
+    g.large_size = 16 << 10;
+    g.lane_chunks = 8;
+    g.chunk_size = 32 << 10;
+    if (size < 16 * MIB) { /* half of everything, so that a job of a few ranks fits into 4 MiB */
+        g.large_cells = 8;
+        g.chunk_size = 8 << 10;
+    }
+
+    g.attached = round_up(sizeof(struct ivshm_inbox_shm) + g.inbox_slots * sizeof(ivshm_a64),
+                          IVSHM_LINE);
+    g.small = round_up(g.attached + g.endpoints / 8, IVSHM_LINE);
+    g.large = round_up(g.small + (uint64_t) g.small_cells * g.small_size, IVSHM_PAGE);
+    g.base_bytes = g.large + (uint64_t) g.large_cells * g.large_size;
+    g.chunk_data = round_up(g.lane_chunks * sizeof(struct ivshm_chunk_word_shm), IVSHM_PAGE);
+    g.lane_bytes = g.chunk_data + (uint64_t) g.lane_chunks * g.chunk_size;
+    *geo = g;
+    return 0;
+}
+
+/* The superblock that `geo` makes, word by word; magic and id are left 0. */
+static void superblock_words(const struct ivshm_geometry *geo, uint64_t *words)
+{
+    const struct ivshm_superblock_shm sb = {
+        .mark = {IVSHM_MARK},
+        .version = {IVSHM_VERSION},
+        .size = {geo->size},
+        .endpoints = {geo->endpoints},
+        .endpoint_table = {geo->endpoint_table},
+        .blocks = {geo->blocks},
+        .block_size = {geo->block_size},
+        .block_map = {geo->block_map},
+        .data = {geo->data},
+        .inbox_slots = {geo->inbox_slots},
+        .small_cells = {geo->small_cells},
+        .small_size = {geo->small_size},
+        .large_cells = {geo->large_cells},
+        .large_size = {geo->large_size},
+        .lane_chunks = {geo->lane_chunks},
+        .chunk_size = {geo->chunk_size},
+    };
+    memcpy(words, &sb, sizeof(sb));
+}
+
+#define WORD_OF(field) (offsetof(struct ivshm_superblock_shm, field) / 8)
+
+static bool is_id_word(size_t i)
+{
+    return i == WORD_OF(id) || i == WORD_OF(id) + 1;
+}
+
+static ivshm_a64 *word_at(const struct ivshm_map *map, uint64_t off)
+{
+    return (ivshm_a64 *) ((char *) map->base + off);
+}
+
+static bool is_zero(const struct ivshm_map *map, uint64_t from, uint64_t to)
+{
+    for (uint64_t off = from; off < to; off += 8)
+        if (ivshm_load64_relaxed(word_at(map, off)) != 0)
+            return false;
+    return true;
+}
+
+enum ivshm_found ivshm_region_probe(const struct ivshm_map *map, struct ivshm_diag *diag)
+{
+    struct ivshm_superblock_shm *sb = map->base;
+    uint64_t expected[IVSHM_SUPERBLOCK_WORDS];
+    struct ivshm_geometry geo;
+
+    /* Acquire S1: with the magic, all of the superblock is there. */
+    if (map->size >= IVSHM_PAGE && ivshm_load64_acquire(&sb->magic) == IVSHM_MAGIC) {
+        uint64_t version = ivshm_load64_relaxed(&sb->version);
+        if (version == IVSHM_VERSION)
+            return IVSHM_FOUND_REGION;
+        ivshm_fail(diag, 0,
+                   "%s carries a region of layout version %llu, this program knows version %d: use "
+                   "the same release everywhere, or `ivshmem format --force %s` once nobody uses it",
+                   map->name, (unsigned long long) version, IVSHM_VERSION, map->name);
+        return IVSHM_FOUND_FOREIGN;
+    }
+    if (ivshm_geometry(map->size, &geo, diag) != 0)
+        /* Too small, or too large; nonetheless it may be somebody else's. */
+        return map->size >= IVSHM_PAGE && is_zero(map, 0, IVSHM_PAGE) ? IVSHM_FOUND_UNFORMATTED
+                                                                      : IVSHM_FOUND_FOREIGN;
+
+    /* Every word zero, or what some formatter of ours would have written there so far. */
+    superblock_words(&geo, expected);
+    bool marked = ivshm_load64_relaxed(&sb->mark) == IVSHM_MARK;
+    for (size_t i = 0; i < IVSHM_PAGE / 8; i++) {
+        uint64_t found = ivshm_load64_relaxed(word_at(map, i * 8));
+        if (found == 0 || (i == 0 && found == IVSHM_MAGIC))
+            continue;
+        if (marked && i < IVSHM_SUPERBLOCK_WORDS && (is_id_word(i) || found == expected[i]))
+            continue;
+        ivshm_fail(diag, 0,
+                   "%s is neither a region nor empty: 8 bytes at offset %zu are %016llx. It belongs "
+                   "to somebody else and was left alone; `ivshmem format --force %s` takes it",
+                   map->name, i * 8, (unsigned long long) found, map->name);
+        return IVSHM_FOUND_FOREIGN;
+    }
+    /* The tables may be in use already, if others have finished the format meanwhile. */
+    if (!marked && !is_zero(map, IVSHM_PAGE, geo.data) &&
+        ivshm_load64_relaxed(&sb->mark) != IVSHM_MARK) {
+        ivshm_fail(diag, 0,
+                   "the first page of %s is empty, what follows is not: it may belong to somebody "
+                   "else and was left alone; `ivshmem format --force %s` takes it",
+                   map->name, map->name);
+        return IVSHM_FOUND_FOREIGN;
+    }
+    return IVSHM_FOUND_UNFORMATTED;
+}
+
+/* Not a secret: it only has to differ between regions. */
+static uint64_t random_word(void)
+{
+    uint64_t word = 0;
+    while (word == 0) {
+        if (getrandom(&word, sizeof(word), GRND_NONBLOCK) != sizeof(word)) {
+            struct timespec now;
+            clock_gettime(CLOCK_REALTIME, &now);
+            word = ((uint64_t) now.tv_nsec << 32) ^ (uint64_t) now.tv_sec ^ (uintptr_t) &word;
+        }
+    }
+    return word;
+}
+
+/*
+ * Lock-free and idempotent: whoever dies in here leaves words that the next formatter finds right.
+ * The magic is a CAS, a release, after every word is in place: edge S1.
+ */
+static void write_superblock(struct ivshm_map *map, const struct ivshm_geometry *geo)
+{
+    uint64_t words[IVSHM_SUPERBLOCK_WORDS];
+    superblock_words(geo, words);
+    ivshm_cas64(word_at(map, WORD_OF(mark) * 8), 0, IVSHM_MARK);
+    for (size_t i = WORD_OF(version); i < IVSHM_SUPERBLOCK_WORDS; i++)
+        ivshm_cas64(word_at(map, i * 8), 0, is_id_word(i) ? random_word() : words[i]);
+    ivshm_cas64(word_at(map, WORD_OF(magic) * 8), 0, IVSHM_MAGIC);
+}
+
+int ivshm_region_format(struct ivshm_map *map, struct ivshm_diag *diag)
+{
+    struct ivshm_geometry geo;
+    int err = ivshm_geometry(map->size, &geo, diag);
+    if (err)
+        return err;
+    ivshm_store64_release(word_at(map, 0), 0);
+    for (uint64_t off = 8; off < geo.data; off += 8)
+        ivshm_store64_relaxed(word_at(map, off), 0);
+    write_superblock(map, &geo);
+    return 0;
+}
+
+/* Turns the checked superblock into the handle. */
+static int load(struct ivshm_region *region, struct ivshm_diag *diag)
+{
+    struct ivshm_map *map = &region->map;
+    uint64_t expected[IVSHM_SUPERBLOCK_WORDS], size;
+    static const char *const names[] = {
+        "magic", "mark", "version", "size", "id", "id", "endpoints", "endpoint table", "blocks",
+        "block size", "block map", "data", "inbox slots", "small cells", "small size",
+        "large cells", "large size", "lane chunks", "chunk size"};
+    _Static_assert(sizeof(names) / sizeof(names[0]) == IVSHM_SUPERBLOCK_WORDS, "a name a word");
+
+    size = ivshm_load64_relaxed(word_at(map, WORD_OF(size) * 8));
+    if (size > map->size)
+        return ivshm_fail(diag, ENOSPC,
+                          "%s has %llu MiB, but the region in it was formatted for %llu MiB: give it "
+                          "its size back, or `ivshmem format --force %s` once nobody uses it",
+                          map->name, (unsigned long long) (map->size >> 20),
+                          (unsigned long long) (size >> 20), map->name);
+    /* Larger memory than was formatted is no harm: a job may have formatted before it grew. */
+    int err = ivshm_geometry(size, &region->geo, diag);
+    if (err)
+        return err;
+    superblock_words(&region->geo, expected);
+    for (size_t i = WORD_OF(mark); i < IVSHM_SUPERBLOCK_WORDS; i++) {
+        uint64_t found = ivshm_load64_relaxed(word_at(map, i * 8));
+        if (is_id_word(i) ? found == 0 : found != expected[i])
+            return ivshm_fail(diag, EBADMSG,
+                              "the superblock of %s is damaged: %s is %llu, expected %llu; `ivshmem "
+                              "format --force %s` once nobody uses it",
+                              map->name, names[i], (unsigned long long) found,
+                              (unsigned long long) expected[i], map->name);
+    }
+    region->id[0] = ivshm_load64_relaxed(word_at(map, WORD_OF(id) * 8));
+    region->id[1] = ivshm_load64_relaxed(word_at(map, (WORD_OF(id) + 1) * 8));
+    region->block_map = word_at(map, region->geo.block_map);
+    region->endpoints = (void *) word_at(map, region->geo.endpoint_table);
+    return 0;
+}
+
+static int open_mapped(struct ivshm_region *region, bool format, struct ivshm_diag *diag)
+{
+    struct ivshm_map *map = &region->map;
+    struct ivshm_geometry geo;
+    int err;
+    switch (ivshm_region_probe(map, diag)) {
+    case IVSHM_FOUND_REGION:
+        return load(region, diag);
+    case IVSHM_FOUND_UNFORMATTED:
+        err = ivshm_geometry(map->size, &geo, diag);
+        if (err)
+            return err;
+        if (!format)
+            return ivshm_fail(diag, EMEDIUMTYPE,
+                              "%s (%llu MiB) is unformatted: the first job formats it, or `ivshmem "
+                              "format %s`",
+                              map->name, (unsigned long long) (map->size >> 20), map->name);
+        write_superblock(map, &geo);
+        return load(region, diag);
+    case IVSHM_FOUND_FOREIGN:
+        break;
+    }
+    if (map->size < IVSHM_PAGE)
+        return ivshm_geometry(map->size, &geo, diag);
+    struct ivshm_superblock_shm *sb = map->base;
+    return ivshm_load64_acquire(&sb->magic) == IVSHM_MAGIC ? -EPROTONOSUPPORT : -EMEDIUMTYPE;
+}
+
+static int open_named(const char *name, bool write, struct ivshm_region *region,
+                      struct ivshm_diag *diag)
+{
+    int err = ivshm_map_open(name, !write, &region->map, diag);
+    if (err)
+        return err;
+    err = open_mapped(region, write, diag);
+    if (err)
+        ivshm_map_close(&region->map);
+    return err;
+}
+
+static int open_first_device(bool write, struct ivshm_region *region, struct ivshm_diag *diag)
+{
+    struct ivshm_device devices[16];
+    struct ivshm_diag first = {""};
+    int first_err = 0, n = ivshm_map_devices(devices, 16);
+    if (n == 0)
+        return ivshm_fail(diag, ENODEV,
+                          "no ivshmem device (PCI 1af4:1110) on this machine and no region named: "
+                          "start the VM with `-object memory-backend-file,id=r,share=on,mem-path="
+                          "/dev/shm/region,size=64M -device ivshmem-plain,memdev=r`, or set "
+                          "MPIR_CVAR_NEMESIS_IVSHMEM_REGION to a PCI address or a file");
+    for (int i = 0; i < n && i < 16; i++) {
+        struct ivshm_diag why = {""};
+        int err = open_named(devices[i].address, write, region, &why);
+        if (err == 0)
+            return 0;
+        if (i == 0) {
+            first = why;
+            first_err = err;
+        }
+    }
+    if (n > 1)
+        return ivshm_fail(diag, -first_err, "none of the %d ivshmem devices can be used; the first: %.*s",
+                          n, 600, first.text);
+    if (diag)
+        *diag = first;
+    return first_err;
+}
+
+int ivshm_region_open(const char *name, struct ivshm_region *region, struct ivshm_diag *diag)
+{
+    return name ? open_named(name, true, region, diag) : open_first_device(true, region, diag);
+}
+
+int ivshm_region_inspect(const char *name, struct ivshm_region *region, struct ivshm_diag *diag)
+{
+    return name ? open_named(name, false, region, diag) : open_first_device(false, region, diag);
+}
+
+void ivshm_region_close(struct ivshm_region *region)
+{
+    ivshm_map_close(&region->map);
+}

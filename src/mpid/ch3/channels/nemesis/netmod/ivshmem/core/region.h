@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * A region: mapped memory whose superblock was checked, turned once into a local handle. Formats what
+ * is unformatted. The handle's fields are private copies, checked against the mapped size: a peer that
+ * changes the superblock later changes nothing here.
+ */
+#ifndef IVSHM_REGION_H
+#define IVSHM_REGION_H
+
+#include "diag.h"
+#include "layout.h"
+#include "map.h"
+
+/* The geometry, in bytes unless the name says otherwise; a function of the region's size alone. */
+struct ivshm_geometry {
+    uint64_t size;
+    uint32_t endpoints;
+    uint64_t endpoint_table;
+    uint64_t blocks;
+    uint64_t block_size;
+    uint64_t block_map;
+    uint64_t data;
+    uint32_t inbox_slots;
+    uint32_t small_cells, small_size;
+    uint32_t large_cells, large_size;
+    uint32_t lane_chunks, chunk_size;
+    /* Derived: within an endpoint's base extent, and of a lane. */
+    uint64_t attached, small, large, base_bytes; /* the inbox is at 0 */
+    uint64_t chunk_data, lane_bytes;
+};
+
+struct ivshm_region {
+    struct ivshm_map map;
+    struct ivshm_geometry geo;
+    uint64_t id[2];
+    ivshm_a64 *block_map;
+    struct ivshm_endpoint_shm *endpoints;
+};
+
+enum ivshm_found {
+    IVSHM_FOUND_REGION,      /* ours, this version */
+    IVSHM_FOUND_UNFORMATTED, /* first page zero, or half a format of ours */
+    IVSHM_FOUND_FOREIGN      /* somebody else's, or another version of ours: never written */
+};
+
+/* The geometry of a region of `size` bytes. -ENOSPC if that is too small, -EFBIG if too large. */
+int ivshm_geometry(uint64_t size, struct ivshm_geometry *geo, struct ivshm_diag *diag);
+
+/* What the mapped memory carries, and in diag why it is foreign. Reads only. */
+enum ivshm_found ivshm_region_probe(const struct ivshm_map *map, struct ivshm_diag *diag);
+
+/*
+ * Opens `name` (see ivshm_map_open), or, if NULL, the first ivshmem device that carries a region or is
+ * unformatted; formats it if need be. Several processes may do so at once, and any of them may die.
+ * Errors, besides those of the map: -ENODEV no device, -EMEDIUMTYPE foreign contents,
+ * -EPROTONOSUPPORT another layout version, -ENOSPC too small, -EBADMSG damaged superblock.
+ */
+int ivshm_region_open(const char *name, struct ivshm_region *region, struct ivshm_diag *diag);
+
+/* Opens for reading only what is a region already; for tools. Errors as above. */
+int ivshm_region_inspect(const char *name, struct ivshm_region *region, struct ivshm_diag *diag);
+
+void ivshm_region_close(struct ivshm_region *region);
+
+/*
+ * Formats the mapped memory anew, whatever it carries: zeroes the tables and writes a superblock with
+ * another id. The caller has made sure that nobody uses it.
+ */
+int ivshm_region_format(struct ivshm_map *map, struct ivshm_diag *diag);
+
+/* The address of [off, off+len), or NULL if that is not inside the data blocks or not line-aligned. */
+static inline void *ivshm_resolve(const struct ivshm_region *region, ivshm_off off, uint64_t len)
+{
+    if (off.bytes < region->geo.data || off.bytes >= region->geo.size ||
+        len > region->geo.size - off.bytes || off.bytes % IVSHM_LINE)
+        return NULL;
+    return (char *) region->map.base + off.bytes;
+}
+
+#endif

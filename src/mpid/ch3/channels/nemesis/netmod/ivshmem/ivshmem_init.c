@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+=== BEGIN_MPI_T_CVAR_INFO_BLOCK ===
+
+cvars:
+    - name        : MPIR_CVAR_NEMESIS_IVSHMEM_REGION
+      category    : NEMESIS
+      type        : string
+      default     : NULL
+      class       : none
+      verbosity   : MPI_T_VERBOSITY_USER_BASIC
+      scope       : MPI_T_SCOPE_LOCAL
+      description : >-
+        The shared region: the PCI address of an ivshmem device (0000:00:04.0)
+        or the path of a file that backs one. If unset, the first ivshmem
+        device that carries a region of ours, or an unformatted one, is used.
+
+    - name        : MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT
+      category    : NEMESIS
+      type        : int
+      default     : -1
+      class       : none
+      verbosity   : MPI_T_VERBOSITY_USER_BASIC
+      scope       : MPI_T_SCOPE_LOCAL
+      description : >-
+        Messages of more than this many bytes use the rendezvous protocol.
+        -1 chooses a limit that suits the region's cells.
+
+    - name        : MPIR_CVAR_NEMESIS_IVSHMEM_STATS
+      category    : NEMESIS
+      type        : int
+      default     : 0
+      class       : none
+      verbosity   : MPI_T_VERBOSITY_USER_BASIC
+      scope       : MPI_T_SCOPE_LOCAL
+      description : >-
+        1 prints the netmod's counters, messages and bytes by path, to
+        standard error at finalize; 2 adds a line for each peer.
+
+=== END_MPI_T_CVAR_INFO_BLOCK ===
+*/
+
+/*
+ * The netmod's table, and its beginning and end.
+ */
+#include "ivshmem_netmod.h"
+
+MPID_nem_ivshmem_t MPID_nem_ivshmem;
+
+/* Opens the region and joins it; 0 or -errno, and why in MPID_nem_ivshmem.diag. */
+static int join(MPIDI_PG_t * pg_p, int pg_rank)
+{
+    MPID_nem_ivshmem_t *self = &MPID_nem_ivshmem;
+    int err = ivshm_region_open(MPIR_CVAR_NEMESIS_IVSHMEM_REGION, &self->region, &self->diag);
+    if (err)
+        return err;
+    self->vcs = MPL_calloc(self->region.geo.endpoints, sizeof(self->vcs[0]), MPL_MEM_OTHER);
+    if (!self->vcs) {
+        err = ivshm_fail(&self->diag, ENOMEM, "out of memory for the table of connections");
+        goto close_region;
+    }
+    err = ivshm_transport_open(&self->transport, &self->region, (const char *) pg_p->id,
+                               (uint32_t) pg_rank, (uint32_t) pg_p->size, &self->diag);
+    if (err)
+        goto free_vcs;
+    self->joined = true;
+    return 0;
+
+  free_vcs:
+    MPL_free(self->vcs);
+  close_region:
+    ivshm_region_close(&self->region);
+    return err;
+}
+
+static int ivshmem_init(MPIDI_PG_t * pg_p, int pg_rank, char **bc_val_p, int *val_max_sz_p)
+{
+    int mpi_errno = MPI_SUCCESS;
+
+    memset(&MPID_nem_ivshmem, 0, sizeof(MPID_nem_ivshmem));
+    MPID_nem_ivshmem_stats_register();
+    if (join(pg_p, pg_rank) != 0) {
+        /* A job inside one VM needs no region, unless it was told of one. */
+        if (MPID_nem_mem_region.ext_procs == 0 && !MPIR_CVAR_NEMESIS_IVSHMEM_REGION)
+            goto fn_exit;
+        mpi_errno = MPID_nem_ivshmem_error(MPID_nem_ivshmem.diag.text);
+        goto fn_fail;
+    }
+    mpi_errno = MPID_nem_ivshmem_lmt_init();
+    MPIR_ERR_CHECK(mpi_errno);
+    mpi_errno = MPID_nem_ivshmem_get_business_card(pg_rank, bc_val_p, val_max_sz_p);
+    MPIR_ERR_CHECK(mpi_errno);
+
+  fn_exit:
+    return mpi_errno;
+  fn_fail:
+    if (MPID_nem_ivshmem.joined) {
+        ivshm_transport_close(&MPID_nem_ivshmem.transport);
+        ivshm_region_close(&MPID_nem_ivshmem.region);
+        MPID_nem_ivshmem.joined = false;
+    }
+    goto fn_exit;
+}
+
+static int ivshmem_finalize(void)
+{
+    if (MPIR_CVAR_NEMESIS_IVSHMEM_STATS)
+        MPID_nem_ivshmem_stats_print();
+    if (MPID_nem_ivshmem.joined) {
+        MPID_nem_ivshmem_lmt_finalize();
+        ivshm_transport_close(&MPID_nem_ivshmem.transport);
+        ivshm_region_close(&MPID_nem_ivshmem.region);
+        MPL_free(MPID_nem_ivshmem.vcs);
+        MPID_nem_ivshmem.joined = false;
+    }
+    return MPI_SUCCESS;
+}
+
+/* What one rank sends to another arrives in order. */
+static int ivshmem_get_ordering(int *ordering)
+{
+    *ordering = 1;
+    return MPI_SUCCESS;
+}
+
+MPID_nem_netmod_funcs_t MPIDI_nem_ivshmem_funcs = {
+    .init = ivshmem_init,
+    .finalize = ivshmem_finalize,
+    .poll = MPID_nem_ivshmem_poll,
+    .get_business_card = MPID_nem_ivshmem_get_business_card,
+    .connect_to_root = MPID_nem_ivshmem_connect_to_root,
+    .vc_init = MPID_nem_ivshmem_vc_init,
+    .vc_destroy = MPID_nem_ivshmem_vc_destroy,
+    .vc_terminate = MPID_nem_ivshmem_vc_terminate,
+    .get_ordering = ivshmem_get_ordering,
+};

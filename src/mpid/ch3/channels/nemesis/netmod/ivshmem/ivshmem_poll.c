@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * The netmod's turn in MPICH's progress engine. One look at one inbox, whatever the number of peers;
+ * what else there is to do is on lists that are mostly empty. No system call, but for the look for
+ * deaths, now and then, of a rank that has nothing to do.
+ */
+#include "ivshmem_netmod.h"
+
+#include <time.h>
+
+#define CELLS_PER_POLL 16
+#define POLLS_PER_CLOCK 4096 /* a power of two: idle turns between two looks at the clock */
+#define WATCH_SECONDS 1
+
+/* Hands what a cell holds to CH3. The header of a packet is copied before CH3 sees it, and checked. */
+static int deliver(MPIDI_VC_t * vc, const unsigned char *data, size_t len)
+{
+    int mpi_errno = MPI_SUCCESS;
+    union {
+        MPIDI_CH3_Pkt_t pkt;
+        char bytes[sizeof(MPIDI_CH3_Pkt_t)];
+    } header;
+
+    if (!vc->ch.recv_active && vc->ch.pending_pkt_len == 0) {
+        if (len < sizeof(header))
+            return MPID_nem_ivshmem_vc_fail(vc, "sent a message without a header");
+        memcpy(header.bytes, data, sizeof(header));
+        if (header.pkt.type < 0 || header.pkt.type >= MPIDI_CH3_PKT_END_ALL)
+            return MPID_nem_ivshmem_vc_fail(vc, "sent a packet of an unknown type");
+        MPID_nem_ivshmem.stats.eager_received++;
+        mpi_errno = MPID_nem_handle_pkt(vc, header.bytes, sizeof(header));
+        MPIR_ERR_CHECK(mpi_errno);
+        data += sizeof(header);
+        len -= sizeof(header);
+    }
+    if (len > 0) {
+        mpi_errno = MPID_nem_handle_pkt(vc, (char *) data, (intptr_t) len);
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+
+  fn_exit:
+    return mpi_errno;
+  fn_fail:
+    goto fn_exit;
+}
+
+static int receive(struct ivshm_incoming *in)
+{
+    int mpi_errno = MPI_SUCCESS;
+    MPIDI_VC_t *vc;
+
+    /* A CLOSE packet may end the connection while we still hold its cell. */
+    in->channel->users++;
+    mpi_errno = MPID_nem_ivshmem_find_vc(in, &vc);
+    MPIR_ERR_CHECK(mpi_errno);
+    MPID_nem_ivshmem.stats.cells_received++;
+    if (vc && in->len > 0) {
+        MPID_nem_ivshmem.stats.eager_received_bytes += in->len;
+        VC_IVSHMEM(vc)->received_bytes += in->len;
+        mpi_errno = deliver(vc, in->payload, in->len);
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+
+  fn_exit:
+    ivshm_hand_back(in);
+    ivshm_channel_close(&MPID_nem_ivshmem.transport, in->channel);
+    return mpi_errno;
+  fn_fail:
+    goto fn_exit;
+}
+
+/*
+ * Fails the connections whose peer is gone. What a peer sent before it left is in our inbox before its
+ * claim says that it has left, so whoever was seen gone and still is connected once the inbox was
+ * empty after that did not say goodbye.
+ */
+static int fail_the_gone(bool *seen)
+{
+    int mpi_errno = MPI_SUCCESS;
+    bool again = false;
+
+    for (uint32_t i = 0; i < MPID_nem_ivshmem.region.geo.endpoints; i++) {
+        MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[i];
+        if (!vc || ivshm_channel_is_live(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel))
+            continue;
+        if (VC_IVSHMEM(vc)->gone) {
+            mpi_errno = MPID_nem_ivshmem_vc_fail(vc, "its process is dead");
+            MPIR_ERR_CHECK(mpi_errno);
+        } else {
+            VC_IVSHMEM(vc)->gone = true;
+            again = true;
+        }
+    }
+
+  fn_exit:
+    *seen = again;
+    return mpi_errno;
+  fn_fail:
+    goto fn_exit;
+}
+
+/* In a rank whose inbox is empty: once a second at most, who of our peers has died? */
+static int watch(void)
+{
+    static time_t last;
+    static bool seen_gone;
+    static unsigned idle;
+    int mpi_errno = MPI_SUCCESS;
+    struct timespec now;
+
+    if (likely(!seen_gone)) {
+        if ((++idle & (POLLS_PER_CLOCK - 1)) != 0)
+            goto fn_exit;
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+        if (now.tv_sec - last < WATCH_SECONDS)
+            goto fn_exit;
+        last = now.tv_sec;
+        ivshm_transport_watch(&MPID_nem_ivshmem.transport);
+    }
+    mpi_errno = fail_the_gone(&seen_gone);
+    MPIR_ERR_CHECK(mpi_errno);
+
+  fn_exit:
+    return mpi_errno;
+  fn_fail:
+    goto fn_exit;
+}
+
+int MPID_nem_ivshmem_poll(int in_blocking_poll)
+{
+    static bool inside;
+    int mpi_errno = MPI_SUCCESS;
+    struct ivshm_incoming in;
+    struct ivshm_diag diag;
+    int got = 0, n;
+
+    /* Packet handlers may poll again; cells must reach CH3 in order, so the inner turn does nothing. */
+    if (inside || !MPID_nem_ivshmem.joined)
+        return MPI_SUCCESS;
+    inside = true;
+
+    for (n = 0; n < CELLS_PER_POLL; n++) {
+        got = ivshm_receive(&MPID_nem_ivshmem.transport, &in, &diag);
+        if (got <= 0)
+            break;
+        mpi_errno = receive(&in);
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+    if (unlikely(got < 0)) {
+        MPIDI_VC_t *vc = in.channel ? MPID_nem_ivshmem.vcs[in.channel->peer.endpoint] : NULL;
+        if (vc) {
+            mpi_errno = MPID_nem_ivshmem_vc_fail(vc, diag.text);
+            MPIR_ERR_CHECK(mpi_errno);
+        }
+    }
+    if (MPID_nem_ivshmem.transport.pending)
+        ivshm_transport_flush(&MPID_nem_ivshmem.transport);
+    if (MPID_nem_ivshmem.busy) {
+        mpi_errno = MPID_nem_ivshmem_send_progress();
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+    if (MPID_nem_ivshmem.transfers) {
+        mpi_errno = MPID_nem_ivshmem_lmt_progress();
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+    if (n == 0) {
+        mpi_errno = watch();
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+
+  fn_exit:
+    inside = false;
+    return mpi_errno;
+  fn_fail:
+    goto fn_exit;
+}

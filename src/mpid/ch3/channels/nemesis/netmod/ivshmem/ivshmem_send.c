@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * Eager messages: header and data gathered into cells, as many as there are. What finds no cell waits
+ * in the connection's send queue, as a request whose iov says what is left.
+ *
+ * A message begins with a cell of its own and may go on in further ones; to the receiver the cells of
+ * a connection are a stream of bytes.
+ */
+#include "ivshmem_netmod.h"
+
+/* Copies from the front of iov into cells and sends them; returns how many of `total` bytes went. */
+static size_t send_cells(MPIDI_VC_t * vc, const struct iovec *iov, size_t total)
+{
+    MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
+    struct ivshm_transport *transport = &MPID_nem_ivshmem.transport;
+    size_t sent = 0, offset = 0;
+
+    while (sent < total) {
+        struct ivshm_outgoing out;
+        if (ivshm_cell_reserve(transport, area->channel, total - sent, &out) != 0) {
+            MPID_nem_ivshmem.stats.waits++;
+            break;
+        }
+        size_t room = MPL_MIN(out.capacity, total - sent);
+        for (size_t filled = 0; filled < room;) {
+            size_t len = MPL_MIN(iov->iov_len - offset, room - filled);
+            MPIR_Memcpy(out.payload + filled, (char *) iov->iov_base + offset, len);
+            filled += len;
+            offset += len;
+            if (offset == iov->iov_len) {
+                iov++;
+                offset = 0;
+            }
+        }
+        ivshm_cell_publish(transport, area->channel, &out, (uint32_t) room, area->stream);
+        MPID_nem_ivshmem.stats.cells_sent++;
+        sent += room;
+    }
+    area->sent_bytes += sent;
+    MPID_nem_ivshmem.stats.eager_sent_bytes += sent;
+    return sent;
+}
+
+static size_t iov_bytes(const struct iovec *iov, int n)
+{
+    size_t total = 0;
+    for (int i = 0; i < n; i++)
+        total += iov[i].iov_len;
+    return total;
+}
+
+/* Makes the request's iov what is left of `iov` after `sent` bytes. iov[0] is the header. */
+static void save_rest(MPIR_Request * sreq, const struct iovec *iov, int n, size_t sent)
+{
+    int count = 0;
+    for (int i = 0; i < n; i++) {
+        if (sent >= iov[i].iov_len) {
+            sent -= iov[i].iov_len;
+            continue;
+        }
+        char *base = iov[i].iov_base;
+        if (i == 0) {           /* the caller's header does not outlive the call */
+            MPIR_Memcpy(&sreq->dev.pending_pkt, base, sizeof(MPIDI_CH3_Pkt_t));
+            base = (char *) &sreq->dev.pending_pkt;
+        }
+        sreq->dev.iov[count].iov_base = base + sent;
+        sreq->dev.iov[count].iov_len = iov[i].iov_len - sent;
+        sent = 0;
+        count++;
+    }
+    sreq->dev.iov_count = count;
+    sreq->dev.iov_offset = 0;
+}
+
+static void enqueue(MPIDI_VC_t * vc, MPIR_Request * sreq)
+{
+    sreq->ch.vc = vc;
+    MPIDI_CH3I_Sendq_enqueue(&VC_IVSHMEM(vc)->sendq, sreq);
+    MPID_nem_ivshmem_vc_link_busy(vc);
+}
+
+/* All of the request's iov is sent. *complete is false if it has loaded more. */
+static int iov_sent(MPIDI_VC_t * vc, MPIR_Request * sreq, int *complete)
+{
+    int mpi_errno = MPI_SUCCESS;
+
+    if (sreq->dev.OnDataAvail) {
+        *complete = 0;
+        mpi_errno = sreq->dev.OnDataAvail(vc, sreq, complete);
+        MPIR_ERR_CHECK(mpi_errno);
+        if (!*complete)
+            sreq->dev.iov_offset = 0;
+    } else {
+        *complete = 1;
+        mpi_errno = MPID_Request_complete(sreq);
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+
+  fn_exit:
+    return mpi_errno;
+  fn_fail:
+    goto fn_exit;
+}
+
+/* Goes on with a queued request. *complete is false if cells ran out. */
+static int continue_request(MPIDI_VC_t * vc, MPIR_Request * sreq, int *complete)
+{
+    int mpi_errno = MPI_SUCCESS;
+
+    do {
+        struct iovec *iov = &sreq->dev.iov[sreq->dev.iov_offset];
+        size_t left = iov_bytes(iov, sreq->dev.iov_count);
+        size_t sent = send_cells(vc, iov, left);
+        if (sent < left) {
+            while (sent >= iov->iov_len) {
+                sent -= iov->iov_len;
+                iov++;
+                sreq->dev.iov_offset++;
+                sreq->dev.iov_count--;
+            }
+            iov->iov_base = (char *) iov->iov_base + sent;
+            iov->iov_len -= sent;
+            *complete = 0;
+            break;
+        }
+        mpi_errno = iov_sent(vc, sreq, complete);
+        MPIR_ERR_CHECK(mpi_errno);
+    } while (!*complete);
+
+  fn_exit:
+    return mpi_errno;
+  fn_fail:
+    goto fn_exit;
+}
+
+/* Sends what it can of a new message, or nothing if others wait before it. */
+static int begin(MPIDI_VC_t * vc, const struct iovec *iov, size_t total, size_t *sent)
+{
+    int mpi_errno = MPI_SUCCESS;
+
+    *sent = 0;
+    if (unlikely(!VC_IVSHMEM(vc)->channel)) {
+        mpi_errno = MPID_nem_ivshmem_connect(vc);
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+    MPID_nem_ivshmem.stats.eager_sent++;
+    if (likely(!VC_IVSHMEM(vc)->sendq.head))
+        *sent = send_cells(vc, iov, total);
+
+  fn_exit:
+    return mpi_errno;
+  fn_fail:
+    goto fn_exit;
+}
+
+int MPID_nem_ivshmem_iStartContigMsg(MPIDI_VC_t * vc, void *hdr, intptr_t hdr_sz, void *data,
+                                     intptr_t data_sz, MPIR_Request ** sreq_ptr)
+{
+    int mpi_errno = MPI_SUCCESS;
+    struct iovec iov[2] = { {hdr, sizeof(MPIDI_CH3_Pkt_t)}, {data, data_sz} };
+    size_t sent, total = sizeof(MPIDI_CH3_Pkt_t) + data_sz;
+
+    MPIR_Assert(hdr_sz <= sizeof(MPIDI_CH3_Pkt_t));
+    *sreq_ptr = NULL;
+    mpi_errno = begin(vc, iov, total, &sent);
+    MPIR_ERR_CHECK(mpi_errno);
+    if (sent < total) {
+        MPIR_Request *sreq = MPIR_Request_create(MPIR_REQUEST_KIND__SEND);
+        MPIR_ERR_CHKANDJUMP(!sreq, mpi_errno, MPI_ERR_OTHER, "**nomemreq");
+        MPIR_Object_set_ref(sreq, 2);
+        sreq->dev.OnDataAvail = 0;
+        save_rest(sreq, iov, 2, sent);
+        enqueue(vc, sreq);
+        *sreq_ptr = sreq;
+    }
+
+  fn_exit:
+    return mpi_errno;
+  fn_fail:
+    goto fn_exit;
+}
+
+/* Sends header and data of a request; queues what is left. */
+static int send_request(MPIDI_VC_t * vc, MPIR_Request * sreq, const struct iovec *iov, int n)
+{
+    int mpi_errno = MPI_SUCCESS;
+    size_t sent, total = iov_bytes(iov, n);
+    int complete = 0;
+
+    mpi_errno = begin(vc, iov, total, &sent);
+    MPIR_ERR_CHECK(mpi_errno);
+    if (sent == total) {
+        mpi_errno = iov_sent(vc, sreq, &complete);
+        MPIR_ERR_CHECK(mpi_errno);
+        if (complete)
+            goto fn_exit;
+        mpi_errno = continue_request(vc, sreq, &complete);
+        MPIR_ERR_CHECK(mpi_errno);
+        if (complete)
+            goto fn_exit;
+    } else {
+        save_rest(sreq, iov, n, sent);
+    }
+    enqueue(vc, sreq);
+
+  fn_exit:
+    return mpi_errno;
+  fn_fail:
+    goto fn_exit;
+}
+
+int MPID_nem_ivshmem_iSendContig(MPIDI_VC_t * vc, MPIR_Request * sreq, void *hdr, intptr_t hdr_sz,
+                                 void *data, intptr_t data_sz)
+{
+    struct iovec iov[2] = { {hdr, sizeof(MPIDI_CH3_Pkt_t)}, {data, data_sz} };
+    return send_request(vc, sreq, iov, 2);
+}
+
+int MPID_nem_ivshmem_iSendIov(MPIDI_VC_t * vc, MPIR_Request * sreq, void *hdr, intptr_t hdr_sz,
+                              struct iovec *iov, int n_iov)
+{
+    struct iovec all[MPL_IOV_LIMIT];
+
+    MPIR_Assert(n_iov < MPL_IOV_LIMIT);
+    all[0] = (struct iovec) {hdr, sizeof(MPIDI_CH3_Pkt_t)};
+    memcpy(&all[1], iov, n_iov * sizeof(all[0]));
+    return send_request(vc, sreq, all, n_iov + 1);
+}
+
+int MPID_nem_ivshmem_SendNoncontig(MPIDI_VC_t * vc, MPIR_Request * sreq, void *hdr, intptr_t hdr_sz,
+                                   struct iovec *hdr_iov, int n_hdr_iov)
+{
+    int mpi_errno = MPI_SUCCESS;
+    struct iovec iov[MPL_IOV_LIMIT];
+    int n_data = MPL_IOV_LIMIT - 1 - n_hdr_iov;
+
+    MPIR_Assert(n_data > 0);
+    iov[0] = (struct iovec) {hdr, sizeof(MPIDI_CH3_Pkt_t)};
+    if (n_hdr_iov > 0)
+        memcpy(&iov[1], hdr_iov, n_hdr_iov * sizeof(iov[0]));
+    /* The first pieces of the data; OnDataAvail loads the others. */
+    mpi_errno = MPIDI_CH3U_Request_load_send_iov(sreq, &iov[1 + n_hdr_iov], &n_data);
+    MPIR_ERR_CHKANDJUMP(mpi_errno, mpi_errno, MPI_ERR_OTHER, "**ch3|loadsendiov");
+    mpi_errno = send_request(vc, sreq, iov, 1 + n_hdr_iov + n_data);
+    MPIR_ERR_CHECK(mpi_errno);
+
+  fn_exit:
+    return mpi_errno;
+  fn_fail:
+    goto fn_exit;
+}
+
+static int drain(MPIDI_VC_t * vc)
+{
+    int mpi_errno = MPI_SUCCESS;
+    MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
+    int complete = 1;
+
+    while (area->sendq.head && complete) {
+        MPIR_Request *sreq = area->sendq.head;
+        mpi_errno = continue_request(vc, sreq, &complete);
+        MPIR_ERR_CHECK(mpi_errno);
+        if (complete)
+            MPIDI_CH3I_Sendq_dequeue(&area->sendq, &sreq);
+    }
+
+  fn_exit:
+    return mpi_errno;
+  fn_fail:
+    goto fn_exit;
+}
+
+/* Goes on with what waits, on every connection: cells may have come home since. */
+int MPID_nem_ivshmem_send_progress(void)
+{
+    int mpi_errno = MPI_SUCCESS;
+
+    for (MPIDI_VC_t *next, *vc = MPID_nem_ivshmem.busy; vc; vc = next) {
+        next = vc->ch.next;
+        mpi_errno = drain(vc);
+        MPIR_ERR_CHECK(mpi_errno);
+        if (VC_IVSHMEM(vc)->terminating) {
+            mpi_errno = MPID_nem_ivshmem_vc_end(vc);
+            MPIR_ERR_CHECK(mpi_errno);
+        } else if (!VC_IVSHMEM(vc)->sendq.head) {
+            MPID_nem_ivshmem_vc_unlink_busy(vc);
+        }
+    }
+
+  fn_exit:
+    return mpi_errno;
+  fn_fail:
+    goto fn_exit;
+}
+
+int MPID_nem_ivshmem_sendq_fail(MPIDI_VC_t * vc, int req_errno)
+{
+    int mpi_errno = MPI_SUCCESS;
+    MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
+
+    while (area->sendq.head) {
+        MPIR_Request *sreq = area->sendq.head;
+        sreq->status.MPI_ERROR = req_errno;
+        mpi_errno = MPID_Request_complete(sreq);
+        MPIR_ERR_CHECK(mpi_errno);
+        MPIDI_CH3I_Sendq_dequeue(&area->sendq, &sreq);
+    }
+
+  fn_exit:
+    return mpi_errno;
+  fn_fail:
+    goto fn_exit;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * The counters: MPI_T performance variables, and a line at finalize for MPIR_CVAR_NEMESIS_IVSHMEM_STATS.
+ * They prove which path a run took, so they are always there, also where MPICH's own are compiled out.
+ */
+#include "ivshmem_netmod.h"
+
+/* MPICH's macro for those that may be compiled out ends in this one, which may not. */
+#define REGISTER(name, field, desc)                                                               \
+    MPIR_T_PVAR_COUNTER_REGISTER_DYNAMIC_impl(                                                    \
+        MPI_UNSIGNED_LONG_LONG, name, &MPID_nem_ivshmem.stats.field, 1,                           \
+        MPI_T_VERBOSITY_USER_BASIC, MPI_T_BIND_NO_OBJECT,                                         \
+        MPIR_T_PVAR_FLAG_READONLY | MPIR_T_PVAR_FLAG_CONTINUOUS, NULL, NULL, "NEMESIS", desc)
+
+void MPID_nem_ivshmem_stats_register(void)
+{
+    static bool registered;
+    if (registered)
+        return;
+    registered = true;
+    REGISTER(ivshmem_eager_sent, eager_sent, "messages sent through cells of an ivshmem region");
+    REGISTER(ivshmem_eager_sent_bytes, eager_sent_bytes, "bytes sent through cells, with headers");
+    REGISTER(ivshmem_eager_received, eager_received, "messages received through cells");
+    REGISTER(ivshmem_eager_received_bytes, eager_received_bytes, "bytes received through cells");
+    REGISTER(ivshmem_bulk_sent, bulk_sent, "large messages sent through lanes of an ivshmem region");
+    REGISTER(ivshmem_bulk_sent_bytes, bulk_sent_bytes, "bytes sent through lanes");
+    REGISTER(ivshmem_bulk_received, bulk_received, "large messages received through lanes");
+    REGISTER(ivshmem_bulk_received_bytes, bulk_received_bytes, "bytes received through lanes");
+    REGISTER(ivshmem_cells_sent, cells_sent, "cells sent");
+    REGISTER(ivshmem_cells_received, cells_received, "cells received");
+    REGISTER(ivshmem_waits, waits, "times that a send found no free cell, or the peer's inbox full");
+}
+
+/* One line, so that the lines of many ranks stay whole. */
+void MPID_nem_ivshmem_stats_print(void)
+{
+    const MPID_nem_ivshmem_stats_t *s = &MPID_nem_ivshmem.stats;
+
+    if (!MPID_nem_ivshmem.joined) {
+        fprintf(stderr, "ivshmem: rank=%d host=%s region=none\n", MPIDI_Process.my_pg_rank,
+                MPID_nem_hostname);
+        return;
+    }
+    fprintf(stderr,
+            "ivshmem: rank=%d host=%s region=%s id=%016llx%016llx endpoint=%u eager_sent=%llu "
+            "eager_sent_bytes=%llu eager_received=%llu eager_received_bytes=%llu bulk_sent=%llu "
+            "bulk_sent_bytes=%llu bulk_received=%llu bulk_received_bytes=%llu cells_sent=%llu "
+            "cells_received=%llu waits=%llu\n",
+            MPIDI_Process.my_pg_rank, MPID_nem_hostname, MPID_nem_ivshmem.region.map.name,
+            (unsigned long long) MPID_nem_ivshmem.region.id[0],
+            (unsigned long long) MPID_nem_ivshmem.region.id[1],
+            MPID_nem_ivshmem.transport.endpoint.owner.endpoint, s->eager_sent, s->eager_sent_bytes,
+            s->eager_received, s->eager_received_bytes, s->bulk_sent, s->bulk_sent_bytes,
+            s->bulk_received, s->bulk_received_bytes, s->cells_sent, s->cells_received, s->waits);
+}
+
+void MPID_nem_ivshmem_stats_print_vc(MPIDI_VC_t * vc)
+{
+    fprintf(stderr, "ivshmem: rank=%d peer=%d job=%s endpoint=%u sent_bytes=%llu received_bytes=%llu\n",
+            MPIDI_Process.my_pg_rank, vc->pg_rank, vc->pg ? (char *) vc->pg->id : "connecting",
+            VC_IVSHMEM(vc)->channel->peer.endpoint, VC_IVSHMEM(vc)->sent_bytes,
+            VC_IVSHMEM(vc)->received_bytes);
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * The life of a virtual connection: made with its process group or by MPI_Comm_connect, bound to a
+ * channel by the first message either way, drained and closed by CH3's close protocol, or failed.
+ */
+#include "ivshmem_netmod.h"
+
+int MPID_nem_ivshmem_vc_init(MPIDI_VC_t * vc)
+{
+    MPIDI_CH3I_VC *vc_ch = &vc->ch;
+
+    memset(VC_IVSHMEM(vc), 0, sizeof(*VC_IVSHMEM(vc)));
+    vc_ch->next = vc_ch->prev = NULL;
+    vc->sendNoncontig_fn = MPID_nem_ivshmem_SendNoncontig;
+    vc_ch->iStartContigMsg = MPID_nem_ivshmem_iStartContigMsg;
+    vc_ch->iSendContig = MPID_nem_ivshmem_iSendContig;
+    vc_ch->iSendIov = MPID_nem_ivshmem_iSendIov;
+    MPID_nem_ivshmem_lmt_vc_init(vc);
+    return MPI_SUCCESS;
+}
+
+void MPID_nem_ivshmem_vc_link_busy(MPIDI_VC_t * vc)
+{
+    if (VC_IVSHMEM(vc)->busy)
+        return;
+    VC_IVSHMEM(vc)->busy = true;
+    vc->ch.next = MPID_nem_ivshmem.busy;
+    vc->ch.prev = NULL;
+    if (vc->ch.next)
+        vc->ch.next->ch.prev = vc;
+    MPID_nem_ivshmem.busy = vc;
+}
+
+void MPID_nem_ivshmem_vc_unlink_busy(MPIDI_VC_t * vc)
+{
+    if (!VC_IVSHMEM(vc)->busy)
+        return;
+    VC_IVSHMEM(vc)->busy = false;
+    if (vc->ch.prev)
+        vc->ch.prev->ch.next = vc->ch.next;
+    else
+        MPID_nem_ivshmem.busy = vc->ch.next;
+    if (vc->ch.next)
+        vc->ch.next->ch.prev = vc->ch.prev;
+    vc->ch.next = vc->ch.prev = NULL;
+}
+
+static void unlink_dynamic(MPIDI_VC_t * vc)
+{
+    MPIDI_VC_t **link = &MPID_nem_ivshmem.dynamic;
+    while (*link && *link != vc)
+        link = &VC_IVSHMEM(*link)->next_dynamic;
+    if (*link)
+        *link = VC_IVSHMEM(vc)->next_dynamic;
+}
+
+/* Lets go of the channel, if there is one. */
+static void unbind(MPIDI_VC_t * vc)
+{
+    struct ivshm_channel *channel = VC_IVSHMEM(vc)->channel;
+
+    MPID_nem_ivshmem_vc_unlink_busy(vc);
+    if (!channel)
+        return;
+    if (MPIR_CVAR_NEMESIS_IVSHMEM_STATS > 1)
+        MPID_nem_ivshmem_stats_print_vc(vc);
+    if (VC_IVSHMEM(vc)->stream)
+        unlink_dynamic(vc);
+    else
+        MPID_nem_ivshmem.vcs[channel->peer.endpoint] = NULL;
+    VC_IVSHMEM(vc)->channel = NULL;
+    ivshm_channel_close(&MPID_nem_ivshmem.transport, channel);
+}
+
+int MPID_nem_ivshmem_vc_destroy(MPIDI_VC_t * vc)
+{
+    if (MPID_nem_ivshmem.joined && !vc->ch.is_local)
+        unbind(vc);
+    return MPI_SUCCESS;
+}
+
+static bool is_drained(MPIDI_VC_t * vc)
+{
+    MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
+    return !area->sendq.head && area->transfers == 0 && !(area->channel && area->channel->pending);
+}
+
+/* The connection is closed, but what it has to send may not be gone yet. Ends it once that is. */
+int MPID_nem_ivshmem_vc_end(MPIDI_VC_t * vc)
+{
+    if (!is_drained(vc)) {
+        VC_IVSHMEM(vc)->terminating = true;
+        MPID_nem_ivshmem_vc_link_busy(vc);
+        return MPI_SUCCESS;
+    }
+    VC_IVSHMEM(vc)->terminating = false;
+    unbind(vc);
+    return MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
+}
+
+/* Completes all that waits on the connection with an error. */
+static int fail_requests(MPIDI_VC_t * vc, int req_errno)
+{
+    int mpi_errno = MPI_SUCCESS;
+    MPIR_Request *rreq = vc->ch.recv_active;
+
+    mpi_errno = MPID_nem_ivshmem_sendq_fail(vc, req_errno);
+    MPIR_ERR_CHECK(mpi_errno);
+    mpi_errno = MPID_nem_ivshmem_lmt_fail(vc, req_errno);
+    MPIR_ERR_CHECK(mpi_errno);
+    if (rreq) {
+        vc->ch.recv_active = NULL;
+        rreq->status.MPI_ERROR = req_errno;
+        mpi_errno = MPID_Request_complete(rreq);
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+
+  fn_exit:
+    return mpi_errno;
+  fn_fail:
+    goto fn_exit;
+}
+
+int MPID_nem_ivshmem_vc_terminate(MPIDI_VC_t * vc)
+{
+    int mpi_errno = MPI_SUCCESS;
+    int req_errno = MPI_SUCCESS;
+
+    if (vc->state != MPIDI_VC_STATE_CLOSED) {
+        /* A process manager's word that the peer failed: nothing waits for it any more. */
+        MPIR_ERR_SET1(req_errno, MPIX_ERR_PROC_FAILED, "**comm_fail", "**comm_fail %d", vc->pg_rank);
+        mpi_errno = fail_requests(vc, req_errno);
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+    mpi_errno = MPID_nem_ivshmem_vc_end(vc);
+    MPIR_ERR_CHECK(mpi_errno);
+
+  fn_exit:
+    return mpi_errno;
+  fn_fail:
+    goto fn_exit;
+}
+
+/*
+ * The peer is dead, or sent nonsense. All that waits on it ends with an error that says why, and so
+ * does the current MPI call, which may wait for it in a way that no request tells (MPI_ANY_SOURCE),
+ * unless the job asked for fault tolerance.
+ */
+int MPID_nem_ivshmem_vc_fail(MPIDI_VC_t * vc, const char *why)
+{
+    int mpi_errno = MPI_SUCCESS;
+    char text[400];
+
+    snprintf(text, sizeof(text), "rank %d: %.300s", vc->pg_rank, why);
+    int req_errno = MPID_nem_ivshmem_peer_error(text);
+    mpi_errno = fail_requests(vc, req_errno);
+    MPIR_ERR_CHECK(mpi_errno);
+    unbind(vc);
+    mpi_errno = MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
+    MPIR_ERR_CHECK(mpi_errno);
+    if (!MPIR_CVAR_ENABLE_FT)
+        mpi_errno = req_errno;
+
+  fn_exit:
+    return mpi_errno;
+  fn_fail:
+    goto fn_exit;
+}

@@ -1,0 +1,20 @@
+[#] start of __file__
+dnl SPDX-License-Identifier: mpich2
+dnl MPICH_SUBCFG_AFTER=src/mpid/ch3/channels/nemesis
+
+AC_DEFUN([PAC_SUBCFG_PREREQ_]PAC_SUBCFG_AUTO_SUFFIX,[
+    AM_COND_IF([BUILD_CH3_NEMESIS],[
+        for net in $nemesis_networks ; do
+            AS_CASE([$net],[ivshmem],[build_nemesis_netmod_ivshmem=yes])
+        done
+    ])
+    AM_CONDITIONAL([BUILD_NEMESIS_NETMOD_IVSHMEM],[test "X$build_nemesis_netmod_ivshmem" = "Xyes"])
+])dnl
+
+AC_DEFUN([PAC_SUBCFG_BODY_]PAC_SUBCFG_AUTO_SUFFIX,[
+AM_COND_IF([BUILD_NEMESIS_NETMOD_IVSHMEM],[
+    AS_CASE([$host_os],[linux*],[],[AC_MSG_ERROR([the ivshmem netmod needs Linux])])
+])
+])dnl
+
+[#] end of __file__
