@@ -75,6 +75,12 @@ static void detach(struct ivshm_transport *t, struct ivshm_channel *ch)
     free(ch);
 }
 
+/* Gone, and all that it had sent is received: the inbox is seen empty after the death, edge E2. */
+static bool is_forgettable(const struct ivshm_transport *t, const struct ivshm_channel *ch)
+{
+    return !ivshm_channel_is_live(t, ch) && ivshm_queue_is_empty_mpsc(&t->inbox);
+}
+
 int ivshm_channel_open(struct ivshm_transport *t, struct ivshm_owner peer,
                        struct ivshm_channel **channel, struct ivshm_diag *diag)
 {
@@ -99,7 +105,8 @@ int ivshm_channel_open(struct ivshm_transport *t, struct ivshm_owner peer,
 
 void ivshm_channel_close(struct ivshm_transport *t, struct ivshm_channel *channel)
 {
-    if (--channel->users == 0)
+    /* A cell may wait still, and the peer send on: while it lives, both count on the sequence. */
+    if (--channel->users == 0 && is_forgettable(t, channel))
         detach(t, channel);
 }
 
@@ -234,7 +241,7 @@ void ivshm_transport_watch(struct ivshm_transport *t)
     ivshm_endpoint_watch(t->region, &t->endpoint.process);
     for (uint32_t i = 0; i < t->region->geo.endpoints; i++) {
         struct ivshm_channel *ch = t->channels[i];
-        if (ch && ch->users == 0 && !ivshm_channel_is_live(t, ch))
+        if (ch && ch->users == 0 && is_forgettable(t, ch))
             detach(t, ch);
     }
 }

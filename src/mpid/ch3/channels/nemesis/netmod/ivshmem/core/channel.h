@@ -60,7 +60,10 @@ void ivshm_transport_close(struct ivshm_transport *t);
 int ivshm_channel_open(struct ivshm_transport *t, struct ivshm_owner peer,
                        struct ivshm_channel **channel, struct ivshm_diag *diag);
 
-/* The last user detaches. What was sent before still arrives. */
+/*
+ * One user less. What was sent before still arrives, and the peer may send on: without a user, a
+ * channel ends with its peer, in ivshm_transport_watch.
+ */
 void ivshm_channel_close(struct ivshm_transport *t, struct ivshm_channel *channel);
 
 /* Whether the peer is still there; one load. */

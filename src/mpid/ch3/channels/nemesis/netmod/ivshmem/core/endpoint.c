@@ -59,14 +59,14 @@ static void store_text(ivshm_a64 *words, size_t count, const char *text)
     for (size_t i = 0; i < count; i++) {
         uint64_t w;
         memcpy(&w, bytes + i * 8, 8);
-        ivshm_store64_relaxed(&words[i], w);
+        ivshm_store64_release(&words[i], w);
     }
 }
 
 static void load_text(const ivshm_a64 *words, size_t count, char *text)
 {
     for (size_t i = 0; i < count; i++) {
-        uint64_t w = ivshm_load64_relaxed(&words[i]);
+        uint64_t w = ivshm_load64_acquire(&words[i]);
         memcpy(text + i * 8, &w, 8);
     }
     text[count * 8 - 1] = 0;
@@ -82,19 +82,22 @@ int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
         if (r.claim.state == IVSHM_FREE)
             return -ENOENT;
         for (int i = 0; i < 2; i++) {
-            r.process.boot_id[i] = ivshm_load64_relaxed(&e->boot_id[i]);
-            r.process.vm_uuid[i] = ivshm_load64_relaxed(&e->vm_uuid[i]);
+            r.process.boot_id[i] = ivshm_load64_acquire(&e->boot_id[i]);
+            r.process.vm_uuid[i] = ivshm_load64_acquire(&e->vm_uuid[i]);
         }
-        r.process.pid_ns = ivshm_load64_relaxed(&e->pid_ns);
-        r.process.pid = ivshm_load64_relaxed(&e->pid);
-        r.process.start_time = ivshm_load64_relaxed(&e->start_time);
-        r.base.bytes = ivshm_load64_relaxed(&e->base);
-        r.joined_at = ivshm_load64_relaxed(&e->joined_at);
-        r.rank = (uint32_t) ivshm_load64_relaxed(&e->rank);
-        r.job_size = (uint32_t) ivshm_load64_relaxed(&e->job_size);
+        r.process.pid_ns = ivshm_load64_acquire(&e->pid_ns);
+        r.process.pid = ivshm_load64_acquire(&e->pid);
+        r.process.start_time = ivshm_load64_acquire(&e->start_time);
+        r.base.bytes = ivshm_load64_acquire(&e->base);
+        r.joined_at = ivshm_load64_acquire(&e->joined_at);
+        r.rank = (uint32_t) ivshm_load64_acquire(&e->rank);
+        r.job_size = (uint32_t) ivshm_load64_acquire(&e->job_size);
         load_text(e->host, 8, r.process.host);
         load_text(e->job, 16, r.job);
-        /* Each field above is one whole word; the second look tells whether they are of one claim. */
+        /*
+         * Each field above is one whole word; the second look tells whether they are of one claim:
+         * whoever reads a word of the next one has acquired its claim too, edge E3.
+         */
         if (ivshm_load64_seqcst(&e->claim) == before) {
             *info = r;
             return 0;
@@ -184,13 +187,16 @@ void ivshm_endpoint_reap(struct ivshm_region *region, const struct ivshm_process
         *reaped = r;
 }
 
-/* MiB, a power of two, in which a job of that size has room, a lane a rank, and a quarter to spare. */
-static unsigned long long size_for(uint32_t ranks)
+/*
+ * MiB, a power of two and not less than the region has, in which a job of that size has room, a lane a
+ * rank, and a quarter to spare.
+ */
+static unsigned long long size_for(uint32_t ranks, uint64_t at_least)
 {
     struct ivshm_geometry geo;
     uint64_t size = IVSHM_SIZE_MIN;
     for (; size < IVSHM_SIZE_MAX; size *= 2) {
-        if (ivshm_geometry(size, &geo, NULL) == 0 && ranks <= geo.endpoints &&
+        if (size >= at_least && ivshm_geometry(size, &geo, NULL) == 0 && ranks <= geo.endpoints &&
             geo.blocks >= ranks * ((geo.base_bytes + geo.lane_bytes) / geo.block_size + 2) * 5 / 4)
             break;
     }
@@ -203,7 +209,7 @@ static int explain_full(const struct ivshm_region *region, bool table, uint32_t 
     struct ivshm_extent_usage usage;
     uint32_t used = 0;
     uint64_t need = region->geo.base_bytes + region->geo.lane_bytes;
-    unsigned long long megabytes = size_for(job_size);
+    unsigned long long megabytes = size_for(job_size, region->geo.size);
     for (uint32_t i = 0; i < region->geo.endpoints; i++)
         used += ivshm_endpoint_claim(region, i).state != IVSHM_FREE;
     ivshm_extent_usage(region, &usage);
@@ -269,17 +275,18 @@ int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t r
     memset(r.base, 0, region->geo.base_bytes);
 
     struct ivshm_endpoint_shm *e = &region->endpoints[r.owner.endpoint];
+    /* Release E3: after the claim, for who reads the entry while it changes hands. */
     for (int i = 0; i < 2; i++) {
-        ivshm_store64_relaxed(&e->boot_id[i], r.process.boot_id[i]);
-        ivshm_store64_relaxed(&e->vm_uuid[i], r.process.vm_uuid[i]);
+        ivshm_store64_release(&e->boot_id[i], r.process.boot_id[i]);
+        ivshm_store64_release(&e->vm_uuid[i], r.process.vm_uuid[i]);
     }
-    ivshm_store64_relaxed(&e->pid_ns, r.process.pid_ns);
-    ivshm_store64_relaxed(&e->pid, r.process.pid);
-    ivshm_store64_relaxed(&e->start_time, r.process.start_time);
-    ivshm_store64_relaxed(&e->base, r.base_off.bytes);
-    ivshm_store64_relaxed(&e->joined_at, (uint64_t) time(NULL));
-    ivshm_store64_relaxed(&e->rank, rank);
-    ivshm_store64_relaxed(&e->job_size, job_size);
+    ivshm_store64_release(&e->pid_ns, r.process.pid_ns);
+    ivshm_store64_release(&e->pid, r.process.pid);
+    ivshm_store64_release(&e->start_time, r.process.start_time);
+    ivshm_store64_release(&e->base, r.base_off.bytes);
+    ivshm_store64_release(&e->joined_at, (uint64_t) time(NULL));
+    ivshm_store64_release(&e->rank, rank);
+    ivshm_store64_release(&e->job_size, job_size);
     store_text(e->host, 8, r.process.host);
     store_text(e->job, 16, job);
     *ep = r;

@@ -83,7 +83,8 @@ struct ivshm_endpoint_shm {
     /* Line 0: everybody reads; changed by CAS only. */
     ivshm_a64 claim;        /* LIVE is stored by the owner after all below (release E1) */
     ivshm_a64 reserved0[7];
-    /* Lines 1 to 7: the owner writes while JOINING; others read after acquire E1 of claim. */
+    /* Lines 1 to 7: the owner writes while JOINING (release E3); others read (acquire E3) after
+     * acquire E1 of claim, and look at the claim again. */
     ivshm_a64 base;         /* offset of the endpoint's base extent */
     ivshm_a64 boot_id[2];   /* /proc/sys/kernel/random/boot_id */
     ivshm_a64 vm_uuid[2];   /* of the VM's firmware, 0 if unknown: survives a reboot */

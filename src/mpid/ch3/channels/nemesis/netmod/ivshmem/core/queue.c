@@ -106,6 +106,12 @@ int ivshm_queue_push_mpsc(struct ivshm_queue_producer *p, struct ivshm_ref ref)
     return -EAGAIN;
 }
 
+bool ivshm_queue_is_empty_mpsc(const struct ivshm_queue_consumer *c)
+{
+    uint64_t word = ivshm_load64_relaxed(slot_of(c->shm, c->head, c->slots)); /* nothing is read */
+    return laps_ahead(word, c->head, c->slots) != 0;
+}
+
 bool ivshm_queue_pop_mpsc(struct ivshm_queue_consumer *c, struct ivshm_ref *ref)
 {
     uint64_t word = ivshm_load64_acquire(slot_of(c->shm, c->head, c->slots)); /* Q1 */

@@ -44,6 +44,9 @@ void ivshm_queue_producer_init(struct ivshm_queue_producer *p, struct ivshm_inbo
  */
 int ivshm_queue_push_mpsc(struct ivshm_queue_producer *p, struct ivshm_ref ref);
 
+/* Whether nothing has been published that was not taken. */
+bool ivshm_queue_is_empty_mpsc(const struct ivshm_queue_consumer *c);
+
 /* Takes the next reference; false if there is none. */
 bool ivshm_queue_pop_mpsc(struct ivshm_queue_consumer *c, struct ivshm_ref *ref);
 

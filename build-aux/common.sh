@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: mpich2
+# shellcheck shell=bash
+#
+# Sourced by the build scripts.
+
+# Where things are kept that other checkouts can use as well.
+# shellcheck disable=SC2034
+cache=${MPICH_IVSHMEM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mpich-ivshmem}
+
+die() {
+    echo "${0##*/}: $*" >&2
+    exit 1
+}
+
+# step NAME LOG COMMAND...
+#
+# Runs a long step with its output in a log, shows that it is alive, and says what went wrong. An
+# interrupt of the script ends the step with all its children, and waits for that.
+step() {
+    local name=$1 log=$2 start=$SECONDS said=$SECONDS status=0 live=
+    shift 2
+    mkdir -p "$(dirname "$log")"
+    if [ -t 1 ] && [ -z "${CI-}" ]; then live=1; else echo "$name ..."; fi
+
+    # Job control puts the command into a process group of its own, which can be ended as a whole.
+    set -m
+    "$@" >"$log" 2>&1 </dev/null &
+    step_pid=$!
+    set +m
+    while kill -0 "$step_pid" 2>/dev/null; do
+        if [ "$live" ]; then
+            printf '\r\033[K%s ... %d s' "$name" $((SECONDS - start))
+        elif [ $((SECONDS - said)) -ge 45 ]; then
+            said=$SECONDS
+            echo "$name ... $((SECONDS - start)) s, $(wc -l <"$log") lines of output"
+        fi
+        sleep 0.2
+    done
+    wait "$step_pid" || status=$?
+    step_pid=
+    [ -z "$live" ] || printf '\r\033[K'
+    if [ "$status" -eq 0 ]; then
+        echo "$name: done in $((SECONDS - start)) s"
+        return
+    fi
+    {
+        echo "$name: failed with status $status after $((SECONDS - start)) s; the last lines:"
+        tail -n 20 "$log" | sed 's/^/    /'
+        echo "all of it: $log"
+    } >&2
+    return "$status"
+}
+
+step_pid=
+step_stop() {
+    trap '' INT TERM HUP
+    if [ "$step_pid" ]; then
+        kill -TERM -- "-$step_pid" 2>/dev/null || :
+        wait "$step_pid" 2>/dev/null || :
+    fi
+    exit "$1"
+}
+trap 'step_stop 130' INT
+trap 'step_stop 143' TERM
+trap 'step_stop 129' HUP
+
+# lock FD FILE WHAT: waits until no other process holds FILE; until the script ends, or FD is closed.
+lock() {
+    eval "exec $1>\"\$2\""
+    if ! flock -n "$1"; then
+        echo "waiting for another process that $3"
+        flock "$1"
+    fi
+}

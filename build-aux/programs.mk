@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: mpich2
+#
+# Test programs in C over core/, without MPICH: each SRC/*.c becomes OUT/FLAVOUR/<name>, linked with a
+# core/ built with the same compiler and sanitizers.
+#
+#   make -f programs.mk CORE=dir SRC=dir OUT=dir FLAVOUR=gcc|clang|tsan|plain
+
+# gcc's sanitizers hide from it what it needs to know for -Wformat-truncation.
+CC.gcc   := gcc -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all \
+            -Wno-format-truncation
+CC.clang := clang -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+CC.tsan  := clang -O1 -fno-omit-frame-pointer -fsanitize=thread
+CC.plain := gcc -O2
+
+compile := $(CC.$(FLAVOUR)) -std=gnu11 -g -Wall -Wextra -Werror -MMD -MP -I$(CORE) -I$(CORE)/..
+out := $(OUT)/$(FLAVOUR)
+core := $(patsubst $(CORE)/%.c,$(out)/core/%.o,$(wildcard $(CORE)/*.c))
+
+all: $(patsubst $(SRC)/%.c,$(out)/%,$(wildcard $(SRC)/*.c))
+	@:
+
+$(out)/%: $(SRC)/%.c $(out)/core.a
+	@echo "  CCLD     $@"
+	@$(compile) -MF $(out)/$*.d -o $@ $< $(out)/core.a -lcmocka -lpthread
+
+$(out)/core/%.o: $(CORE)/%.c
+	@mkdir -p $(@D)
+	@$(compile) -c -o $@ $<
+
+# Made anew, so that no member stays whose source is gone.
+$(out)/core.a: $(core)
+	@rm -f $@
+	@$(AR) cr $@ $^
+
+$(core): $(firstword $(MAKEFILE_LIST))
+-include $(out)/*.d $(out)/core/*.d

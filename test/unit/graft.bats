@@ -1,0 +1,103 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: mpich2
+#
+# The command graft, on a tree that has of MPICH what it looks at.
+
+# shellcheck disable=SC2016 # make expands these, not the shell.
+
+setup() {
+    graft=${IVSHM_SRC:-$BATS_TEST_DIRNAME/../..}/tools/graft
+    tree=$BATS_TEST_TMPDIR/mpich
+    parent=$tree/src/mpid/ch3/channels/nemesis/netmod
+    netmod=$parent/ivshmem
+    mkdir -p "$parent/tcp"
+    touch "$tree/autogen.sh"
+    # As in MPICH; a line that only looks like ours must stay.
+    printf '%s\n' '## comment' '' 'include $(top_srcdir)/src/mpid/ch3/channels/nemesis/netmod/tcp/Makefile.mk' \
+        'include $(top_srcdir)/src/mpid/ch3/channels/nemesis/netmod/ivshmem/MakefileXmk' '' >"$parent/Makefile.mk"
+    cp -a "$tree" "$tree.before"
+}
+
+@test "adds the folder and one line, and nothing else" {
+    run "$graft" "$tree"
+    [ "$status" -eq 0 ]
+    [[ $output == *"include line added"* && $output == *"./autogen.sh"* ]]
+    [ "$(diff "$tree.before${parent#"$tree"}/Makefile.mk" "$parent/Makefile.mk")" = \
+        $'5a6\n> include $(top_srcdir)/src/mpid/ch3/channels/nemesis/netmod/ivshmem/Makefile.mk' ]
+    [ "$(cd "$netmod" && find . -type f | sed 's,^./,,' | LC_ALL=C sort)" = "$("$graft" --list)" ]
+    rm -r "$netmod"
+    run diff -rq "$tree.before" "$tree"
+    [ "${#lines[@]}" -eq 1 ]
+}
+
+@test "says that there is nothing to change" {
+    "$graft" "$tree"
+    run "$graft" "$tree"
+    [ "$status" -eq 0 ]
+    [ "$output" = "nothing to change" ]
+}
+
+@test "updates what differs, removes what is gone, leaves alone what make put there" {
+    "$graft" "$tree"
+    find "$netmod" -type f -exec touch -d 2001-01-01 {} +
+    echo >>"$netmod/core/map.c"
+    touch "$netmod/core/gone.c" "$netmod/core/map.o"
+    run "$graft" "$tree"
+    [ "$status" -eq 0 ]
+    [ "${#lines[@]}" -eq 3 ]
+    [[ $output == *updated*core/map.c* && $output == *removed*core/gone.c* ]]
+    [ -e "$netmod/core/map.o" ]
+    [ "$(find "$netmod" -name '*.[ch]' -newermt 2002-01-01)" = "$netmod/core/map.c" ]
+}
+
+@test "--undo restores the tree" {
+    "$graft" "$tree"
+    touch "$netmod/core/map.o"
+    run "$graft" --undo "$tree"
+    [ "$status" -eq 0 ]
+    diff -r "$tree.before" "$tree"
+    run "$graft" --undo "$tree"
+    [ "$output" = "nothing to change" ]
+}
+
+@test "finds the netmod where it is installed" {
+    mkdir -p "$BATS_TEST_TMPDIR"/prefix/{bin,share/mpich-ivshmem/netmod}
+    cp "$graft" "$BATS_TEST_TMPDIR/prefix/bin"
+    run "$BATS_TEST_TMPDIR/prefix/bin/graft" "$tree"
+    [ "$status" -eq 1 ]
+    [[ $output == *"not where it was installed"* ]]
+    cp -r "$(dirname "$graft")/../src/mpid/ch3/channels/nemesis/netmod/ivshmem" \
+        "$BATS_TEST_TMPDIR/prefix/share/mpich-ivshmem/netmod"
+    ln -s ../prefix/bin/graft "$BATS_TEST_TMPDIR/mpich/link"
+    "$BATS_TEST_TMPDIR/mpich/link" "$tree"
+    run "$graft" "$tree"
+    [ "$output" = "nothing to change" ]
+}
+
+@test "refuses what is no MPICH tree, and says why" {
+    mkdir "$BATS_TEST_TMPDIR/empty"
+    run "$graft" "$BATS_TEST_TMPDIR/empty"
+    [ "$status" -eq 1 ]
+    [[ $output == *"not an MPICH source tree with ch3:nemesis"* ]]
+    run "$graft" "$BATS_TEST_TMPDIR/nothing"
+    [ "$status" -eq 1 ]
+    [[ $output == *"is not a directory"* ]]
+    run "$graft"
+    [ "$status" -eq 1 ]
+    [[ $output == *usage* ]]
+    rm "$tree/autogen.sh"
+    run "$graft" "$tree"
+    [ "$status" -eq 1 ]
+    [[ $output == *"no autogen.sh"* ]]
+}
+
+@test "refuses a folder of that name that is not ours" {
+    mkdir "$netmod"
+    touch "$netmod/precious.c"
+    for option in --quiet --undo; do
+        run "$graft" $option "$tree"
+        [ "$status" -eq 1 ]
+        [[ $output == *"not ours"* ]]
+    done
+    [ -e "$netmod/precious.c" ]
+}

@@ -1,0 +1,77 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: mpich2
+#
+# The runner of the tests: what it counts, and that no way for a suite to break passes for success.
+
+# shellcheck disable=SC2016 # the suites expand these.
+
+setup() {
+    runner=${IVSHM_SRC:-$BATS_TEST_DIRNAME/../..}/build-aux/run-tests
+    cd "$BATS_TEST_TMPDIR" || exit
+}
+
+# suite NAME, script on standard input
+suite() {
+    { echo '#!/bin/bash' && cat; } >"$1"
+    chmod +x "$1"
+}
+
+# gone PID: it may stay a while as a zombie.
+gone() {
+    ! grep -qs '^State:[[:blank:]][^ZX]' "/proc/$1/status"
+}
+
+# counts COUNTS STATUS SUITE...
+counts() {
+    local counts=$1 expected=$2
+    shift 2
+    run "$runner" "$BATS_TEST_TMPDIR/log" "$@"
+    echo "$output"
+    [ "${lines[-1]}" = "$counts" ]
+    [ "$status" -eq "$expected" ]
+}
+
+@test "counts each line" {
+    suite good <<<'echo 1..3; echo "ok 1 - a"; echo "ok 2 - b # skip why"; echo "ok 3"'
+    suite bad <<<'echo "ok 1 - a"; echo "not ok 2 - b"; echo "not ok 3 # SKIP c"; echo 1..3; exit 1'
+    counts "2 passed, 0 failed, 1 skipped" 0 "$PWD/good"
+    counts "3 passed, 1 failed, 2 skipped" 1 "$PWD/good" "$PWD/bad"
+    [[ $output == *"not ok 2 - b"* && $output == *"why"* ]]
+}
+
+@test "counts a suite that breaks as failed" {
+    suite silent <<<'exit 0'
+    counts "0 passed, 1 failed, 0 skipped" 1 "$PWD/silent"
+    suite dies <<<'echo 1..2; echo ok 1; kill -SEGV $$'
+    counts "1 passed, 1 failed, 0 skipped" 1 "$PWD/dies"
+    suite short <<<'echo 1..2; echo ok 1'
+    counts "1 passed, 1 failed, 0 skipped" 1 "$PWD/short"
+    suite late <<<'echo 1..1; echo ok 1; exit 3'
+    counts "1 passed, 1 failed, 0 skipped" 1 "$PWD/late"
+    counts "0 passed, 1 failed, 0 skipped" 1 "$PWD/absent"
+    suite hangs <<<'echo 1..1; sleep 100'
+    TEST_TIMEOUT=1 counts "0 passed, 1 failed, 0 skipped" 1 "$PWD/hangs"
+}
+
+@test "counts a suite that cannot run here as skipped" {
+    suite skips <<<'exit 77'
+    suite plan <<<'echo "1..0 # SKIP no reason"'
+    counts "0 passed, 0 failed, 2 skipped" 0 "$PWD/skips" "$PWD/plan"
+}
+
+@test "leaves no process and no temporary file" {
+    suite leaves <<<'echo "$TMPDIR" >where; mktemp; sleep 100 & echo $! >pid; echo 1..1; echo ok 1'
+    counts "1 passed, 0 failed, 0 skipped" 0 "$PWD/leaves"
+    [ ! -e "$(cat where)" ]
+    gone "$(cat pid)"
+}
+
+@test "an interrupt ends the suite" {
+    suite long <<<'echo "$TMPDIR" >where; echo $$ >pid; sleep 100'
+    "$runner" "$PWD/log" "$PWD/long" 3>&- &
+    until [ -s pid ]; do sleep 0.1; done
+    kill -TERM $!
+    wait $! || [ $? -eq 143 ]
+    [ ! -e "$(cat where)" ]
+    gone "$(cat pid)"
+}

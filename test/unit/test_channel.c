@@ -1,0 +1,564 @@
+/* SPDX-License-Identifier: mpich2 */
+#include "unit.h"
+
+static struct ivshm_transport transport_new(struct ivshm_region *r, uint32_t rank)
+{
+    struct ivshm_transport t;
+    struct ivshm_diag diag = {""};
+    if (ivshm_transport_open(&t, r, "job", rank, 4, &diag) != 0) {
+        fprintf(stderr, "%s\n", diag.text);
+        abort();
+    }
+    return t;
+}
+
+static struct ivshm_channel *channel_to(struct ivshm_transport *t, const struct ivshm_transport *peer)
+{
+    struct ivshm_channel *ch;
+    must(ivshm_channel_open(t, peer->endpoint.owner, &ch, NULL) == 0);
+    return ch;
+}
+
+/* Sends `len` bytes that count from `n`; false if not now. */
+static bool send_numbered(struct ivshm_transport *t, struct ivshm_channel *ch, uint32_t len, uint32_t n)
+{
+    struct ivshm_outgoing out;
+    if (ivshm_cell_reserve(t, ch, len, &out) != 0)
+        return false;
+    must(out.capacity >= len);
+    for (uint32_t i = 0; i < len; i++)
+        out.payload[i] = (unsigned char) (n + i);
+    ivshm_cell_publish(t, ch, &out, len, n);
+    return true;
+}
+
+static bool is_numbered(const struct ivshm_incoming *in, uint32_t len, uint32_t n)
+{
+    if (in->len != len || in->stream != n)
+        return false;
+    for (uint32_t i = 0; i < len; i++)
+        if (in->payload[i] != (unsigned char) (n + i))
+            return false;
+    return true;
+}
+
+static void receive_numbered(struct ivshm_transport *t, const struct ivshm_transport *from, uint32_t len,
+                             uint32_t n)
+{
+    struct ivshm_incoming in;
+    struct ivshm_diag diag = {""};
+    if (ivshm_receive(t, &in, &diag) != 1)
+        fail_msg("message %u has not come: %s", n, diag.text);
+    assert_true(is_numbered(&in, len, n));
+    assert_int_equal(in.channel->peer.endpoint, from->endpoint.owner.endpoint);
+    assert_int_equal(in.channel->peer.generation, from->endpoint.owner.generation);
+    ivshm_hand_back(&in);
+}
+
+static void assert_nothing_comes(struct ivshm_transport *t)
+{
+    struct ivshm_incoming in;
+    struct ivshm_diag diag = {""};
+    assert_int_equal(ivshm_receive(t, &in, &diag), 0);
+}
+
+TEST(test_there_and_back)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_channel *ab = channel_to(&a, &b);
+    uint32_t small = r.geo.small_size - (uint32_t) sizeof(struct ivshm_cell_shm);
+    uint32_t large = r.geo.large_size - (uint32_t) sizeof(struct ivshm_cell_shm);
+    const uint32_t lens[] = {0, 1, 48, 49, small - 1, small, small + 1, large - 1, large};
+    assert_ptr_equal(ab->base, b.endpoint.base);
+    for (uint32_t i = 0; i < LENGTH(lens); i++) {
+        struct ivshm_outgoing out;
+        assert_int_equal(ivshm_cell_reserve(&a, ab, lens[i], &out), 0);
+        assert_int_equal(out.capacity, lens[i] <= small ? small : large);
+        ivshm_cell_discard(&a, &out);
+        assert_true(send_numbered(&a, ab, lens[i], i));
+        receive_numbered(&b, &a, lens[i], i);
+        assert_nothing_comes(&b);
+    }
+    /* More than fits: the caller gets what there is, and sends the rest in the next. */
+    struct ivshm_outgoing out;
+    assert_int_equal(ivshm_cell_reserve(&a, ab, SIZE_MAX, &out), 0);
+    assert_int_equal(out.capacity, large);
+    ivshm_cell_discard(&a, &out);
+    /* The way back needs no open of its own kind. */
+    struct ivshm_channel *ba = channel_to(&b, &a);
+    assert_true(send_numbered(&b, ba, 100, 7));
+    receive_numbered(&a, &b, 100, 7);
+    ivshm_transport_close(&a);
+    ivshm_transport_close(&b);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+TEST(test_to_oneself)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0);
+    struct ivshm_channel *ch = channel_to(&a, &a);
+    for (uint32_t i = 0; i < 300; i++) {
+        assert_true(send_numbered(&a, ch, 20, i));
+        receive_numbered(&a, &a, 20, i);
+    }
+    ivshm_transport_close(&a);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+TEST(test_open_errors)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1), c;
+    struct ivshm_channel *ch, *again;
+    struct ivshm_diag diag;
+    assert_int_equal(ivshm_channel_open(&a, (struct ivshm_owner){64, 1}, &ch, &diag), -EBADMSG);
+    assert_int_equal(ivshm_channel_open(&a, (struct ivshm_owner){9, 1}, &ch, &diag), -ESHUTDOWN);
+    assert_int_equal(ivshm_channel_open(&a, (struct ivshm_owner){1, 2}, &ch, &diag), -ESHUTDOWN);
+    ch = channel_to(&a, &b);
+    again = channel_to(&a, &b);
+    assert_ptr_equal(ch, again);
+    assert_int_equal(ch->users, 2);
+    assert_int_equal(ivshm_channel_open(&a, (struct ivshm_owner){1, 2}, &again, &diag), -ESHUTDOWN);
+    assert_says(diag, "has left");
+    assert_true(ivshm_channel_is_live(&a, ch));
+    ivshm_channel_close(&a, ch);
+    assert_int_equal(ch->users, 1);
+
+    /* Memory for so many transports, and not more. */
+    uint32_t n = 0;
+    struct ivshm_transport *more = calloc(64, sizeof(*more));
+    while (ivshm_transport_open(&more[n], &r, "job", n, 9, &diag) == 0)
+        n++;
+    assert_says(diag, "is full");
+    assert_int_equal(ivshm_transport_open(&c, &r, "job", 0, 9, &diag), -ENOSPC);
+    while (n > 0)
+        ivshm_transport_close(&more[--n]);
+    free(more);
+    ivshm_transport_close(&b);
+    assert_false(ivshm_channel_is_live(&a, ch));
+    ivshm_transport_close(&a);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* All cells out: later. Small ones that are out are replaced by large ones. */
+TEST(test_all_cells_out)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_channel *ab = channel_to(&a, &b);
+    struct ivshm_outgoing out;
+    struct ivshm_incoming in;
+    uint32_t cells = r.geo.small_cells + r.geo.large_cells;
+    for (uint32_t round = 0; round < 3; round++) {
+        for (uint32_t i = 0; i < cells; i++)
+            assert_true(send_numbered(&a, ab, 10, round * cells + i));
+        assert_int_equal(ivshm_cell_reserve(&a, ab, 0, &out), -EAGAIN);
+        assert_int_equal(ivshm_cell_reserve(&a, ab, 10, &out), -EAGAIN);
+        assert_int_equal(ivshm_cell_reserve(&a, ab, 1000, &out), -EAGAIN);
+        assert_int_equal(ivshm_receive(&b, &in, NULL), 1);
+        assert_int_equal(ivshm_cell_reserve(&a, ab, 10, &out), -EAGAIN); /* not handed back yet */
+        assert_true(is_numbered(&in, 10, round * cells));
+        ivshm_hand_back(&in);
+        assert_int_equal(ivshm_cell_reserve(&a, ab, 10, &out), 0);
+        ivshm_cell_discard(&a, &out);
+        for (uint32_t i = 1; i < cells; i++)
+            receive_numbered(&b, &a, 10, round * cells + i);
+        assert_nothing_comes(&b);
+    }
+    ivshm_transport_close(&b);
+    ivshm_transport_close(&a);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* Moves both sides of an empty inbox to another position: near a wrap, or with few places left. */
+static void inbox_begin_at(struct ivshm_transport *t, uint64_t start)
+{
+    ivshm_queue_reset(t->inbox.shm, t->inbox.slots, start);
+    ivshm_queue_consumer_init(&t->inbox, t->inbox.shm, t->inbox.slots);
+}
+
+/* Counters start near their wrap: positions, laps, sequence numbers. */
+TEST(test_wraps)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    const uint64_t slots = r.geo.inbox_slots;
+    const uint64_t starts[] = {0, (UINT64_C(1) << 32) * slots - 2048, (UINT64_C(1) << 31) * slots - 5,
+                               UINT64_MAX - 2047, UINT64_MAX - 4};
+    const uint32_t sequences[] = {UINT32_MAX - 5, UINT32_MAX, INT32_MAX};
+    for (size_t s = 0; s < LENGTH(starts); s++)
+        for (size_t q = 0; q < LENGTH(sequences); q++) {
+            struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+            inbox_begin_at(&b, starts[s]);
+            struct ivshm_channel *ab = channel_to(&a, &b), *ba = channel_to(&b, &a);
+            ab->sent = ba->received = sequences[q];
+            for (uint32_t i = 0; i < 3000; i++) {
+                assert_true(send_numbered(&a, ab, 8, i));
+                receive_numbered(&b, &a, 8, i);
+            }
+            ivshm_transport_close(&a);
+            ivshm_transport_close(&b);
+            assert_all_given_back(&r);
+        }
+    ivshm_region_close(&r);
+}
+
+/* Makes the inbox of `t` full: others have filled it, with cells that nobody will look at. */
+static uint32_t inbox_fill(struct ivshm_transport *t)
+{
+    struct ivshm_queue_producer filler;
+    uint32_t count = 0;
+    ivshm_queue_producer_init(&filler, t->inbox.shm, t->inbox.slots);
+    while (ivshm_queue_push_mpsc(&filler, (struct ivshm_ref){UINT16_MAX, 0}) == 0)
+        count++;
+    return count;
+}
+
+static void inbox_drain(struct ivshm_transport *t, uint32_t count)
+{
+    struct ivshm_ref ref;
+    for (uint32_t i = 0; i < count; i++) {
+        assert_true(ivshm_queue_pop_mpsc(&t->inbox, &ref));
+        assert_int_equal(ref.endpoint, UINT16_MAX);
+    }
+}
+
+/* The peer's inbox is full: one cell waits, and goes first when there is room. */
+TEST(test_full_inbox)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_channel *ab = channel_to(&a, &b);
+    struct ivshm_outgoing out;
+    uint32_t filled = inbox_fill(&b);
+    assert_true(send_numbered(&a, ab, 10, 1));
+    assert_int_equal(a.pending, 1);
+    assert_int_equal(ivshm_cell_reserve(&a, ab, 10, &out), -EAGAIN);
+    ivshm_transport_flush(&a);
+    assert_int_equal(a.pending, 1);
+    inbox_drain(&b, filled);
+    assert_true(send_numbered(&a, ab, 10, 2)); /* the reserve has flushed */
+    assert_int_equal(a.pending, 0);
+    receive_numbered(&b, &a, 10, 1);
+    receive_numbered(&b, &a, 10, 2);
+
+    filled = inbox_fill(&b);
+    assert_true(send_numbered(&a, ab, 10, 3));
+    inbox_drain(&b, filled);
+    assert_nothing_comes(&b);
+    ivshm_transport_flush(&a);
+    assert_int_equal(a.pending, 0);
+    receive_numbered(&b, &a, 10, 3);
+    ivshm_transport_close(&a);
+    ivshm_transport_close(&b);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* What was sent before a close arrives, also the cell that was waiting. */
+TEST(test_close_with_waiting_cell)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_channel *ab = channel_to(&a, &b);
+    uint32_t filled = inbox_fill(&b);
+    assert_true(send_numbered(&a, ab, 10, 1));
+    ivshm_channel_close(&a, ab);
+    assert_int_equal(a.pending, 1);
+    inbox_drain(&b, filled);
+    ivshm_transport_flush(&a);
+    receive_numbered(&b, &a, 10, 1);
+    ivshm_transport_close(&a);
+    ivshm_transport_close(&b);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* One side closes and opens again, as often as it likes; the other need not know. */
+TEST(test_reopen)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_channel *ba = channel_to(&b, &a);
+    for (uint32_t i = 0; i < 5; i++) {
+        struct ivshm_channel *ab = channel_to(&a, &b);
+        assert_true(send_numbered(&a, ab, 10, i));
+        receive_numbered(&b, &a, 10, i);
+        ivshm_channel_close(&a, ab);
+        /* Closed here, and the other sends on. */
+        assert_true(send_numbered(&b, ba, 10, 100 + i));
+        receive_numbered(&a, &b, 10, 100 + i);
+    }
+    ivshm_transport_close(&a);
+    ivshm_transport_close(&b);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* What a peer had sent before it left still arrives, if we knew it; then it is forgotten. */
+TEST(test_sent_before_it_left)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_channel *ab = channel_to(&a, &b);
+    struct ivshm_owner gone = a.endpoint.owner;
+    assert_true(send_numbered(&a, ab, 10, 1));
+    receive_numbered(&b, &a, 10, 1);
+    assert_true(send_numbered(&a, ab, 10, 2));
+    assert_true(send_numbered(&a, ab, 5000, 3));
+    ivshm_transport_close(&a);
+    ivshm_transport_watch(&b);
+    assert_non_null(b.channels[gone.endpoint]);
+    struct ivshm_transport c = transport_new(&r, 2); /* gets other memory: ours is attached still */
+    receive_numbered(&b, &(struct ivshm_transport){.endpoint.owner = gone}, 10, 2);
+    receive_numbered(&b, &(struct ivshm_transport){.endpoint.owner = gone}, 5000, 3);
+    ivshm_transport_watch(&b);
+    assert_null(b.channels[gone.endpoint]);
+    ivshm_transport_close(&c);
+    ivshm_transport_close(&b);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* A peer that sends nonsense: told, dropped, and nothing else is touched. */
+TEST(test_nonsense)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_channel *ab = channel_to(&a, &b);
+    struct ivshm_incoming in;
+    struct ivshm_diag diag = {""};
+    const uint16_t me = (uint16_t) a.endpoint.owner.endpoint;
+    const struct ivshm_ref refs[] = {
+        {64, 0}, {UINT16_MAX, 0}, {9, 0}, /* beyond the table; nobody's */
+        {me, (uint16_t) (r.geo.small_cells + r.geo.large_cells)}, {me, UINT16_MAX}};
+    for (size_t i = 0; i < LENGTH(refs); i++) {
+        assert_int_equal(ivshm_queue_push_mpsc(&ab->inbox, refs[i]), 0);
+        in.channel = (void *) &in;
+        diag.text[0] = 0;
+        assert_int_equal(ivshm_receive(&b, &in, &diag), -EBADMSG);
+        assert_true(strlen(diag.text) > 10);
+        if (i < 3)
+            assert_null(in.channel);
+        else
+            assert_int_equal(in.channel->peer.endpoint, me);
+        assert_nothing_comes(&b);
+    }
+    assert_says(diag, "cell 65535 of 136");
+
+    /* A length beyond the cell, for both sizes, and at 2^31 and above. */
+    const struct {
+        uint32_t want, len;
+    } lies[] = {{10, 241}, {10, UINT32_MAX}, {10, 1u << 31}, {1000, 16369}, {1000, UINT32_MAX - 15}};
+    for (size_t i = 0; i < LENGTH(lies); i++) {
+        struct ivshm_outgoing out;
+        assert_int_equal(ivshm_cell_reserve(&a, ab, lies[i].want, &out), 0);
+        ivshm_cell_publish(&a, ab, &out, lies[i].len, 0);
+        assert_int_equal(ivshm_receive(&b, &in, &diag), -EBADMSG);
+        assert_says(diag, "bytes in a cell of");
+        in.channel->received = ab->sent; /* as if it had not been */
+    }
+
+    /* A cell twice, or one left out. */
+    assert_true(send_numbered(&a, ab, 10, 1));
+    receive_numbered(&b, &a, 10, 1);
+    ab->sent++;
+    assert_true(send_numbered(&a, ab, 10, 2));
+    assert_int_equal(ivshm_receive(&b, &in, &diag), -EBADMSG);
+    assert_says(diag, "one is lost");
+    ivshm_transport_close(&a);
+    ivshm_transport_close(&b);
+    ivshm_region_close(&r);
+}
+
+/* Peers that die */
+
+struct mortal {
+    struct ivshm_region *r;
+    struct ivshm_transport *survivor;
+    int to_parent[2], to_child[2];
+};
+
+/* Opens, sends one message, receives nothing, and waits to be killed. */
+static void send_and_wait(void *arg)
+{
+    struct mortal *m = arg;
+    struct ivshm_transport t = transport_new(m->r, 9);
+    struct ivshm_channel *ch = channel_to(&t, m->survivor);
+    must(send_numbered(&t, ch, 10, 1));
+    must(write(m->to_parent[1], &t.endpoint.owner, sizeof(struct ivshm_owner)) > 0);
+    for (;;)
+        pause();
+}
+
+/* The cells that it held are ours again, its memory returns, and the entry can be used anew. */
+TEST(test_peer_dies_with_our_cells)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0);
+    for (int closed_before = 0; closed_before < 2; closed_before++) {
+        struct mortal m = {.r = &r, .survivor = &a};
+        struct ivshm_owner owner;
+        struct ivshm_channel *ch;
+        uint32_t sent = 0;
+        assert_int_equal(pipe(m.to_parent), 0);
+        pid_t pid = child_start(send_and_wait, &m);
+        assert_int_equal(read(m.to_parent[0], &owner, sizeof(owner)), sizeof(owner));
+        receive_numbered(&a, &(struct ivshm_transport){.endpoint.owner = owner}, 10, 1);
+        assert_int_equal(ivshm_channel_open(&a, owner, &ch, NULL), 0);
+        while (send_numbered(&a, ch, 10, sent))
+            sent++;
+        assert_int_equal(sent, r.geo.small_cells + r.geo.large_cells);
+        if (closed_before)
+            ivshm_channel_close(&a, ch);
+        ivshm_transport_watch(&a);
+        assert_true(ivshm_endpoint_is_live(&r, owner)); /* not a word from it, but alive */
+        assert_int_equal(ivshm_pool_take(&a.small), -1);
+
+        child_kill(pid);
+        ivshm_transport_watch(&a);
+        assert_false(ivshm_endpoint_is_live(&r, owner));
+        if (!closed_before) {
+            assert_false(ivshm_channel_is_live(&a, ch));
+            assert_int_equal(ivshm_pool_take(&a.small), -1); /* who uses the channel, closes it */
+            ivshm_channel_close(&a, ch);
+            ivshm_transport_watch(&a);
+        }
+        assert_null(a.channels[owner.endpoint]);
+        assert_int_equal(a.small.home_count, r.geo.small_cells);
+        assert_int_equal(a.large.home_count, r.geo.large_cells);
+        close(m.to_parent[0]);
+        close(m.to_parent[1]);
+    }
+    struct ivshm_reaped reaped;
+    ivshm_endpoint_reap(&r, &a.endpoint.process, &reaped);
+    assert_int_equal(reaped.waiting, 0);
+    ivshm_transport_close(&a);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* A peer that we use stays known until we close, dead or not. */
+TEST(test_used_channel_is_not_forgotten)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_channel *ab = channel_to(&a, &b);
+    uint32_t index = b.endpoint.owner.endpoint;
+    ivshm_transport_close(&b);
+    ivshm_transport_watch(&a);
+    assert_ptr_equal(a.channels[index], ab);
+    assert_int_equal(ivshm_endpoint_claim(&r, index).state, IVSHM_DEAD); /* we are attached */
+    ivshm_channel_close(&a, ab);
+    ivshm_transport_watch(&a);
+    assert_null(a.channels[index]);
+    ivshm_transport_close(&a);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* Threads: all to all, numbered, of both sizes. */
+
+#define RANKS 4
+#define MESSAGES 3000
+
+struct rank {
+    struct ivshm_region *r;
+    pthread_barrier_t *barrier;
+    struct ivshm_owner *owners;
+    uint32_t id;
+};
+
+static uint32_t len_of(uint32_t from, uint32_t to, uint32_t n)
+{
+    uint32_t h = (from * 7 + to * 13 + n) * 2654435761u >> 8;
+    return n % 8 == 0 ? h % 9000 : h % 300;
+}
+
+static void *all_to_all(void *arg)
+{
+    struct rank *me = arg;
+    struct ivshm_transport t = transport_new(me->r, me->id);
+    struct ivshm_channel *to[RANKS];
+    uint32_t sent[RANKS] = {0}, got[RANKS] = {0}, left = 2 * RANKS * MESSAGES;
+    me->owners[me->id] = t.endpoint.owner;
+    pthread_barrier_wait(me->barrier);
+    for (uint32_t i = 0; i < RANKS; i++)
+        must(ivshm_channel_open(&t, me->owners[i], &to[i], NULL) == 0);
+    while (left > 0) {
+        bool idle = true;
+        struct ivshm_incoming in;
+        struct ivshm_diag diag = {""};
+        for (uint32_t i = 0; i < RANKS; i++)
+            if (sent[i] < MESSAGES &&
+                send_numbered(&t, to[i], len_of(me->id, i, sent[i]), sent[i])) {
+                sent[i]++;
+                left--;
+                idle = false;
+            }
+        int err = ivshm_receive(&t, &in, &diag);
+        if (err < 0)
+            fprintf(stderr, "%s\n", diag.text);
+        must(err >= 0);
+        if (err) {
+            uint32_t from = 0;
+            while (me->owners[from].endpoint != in.channel->peer.endpoint)
+                from++;
+            must(is_numbered(&in, len_of(from, me->id, got[from]), got[from]));
+            got[from]++;
+            left--;
+            idle = false;
+            ivshm_hand_back(&in);
+        }
+        if (t.pending)
+            ivshm_transport_flush(&t);
+        if (idle)
+            sched_yield();
+    }
+    pthread_barrier_wait(me->barrier); /* all of ours have arrived */
+    must(t.pending == 0);
+    for (uint32_t i = 0; i < RANKS; i++)
+        ivshm_channel_close(&t, to[i]);
+    ivshm_transport_close(&t);
+    return NULL;
+}
+
+TEST(test_all_to_all)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct rank ranks[RANKS];
+    struct ivshm_owner owners[RANKS];
+    pthread_barrier_t barrier;
+    pthread_barrier_init(&barrier, NULL, RANKS);
+    for (uint32_t i = 0; i < RANKS; i++)
+        ranks[i] = (struct rank){.r = &r, .barrier = &barrier, .owners = owners, .id = i};
+    threads_run(RANKS, all_to_all, ranks, sizeof(ranks[0]));
+    pthread_barrier_destroy(&barrier);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_there_and_back),
+        cmocka_unit_test(test_to_oneself),
+        cmocka_unit_test(test_open_errors),
+        cmocka_unit_test(test_all_cells_out),
+        cmocka_unit_test(test_wraps),
+        cmocka_unit_test(test_full_inbox),
+        cmocka_unit_test(test_close_with_waiting_cell),
+        cmocka_unit_test(test_reopen),
+        cmocka_unit_test(test_sent_before_it_left),
+        cmocka_unit_test(test_nonsense),
+        cmocka_unit_test(test_peer_dies_with_our_cells),
+        cmocka_unit_test(test_used_channel_is_not_forgotten),
+        cmocka_unit_test(test_all_to_all),
+    };
+    return RUN(tests);
+}

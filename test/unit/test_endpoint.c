@@ -1,0 +1,838 @@
+/* SPDX-License-Identifier: mpich2 */
+#include "unit.h"
+
+#include <time.h>
+
+static ivshm_a64 *claim_at(struct ivshm_region *r, uint32_t index)
+{
+    return &r->endpoints[index].claim;
+}
+
+static struct ivshm_endpoint joined(struct ivshm_region *r)
+{
+    struct ivshm_endpoint ep;
+    struct ivshm_diag diag = {""};
+    if (ivshm_endpoint_join(r, "job", 0, 1, &ep, &diag) != 0) {
+        fprintf(stderr, "%s\n", diag.text);
+        abort();
+    }
+    return ep;
+}
+
+static struct ivshm_endpoint live(struct ivshm_region *r)
+{
+    struct ivshm_endpoint ep = joined(r);
+    ivshm_endpoint_publish(&ep);
+    return ep;
+}
+
+static struct ivshm_reaped reap(struct ivshm_region *r)
+{
+    struct ivshm_process self;
+    struct ivshm_reaped reaped;
+    must(ivshm_process_self(&self, NULL) == 0);
+    ivshm_endpoint_reap(r, &self, &reaped);
+    return reaped;
+}
+
+static uint64_t blocks_of_base(const struct ivshm_region *r)
+{
+    return (r->geo.base_bytes + r->geo.block_size - 1) / r->geo.block_size;
+}
+
+TEST(test_join_publish_leave)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_endpoint ep;
+    struct ivshm_endpoint_info info;
+    struct ivshm_diag diag;
+    char host[64] = "";
+    gethostname(host, sizeof(host) - 1);
+
+    assert_int_equal(ivshm_endpoint_read(&r, 0, &info), -ENOENT);
+    assert_int_equal(ivshm_endpoint_join(&r, "solver", 3, 7, &ep, &diag), 0);
+    assert_int_equal(ep.owner.endpoint, 0);
+    assert_int_equal(ep.owner.generation, 1);
+    assert_ptr_equal(ep.base, (char *) r.map.base + ep.base_off.bytes);
+    assert_ptr_equal(ep.attached, (char *) ep.base + r.geo.attached);
+    assert_true(ivshm_extent_owned(&r, ep.owner, IVSHM_KIND_BASE, ep.base_off, r.geo.base_bytes));
+    assert_int_equal(ivshm_extent_held(&r, ep.owner), blocks_of_base(&r));
+    assert_int_equal(ivshm_endpoint_claim(&r, 0).state, IVSHM_JOINING);
+    assert_false(ivshm_endpoint_is_live(&r, ep.owner));
+    /* The claim's word is what doc/layout.md says. */
+    assert_int_equal(ivshm_load64_relaxed(claim_at(&r, 0)),
+                     claim_word_of(IVSHM_JOINING, (uint32_t) getpid(),
+                                   ivshm_process_host_hash(&ep.process), 1));
+
+    ivshm_endpoint_publish(&ep);
+    assert_true(ivshm_endpoint_is_live(&r, ep.owner));
+    assert_false(ivshm_endpoint_is_live(&r, (struct ivshm_owner){0, 2}));
+    assert_false(ivshm_endpoint_is_live(&r, (struct ivshm_owner){1, 1}));
+    assert_int_equal(ivshm_endpoint_read(&r, 0, &info), 0);
+    assert_int_equal(info.claim.state, IVSHM_LIVE);
+    assert_int_equal(info.claim.generation, 1);
+    assert_int_equal(info.claim.pid, getpid());
+    assert_memory_equal(&info.process, &ep.process, sizeof(info.process));
+    assert_int_equal(info.base.bytes, ep.base_off.bytes);
+    assert_int_equal(info.rank, 3);
+    assert_int_equal(info.job_size, 7);
+    assert_string_equal(info.job, "solver");
+    assert_string_equal(info.process.host, host);
+    assert_in_range(info.joined_at, (uint64_t) time(NULL) - 100, (uint64_t) time(NULL));
+
+    ivshm_endpoint_leave(&ep);
+    assert_false(ivshm_endpoint_is_live(&r, ep.owner));
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+TEST(test_long_job_name)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_endpoint ep;
+    struct ivshm_endpoint_info info;
+    char name[301];
+    memset(name, 'j', 300);
+    name[300] = 0;
+    assert_int_equal(ivshm_endpoint_join(&r, name, 0, 1, &ep, NULL), 0);
+    assert_int_equal(ivshm_endpoint_read(&r, ep.owner.endpoint, &info), 0);
+    assert_int_equal(strlen(info.job), 127);
+    assert_memory_equal(info.job, name, 127);
+    /* A peer that leaves out the NUL. */
+    for (int i = 0; i < 16; i++)
+        ivshm_store64_relaxed(&r.endpoints[ep.owner.endpoint].job[i], UINT64_C(0x6161616161616161));
+    assert_int_equal(ivshm_endpoint_read(&r, ep.owner.endpoint, &info), 0);
+    assert_int_equal(strlen(info.job), 127);
+    ivshm_endpoint_leave(&ep);
+    ivshm_region_close(&r);
+}
+
+/* The memory of a base extent is zero, whatever it held. */
+TEST(test_base_is_zero)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    for (int i = 0; i < 2; i++) {
+        struct ivshm_endpoint ep = joined(&r);
+        for (uint64_t b = 0; b < r.geo.base_bytes; b++)
+            if (((unsigned char *) ep.base)[b])
+                fail_msg("byte %llu is not 0", (unsigned long long) b);
+        memset(ep.base, 0xff, r.geo.base_bytes);
+        ivshm_endpoint_leave(&ep); /* JOINING: what its bitmap says does not count */
+        assert_all_given_back(&r);
+    }
+    ivshm_region_close(&r);
+}
+
+/* The generation counts claims, and begins anew after 19 bits. */
+TEST(test_generation)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    for (uint32_t g = 1; g <= 3; g++) {
+        struct ivshm_endpoint ep = live(&r);
+        assert_int_equal(ep.owner.endpoint, 0);
+        assert_int_equal(ep.owner.generation, g);
+        ivshm_endpoint_leave(&ep);
+    }
+    uint32_t last = (1u << IVSHM_CLAIM_GEN_BITS) - 1;
+    ivshm_store64_relaxed(claim_at(&r, 0), claim_word_of(IVSHM_FREE, 0, 0, last - 1));
+    struct ivshm_endpoint ep = live(&r), other = live(&r);
+    void *base;
+    assert_int_equal(ep.owner.generation, last);
+    assert_true(ivshm_endpoint_is_live(&r, ep.owner));
+    assert_int_equal(ivshm_endpoint_attach(&other, ep.owner, &base, NULL), 0);
+    ivshm_endpoint_detach(&other, ep.owner.endpoint);
+    ivshm_endpoint_leave(&ep);
+    ep = live(&r);
+    assert_int_equal(ep.owner.generation, 0);
+    assert_true(ivshm_endpoint_is_live(&r, ep.owner));
+    assert_int_equal(ivshm_endpoint_attach(&other, ep.owner, &base, NULL), 0);
+    assert_ptr_equal(base, ep.base);
+    ivshm_endpoint_leave(&other);
+    ivshm_endpoint_leave(&ep);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+TEST(test_attach)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_endpoint a = live(&r), b = live(&r);
+    void *base;
+    assert_int_equal(ivshm_endpoint_attach(&a, b.owner, &base, NULL), 0);
+    assert_ptr_equal(base, b.base);
+    assert_int_equal(ivshm_load64_relaxed(&a.attached[0]), UINT64_C(1) << b.owner.endpoint);
+    /* Twice is once. */
+    assert_int_equal(ivshm_endpoint_attach(&a, b.owner, &base, NULL), 0);
+    ivshm_endpoint_detach(&a, b.owner.endpoint);
+    assert_int_equal(ivshm_load64_relaxed(&a.attached[0]), 0);
+    /* To oneself. */
+    assert_int_equal(ivshm_endpoint_attach(&a, a.owner, &base, NULL), 0);
+    assert_ptr_equal(base, a.base);
+    ivshm_endpoint_leave(&a);
+    ivshm_endpoint_leave(&b);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+TEST(test_attach_errors)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_endpoint a = live(&r), joining = joined(&r), b = live(&r);
+    struct ivshm_diag diag;
+    void *base = &r;
+    struct ivshm_owner beyond = {r.geo.endpoints, 1}, far = {UINT32_MAX, 1};
+
+    assert_int_equal(ivshm_endpoint_attach(&a, beyond, &base, &diag), -EBADMSG);
+    assert_says(diag, "beyond the table of 64");
+    assert_int_equal(ivshm_endpoint_attach(&a, far, &base, &diag), -EBADMSG);
+    assert_int_equal(ivshm_endpoint_attach(&a, joining.owner, &base, &diag), -ESHUTDOWN);
+    assert_int_equal(ivshm_endpoint_attach(&a, (struct ivshm_owner){10, 0}, &base, &diag), -ESHUTDOWN);
+    assert_int_equal(ivshm_endpoint_attach(&a, (struct ivshm_owner){b.owner.endpoint, 2}, &base, &diag),
+                     -ESHUTDOWN);
+    assert_says(diag, "endpoint 2 generation 2");
+    assert_says(diag, "has left or is dead");
+
+    /* An entry that names memory which is not its own, or none. */
+    ivshm_a64 *word = &r.endpoints[b.owner.endpoint].base;
+    uint64_t good = ivshm_load64_relaxed(word);
+    uint64_t bad[] = {0,
+                      good + 64,
+                      good + r.geo.block_size,
+                      a.base_off.bytes,
+                      r.geo.data - r.geo.block_size,
+                      r.geo.size,
+                      UINT64_MAX,
+                      UINT64_MAX - r.geo.block_size + 1};
+    for (size_t i = 0; i < LENGTH(bad); i++) {
+        ivshm_store64_relaxed(word, bad[i]);
+        assert_int_equal(ivshm_endpoint_attach(&a, b.owner, &base, &diag), -EBADMSG);
+        assert_says(diag, "is not its own");
+    }
+    ivshm_store64_relaxed(word, good);
+    assert_ptr_equal(base, &r);
+    assert_int_equal(ivshm_load64_relaxed(&a.attached[0]), 0); /* nothing stays announced */
+    assert_int_equal(ivshm_endpoint_attach(&a, b.owner, &base, &diag), 0);
+
+    ivshm_endpoint_leave(&joining);
+    ivshm_endpoint_leave(&a);
+    ivshm_endpoint_leave(&b);
+    assert_int_equal(ivshm_endpoint_attach(&a, b.owner, &base, &diag), -ESHUTDOWN);
+    ivshm_region_close(&r);
+}
+
+/* A call that fails leaves an attachment that there was: its memory is still being written. */
+TEST(test_failed_attach_keeps_attachment)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_endpoint a = live(&r), b = live(&r);
+    void *base;
+    assert_int_equal(ivshm_endpoint_attach(&a, b.owner, &base, NULL), 0);
+    assert_int_equal(
+        ivshm_endpoint_attach(&a, (struct ivshm_owner){b.owner.endpoint, 9}, &base, NULL), -ESHUTDOWN);
+    ivshm_endpoint_leave(&b);
+    assert_int_equal(ivshm_endpoint_claim(&r, b.owner.endpoint).state, IVSHM_DEAD);
+    assert_true(ivshm_extent_owned(&r, b.owner, IVSHM_KIND_BASE, b.base_off, r.geo.base_bytes));
+    ivshm_endpoint_leave(&a);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* Who leaves while others are attached keeps the memory until the last has detached. */
+TEST(test_leave_while_attached)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_endpoint a = live(&r), b = live(&r), c = live(&r);
+    void *base;
+    assert_int_equal(ivshm_endpoint_attach(&b, a.owner, &base, NULL), 0);
+    assert_int_equal(ivshm_endpoint_attach(&c, a.owner, &base, NULL), 0);
+    ivshm_endpoint_leave(&a);
+    assert_int_equal(ivshm_endpoint_claim(&r, a.owner.endpoint).state, IVSHM_DEAD);
+    struct ivshm_reaped reaped = reap(&r);
+    assert_int_equal(reaped.endpoints, 0);
+    assert_int_equal(reaped.blocks, 0);
+    assert_int_equal(reaped.waiting, 1);
+    ivshm_endpoint_detach(&b, a.owner.endpoint);
+    assert_int_equal(reap(&r).waiting, 1);
+    assert_int_equal(ivshm_extent_held(&r, a.owner), blocks_of_base(&r));
+    ivshm_endpoint_detach(&c, a.owner.endpoint);
+    reaped = reap(&r);
+    assert_int_equal(reaped.endpoints, 1);
+    assert_int_equal(reaped.blocks, blocks_of_base(&r));
+    assert_int_equal(reaped.waiting, 0);
+    assert_int_equal(ivshm_endpoint_claim(&r, a.owner.endpoint).state, IVSHM_FREE);
+    ivshm_endpoint_leave(&b);
+    ivshm_endpoint_leave(&c);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* Two that are attached to each other, and leave one after the other. */
+TEST(test_mutual_attachment)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_endpoint a = live(&r), b = live(&r);
+    void *base;
+    assert_int_equal(ivshm_endpoint_attach(&a, b.owner, &base, NULL), 0);
+    assert_int_equal(ivshm_endpoint_attach(&b, a.owner, &base, NULL), 0);
+    ivshm_endpoint_leave(&a);
+    assert_int_equal(ivshm_endpoint_claim(&r, a.owner.endpoint).state, IVSHM_DEAD);
+    ivshm_endpoint_leave(&b);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* All bits of the bitmap, and all entries of the table. */
+TEST(test_attach_to_every_entry)
+{
+    struct ivshm_region r = region_new(16 * MIB);
+    struct ivshm_endpoint a = live(&r);
+    for (uint32_t i = 1; i < r.geo.endpoints; i++) {
+        void *base;
+        /* The entry i alone is free. */
+        for (uint32_t j = 1; j < r.geo.endpoints; j++)
+            ivshm_store64_relaxed(claim_at(&r, j),
+                                  claim_word_of(j == i ? IVSHM_FREE : IVSHM_LIVE, 1, 0, 5));
+        struct ivshm_endpoint b = live(&r);
+        assert_int_equal(b.owner.endpoint, i);
+        assert_int_equal(ivshm_endpoint_attach(&a, b.owner, &base, NULL), 0);
+        assert_int_equal(ivshm_load64_relaxed(&a.attached[i / 64]), UINT64_C(1) << (i % 64));
+        ivshm_endpoint_leave(&b);
+        assert_int_equal(ivshm_endpoint_claim(&r, i).state, IVSHM_DEAD);
+        ivshm_endpoint_detach(&a, i);
+        reap(&r);
+        assert_int_equal(ivshm_endpoint_claim(&r, i).state, IVSHM_FREE);
+    }
+    ivshm_region_close(&r);
+}
+
+TEST(test_table_full)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_endpoint ep;
+    struct ivshm_diag diag;
+    for (uint32_t i = 0; i < r.geo.endpoints; i++) /* of another host: nothing can be proved */
+        ivshm_store64_relaxed(claim_at(&r, i), claim_word_of(IVSHM_JOINING, 9, 0, 1));
+    assert_int_equal(ivshm_endpoint_join(&r, "job", 0, 2, &ep, &diag), -ENOSPC);
+    assert_says(diag, "no endpoint is left");
+    assert_says(diag, "64 of 64 endpoints");
+    assert_says(diag, "ivshmem ps");
+    ivshm_region_close(&r);
+}
+
+TEST(test_memory_full)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_endpoint eps[64], ep;
+    struct ivshm_diag diag;
+    char need[64];
+    uint32_t n = 0;
+    while (ivshm_endpoint_join(&r, "job", n, 40, &eps[n], &diag) == 0)
+        n++;
+    assert_int_equal(n, r.geo.blocks / blocks_of_base(&r));
+    assert_says(diag, "(4 MiB) is full: no memory is left");
+    snprintf(need, sizeof(need), "%u of 64 endpoints", n);
+    assert_says(diag, need);
+    snprintf(need, sizeof(need), "a rank needs %llu KiB",
+             (unsigned long long) ((r.geo.base_bytes + r.geo.lane_bytes) >> 10));
+    assert_says(diag, need);
+    assert_says(diag, "A job of 40 ranks needs 64M: pass size=64M to QEMU");
+    /* The entry that was claimed in vain is free again, and others are well. */
+    assert_int_equal(ivshm_endpoint_claim(&r, n).state, IVSHM_FREE);
+    for (uint32_t i = 0; i < n; i++)
+        assert_int_equal(ivshm_endpoint_claim(&r, i).state, IVSHM_JOINING);
+    ivshm_endpoint_leave(&eps[n / 2]);
+    assert_int_equal(ivshm_endpoint_join(&r, "job", 0, 40, &ep, &diag), 0);
+    eps[n / 2] = ep;
+    for (uint32_t i = 0; i < n; i++)
+        ivshm_endpoint_leave(&eps[i]);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* The size that the message asks for is enough. */
+TEST(test_advice_holds)
+{
+    static const uint32_t jobs[] = {1, 2, 3, 8, 13, 40, 64, 257};
+    for (size_t j = 0; j < LENGTH(jobs); j++) {
+        struct ivshm_region r = region_new(4 * MIB);
+        struct ivshm_diag diag;
+        struct ivshm_endpoint ep, *eps = calloc(jobs[j], sizeof(*eps));
+        struct ivshm_lane *lanes = calloc(jobs[j], sizeof(*lanes));
+        for (uint64_t i = 0; i < r.geo.blocks; i++)
+            ivshm_store64_relaxed(&r.block_map[i], block_word_of((struct ivshm_owner){60, 1}, 1, 0));
+        assert_int_equal(ivshm_endpoint_join(&r, "job", 0, jobs[j], &ep, &diag), -ENOSPC);
+        unsigned long long mib = strtoull(strstr(diag.text, "size=") + 5, NULL, 10);
+        ivshm_region_close(&r);
+        r = region_new(mib * MIB);
+        for (uint32_t i = 0; i < jobs[j]; i++)
+            if (ivshm_endpoint_join(&r, "job", i, jobs[j], &eps[i], &diag) != 0 ||
+                ivshm_lane_alloc(&r, eps[i].owner, &lanes[i]) != 0)
+                fail_msg("%u ranks do not fit into the %llu MiB that were asked for", jobs[j], mib);
+        ivshm_region_close(&r);
+        free(eps);
+        free(lanes);
+    }
+}
+
+/* Deaths */
+
+struct mortal {
+    struct ivshm_region *r;
+    struct ivshm_endpoint *survivor;
+    int pipe[2];
+    bool publish, attach, lane;
+};
+
+static void live_until_killed(void *arg)
+{
+    struct mortal *m = arg;
+    struct ivshm_endpoint ep = joined(m->r);
+    struct ivshm_lane lane;
+    void *base;
+    if (m->publish)
+        ivshm_endpoint_publish(&ep);
+    if (m->attach)
+        must(ivshm_endpoint_attach(&ep, m->survivor->owner, &base, NULL) == 0);
+    if (m->lane)
+        must(ivshm_lane_alloc(m->r, ep.owner, &lane) == 0);
+    must(write(m->pipe[1], &ep.owner, sizeof(ep.owner)) == sizeof(ep.owner));
+    for (;;)
+        pause();
+}
+
+static struct ivshm_owner mortal_start(struct mortal *m, pid_t *pid)
+{
+    struct ivshm_owner owner;
+    must(pipe(m->pipe) == 0);
+    *pid = child_start(live_until_killed, m);
+    must(read(m->pipe[0], &owner, sizeof(owner)) == sizeof(owner));
+    close(m->pipe[0]);
+    close(m->pipe[1]);
+    return owner;
+}
+
+/* Killed while joining, live, holding a lane, attached: everything returns, once it is proved. */
+TEST(test_killed)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_endpoint me = live(&r);
+    uint64_t free_before = free_blocks(&r);
+    for (int kind = 0; kind < 8; kind++) {
+        struct mortal m = {.r = &r,
+                           .survivor = &me,
+                           .publish = kind & 1,
+                           .attach = (kind & 2) && (kind & 1),
+                           .lane = kind & 4};
+        pid_t pid;
+        struct ivshm_owner owner = mortal_start(&m, &pid);
+        uint64_t held = ivshm_extent_held(&r, owner);
+        assert_int_equal(free_blocks(&r), free_before - held);
+        assert_int_equal(reap(&r).endpoints, 0);
+        assert_int_equal(ivshm_extent_held(&r, owner), held);
+        child_kill(pid);
+        struct ivshm_reaped reaped = reap(&r);
+        assert_int_equal(reaped.endpoints, 1);
+        assert_int_equal(reaped.blocks, held);
+        assert_int_equal(reaped.waiting, 0);
+        assert_int_equal(free_blocks(&r), free_before);
+        assert_int_equal(ivshm_endpoint_claim(&r, owner.endpoint).state, IVSHM_FREE);
+    }
+    ivshm_endpoint_leave(&me);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* We are attached to one that dies: dead at once, its memory only after we have detached. */
+TEST(test_killed_while_we_are_attached)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_endpoint me = live(&r);
+    struct ivshm_process self;
+    struct mortal m = {.r = &r, .publish = true};
+    pid_t pid;
+    void *base;
+    assert_int_equal(ivshm_process_self(&self, NULL), 0);
+    struct ivshm_owner owner = mortal_start(&m, &pid);
+    assert_int_equal(ivshm_endpoint_attach(&me, owner, &base, NULL), 0);
+    ivshm_endpoint_watch(&r, &self);
+    assert_true(ivshm_endpoint_is_live(&r, owner));
+    child_kill(pid);
+    ivshm_endpoint_watch(&r, &self);
+    assert_false(ivshm_endpoint_is_live(&r, owner));
+    assert_int_equal(ivshm_endpoint_claim(&r, owner.endpoint).state, IVSHM_DEAD);
+    assert_int_equal(reap(&r).waiting, 1);
+    assert_int_equal(ivshm_extent_held(&r, owner), blocks_of_base(&r));
+    /* A new joiner does not get the entry. */
+    struct ivshm_endpoint other = live(&r);
+    assert_int_not_equal(other.owner.endpoint, owner.endpoint);
+    ivshm_endpoint_detach(&me, owner.endpoint);
+    assert_int_equal(reap(&r).endpoints, 1);
+    ivshm_endpoint_leave(&other);
+    ivshm_endpoint_leave(&me);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* Watching marks and frees nothing. */
+TEST(test_watch_frees_nothing)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_process self;
+    struct mortal m = {.r = &r, .publish = true, .lane = true};
+    pid_t pid;
+    assert_int_equal(ivshm_process_self(&self, NULL), 0);
+    struct ivshm_owner owner = mortal_start(&m, &pid);
+    child_kill(pid);
+    uint64_t held = ivshm_extent_held(&r, owner);
+    ivshm_endpoint_watch(&r, &self);
+    assert_int_equal(ivshm_endpoint_claim(&r, owner.endpoint).state, IVSHM_DEAD);
+    assert_int_equal(ivshm_extent_held(&r, owner), held);
+    /* The next join takes back, and gets that very entry in the next generation. */
+    struct ivshm_endpoint ep = live(&r);
+    assert_int_equal(ep.owner.endpoint, owner.endpoint);
+    assert_int_equal(ep.owner.generation, owner.generation + 1);
+    assert_int_equal(ivshm_extent_held(&r, owner), 0);
+    ivshm_endpoint_leave(&ep);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+TEST(test_zombie_is_dead)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct mortal m = {.r = &r, .publish = true};
+    pid_t pid;
+    siginfo_t info;
+    mortal_start(&m, &pid);
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_int_equal(waitid(P_PID, (id_t) pid, &info, WEXITED | WNOWAIT), 0); /* leaves the zombie */
+    assert_int_equal(reap(&r).endpoints, 1);
+    assert_all_given_back(&r);
+    child_wait(pid);
+    ivshm_region_close(&r);
+}
+
+TEST(test_stopped_is_not_dead)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    for (int publish = 0; publish < 2; publish++) {
+        struct mortal m = {.r = &r, .publish = publish};
+        pid_t pid;
+        int status;
+        struct ivshm_owner owner = mortal_start(&m, &pid);
+        assert_int_equal(kill(pid, SIGSTOP), 0);
+        assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+        struct ivshm_reaped reaped = reap(&r);
+        assert_int_equal(reaped.endpoints + reaped.blocks + reaped.waiting, 0);
+        assert_int_equal(ivshm_extent_held(&r, owner), blocks_of_base(&r));
+        child_kill(pid);
+        assert_int_equal(reap(&r).endpoints, 1);
+    }
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* Entries as others would have left them: a pid in use again, another boot, another VM, a container. */
+TEST(test_proof)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_endpoint ep = live(&r);
+    struct ivshm_endpoint_shm *e = &r.endpoints[ep.owner.endpoint];
+    struct ivshm_process self = ep.process;
+    struct ivshm_reaped reaped;
+#define REAPED() (ivshm_endpoint_reap(&r, &self, &reaped), reaped.endpoints)
+    assert_int_equal(REAPED(), 0);
+
+    /* Another VM without a known uuid, then with one. */
+    memset(self.vm_uuid, 0, sizeof(self.vm_uuid));
+    ivshm_store64_relaxed(&e->vm_uuid[0], 0);
+    ivshm_store64_relaxed(&e->vm_uuid[1], 0);
+    ivshm_store64_relaxed(&e->boot_id[0], ~self.boot_id[0]);
+    ivshm_store64_relaxed(&e->start_time, 1);
+    assert_int_equal(REAPED(), 0);
+    self.vm_uuid[0] = 5;
+    assert_int_equal(REAPED(), 0);
+    ivshm_store64_relaxed(&e->vm_uuid[0], 6);
+    assert_int_equal(REAPED(), 0);
+    /* Another container of our boot. */
+    ivshm_store64_relaxed(&e->boot_id[0], self.boot_id[0]);
+    ivshm_store64_relaxed(&e->pid_ns, self.pid_ns + 1);
+    assert_int_equal(REAPED(), 0);
+    assert_true(ivshm_endpoint_is_live(&r, ep.owner));
+    /* Our own pid namespace, and the process of that start time is gone. */
+    ivshm_store64_relaxed(&e->pid_ns, self.pid_ns);
+    assert_int_equal(REAPED(), 1);
+    assert_all_given_back(&r);
+
+    /* Our VM, another boot. */
+    ep = live(&r);
+    e = &r.endpoints[ep.owner.endpoint];
+    ivshm_store64_relaxed(&e->vm_uuid[0], 5);
+    ivshm_store64_relaxed(&e->vm_uuid[1], 0);
+    assert_int_equal(REAPED(), 0);
+    ivshm_store64_relaxed(&e->boot_id[1], ~self.boot_id[1]);
+    assert_int_equal(REAPED(), 1);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/*
+ * A joiner that died at every step of joining, as its words tell: claimed and nothing more, some
+ * blocks taken, some given back. Of another host, the same words prove nothing.
+ */
+TEST(test_half_joined)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_process self;
+    assert_int_equal(ivshm_process_self(&self, NULL), 0);
+    pid_t dead = child_start(child_exits, NULL);
+    child_wait(dead);
+    uint32_t hash = ivshm_process_host_hash(&self);
+    uint64_t base = blocks_of_base(&r);
+    uint64_t steps[] = {0, 1, 2, base - 1, base};
+    for (size_t s = 0; s < LENGTH(steps); s++)
+        for (int elsewhere = 0; elsewhere < 2; elsewhere++) {
+            struct ivshm_owner owner = {7, 3};
+            ivshm_store64_relaxed(claim_at(&r, 7), claim_word_of(IVSHM_JOINING, (uint32_t) dead,
+                                                                 elsewhere ? hash ^ 1 : hash, 3));
+            for (uint64_t i = 0; i < steps[s]; i++)
+                ivshm_store64_relaxed(&r.block_map[i],
+                                      block_word_of(owner, IVSHM_KIND_BASE, i ? 0 : base));
+            /* Even if the entry's stale fields name a process that lives. */
+            ivshm_store64_relaxed(&r.endpoints[7].pid, (uint64_t) getpid());
+            struct ivshm_reaped reaped = reap(&r);
+            assert_int_equal(reaped.endpoints, !elsewhere);
+            assert_int_equal(reaped.blocks, elsewhere ? 0 : steps[s]);
+            assert_int_equal(ivshm_extent_held(&r, owner), elsewhere ? steps[s] : 0);
+            ivshm_store64_relaxed(claim_at(&r, 7), 0);
+            ivshm_extent_reclaim(&r, owner);
+        }
+    /* A joiner that lives, with the stale fields of one that is dead. */
+    ivshm_store64_relaxed(claim_at(&r, 7), claim_word_of(IVSHM_JOINING, (uint32_t) getpid(), hash, 3));
+    ivshm_store64_relaxed(&r.endpoints[7].pid, (uint64_t) dead);
+    assert_int_equal(reap(&r).endpoints, 0);
+    ivshm_region_close(&r);
+}
+
+/* Claims that are nonsense: nothing is taken back, nothing crashes. */
+TEST(test_hostile_claims)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    uint64_t seed = 5;
+    for (int round = 0; round < 50; round++) {
+        struct ivshm_endpoint_info info;
+        struct ivshm_endpoint ep;
+        for (uint32_t i = 0; i < r.geo.endpoints; i++) {
+            uint64_t *words = (uint64_t *) &r.endpoints[i];
+            for (size_t w = 0; w < sizeof(r.endpoints[0]) / 8; w++)
+                words[w] = (uint64_t) random_next(&seed) << 33 | random_next(&seed);
+        }
+        for (uint32_t i = 0; i < r.geo.endpoints; i++)
+            ivshm_endpoint_read(&r, i, &info);
+        reap(&r);
+        if (ivshm_endpoint_join(&r, "job", 0, 1, &ep, NULL) == 0)
+            ivshm_endpoint_leave(&ep);
+        memset(r.block_map, 0, r.geo.blocks * 8);
+    }
+    ivshm_region_close(&r);
+}
+
+/* Threads that stand for processes */
+
+#define WORKERS 8
+
+struct worker {
+    struct ivshm_region *r;
+    uint32_t id;
+    const bool *stop;
+    ivshm_a64 *target; /* endpoint + 1 and generation of who may be attached to */
+};
+
+static void *join_and_leave(void *arg)
+{
+    struct worker *w = arg;
+    for (int round = 0; round < 60; round++) {
+        struct ivshm_endpoint ep;
+        if (ivshm_endpoint_join(w->r, "job", w->id, WORKERS, &ep, NULL) != 0)
+            continue;
+        /* Plain: the memory is ours alone. */
+        memset(ep.base, (int) w->id + 1, 4096);
+        memset((char *) ep.base + w->r->geo.attached, 0, w->r->geo.endpoints / 8);
+        ivshm_endpoint_publish(&ep);
+        sched_yield();
+        struct ivshm_endpoint_info info;
+        must(ivshm_endpoint_read(w->r, ep.owner.endpoint, &info) == 0);
+        must(info.rank == w->id && info.claim.generation == ep.owner.generation);
+        for (int i = 0; i < 4096; i += 64)
+            must(((unsigned char *) ep.base)[i] == w->id + 1);
+        ivshm_endpoint_leave(&ep);
+    }
+    return NULL;
+}
+
+TEST(test_concurrent_join_and_leave)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct worker workers[WORKERS];
+    for (uint32_t i = 0; i < WORKERS; i++)
+        workers[i] = (struct worker){.r = &r, .id = i};
+    threads_run(WORKERS, join_and_leave, workers, sizeof(workers[0]));
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/*
+ * Edge A1: one joins and leaves, others attach to it, a reaper reaps all the time. While somebody is
+ * attached, the memory belongs to the very generation that he attached to. The memory is written with
+ * plain stores, so that a sanitizer of threads sees the next owner's if they come too early.
+ */
+static void *come_and_go(void *arg)
+{
+    struct worker *w = arg;
+    for (int round = 0; round < 400; round++) {
+        struct ivshm_endpoint ep = joined(w->r);
+        ivshm_endpoint_publish(&ep);
+        /* Relaxed here and below: what orders is the claim alone, E1. */
+        ivshm_store64_relaxed(w->target,
+                              (uint64_t) (ep.owner.endpoint + 1) << 32 | ep.owner.generation);
+        sched_yield();
+        ivshm_endpoint_leave(&ep);
+    }
+    ivshm_store64_relaxed(w->target, 1);
+    return NULL;
+}
+
+static void *attach_and_write(void *arg)
+{
+    struct worker *w = arg;
+    struct ivshm_endpoint ep = live(w->r);
+    size_t mine = 8192 + w->id * 1024;
+    for (;;) {
+        uint64_t target = ivshm_load64_relaxed(w->target);
+        if (target == 1)
+            break;
+        struct ivshm_owner peer = {(uint32_t) (target >> 32) - 1, (uint32_t) target};
+        char *base;
+        if (target == 0 || ivshm_endpoint_attach(&ep, peer, (void **) &base, NULL) != 0) {
+            sched_yield();
+            continue;
+        }
+        memset(base + mine, (int) w->id, 512);
+        if (target % 2)
+            sched_yield();
+        ivshm_off off = {(uint64_t) (base - (char *) w->r->map.base)};
+        must(ivshm_extent_owned(w->r, peer, IVSHM_KIND_BASE, off, w->r->geo.base_bytes));
+        for (size_t i = 0; i < 512; i++)
+            must(base[mine + i] == (char) w->id);
+        ivshm_endpoint_detach(&ep, peer.endpoint);
+    }
+    ivshm_endpoint_leave(&ep);
+    return NULL;
+}
+
+static void *reap_on(void *arg)
+{
+    struct worker *w = arg;
+    while (ivshm_load64_relaxed(w->target) != 1) {
+        reap(w->r);
+        sched_yield();
+    }
+    return NULL;
+}
+
+static void *attach_or_reap(void *arg)
+{
+    struct worker *w = arg;
+    return w->id == 0 ? come_and_go(arg) : w->id < 4 ? attach_and_write(arg) : reap_on(arg);
+}
+
+TEST(test_attach_against_reap)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct worker workers[6];
+    ivshm_a64 target = {0};
+    for (uint32_t i = 0; i < LENGTH(workers); i++)
+        workers[i] = (struct worker){.r = &r, .id = i, .target = &target};
+    threads_run(LENGTH(workers), attach_or_reap, workers, sizeof(workers[0]));
+    reap(&r);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* Children that join, attach to whom they find, take lanes, leave; killed at any instruction. */
+static void live_at_random(void *arg)
+{
+    struct ivshm_region *r = arg;
+    uint64_t seed = (uint64_t) getpid();
+    for (;;) {
+        struct ivshm_endpoint ep;
+        struct ivshm_lane lane;
+        if (ivshm_endpoint_join(r, "job", 0, 1, &ep, NULL) != 0)
+            continue;
+        ivshm_endpoint_publish(&ep);
+        for (uint32_t i = 0; i < 8; i++) {
+            struct ivshm_owner peer = {i, ivshm_endpoint_claim(r, i).generation};
+            void *base;
+            if (random_next(&seed) % 2 && ivshm_endpoint_attach(&ep, peer, &base, NULL) == 0) {
+                memset((char *) base + 8192, 1, 64);
+                if (random_next(&seed) % 2)
+                    ivshm_endpoint_detach(&ep, i);
+            }
+        }
+        if (random_next(&seed) % 2 && ivshm_lane_alloc(r, ep.owner, &lane) == 0 &&
+            random_next(&seed) % 2)
+            ivshm_lane_free(r, ep.owner, &lane);
+        ivshm_endpoint_leave(&ep);
+        ivshm_extent_reclaim(r, ep.owner);
+    }
+}
+
+TEST(test_killed_at_random)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    uint64_t seed = 9;
+    for (int round = 0; round < 30; round++) {
+        pid_t pids[3];
+        for (size_t i = 0; i < LENGTH(pids); i++)
+            pids[i] = child_start(live_at_random, &r);
+        usleep(2000 + random_next(&seed) % 10000);
+        for (size_t i = 0; i < LENGTH(pids); i++) {
+            child_kill(pids[i]);
+            reap(&r);
+        }
+        reap(&r);
+        assert_all_given_back(&r);
+    }
+    ivshm_region_close(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_join_publish_leave),
+        cmocka_unit_test(test_long_job_name),
+        cmocka_unit_test(test_base_is_zero),
+        cmocka_unit_test(test_generation),
+        cmocka_unit_test(test_attach),
+        cmocka_unit_test(test_attach_errors),
+        cmocka_unit_test(test_failed_attach_keeps_attachment),
+        cmocka_unit_test(test_leave_while_attached),
+        cmocka_unit_test(test_mutual_attachment),
+        cmocka_unit_test(test_attach_to_every_entry),
+        cmocka_unit_test(test_table_full),
+        cmocka_unit_test(test_memory_full),
+        cmocka_unit_test(test_advice_holds),
+        cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_killed_while_we_are_attached),
+        cmocka_unit_test(test_watch_frees_nothing),
+        cmocka_unit_test(test_zombie_is_dead),
+        cmocka_unit_test(test_stopped_is_not_dead),
+        cmocka_unit_test(test_proof),
+        cmocka_unit_test(test_half_joined),
+        cmocka_unit_test(test_hostile_claims),
+        cmocka_unit_test(test_concurrent_join_and_leave),
+        cmocka_unit_test(test_attach_against_reap),
+        cmocka_unit_test(test_killed_at_random),
+    };
+    return RUN(tests);
+}

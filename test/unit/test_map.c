@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: mpich2 */
+#include "unit.h"
+
+#include <ftw.h>
+
+/* A folder of our own, in which sysfs is played. */
+static char dir[256], path_text[512];
+
+static const char *path_of(const char *name)
+{
+    snprintf(path_text, sizeof(path_text), "%s/%s", dir, name);
+    return path_text;
+}
+
+static void write_file(const char *name, const char *text, uint64_t size)
+{
+    int fd = open(path_of(name), O_CREAT | O_RDWR | O_TRUNC, 0600);
+    must(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t) strlen(text));
+    must(size == 0 || ftruncate(fd, (off_t) size) == 0);
+    close(fd);
+}
+
+/* bar: 0 for none */
+static void add_device(const char *address, const char *vendor, const char *device, uint64_t bar)
+{
+    char name[128];
+    must(mkdir(path_of(address), 0700) == 0);
+    snprintf(name, sizeof(name), "%s/vendor", address);
+    write_file(name, vendor, 0);
+    snprintf(name, sizeof(name), "%s/device", address);
+    write_file(name, device, 0);
+    if (bar) {
+        snprintf(name, sizeof(name), "%s/resource2", address);
+        write_file(name, "", bar);
+    }
+}
+
+static int setup(void **state __attribute__((unused)))
+{
+    const char *tmp = getenv("TMPDIR");
+    snprintf(dir, sizeof(dir), "%s/ivshm-map.XXXXXX", tmp ? tmp : "/tmp");
+    must(mkdtemp(dir));
+    ivshm_map_sysfs = dir;
+    return 0;
+}
+
+static int remove_one(const char *path, const struct stat *st __attribute__((unused)),
+                      int type __attribute__((unused)), struct FTW *ftw __attribute__((unused)))
+{
+    return remove(path);
+}
+
+static int teardown(void **state __attribute__((unused)))
+{
+    return nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+TEST(test_file)
+{
+    struct ivshm_map map;
+    struct ivshm_diag diag;
+    write_file("region", "hello", 8192);
+    assert_int_equal(ivshm_map_open(path_of("region"), false, &map, &diag), 0);
+    assert_int_equal(map.size, 8192);
+    assert_false(map.is_device);
+    assert_string_equal(map.name, path_of("region"));
+    assert_string_equal(map.path, path_of("region"));
+    assert_memory_equal(map.base, "hello", 5);
+
+    /* Shared: the file sees it. */
+    char text[5];
+    memcpy(map.base, "there", 5);
+    int fd = open(path_of("region"), O_RDONLY);
+    assert_int_equal(read(fd, text, 5), 5);
+    assert_memory_equal(text, "there", 5);
+    close(fd);
+    ivshm_map_close(&map);
+    assert_null(map.base);
+    ivshm_map_close(&map); /* twice is once */
+}
+
+TEST(test_readonly)
+{
+    struct ivshm_map map;
+    struct ivshm_diag diag;
+    write_file("region", "hello", 4096);
+    assert_int_equal(ivshm_map_open(path_of("region"), true, &map, &diag), 0);
+    /* The kernel refuses to write there on our behalf. */
+    int zero = open("/dev/zero", O_RDONLY);
+    assert_int_equal(read(zero, map.base, 1), -1);
+    assert_int_equal(errno, EFAULT);
+    close(zero);
+    ivshm_map_close(&map);
+}
+
+TEST(test_bad_files)
+{
+    struct ivshm_map map, before;
+    struct ivshm_diag diag;
+    memset(&map, 0x5a, sizeof(map));
+    before = map;
+
+    assert_int_equal(ivshm_map_open(path_of("nothing"), false, &map, &diag), -ENOENT);
+    assert_says(diag, path_of("nothing"));
+    assert_says(diag, "ivshmem format");
+
+    write_file("empty", "", 0);
+    assert_int_equal(ivshm_map_open(path_of("empty"), false, &map, &diag), -EINVAL);
+    assert_says(diag, "is empty");
+    assert_says(diag, "ivshmem format");
+
+    assert_int_equal(ivshm_map_open("/dev/null", false, &map, &diag), -EINVAL);
+    assert_says(diag, "/dev/null is not a regular file");
+    assert_int_equal(ivshm_map_open(dir, true, &map, &diag), -EINVAL);
+    assert_says(diag, "not a regular file");
+    assert_int_equal(ivshm_map_open(dir, false, &map, &diag), -EISDIR);
+    assert_says(diag, dir);
+
+    assert_int_equal(ivshm_map_open(path_of("nothing"), false, &map, NULL), -ENOENT);
+    assert_memory_equal(&map, &before, sizeof(map)); /* outputs are set on success only */
+}
+
+static void open_as_nobody(void *arg)
+{
+    struct ivshm_map map;
+    struct ivshm_diag diag = {""};
+    if (geteuid() == 0)
+        must(setgid(65534) == 0 && setuid(65534) == 0);
+    must(ivshm_map_open(arg, false, &map, &diag) == -EACCES);
+    must(strstr(diag.text, "no permission to open") && strstr(diag.text, arg));
+}
+
+TEST(test_no_permission)
+{
+    write_file("forbidden", "", 4096);
+    assert_int_equal(chmod(path_of("forbidden"), 0), 0);
+    assert_int_equal(child_wait(child_start(open_as_nobody, (char *) path_of("forbidden"))), 0);
+}
+
+TEST(test_no_device)
+{
+    struct ivshm_device devices[4];
+    assert_int_equal(ivshm_map_devices(devices, 4), 0);
+    ivshm_map_sysfs = path_of("nosuch");
+    assert_int_equal(ivshm_map_devices(devices, 4), 0);
+    ivshm_map_sysfs = dir;
+}
+
+static void add_devices(void)
+{
+    /* Not in the order of their addresses. */
+    add_device("0000:00:05.0", "0x1af4\n", "0x1110\n", 4096);
+    add_device("0000:00:03.0", "0x1af4\n", "0x1000\n", 4096); /* virtio */
+    add_device("0000:00:04.0", "0x1af4\n", "0x1110\n", 0);
+    add_device("0000:00:1f.0", "0x8086\n", "0x1110\n", 4096);
+    add_device("0000:02:00.0", "0x1af4\n", "0x1110\n", 12288);
+    add_device("0000:00:06.0", "", "", 0);
+}
+
+TEST(test_devices)
+{
+    struct ivshm_device devices[4];
+    add_devices();
+    assert_int_equal(ivshm_map_devices(devices, 4), 3);
+    assert_string_equal(devices[0].address, "0000:00:04.0");
+    assert_int_equal(devices[0].size, 0);
+    assert_string_equal(devices[1].address, "0000:00:05.0");
+    assert_int_equal(devices[1].size, 4096);
+    assert_string_equal(devices[1].path, path_of("0000:00:05.0/resource2"));
+    assert_string_equal(devices[2].address, "0000:02:00.0");
+    assert_int_equal(devices[2].size, 12288);
+
+    /* More than the caller has room for: counted, not written. */
+    memset(devices, 0, sizeof(devices));
+    assert_int_equal(ivshm_map_devices(devices, 1), 3);
+    assert_string_equal(devices[0].address, "0000:00:04.0");
+    assert_string_equal(devices[1].address, "");
+    assert_int_equal(ivshm_map_devices(NULL, 0), 3);
+}
+
+TEST(test_open_device)
+{
+    struct ivshm_map map;
+    struct ivshm_diag diag;
+    assert_int_equal(ivshm_map_open("0000:02:00.0", false, &map, &diag), 0);
+    assert_true(map.is_device);
+    assert_int_equal(map.size, 12288);
+    assert_string_equal(map.name, "0000:02:00.0");
+    assert_string_equal(map.path, path_of("0000:02:00.0/resource2"));
+    ivshm_map_close(&map);
+
+    assert_int_equal(ivshm_map_open("0000:00:09.0", false, &map, &diag), -ENOENT);
+    assert_says(diag, "no PCI device 0000:00:09.0");
+    assert_int_equal(ivshm_map_open("0000:00:03.0", false, &map, &diag), -ENODEV);
+    assert_says(diag, "1af4:1000");
+    assert_says(diag, "not an ivshmem device");
+    assert_int_equal(ivshm_map_open("0000:00:04.0", false, &map, &diag), -ENODEV);
+    assert_says(diag, "no memory BAR");
+    assert_int_equal(ivshm_map_open("0000:00:06.0", false, &map, &diag), -ENODEV);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_file),         cmocka_unit_test(test_readonly),
+        cmocka_unit_test(test_bad_files),    cmocka_unit_test(test_no_permission),
+        cmocka_unit_test(test_no_device),    cmocka_unit_test(test_devices),
+        cmocka_unit_test(test_open_device),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * Windows of one instruction, which threads and luck do not find: a child is single-stepped through a
+ * function, stopped behind each of its instructions in turn, and the other side acts there, or the child
+ * is killed there.
+ */
+#include "unit.h"
+
+#include <sys/ptrace.h>
+
+#ifdef __has_feature
+#if __has_feature(thread_sanitizer)
+#define LONG_STEPS /* each atomic access is thousands of instructions */
+#endif
+#endif
+
+static pid_t step_start(void (*body)(void *), void *arg)
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    must(pid >= 0);
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
+            _exit(77);
+        raise(SIGSTOP);
+        body(arg);
+        _exit(0);
+    }
+    int status;
+    must(waitpid(pid, &status, 0) == pid);
+    return WIFSTOPPED(status) ? pid : -1;
+}
+
+/* One instruction, and false when the child has ended. */
+static bool step(pid_t pid)
+{
+    int status;
+    must(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) == 0);
+    must(waitpid(pid, &status, 0) == pid);
+    return WIFSTOPPED(status);
+}
+
+static int step_finish(pid_t pid)
+{
+    int status;
+    must(ptrace(PTRACE_CONT, pid, NULL, NULL) == 0);
+    must(waitpid(pid, &status, 0) == pid);
+    must(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static bool can_step(void)
+{
+    pid_t pid = step_start(child_exits, NULL);
+    if (pid > 0)
+        step_finish(pid);
+#ifdef LONG_STEPS
+    pid = -1;
+#endif
+    return pid > 0;
+}
+
+struct pair {
+    struct ivshm_region r;
+    struct ivshm_endpoint a, b;
+};
+
+static void pair_new(struct pair *p)
+{
+    p->r = region_new(4 * MIB);
+    must(ivshm_endpoint_join(&p->r, "job", 0, 2, &p->a, NULL) == 0);
+    must(ivshm_endpoint_join(&p->r, "job", 1, 2, &p->b, NULL) == 0);
+    ivshm_endpoint_publish(&p->a);
+    ivshm_endpoint_publish(&p->b);
+}
+
+static bool is_announced(const struct pair *p)
+{
+    return ivshm_load64_relaxed(&p->a.attached[0]) >> p->b.owner.endpoint & 1;
+}
+
+static bool is_dead(const struct pair *p)
+{
+    return ivshm_endpoint_claim(&p->r, p->b.owner.endpoint).state != IVSHM_LIVE;
+}
+
+static bool has_memory(const struct pair *p)
+{
+    return ivshm_extent_owned(&p->r, p->b.owner, IVSHM_KIND_BASE, p->b.base_off, p->r.geo.base_bytes);
+}
+
+static void attach(void *arg)
+{
+    struct pair *p = arg;
+    void *base;
+    _exit(ivshm_endpoint_attach(&p->a, p->b.owner, &base, NULL) == 0 ? 0 : 1);
+}
+
+static void leave(void *arg)
+{
+    struct pair *p = arg;
+    ivshm_endpoint_leave(&p->b);
+}
+
+/* Steps until `reached`; the number of instructions. */
+static uint32_t steps_until(void (*body)(void *), bool (*reached)(const struct pair *))
+{
+    struct pair p;
+    uint32_t steps = 0;
+    pair_new(&p);
+    pid_t pid = step_start(body, &p);
+    while (!reached(&p)) {
+        must(step(pid));
+        steps++;
+    }
+    step_finish(pid);
+    ivshm_region_close(&p.r);
+    return steps;
+}
+
+#define WINDOW 150
+
+/* Edge A1: the peer leaves, and its memory is reaped, behind each instruction of attach. */
+TEST(test_leave_inside_attach)
+{
+    uint32_t announced = steps_until(attach, is_announced);
+    int failed = 0, succeeded = 0;
+    for (uint32_t k = announced > WINDOW ? announced - WINDOW : 0; k < announced + WINDOW; k++) {
+        struct pair p;
+        pair_new(&p);
+        pid_t pid = step_start(attach, &p);
+        for (uint32_t i = 0; i < k; i++)
+            must(step(pid));
+        ivshm_endpoint_leave(&p.b);
+        if (step_finish(pid) == 0) {
+            if (!has_memory(&p))
+                fail_msg("attached to memory that was freed %d instructions after the announcement",
+                         (int) (k - announced));
+            succeeded++;
+        } else {
+            assert_false(is_announced(&p));
+            failed++;
+        }
+        ivshm_endpoint_leave(&p.a);
+        assert_all_given_back(&p.r);
+        ivshm_region_close(&p.r);
+    }
+    assert_true(failed > 0 && succeeded > 0); /* the window holds the edge */
+}
+
+/* And the other way round: a peer attaches behind each instruction of leave, around the claim's change. */
+TEST(test_attach_inside_leave)
+{
+    uint32_t dead = steps_until(leave, is_dead);
+    int failed = 0, succeeded = 0;
+    for (uint32_t k = dead > WINDOW ? dead - WINDOW : 0; k < dead + WINDOW; k++) {
+        struct pair p;
+        void *base;
+        pair_new(&p);
+        pid_t pid = step_start(leave, &p);
+        for (uint32_t i = 0; i < k; i++)
+            must(step(pid));
+        int err = ivshm_endpoint_attach(&p.a, p.b.owner, &base, NULL);
+        step_finish(pid);
+        if (err == 0) {
+            assert_true(has_memory(&p));
+            succeeded++;
+        } else {
+            assert_false(has_memory(&p));
+            failed++;
+        }
+        ivshm_endpoint_leave(&p.a);
+        assert_all_given_back(&p.r);
+        ivshm_region_close(&p.r);
+    }
+    assert_true(failed > 0 && succeeded > 0);
+}
+
+/* A producer dies behind each instruction of a push: it has published or not, and is in nobody's way. */
+
+#define SLOTS 4
+
+struct push {
+    struct ivshm_inbox_shm *shm;
+    struct ivshm_queue_producer out;
+    ivshm_a64 *done; /* shared: the child is through */
+};
+
+static void push(void *arg)
+{
+    struct push *p = arg;
+    ivshm_queue_push_mpsc(&p->out, (struct ivshm_ref){1, 7});
+    ivshm_store64_relaxed(p->done, 1);
+}
+
+TEST(test_death_inside_push)
+{
+    size_t size = sizeof(struct ivshm_inbox_shm) + (SLOTS + 1) * sizeof(ivshm_a64);
+    struct push p = {.shm = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)};
+    int published = 0, not_published = 0;
+    assert_ptr_not_equal(p.shm, MAP_FAILED);
+    p.done = &p.shm->slot[SLOTS];
+    for (uint32_t k = 0; ivshm_load64_relaxed(p.done) == 0; k++) {
+        struct ivshm_queue_producer other;
+        struct ivshm_queue_consumer in;
+        struct ivshm_ref ref;
+        ivshm_queue_reset(p.shm, SLOTS, UINT64_MAX - 1);
+        ivshm_queue_producer_init(&p.out, p.shm, SLOTS);
+        ivshm_queue_producer_init(&other, p.shm, SLOTS);
+        ivshm_queue_consumer_init(&in, p.shm, SLOTS);
+        assert_int_equal(ivshm_queue_push_mpsc(&other, (struct ivshm_ref){2, 0}), 0);
+        pid_t pid = step_start(push, &p);
+        for (uint32_t i = 0; i < k; i++)
+            must(step(pid));
+        child_kill(pid);
+
+        /* Three laps past it. */
+        uint16_t sent = 1, got = 0;
+        for (bool seen = false; got < 3 * SLOTS;) {
+            sent += ivshm_queue_push_mpsc(&other, (struct ivshm_ref){2, sent}) == 0;
+            if (!ivshm_queue_pop_mpsc(&in, &ref))
+                fail_msg("the consumer is stuck behind a producer that died after %u instructions", k);
+            if (ref.endpoint == 1) {
+                assert_int_equal(ref.cell, 7);
+                assert_false(seen);
+                seen = true;
+                published++;
+            } else {
+                assert_int_equal(ref.cell, got++);
+            }
+            not_published += got == 3 * SLOTS && !seen;
+        }
+    }
+    assert_true(published > 0 && not_published > 0);
+    munmap(p.shm, size);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_leave_inside_attach),
+        cmocka_unit_test(test_attach_inside_leave),
+        cmocka_unit_test(test_death_inside_push),
+    };
+    if (!can_step()) {
+        fprintf(stderr, "single-stepping is not allowed here, or takes too long with this sanitizer\n");
+        return 77;
+    }
+    return RUN(tests);
+}

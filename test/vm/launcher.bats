@@ -1,0 +1,239 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: mpich2
+#
+# The launcher itself: its messages, and that it leaves nothing behind, whatever ends it. What a
+# guest gets of an MPI installation is played by two scripts, so that no MPI is needed here.
+
+bats_require_minimum_version 1.5.0
+tool=$BATS_TEST_DIRNAME/../../tools/ivshmem-vms
+
+setup_file() {
+    for program in qemu-system-x86_64 ssh busybox dropbear cpio; do
+        PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || skip "$program is not installed"
+    done
+}
+
+setup() {
+    name=test-$BATS_ROOT_PID
+    dir=/tmp/ivshmem-vms-$UID/$name
+    prefix=$BATS_TEST_TMPDIR/mpi
+    mkdir -p "$prefix/bin" "$prefix/lib"
+    for program in mpiexec hydra_pmi_proxy; do
+        printf '#!/bin/sh\necho %s "$@"\n' "$program" >"$prefix/bin/$program"
+        chmod +x "$prefix/bin/$program"
+    done
+}
+
+teardown() {
+    [ -z "${pid:-}" ] || kill -KILL "$pid" 2>/dev/null || :
+    "$tool" down --name "$name" 2>/dev/null
+}
+
+vms() { "$tool" "$1" --name "$name" "${@:2}"; }
+up() { vms up "$@" --prefix "$prefix"; }
+
+# Runs $2... and expects it to fail with a message that matches $1, within a line or two.
+refused() {
+    run "${@:2}"
+    echo "$output"
+    [ "$status" -ne 0 ] && [[ $output =~ $1 ]] && [ "${#lines[@]}" -le 2 ] && nothing_left
+}
+
+nothing_left() {
+    [ ! -e "$dir" ] || { echo "left: $dir"; return 1; }
+    [ -z "${region:-}" ] || [ ! -e "$region" ] || { echo "left: $region"; return 1; }
+    ! grep -lsF "$dir/" /proc/[0-9]*/cmdline || { echo "left running"; return 1; }
+}
+
+# Interrupts up with signal $1 and expects it to say so.
+interrupt() {
+    local code=0
+    kill "-$1" "$pid"
+    wait "$pid" || code=$?
+    [ "$code" = "$((128 + $(kill -l "$1")))" ] && nothing_left
+}
+
+# Starts up in the background, with signals as a terminal's shell would leave them.
+start_up() {
+    env --default-signal "$tool" up 2 --name "$name" --prefix "$prefix" \
+        >"$BATS_TEST_TMPDIR/out" 2>&1 3>&- &
+    pid=$!
+}
+
+until_said() {
+    for _ in $(seq 600); do
+        ! grep -qs "$1" "$2" || return 0
+        sleep 0.1
+    done
+    echo "$2 never said $1" && return 1
+}
+
+@test "a wrong number of guests is refused" {
+    refused "from 1 to 16" up
+    refused "up 0: must be a number from 1 to 16" up 0
+    refused "up x: must be" up x
+    refused "up 17: must be" up 17
+    refused "one number of guests" up 2 3
+}
+
+@test "wrong options are refused" {
+    refused "--size 3M: must be a power of two" up 2 --size 3M
+    refused "--size 64Q: not a size" up 2 --size 64Q
+    refused "--size needs a value" vms up 2 --size
+    refused "--memory 64M: a guest needs" up 2 --memory 64M
+    refused "--no-device 2: must be a number from 0 to 1" up 2 --no-device 2
+    refused "--regions 3: must be" up 2 --regions 3
+    refused "--accel xen: must be" up 2 --accel xen
+    refused "--bogus: no such option" up 2 --bogus
+    refused "a/b: use letters" "$tool" up 2 --name a/b
+    refused "exclude each other" vms up 2 --dir /tmp/x
+    refused "too long for the sockets" "$tool" up 2 --dir "/tmp/$(printf %0100d 0)"
+    refused "may hold only letters" "$tool" up 2 --dir "/tmp/a b"
+    refused "no such verb" vms bogus
+}
+
+@test "a missing or unsuitable MPI installation is refused" {
+    refused "not an installation of MPICH" vms up 2 --prefix /nonexistent
+    mkdir -p "$BATS_TEST_TMPDIR/tools"
+    cp "$tool" "$BATS_TEST_TMPDIR/tools"
+    refused "no MPI installation in $BATS_TEST_TMPDIR/inst: build it" \
+        "$BATS_TEST_TMPDIR/tools/ivshmem-vms" up 2 --name "$name"
+}
+
+@test "missing programs are named with their packages" {
+    mkdir "$BATS_TEST_TMPDIR/bin"
+    for program in awk basename dirname dropbear dbclient grep numfmt realpath uname busybox cpio; do
+        ln -s "$(PATH=$PATH:/usr/sbin command -v "$program")" "$BATS_TEST_TMPDIR/bin"
+    done
+    refused "missing: qemu-system-x86_64 ssh ssh-keygen; as root: apt-get install qemu-system-x86 openssh-client" \
+        env PATH="$BATS_TEST_TMPDIR/bin" /bin/bash -c 'exec /bin/bash "$@"' - "$tool" up 2 --name "$name"
+}
+
+@test "what cannot be copied, and what does not fit, is refused" {
+    refused "/nonexistent: no such file" up 2 --add /nonexistent
+    refused "pass a smaller --size" up 2 --size 1024G
+    refused "pass a smaller --memory" up 16 --memory 1024G
+    truncate -s 50M "$BATS_TEST_TMPDIR/large"
+    refused "pass --memory [0-9]+M" up 1 --memory 128M --add "$BATS_TEST_TMPDIR/large"
+}
+
+@test "verbs say that no guests are up" {
+    for verb in status hosts "exec 0 true" "add /bin/sh"; do
+        # shellcheck disable=SC2086
+        refused "no guests are up in $dir" "$tool" --name "$name" $verb
+    done
+    run -0 vms down
+    [[ $output == *"nothing is up"* ]]
+}
+
+@test "a folder that holds something else is not touched" {
+    mkdir "$BATS_TEST_TMPDIR/mine"
+    touch "$BATS_TEST_TMPDIR/mine/file"
+    refused "holds something else" "$tool" up 1 --prefix "$prefix" --dir "$BATS_TEST_TMPDIR/mine"
+    refused "was not made by" "$tool" down --dir "$BATS_TEST_TMPDIR/mine"
+    [ -e "$BATS_TEST_TMPDIR/mine/file" ]
+}
+
+@test "QEMU's own refusal is passed on" {
+    run -1 up 1 --qemu-arg -bogus
+    [[ $output == *"QEMU did not start vm0"*"-bogus: invalid option"* ]]
+    nothing_left
+}
+
+@test "a guest that panics is an error with the end of its console" {
+    run -1 up 1 --qemu-arg -append --qemu-arg "console=ttyS0 quiet rdinit=/none root=/dev/none"
+    echo "$output"
+    [[ $output == *"vm0 failed to boot"*"Kernel panic"* ]]
+    nothing_left
+}
+
+@test "a guest without its device is an error with the end of its console" {
+    run -1 up 1 --no-device 0 --qemu-arg -append \
+        --qemu-arg "console=ttyS0 quiet vm=0 region=/dev/shm/none"
+    echo "$output"
+    [[ $output == *"vm0 failed to boot"*"no ivshmem device (1af4:1110)"* ]]
+    nothing_left
+}
+
+@test "a guest that is not up in time is an error" {
+    run -1 up 1 --timeout 1
+    [[ $output == *"vm0 is not up after 1 s"* ]]
+    nothing_left
+}
+
+@test "an interrupt while guests are prepared leaves nothing" {
+    start_up
+    sleep 0.2
+    interrupt INT
+}
+
+@test "an interrupt while guests boot leaves nothing" {
+    for signal in INT TERM HUP; do
+        start_up
+        until_said booting "$BATS_TEST_TMPDIR/out"
+        region=$(readlink "$dir/region0")
+        [ -e "$region" ]
+        case $signal in TERM) until_said . "$dir/vm0.console" ;; HUP) sleep 0.3 ;; esac
+        interrupt "$signal"
+    done
+}
+
+@test "down clears up after a launcher that was killed" {
+    start_up
+    until_said booting "$BATS_TEST_TMPDIR/out"
+    until [ -e "$dir/vm0.pid" ]; do sleep 0.05; done
+    region=$(readlink "$dir/region0")
+    kill -KILL "$pid"
+    wait "$pid" || :
+    vms down
+    nothing_left
+}
+
+@test "two guests come up, run commands, lose one of them, and go" {
+    echo '#!/bin/sh' >"$BATS_TEST_TMPDIR/a program"
+    chmod +x "$BATS_TEST_TMPDIR/a program"
+    ln -s "a program" "$BATS_TEST_TMPDIR/a link"
+    run -0 up 2 --add "$BATS_TEST_TMPDIR/a link"
+    region=$(readlink "$dir/region0")
+    [ "$(stat -c '%a %s' "$region")" = "600 67108864" ]
+
+    refused "guests are up already" up 1 || [ -d "$dir" ]
+    [ "$(cat "$(vms hosts)")" = $'vm0\nvm1' ]
+    run -0 vms status
+    [ "${#lines[@]}" = 2 ]
+
+    # Commands: exit status, arguments as they are, standard input, both guests.
+    run -7 vms exec 1 'exit 7'
+    [ "$(vms exec vm1 X=1 sh -c 'echo "$1  $X" $(hostname)' - "it's")" = "it's  1 vm1" ]
+    [ "$(echo text | vms exec 0 cat)" = text ]
+    [ "$(vms exec all hostname)" = $'vm0: vm0\nvm1: vm1' ]
+    run -3 vms exec all 'exit 3'
+    run -2 vms exec 2 true
+
+    # The region by its path on this machine, the program by its own.
+    [[ $(vms exec 0 readlink "$region") == /sys/bus/pci/devices/*/resource2 ]]
+    vms exec 0 "'$BATS_TEST_TMPDIR/a link'"
+    echo 'echo later' >>"$BATS_TEST_TMPDIR/a program"
+    vms add "$BATS_TEST_TMPDIR/a program"
+    [ "$(vms exec 1 "'$BATS_TEST_TMPDIR/a link'")" = later ]
+
+    # What mpiexec runs: here, where the address is put right, and in a guest.
+    cd "$BATS_TEST_TMPDIR"
+    run -0 "$dir/ssh" -x vm1 "\"$prefix/bin/hydra_pmi_proxy\"" --control-port localhost:77 --x
+    [ "$output" = "hydra_pmi_proxy --control-port 10.0.2.2:77 --x" ]
+    vms exec 1 "cd '$BATS_TEST_TMPDIR'"
+    [ "$(vms exec 0 ssh -x vm1 hostname)" = vm1 ]
+
+    # A guest that has gone is told, to mpiexec too, which would wait.
+    vms exec 1 poweroff -f || :
+    for _ in $(seq 100); do vms status >/dev/null || break; sleep 0.1; done
+    run -1 vms status
+    [[ ${lines[0]} == *running* && ${lines[1]} == *ended* ]]
+    run -1 vms exec 1 true
+    [[ $output == *"vm1 is not running"* ]]
+    run -143 bash -c '"$1" -x vm1 true; echo not reached' - "$dir/ssh"
+    [[ $output == *"vm1 is not running"* ]]
+
+    run -0 vms down
+    nothing_left
+}

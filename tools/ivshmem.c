@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * The command `ivshmem`: creates, describes, checks and cleans regions. This file reads the command
+ * line; each command is a function of ivshmem_*.c over core.
+ */
+#include "ivshmem_tool.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifndef PACKAGE_VERSION
+#define PACKAGE_VERSION "of no release"
+#endif
+
+static const char help[] =
+    "usage: ivshmem COMMAND [OPTIONS] [REGION]\n"
+    "\n"
+    "  format  make REGION a region; what it carries is kept, or refused\n"
+    "            --size SIZE     create the file REGION, of 64M, 1G, ...\n"
+    "            --force         format it anew, whatever it carries and whoever uses it\n"
+    "  info    what the region is, and how full\n"
+    "            --all           all ivshmem devices of this machine\n"
+    "            --json\n"
+    "  ps      jobs and processes on the region\n"
+    "            --json\n"
+    "  check   whether the region is sound\n"
+    "            --between 0|1   whether two places share it properly: run `--between 0` in one\n"
+    "                            and `--between 1` in the other, at the same time\n"
+    "            --timeout SECS  how long to wait for the other place (60)\n"
+    "  reap    take back what dead processes held\n"
+    "\n"
+    "REGION is the PCI address of an ivshmem device, or the file that backs one. Without it,\n"
+    "MPIR_CVAR_NEMESIS_IVSHMEM_REGION says which, else it is the first ivshmem device.\n"
+    "Exit status: 0 done and well, 1 failed or not well, 2 wrong usage. See ivshmem(1).\n";
+
+static const struct command {
+    const char *name;
+    const char *options; /* those that it takes, by their letter below */
+    int (*run)(const struct tool_options *opt);
+} commands[] = {
+    {"format", "sf", tool_format}, {"info", "aj", tool_info}, {"ps", "j", tool_ps},
+    {"check", "bt", tool_check},   {"reap", "", tool_reap},
+};
+
+static const struct option long_options[] = {
+    {"size", required_argument, NULL, 's'},
+    {"force", no_argument, NULL, 'f'},
+    {"all", no_argument, NULL, 'a'},
+    {"json", no_argument, NULL, 'j'},
+    {"between", required_argument, NULL, 'b'},
+    {"timeout", required_argument, NULL, 't'},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'v'},
+    {0},
+};
+
+__attribute__((format(printf, 1, 2))) static int usage(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    fputs("ivshmem: ", stderr);
+    vfprintf(stderr, fmt, ap);
+    fputs("; see ivshmem --help\n", stderr);
+    va_end(ap);
+    return TOOL_USAGE;
+}
+
+/* Digits and one of K, M, G, T, as QEMU takes them. False also for 0. */
+static bool parse_size(const char *text, uint64_t *size)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    errno = 0;
+    unsigned long long n = strtoull(text, &end, 10);
+    if (errno || end == text || n == 0 || !strchr("0123456789", text[0]))
+        return false;
+    unsigned shift = 0;
+    if (*end) {
+        const char *unit = strchr(units, *end & ~0x20);
+        if (!unit || !*unit || end[1])
+            return false;
+        shift = 10 * (unsigned) (unit - units + 1);
+    }
+    if (n > UINT64_MAX >> shift)
+        return false;
+    *size = (uint64_t) n << shift;
+    return true;
+}
+
+static int show_help(void)
+{
+    fputs(help, stdout);
+    return TOOL_OK;
+}
+
+static int show_version(void)
+{
+    printf("ivshmem (mpich-ivshmem) %s, region layout version %d\n", PACKAGE_VERSION,
+           IVSHM_VERSION);
+    return TOOL_OK;
+}
+
+static int run(int argc, char **argv)
+{
+    if (argc < 2)
+        return usage("which command? format, info, ps, check or reap");
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+        return show_help();
+    if (strcmp(argv[1], "--version") == 0)
+        return show_version();
+    const struct command *cmd = NULL;
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            cmd = &commands[i];
+    if (!cmd)
+        return usage("'%s' is no command: format, info, ps, check or reap", argv[1]);
+
+    struct tool_options opt = {.side = -1, .timeout = 60};
+    bool timeout_given = false;
+    char *end;
+    int c, which;
+    opterr = 0;
+    optind = 2;
+    while ((c = getopt_long(argc, argv, ":h", long_options, &which)) != -1) {
+        if (c == 'h')
+            return show_help();
+        if (c == 'v')
+            return show_version();
+        if (c == ':')
+            return usage("%s needs a value", argv[optind - 1]);
+        if (c == '?')
+            return usage("%s: unknown option %s", cmd->name, argv[optind - 1]);
+        if (!strchr(cmd->options, c))
+            return usage("%s: unknown option --%s", cmd->name, long_options[which].name);
+        switch (c) {
+        case 's':
+            if (!parse_size(optarg, &opt.size))
+                return usage("--size %s is not a size such as 64M or 1G", optarg);
+            break;
+        case 'f':
+            opt.force = true;
+            break;
+        case 'a':
+            opt.all = true;
+            break;
+        case 'j':
+            opt.json = true;
+            break;
+        case 'b':
+            if (strcmp(optarg, "0") != 0 && strcmp(optarg, "1") != 0)
+                return usage("--between %s: one place is 0, the other is 1", optarg);
+            opt.side = optarg[0] - '0';
+            break;
+        case 't':
+            errno = 0;
+            opt.timeout = (unsigned) strtoul(optarg, &end, 10);
+            if (errno || *end || opt.timeout < 1 || opt.timeout > 86400 || optarg[0] == '-')
+                return usage("--timeout %s is not a number of seconds from 1 to 86400", optarg);
+            timeout_given = true;
+            break;
+        }
+    }
+    if (argc - optind > 1)
+        return usage("%s: one region at a time, not also %s", cmd->name, argv[optind + 1]);
+    if (timeout_given && opt.side < 0)
+        return usage("--timeout goes with --between");
+    if (optind < argc)
+        opt.region = argv[optind];
+    else
+        opt.region = getenv("MPIR_CVAR_NEMESIS_IVSHMEM_REGION");
+    if (opt.region && !*opt.region) {
+        if (optind < argc)
+            return usage("%s: the region's name is empty", cmd->name);
+        opt.region = NULL;
+    }
+    if (opt.size && !opt.region)
+        return usage("--size needs the name of the file to create");
+    if (opt.all && optind < argc)
+        return usage("info --all is about all devices, not about %s", opt.region);
+    return cmd->run(&opt);
+}
+
+static int complain(const char *prefix, const char *fmt, va_list ap)
+{
+    fprintf(stderr, "ivshmem: %s", prefix);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+    return TOOL_FAILED;
+}
+
+int tool_error(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    int status = complain("", fmt, ap);
+    va_end(ap);
+    return status;
+}
+
+void tool_warn(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    complain("warning: ", fmt, ap);
+    va_end(ap);
+}
+
+int main(int argc, char **argv)
+{
+    int status = run(argc, argv);
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return tool_error("cannot write the output: %s", strerror(errno));
+    return status;
+}

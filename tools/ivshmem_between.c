@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * ivshmem check --between: whether two places, on the host or in VMs, share a region as a job needs
+ * it: stores arrive, and atomics are atomic, which an emulator may get wrong. Measures while it is
+ * there.
+ *
+ * Each side joins as an endpoint of the job "ivshmem-check" and uses nothing but the base extents
+ * of the two, where the cells of an MPI rank would be: other jobs on the region are not touched. A
+ * word has one writer, but for the two counters, which are there to be fought for.
+ */
+#include "ivshmem_tool.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define JOB "ivshmem-check"
+#define ROUNDS UINT64_C(1000000) /* additions of each side */
+#define MEETINGS 1000            /* fewer prove little: the sides took turns */
+#define MEETING_TIME 4           /* seconds in which they have to come about */
+#define TRIPS 100                /* round trips a sample */
+#define SAMPLES 200              /* at most */
+#define HOP_TIME 0.3             /* seconds */
+#define COPIES 64                /* samples */
+#define BUFFER (256 << 10)       /* bytes, at most */
+#define BALL_END UINT64_MAX      /* side 1 goes on */
+#define HOP_SLOW 20000           /* ns: slower than emulators, so it is the scheduler */
+
+struct line_shm {
+    ivshm_a64 word;
+    ivshm_a64 reserved[7];
+};
+
+/* At the beginning of each side's small cells. All zero after join. */
+struct mailbox_shm {
+    struct line_shm partner; /* which endpoint its owner wants to check with */
+    struct line_shm step;    /* how far its owner is; 1 is agreed on the partner */
+    struct line_shm ball;    /* of the ping-pong */
+    struct line_shm report;  /* a number to exchange */
+    struct line_shm sum;     /* in side 0's, both sides add to it: by fetch-and-add */
+    struct line_shm swaps;   /* likewise, by compare-and-swap */
+};
+
+struct check {
+    struct ivshm_region *region;
+    struct ivshm_endpoint self;
+    struct ivshm_owner peer;
+    struct mailbox_shm *mine, *theirs;
+    ivshm_a64 *my_buffer, *their_buffer;
+    uint64_t *private_buffer;
+    size_t buffer_bytes;
+    int side;
+    unsigned timeout;
+    uint64_t step;
+    double deadline, next_watch;
+};
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int signal)
+{
+    (void) signal;
+    interrupted = 1;
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double) t.tv_sec + (double) t.tv_nsec / 1e9;
+}
+
+static void nap(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
+static uint64_t word_of(struct ivshm_owner owner)
+{
+    return (uint64_t) (owner.endpoint + 1) | (uint64_t) owner.generation << 32;
+}
+
+static struct mailbox_shm *mailbox(const struct ivshm_region *region, void *base)
+{
+    return (struct mailbox_shm *) ((char *) base + region->geo.small);
+}
+
+/* Whether `peer` is there still, as far as can be seen from here. */
+static bool is_there(struct check *c, struct ivshm_owner peer)
+{
+    if (now() >= c->next_watch) {
+        ivshm_endpoint_watch(c->region, &c->self.process);
+        c->next_watch = now() + 0.1;
+    }
+    return ivshm_endpoint_is_live(c->region, peer);
+}
+
+/* Waits until *word is at least `value`. */
+static int await(struct check *c, const struct line_shm *line, uint64_t value, const char *what,
+                 struct ivshm_diag *diag)
+{
+    for (unsigned spins = 1; ivshm_load64_acquire(&line->word) < value; spins++) {
+        ivshm_pause();
+        if (spins % 4096)
+            continue;
+        sched_yield();
+        if (interrupted)
+            return ivshm_fail(diag, EINTR, "interrupted");
+        /* Its last store comes before its leaving. */
+        if (!is_there(c, c->peer) && ivshm_load64_acquire(&line->word) < value)
+            return ivshm_fail(diag, ESHUTDOWN,
+                              "the other side left during \"%s\": see what it says itself", what);
+        if (now() >= c->deadline)
+            return ivshm_fail(diag, ETIMEDOUT,
+                              "the other side did not answer within %u s during \"%s\": it is "
+                              "stopped or very slow, or its stores do not arrive here",
+                              c->timeout, what);
+    }
+    return 0;
+}
+
+/* Both sides have come here, and see what the other has written before. */
+static int meet(struct check *c, const char *what, struct ivshm_diag *diag)
+{
+    c->deadline = now() + c->timeout;
+    ivshm_store64_release(&c->mine->step.word, ++c->step);
+    return await(c, &c->theirs->step, c->step, what, diag);
+}
+
+/* Whether entry `index` is of a process that runs this check as side `side`. */
+static bool is_checker(const struct check *c, uint32_t index, int side, struct ivshm_owner *owner)
+{
+    struct ivshm_endpoint_info info;
+    if (index == c->self.owner.endpoint || ivshm_endpoint_read(c->region, index, &info) != 0)
+        return false;
+    *owner = (struct ivshm_owner){index, info.claim.generation};
+    return info.claim.state == IVSHM_LIVE && info.rank == (uint32_t) side &&
+           strcmp(info.job, JOB) == 0;
+}
+
+/*
+ * Proposes to `peer` for a while; true if it proposed to us too, and both have said that they stay
+ * with it. Who has said so goes on only if the other has, and looks elsewhere if the other has
+ * agreed with somebody else: so pairs never overlap, however many sides look for one.
+ */
+static bool propose(struct check *c, struct ivshm_owner peer)
+{
+    double give_up = now() + 0.3;
+    bool agreed = false;
+    void *base;
+    if (ivshm_endpoint_attach(&c->self, peer, &base, NULL) != 0)
+        return false;
+    c->theirs = mailbox(c->region, base);
+    ivshm_store64_release(&c->mine->partner.word, word_of(peer));
+    while (!interrupted && now() < c->deadline && is_there(c, peer)) {
+        uint64_t step = ivshm_load64_acquire(&c->theirs->step.word);
+        if (ivshm_load64_acquire(&c->theirs->partner.word) == word_of(c->self.owner)) {
+            ivshm_store64_release(&c->mine->step.word, 1);
+            agreed = true;
+            if (step >= 1) {
+                c->peer = peer;
+                c->step = 1;
+                c->their_buffer = (ivshm_a64 *) ((char *) base + c->region->geo.large);
+                return true;
+            }
+        } else if (step >= 1 || (!agreed && now() >= give_up))
+            break;
+        nap();
+    }
+    ivshm_store64_release(&c->mine->step.word, 0);
+    ivshm_store64_release(&c->mine->partner.word, 0);
+    ivshm_endpoint_detach(&c->self, peer.endpoint);
+    return false;
+}
+
+static int find_peer(struct check *c, struct ivshm_diag *diag)
+{
+    struct ivshm_owner owner;
+    c->deadline = now() + c->timeout;
+    while (!interrupted && now() < c->deadline) {
+        for (uint32_t i = 0; i < c->region->geo.endpoints; i++)
+            if (is_checker(c, i, 1 - c->side, &owner) && propose(c, owner))
+                return 0;
+        for (int i = 0; i < 10 && !interrupted; i++)
+            nap();
+    }
+    if (interrupted)
+        return ivshm_fail(diag, EINTR, "interrupted");
+    int others = 0;
+    for (uint32_t i = 0; i < c->region->geo.endpoints; i++)
+        others += is_checker(c, i, c->side, &owner);
+    if (others)
+        return ivshm_fail(diag, ETIMEDOUT,
+                          "%d other `ivshmem check --between %d` wait on region %s too, and no "
+                          "`--between %d`: the two places need different numbers",
+                          others, c->side, c->region->map.name, 1 - c->side);
+    return ivshm_fail(
+        diag, ETIMEDOUT,
+        "nobody came within %u s: run `ivshmem check --between %d` in the other place; "
+        "if it waits too, the two have different regions: the id here is %s, "
+        "`ivshmem info` tells it there",
+        c->timeout, 1 - c->side, tool_id(c->region));
+}
+
+static uint64_t pattern(int side, size_t i)
+{
+    return (i + 1) * UINT64_C(0x9e3779b97f4a7c15) ^ (uint64_t) side;
+}
+
+static int check_stores(struct check *c, struct ivshm_diag *diag)
+{
+    size_t words = c->buffer_bytes / 8, wrong = 0;
+    for (size_t i = 0; i < words; i++)
+        ivshm_store64_relaxed(&c->my_buffer[i], pattern(c->side, i));
+    int err = meet(c, "stores", diag);
+    if (err)
+        return err;
+    for (size_t i = 0; i < words; i++)
+        wrong += ivshm_load64_relaxed(&c->their_buffer[i]) != pattern(1 - c->side, i);
+    if (wrong)
+        return ivshm_fail(
+            diag, EIO,
+            "%zu of %zu words that the other side stored arrived wrong: this memory is "
+            "not coherent between the two; do not run jobs on it",
+            wrong, words);
+    printf("stores     good: %s arrived\n", tool_size(c->buffer_bytes));
+    return 0;
+}
+
+/* Adds ROUNDS to *counter; returns how often the other side's additions were seen in between. */
+static uint64_t add_to(ivshm_a64 *counter, bool by_cas)
+{
+    uint64_t met = 0, expected = 0;
+    for (uint64_t i = 0; i < ROUNDS; i++) {
+        uint64_t found;
+        if (by_cas)
+            do
+                found = ivshm_load64_relaxed(counter); /* the CAS checks it */
+            while (!ivshm_cas64(counter, found, found + 1));
+        else
+            found = ivshm_add64(counter, 1);
+        met += i > 0 && found != expected;
+        expected = found + 1;
+    }
+    return met;
+}
+
+static int check_atomic(struct check *c, bool by_cas, struct ivshm_diag *diag)
+{
+    const char *name = by_cas ? "compare-and-swap" : "fetch-and-add";
+    struct mailbox_shm *at = c->side == 0 ? c->mine : c->theirs;
+    ivshm_a64 *counter = by_cas ? &at->swaps.word : &at->sum.word;
+    uint64_t met = 0, due = 0, mine, theirs;
+    double end = now() + MEETING_TIME;
+    do {
+        int err = meet(c, name, diag);
+        if (err)
+            return err;
+        mine = add_to(counter, by_cas) << 1 | (now() >= end);
+        ivshm_store64_relaxed(&c->mine->report.word, mine);
+        err = meet(c, name, diag);
+        if (err)
+            return err;
+        theirs = ivshm_load64_relaxed(&c->theirs->report.word);
+        uint64_t sum = ivshm_load64_relaxed(counter);
+        due += 2 * ROUNDS;
+        if (sum != due)
+            return ivshm_fail(
+                diag, EIO,
+                "%s is not atomic between the two: of %llu additions %lld are lost. An "
+                "emulator with one CPU does that: start each VM with `-smp "
+                "1,maxcpus=2 -accel tcg,thread=multi`, or use KVM",
+                name, (unsigned long long) due, (long long) (due - sum));
+        /* Both have the same two numbers, and so agree on whether to go on. */
+        met += (mine >> 1) + (theirs >> 1);
+    } while (met < MEETINGS && !((mine | theirs) & 1));
+    printf("atomics    good: %s, %llu additions, none lost\n", name, (unsigned long long) due);
+    if (met < MEETINGS)
+        tool_warn("the two sides added in turns rather than at once (%llu times in between): that "
+                  "proves little; give each a CPU of its own and check again",
+                  (unsigned long long) met);
+    return 0;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *) a, y = *(const double *) b;
+    return (x > y) - (x < y);
+}
+
+/* A host that is busy now and then does not show in it. */
+static double median(double *samples, int n)
+{
+    qsort(samples, (size_t) n, sizeof(*samples), by_value);
+    return samples[n / 2];
+}
+
+/* Side 1 returns the ball until it is told to stop. */
+static int return_ball(struct check *c, struct ivshm_diag *diag)
+{
+    for (uint64_t ball = 1;; ball++) {
+        int err = await(c, &c->theirs->ball, ball, "hop", diag);
+        if (err || ivshm_load64_relaxed(&c->theirs->ball.word) == BALL_END)
+            return err;
+        ivshm_store64_release(&c->mine->ball.word, ball);
+    }
+}
+
+/* Side 0 reports the time. */
+static int play_ball(struct check *c, struct ivshm_diag *diag)
+{
+    double samples[SAMPLES], end = now() + HOP_TIME;
+    uint64_t ball = 0;
+    int n = 0, err = 0;
+    while (!err && n < SAMPLES && (n == 0 || now() < end)) {
+        double start = now();
+        for (int i = 0; i < TRIPS && !err; i++) {
+            ivshm_store64_release(&c->mine->ball.word, ++ball);
+            err = await(c, &c->theirs->ball, ball, "hop", diag);
+        }
+        samples[n++] = now() - start;
+    }
+    double hop = median(samples, n) / (2 * TRIPS);
+    ivshm_store64_relaxed(&c->mine->report.word, (uint64_t) (hop * 1e9));
+    ivshm_store64_release(&c->mine->ball.word, BALL_END);
+    return err;
+}
+
+static int measure_hop(struct check *c, struct ivshm_diag *diag)
+{
+    const struct line_shm *report = c->side == 0 ? &c->mine->report : &c->theirs->report;
+    int err = meet(c, "hop", diag);
+    if (!err)
+        err = c->side == 0 ? play_ball(c, diag) : return_ball(c, diag);
+    if (err)
+        return err;
+    uint64_t ns = ivshm_load64_relaxed(&report->word);
+    printf("hop        %llu ns: a cache line there, half of there and back%s\n",
+           (unsigned long long) ns, ns > HOP_SLOW ? "; so slow, as the two wait for a CPU" : "");
+    return 0;
+}
+
+/* As a message does: `writer` copies in, then the other copies out of the writer's memory. */
+static int measure_copy(struct check *c, int writer, double *speed, struct ivshm_diag *diag)
+{
+    double samples[COPIES];
+    for (int i = 0; i < COPIES; i++) {
+        double start = now();
+        if (c->side == writer) {
+            memcpy(c->my_buffer, c->private_buffer, c->buffer_bytes);
+            samples[i] = now() - start;
+        }
+        int err = meet(c, "copy", diag);
+        if (err)
+            return err;
+        start = now();
+        if (c->side != writer) {
+            memcpy(c->private_buffer, c->their_buffer, c->buffer_bytes);
+            samples[i] = now() - start;
+        }
+        err = meet(c, "copy", diag);
+        if (err)
+            return err;
+    }
+    *speed = (double) c->buffer_bytes / median(samples, COPIES) / 1e6;
+    return 0;
+}
+
+static int check_all(struct check *c, struct ivshm_diag *diag)
+{
+    double in, out;
+    int err = check_stores(c, diag);
+    if (!err)
+        err = check_atomic(c, false, diag);
+    if (!err)
+        err = check_atomic(c, true, diag);
+    if (!err)
+        err = measure_hop(c, diag);
+    if (!err)
+        err = measure_copy(c, 0, c->side == 0 ? &in : &out, diag);
+    if (!err)
+        err = measure_copy(c, 1, c->side == 1 ? &in : &out, diag);
+    if (!err)
+        printf("copy       %.0f MB/s into the region, %.0f MB/s out of it, %s at a time\n", in, out,
+               tool_size(c->buffer_bytes));
+    return err;
+}
+
+int tool_between(const struct tool_options *opt)
+{
+    struct ivshm_diag diag = {""};
+    struct ivshm_region region;
+    struct check c = {.region = &region, .side = opt->side, .timeout = opt->timeout};
+    struct sigaction act = {.sa_handler = on_signal};
+    int status = TOOL_FAILED;
+
+    if (ivshm_region_open(opt->region, &region, &diag) != 0)
+        return tool_error("%s", diag.text);
+    const struct ivshm_geometry *geo = &region.geo;
+    c.buffer_bytes = (size_t) geo->large_cells * geo->large_size;
+    if (c.buffer_bytes > BUFFER)
+        c.buffer_bytes = BUFFER;
+    c.private_buffer = calloc(1, c.buffer_bytes);
+    if (!c.private_buffer) {
+        tool_error("out of memory");
+        goto close_region;
+    }
+    /* So that an interrupt leaves nothing behind that only this VM could prove dead. */
+    sigaction(SIGINT, &act, NULL);
+    sigaction(SIGTERM, &act, NULL);
+    sigaction(SIGHUP, &act, NULL);
+    if (ivshm_endpoint_join(&region, JOB, (uint32_t) opt->side, 2, &c.self, &diag) != 0) {
+        tool_error("%s", diag.text);
+        goto free_buffer;
+    }
+    c.mine = mailbox(&region, c.self.base);
+    c.my_buffer = (ivshm_a64 *) ((char *) c.self.base + geo->large);
+    ivshm_endpoint_publish(&c.self);
+
+    printf("region     %s, %s, id %s\n", region.map.name, tool_size(geo->size), tool_id(&region));
+    fflush(stdout);
+    int err = find_peer(&c, &diag);
+    if (!err) {
+        printf("other side endpoint %u; this one is %u\n", c.peer.endpoint, c.self.owner.endpoint);
+        err = check_all(&c, &diag);
+    }
+    ivshm_endpoint_leave(&c.self);
+    if (err)
+        tool_error("%s", diag.text);
+    else {
+        printf("the two places can run jobs on this region\n");
+        status = TOOL_OK;
+    }
+free_buffer:
+    free(c.private_buffer);
+close_region:
+    ivshm_region_close(&region);
+    return status;
+}

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * ivshmem check: whether a region is sound. Others may be using it meanwhile, so a finding counts
+ * only if it is still there when the words it rests on are read again.
+ */
+#include "ivshmem_tool.h"
+
+#define FINDINGS_SHOWN 20 /* of a kind */
+#define LOOKS 8           /* at a word that keeps changing, and so is in use */
+
+static uint64_t block_word(const struct ivshm_region *region, uint64_t i)
+{
+    return ivshm_load64_acquire(&region->block_map[i]);
+}
+
+/* Whether both words are of blocks of one owner and kind. */
+static bool same_extent(const struct ivshm_region *region, uint64_t word, uint64_t other)
+{
+    struct ivshm_block a, b;
+    return ivshm_block_decode(region, word, &a) && ivshm_block_decode(region, other, &b) &&
+           a.owner.endpoint == b.owner.endpoint && a.owner.generation == b.owner.generation &&
+           a.kind == b.kind;
+}
+
+enum block_finding { BLOCK_GOOD, BLOCK_MALFORMED, BLOCK_LEAKED, BLOCK_HEADLESS };
+
+static enum block_finding judge_block(const struct ivshm_region *region, uint64_t i, uint64_t word)
+{
+    struct ivshm_block b;
+    if (word == 0)
+        return BLOCK_GOOD;
+    if (!ivshm_block_decode(region, word, &b) || b.count > region->geo.blocks - i)
+        return BLOCK_MALFORMED;
+    /* The claim is taken before the first block, and given up after the last. */
+    struct ivshm_claim claim = ivshm_endpoint_claim(region, b.owner.endpoint);
+    if (claim.state == IVSHM_FREE || claim.generation != b.owner.generation)
+        return BLOCK_LEAKED;
+    /* An extent grows and shrinks at its end. */
+    if (b.first || (i > 0 && same_extent(region, word, block_word(region, i - 1))))
+        return BLOCK_GOOD;
+    return BLOCK_HEADLESS;
+}
+
+static enum block_finding look_at_block(const struct ivshm_region *region, uint64_t i,
+                                        uint64_t *word)
+{
+    for (int looks = 0; looks < LOOKS; looks++) {
+        *word = block_word(region, i);
+        enum block_finding finding = judge_block(region, i, *word);
+        if (finding == BLOCK_GOOD || block_word(region, i) == *word)
+            return finding;
+    }
+    return BLOCK_GOOD;
+}
+
+static void print_rest(unsigned found)
+{
+    if (found > FINDINGS_SHOWN)
+        printf("bad: and %u more of the kind\n", found - FINDINGS_SHOWN);
+}
+
+/* One line a run of blocks of which the same is to be said; returns the number of lines. */
+static unsigned check_blocks(const struct ivshm_region *region)
+{
+    static const char *const text[] = {
+        [BLOCK_MALFORMED] = "say nothing that makes sense",
+        [BLOCK_LEAKED] = "are of an endpoint that is gone: leaked",
+        [BLOCK_HEADLESS] = "are of no extent that has a beginning",
+    };
+    unsigned found = 0;
+    uint64_t start = 0, start_word = 0;
+    enum block_finding run = BLOCK_GOOD;
+    for (uint64_t i = 0; i <= region->geo.blocks; i++) {
+        uint64_t word = 0;
+        enum block_finding finding =
+            i < region->geo.blocks ? look_at_block(region, i, &word) : BLOCK_GOOD;
+        if (finding == run &&
+            (finding == BLOCK_GOOD || word == start_word || same_extent(region, word, start_word)))
+            continue;
+        if (run != BLOCK_GOOD && found++ < FINDINGS_SHOWN)
+            printf("bad: blocks %llu to %llu (%016llx, %s) %s\n", (unsigned long long) start,
+                   (unsigned long long) i - 1, (unsigned long long) start_word,
+                   tool_size((i - start) * region->geo.block_size), text[run]);
+        run = finding;
+        start = i;
+        start_word = word;
+    }
+    print_rest(found);
+    return found;
+}
+
+/* What is wrong with the entry, or NULL. */
+static const char *judge_endpoint(const struct ivshm_region *region, uint32_t index)
+{
+    struct ivshm_endpoint_info info;
+    int err = ivshm_endpoint_read(region, index, &info);
+    if (err)
+        return NULL; /* free, or so busy that it is in use */
+    if (info.claim.state > IVSHM_DEAD)
+        return "is in a state that does not exist";
+    if (info.claim.state != IVSHM_LIVE)
+        return NULL;
+    if (info.claim.pid != info.process.pid ||
+        info.claim.host_hash != ivshm_process_host_hash(&info.process))
+        return "is live, but names another process than the one that claimed it";
+    if (!ivshm_extent_owned(region, (struct ivshm_owner){index, info.claim.generation},
+                            IVSHM_KIND_BASE, info.base, region->geo.base_bytes))
+        return "is live, but its base extent is not its own";
+    return NULL;
+}
+
+static unsigned check_endpoints(const struct ivshm_region *region)
+{
+    unsigned found = 0;
+    for (uint32_t i = 0; i < region->geo.endpoints; i++) {
+        struct ivshm_claim before = ivshm_endpoint_claim(region, i);
+        const char *why = judge_endpoint(region, i);
+        struct ivshm_claim after = ivshm_endpoint_claim(region, i);
+        if (!why || before.generation != after.generation || before.state != after.state)
+            continue;
+        if (found++ < FINDINGS_SHOWN)
+            printf("bad: endpoint %u %s\n", i, why);
+    }
+    print_rest(found);
+    return found;
+}
+
+int tool_check(const struct tool_options *opt)
+{
+    if (opt->side >= 0)
+        return tool_between(opt);
+    struct ivshm_diag diag = {""};
+    struct ivshm_region region;
+    struct ivshm_extent_usage usage;
+    uint32_t in_use = 0;
+    /* Checks the superblock, word by word. */
+    if (ivshm_region_inspect(opt->region, &region, &diag) != 0)
+        return tool_error("%s", diag.text);
+    unsigned found = check_endpoints(&region) + check_blocks(&region);
+    for (uint32_t i = 0; i < region.geo.endpoints; i++)
+        in_use += ivshm_endpoint_claim(&region, i).state != IVSHM_FREE;
+    ivshm_extent_usage(&region, &usage);
+    int status = TOOL_OK;
+    if (found)
+        status = tool_error(
+            "region %s is damaged, or a process wrote where it must not: end the jobs on "
+            "it (`ivshmem ps %s`), then `ivshmem format --force %s`",
+            region.map.name, region.map.name, region.map.name);
+    else
+        printf("region %s is sound: superblock, %u endpoints in use, %llu blocks in use\n",
+               region.map.name, in_use,
+               (unsigned long long) (usage.base_blocks + usage.lane_blocks));
+    ivshm_region_close(&region);
+    return status;
+}

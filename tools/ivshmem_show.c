@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * ivshmem info and ps, and the words in which all commands speak of regions and endpoints. Peers
+ * can write any byte into the names in a region: nothing of theirs is printed as it is.
+ */
+#include "ivshmem_tool.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+const char *tool_size(uint64_t bytes)
+{
+    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+    static char buffers[8][32];
+    static unsigned next;
+    char *buf = buffers[next++ % 8];
+    double n = (double) bytes;
+    int unit = 0;
+    for (; n >= 1024 && unit < 4; n /= 1024)
+        unit++;
+    snprintf(buf, sizeof(buffers[0]), "%.4g %s", n, units[unit]);
+    return buf;
+}
+
+const char *tool_id(const struct ivshm_region *region)
+{
+    static char id[33];
+    snprintf(id, sizeof(id), "%016llx%016llx", (unsigned long long) region->id[0],
+             (unsigned long long) region->id[1]);
+    return id;
+}
+
+uint64_t tool_room(const struct ivshm_region *region)
+{
+    const struct ivshm_geometry *geo = &region->geo;
+    struct ivshm_extent_usage usage;
+    uint64_t entries = 0;
+    ivshm_extent_usage(region, &usage);
+    if (usage.longest_free * geo->block_size < geo->base_bytes)
+        return 0;
+    for (uint32_t i = 0; i < geo->endpoints; i++)
+        entries += ivshm_endpoint_claim(region, i).state == IVSHM_FREE;
+    uint64_t memory = usage.free_blocks * geo->block_size / (geo->base_bytes + geo->lane_bytes);
+    return memory < entries ? memory : entries;
+}
+
+/* Whether what the entry says of its process fits its claim, which has been there before it. */
+static bool identity_fits(const struct ivshm_endpoint_info *info)
+{
+    return info->claim.pid == info->process.pid &&
+           info->claim.host_hash == ivshm_process_host_hash(&info->process);
+}
+
+static enum ivshm_verdict verdict_of(const struct tool_entry *e, const struct ivshm_process *self)
+{
+    switch (e->info.claim.state) {
+    case IVSHM_DEAD:
+        return IVSHM_PROVED_DEAD;
+    case IVSHM_LIVE:
+        return e->known ? ivshm_process_verdict(self, &e->info.process) : IVSHM_UNKNOWN;
+    case IVSHM_JOINING:
+        if (e->info.claim.host_hash == ivshm_process_host_hash(self))
+            return ivshm_pid_verdict(e->info.claim.pid, 0);
+        return IVSHM_UNKNOWN;
+    default:
+        return IVSHM_UNKNOWN;
+    }
+}
+
+static int by_job(const void *a, const void *b)
+{
+    const struct tool_entry *x = a, *y = b;
+    int order = strcmp(x->info.job, y->info.job);
+    if (order)
+        return order;
+    if (x->info.rank != y->info.rank)
+        return x->info.rank < y->info.rank ? -1 : 1;
+    return x->index < y->index ? -1 : 1;
+}
+
+int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
+                 struct ivshm_diag *diag)
+{
+    struct ivshm_process self;
+    int err = ivshm_process_self(&self, diag), n = 0;
+    if (err)
+        return err;
+    struct tool_entry *list = calloc(region->geo.endpoints, sizeof(*list));
+    if (!list)
+        return ivshm_fail(diag, ENOMEM, "out of memory for %u endpoints", region->geo.endpoints);
+    for (uint32_t i = 0; i < region->geo.endpoints; i++) {
+        struct tool_entry *e = &list[n];
+        err = ivshm_endpoint_read(region, i, &e->info);
+        if (err == -ENOENT)
+            continue;
+        if (err) /* it changes while we look: all that is sure is the claim */
+            e->info = (struct ivshm_endpoint_info){.claim = ivshm_endpoint_claim(region, i)};
+        e->index = i;
+        e->known = !err && e->info.claim.state != IVSHM_JOINING && identity_fits(&e->info);
+        if (!e->known)
+            e->info.job[0] = 0;
+        e->verdict = verdict_of(e, &self);
+        e->held = region->geo.block_size *
+                  ivshm_extent_held(region, (struct ivshm_owner){i, e->info.claim.generation});
+        n++;
+    }
+    qsort(list, (size_t) n, sizeof(*list), by_job);
+    *entries = list;
+    return n;
+}
+
+/* A copy in which whatever could confuse a terminal is a question mark. */
+static const char *printable(const char *text)
+{
+    static char buffers[2][128];
+    static unsigned next;
+    char *copy = buffers[next++ % 2];
+    snprintf(copy, sizeof(buffers[0]), "%s", text);
+    for (char *c = copy; *c; c++)
+        if (!isprint((unsigned char) *c))
+            *c = '?';
+    return copy;
+}
+
+const char *tool_describe(const struct tool_entry *e)
+{
+    static char text[400];
+    if (e->known)
+        snprintf(text, sizeof(text), "endpoint %u (job %s, rank %u of %u, %s pid %u)", e->index,
+                 printable(e->info.job), e->info.rank, e->info.job_size,
+                 printable(e->info.process.host), e->info.claim.pid);
+    else
+        snprintf(text, sizeof(text), "endpoint %u (pid %u)", e->index, e->info.claim.pid);
+    return text;
+}
+
+static void json_text(const char *text)
+{
+    putchar('"');
+    for (; *text; text++) {
+        unsigned char c = (unsigned char) *text;
+        if (c == '"' || c == '\\')
+            printf("\\%c", c);
+        else if (c < 0x20 || c > 0x7e) /* one byte a character: valid, whatever the bytes are */
+            printf("\\u%04x", c);
+        else
+            putchar(c);
+    }
+    putchar('"');
+}
+
+/* info */
+
+static const char *owner_name(uid_t uid)
+{
+    static char number[16];
+    const struct passwd *pw = getpwuid(uid);
+    snprintf(number, sizeof(number), "%u", uid);
+    return pw ? pw->pw_name : number;
+}
+
+static const char *group_name(gid_t gid)
+{
+    static char number[16];
+    const struct group *gr = getgrgid(gid);
+    snprintf(number, sizeof(number), "%u", gid);
+    return gr ? gr->gr_name : number;
+}
+
+static void info_json(const struct ivshm_region *region, const struct stat *st,
+                      const struct ivshm_extent_usage *usage, uint32_t in_use)
+{
+    const struct ivshm_geometry *g = &region->geo;
+    printf("{\"region\": ");
+    json_text(region->map.name);
+    printf(", \"path\": ");
+    json_text(region->map.path);
+    printf(", \"kind\": \"%s\", \"size\": %llu, \"formatted_size\": %llu, \"mode\": \"%04o\",\n",
+           region->map.is_device ? "device" : "file", (unsigned long long) region->map.size,
+           (unsigned long long) g->size, st->st_mode & 07777);
+    printf(" \"owner\": ");
+    json_text(owner_name(st->st_uid));
+    printf(", \"group\": ");
+    json_text(group_name(st->st_gid));
+    printf(", \"version\": %d, \"id\": \"%s\",\n", IVSHM_VERSION, tool_id(region));
+    printf(" \"geometry\": {\"endpoints\": %u, \"endpoint_table\": %llu, \"blocks\": %llu, "
+           "\"block_size\": %llu, \"block_map\": %llu, \"data\": %llu, \"inbox_slots\": %u, "
+           "\"small_cells\": %u, \"small_size\": %u, \"large_cells\": %u, \"large_size\": %u, "
+           "\"lane_chunks\": %u, \"chunk_size\": %u, \"base_bytes\": %llu, \"attached\": %llu, "
+           "\"lane_bytes\": %llu},\n",
+           g->endpoints, (unsigned long long) g->endpoint_table, (unsigned long long) g->blocks,
+           (unsigned long long) g->block_size, (unsigned long long) g->block_map,
+           (unsigned long long) g->data, g->inbox_slots, g->small_cells, g->small_size,
+           g->large_cells, g->large_size, g->lane_chunks, g->chunk_size,
+           (unsigned long long) g->base_bytes, (unsigned long long) g->attached,
+           (unsigned long long) g->lane_bytes);
+    printf(" \"usage\": {\"endpoints\": %u, \"base_blocks\": %llu, \"lane_blocks\": %llu, "
+           "\"free_blocks\": %llu, \"longest_free\": %llu, \"room_for_ranks\": %llu}}\n",
+           in_use, (unsigned long long) usage->base_blocks, (unsigned long long) usage->lane_blocks,
+           (unsigned long long) usage->free_blocks, (unsigned long long) usage->longest_free,
+           (unsigned long long) tool_room(region));
+}
+
+static void info_text(const struct ivshm_region *region, const struct stat *st,
+                      const struct ivshm_extent_usage *usage, uint32_t in_use)
+{
+    const struct ivshm_geometry *g = &region->geo;
+    uint64_t used = (usage->base_blocks + usage->lane_blocks) * g->block_size;
+    printf("region     %s (%s, mode %04o, %s:%s)\n", region->map.name,
+           region->map.is_device ? "device" : "file", st->st_mode & 07777, owner_name(st->st_uid),
+           group_name(st->st_gid));
+    printf("size       %s", tool_size(region->map.size));
+    if (g->size < region->map.size)
+        printf(", formatted for %s", tool_size(g->size));
+    printf("\nid         %s\nlayout     version %d\n", tool_id(region), IVSHM_VERSION);
+    printf("endpoints  %u of %u in use\n", in_use, g->endpoints);
+    printf("memory     %llu blocks of %s: %s in use (%s in lanes), %s free (%s in one piece)\n",
+           (unsigned long long) g->blocks, tool_size(g->block_size), tool_size(used),
+           tool_size(usage->lane_blocks * g->block_size),
+           tool_size(usage->free_blocks * g->block_size),
+           tool_size(usage->longest_free * g->block_size));
+    printf("a rank     %s: inbox of %u, %u cells of %u bytes, %u of %s\n", tool_size(g->base_bytes),
+           g->inbox_slots, g->small_cells, g->small_size, g->large_cells, tool_size(g->large_size));
+    printf("a lane     %s: %u chunks of %s, for a large message at a time\n",
+           tool_size(g->lane_bytes), g->lane_chunks, tool_size(g->chunk_size));
+    printf("room       for %llu more ranks, each with a lane\n",
+           (unsigned long long) tool_room(region));
+}
+
+/* What the device carries, in a word, and in diag in a sentence. */
+static const char *device_state(const struct ivshm_device *dev, struct ivshm_region *region,
+                                struct ivshm_diag *diag)
+{
+    int err = ivshm_region_inspect(dev->address, region, diag);
+    if (err == 0)
+        return "region";
+    struct ivshm_map map;
+    if (err == -EMEDIUMTYPE && ivshm_map_open(dev->address, true, &map, NULL) == 0) {
+        enum ivshm_found found = ivshm_region_probe(&map, NULL);
+        ivshm_map_close(&map);
+        return found == IVSHM_FOUND_UNFORMATTED ? "unformatted" : "foreign";
+    }
+    return err == -EACCES ? "forbidden" : "unusable";
+}
+
+static int info_all(bool json)
+{
+    enum { MAX = 256 };
+    static struct ivshm_device devices[MAX];
+    int n = ivshm_map_devices(devices, MAX);
+    if (n > MAX) {
+        tool_warn("%d devices, of which the first %d are shown", n, MAX);
+        n = MAX;
+    }
+    if (json)
+        printf("[");
+    else if (n == 0)
+        printf("no ivshmem device (PCI 1af4:1110) on this machine\n");
+    for (int i = 0; i < n; i++) {
+        struct ivshm_diag diag = {""};
+        struct ivshm_region region;
+        const char *state = device_state(&devices[i], &region, &diag);
+        bool is_region = strcmp(state, "region") == 0;
+        if (json) {
+            printf("%s{\"device\": \"%s\", \"size\": %llu, \"state\": \"%s\", ", i ? ",\n " : "",
+                   devices[i].address, (unsigned long long) devices[i].size, state);
+            if (is_region)
+                printf("\"id\": \"%s\"}", tool_id(&region));
+            else {
+                printf("\"why\": ");
+                json_text(diag.text);
+                printf("}");
+            }
+        } else {
+            printf("%s  %s  %s", devices[i].address, tool_size(devices[i].size), state);
+            if (is_region)
+                printf("  id %s, room for %llu more ranks\n", tool_id(&region),
+                       (unsigned long long) tool_room(&region));
+            else
+                printf(": %s\n", diag.text);
+        }
+        if (is_region)
+            ivshm_region_close(&region);
+    }
+    if (json)
+        printf("]\n");
+    return TOOL_OK;
+}
+
+int tool_info(const struct tool_options *opt)
+{
+    if (opt->all)
+        return info_all(opt->json);
+    struct ivshm_diag diag = {""};
+    struct ivshm_region region;
+    struct ivshm_extent_usage usage;
+    struct stat st;
+    uint32_t in_use = 0;
+    if (ivshm_region_inspect(opt->region, &region, &diag) != 0)
+        return tool_error("%s", diag.text);
+    if (stat(region.map.path, &st) != 0) {
+        int err = errno;
+        ivshm_region_close(&region);
+        return tool_error("cannot stat %s: %s", region.map.path, strerror(err));
+    }
+    for (uint32_t i = 0; i < region.geo.endpoints; i++)
+        in_use += ivshm_endpoint_claim(&region, i).state != IVSHM_FREE;
+    ivshm_extent_usage(&region, &usage);
+    if (opt->json)
+        info_json(&region, &st, &usage, in_use);
+    else
+        info_text(&region, &st, &usage, in_use);
+
+    if (st.st_mode & S_IWOTH)
+        tool_warn("everyone on this machine may write into %s, and so into every job on it: chmod "
+                  "o-rwx, and give it to the users or the group that run the jobs",
+                  region.map.path);
+    if (region.geo.size < region.map.size)
+        tool_warn("%s has grown since it was formatted for %s: `ivshmem format --force %s` once "
+                  "nobody uses it makes use of all of it",
+                  region.map.name, tool_size(region.geo.size), region.map.name);
+    int devices = opt->region ? 0 : ivshm_map_devices(NULL, 0);
+    if (devices > 1 && !opt->json)
+        printf(
+            "%d ivshmem devices are here, this is the first that carries a region; `ivshmem info "
+            "--all` lists them\n",
+            devices);
+    ivshm_region_close(&region);
+    return TOOL_OK;
+}
+
+/* ps */
+
+static const char *state_name(enum ivshm_claim_state state)
+{
+    static const char *const names[] = {"free", "joining", "live", "dead"};
+    return (unsigned) state < 4 ? names[state] : "damaged";
+}
+
+static const char *verdict_name(enum ivshm_verdict verdict)
+{
+    return verdict == IVSHM_ALIVE ? "alive" : verdict == IVSHM_PROVED_DEAD ? "dead" : "unknown";
+}
+
+static void ps_text(const struct tool_entry *list, int n)
+{
+    int job_width = 3, host_width = 4;
+    for (int i = 0; i < n; i++) {
+        int job = (int) strlen(list[i].info.job), host = (int) strlen(list[i].info.process.host);
+        job_width = job > job_width ? job : job_width;
+        host_width = list[i].known && host > host_width ? host : host_width;
+    }
+    printf("%-*s  %11s  %8s  %-7s  %-7s  %-*s %8s  %10s  %s\n", job_width, "JOB", "RANK",
+           "ENDPOINT", "STATE", "PROCESS", host_width, "HOST", "PID", "HELD", "SINCE");
+    for (int i = 0; i < n; i++) {
+        const struct tool_entry *e = &list[i];
+        char rank[32] = "-", endpoint[32], since[32] = "-";
+        time_t joined = (time_t) e->info.joined_at;
+        struct tm tm;
+        if (e->known) {
+            snprintf(rank, sizeof(rank), "%u of %u", e->info.rank, e->info.job_size);
+            if (localtime_r(&joined, &tm))
+                strftime(since, sizeof(since), "%Y-%m-%d %H:%M:%S", &tm);
+        }
+        snprintf(endpoint, sizeof(endpoint), "%u.%u", e->index, e->info.claim.generation);
+        printf("%-*s  %11s  %8s  %-7s  %-7s  %-*s %8u  %10s  %s\n", job_width,
+               e->known ? printable(e->info.job) : "-", rank, endpoint,
+               state_name(e->info.claim.state), verdict_name(e->verdict), host_width,
+               e->known ? printable(e->info.process.host) : "-", e->info.claim.pid,
+               tool_size(e->held), since);
+    }
+}
+
+static void ps_json(const struct ivshm_region *region, const struct tool_entry *list, int n)
+{
+    printf("{\"region\": ");
+    json_text(region->map.name);
+    printf(", \"id\": \"%s\", \"endpoints\": [", tool_id(region));
+    for (int i = 0; i < n; i++) {
+        const struct tool_entry *e = &list[i];
+        printf(
+            "%s\n {\"endpoint\": %u, \"generation\": %u, \"state\": \"%s\", \"process\": \"%s\", "
+            "\"pid\": %u, \"held\": %llu",
+            i ? "," : "", e->index, e->info.claim.generation, state_name(e->info.claim.state),
+            verdict_name(e->verdict), e->info.claim.pid, (unsigned long long) e->held);
+        if (e->known) {
+            printf(", \"job\": ");
+            json_text(e->info.job);
+            printf(", \"rank\": %u, \"job_size\": %u, \"since\": %llu, \"host\": ", e->info.rank,
+                   e->info.job_size, (unsigned long long) e->info.joined_at);
+            json_text(e->info.process.host);
+        }
+        printf("}");
+    }
+    printf("]}\n");
+}
+
+int tool_ps(const struct tool_options *opt)
+{
+    struct ivshm_diag diag = {""};
+    struct ivshm_region region;
+    struct tool_entry *list;
+    if (ivshm_region_inspect(opt->region, &region, &diag) != 0)
+        return tool_error("%s", diag.text);
+    int n = tool_entries(&region, &list, &diag);
+    if (n < 0) {
+        ivshm_region_close(&region);
+        return tool_error("%s", diag.text);
+    }
+    if (opt->json)
+        ps_json(&region, list, n);
+    else if (n == 0)
+        printf("nobody is on region %s\n", region.map.name);
+    else
+        ps_text(list, n);
+    free(list);
+    ivshm_region_close(&region);
+    return TOOL_OK;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * What the files of the command `ivshmem` share. Single-threaded; results go to stdout, all that a
+ * person has to act on goes to stderr.
+ */
+#ifndef IVSHMEM_TOOL_H
+#define IVSHMEM_TOOL_H
+
+#include "endpoint.h"
+
+enum { TOOL_OK = 0, TOOL_FAILED = 1, TOOL_USAGE = 2 };
+
+struct tool_options {
+    const char *region; /* PCI address or path; NULL is the first device */
+    uint64_t size;      /* bytes, 0 if not given */
+    bool force, json, all;
+    int side;         /* of check --between; -1 if not given */
+    unsigned timeout; /* seconds */
+};
+
+int tool_format(const struct tool_options *opt);
+int tool_info(const struct tool_options *opt);
+int tool_ps(const struct tool_options *opt);
+int tool_check(const struct tool_options *opt);
+int tool_between(const struct tool_options *opt);
+int tool_reap(const struct tool_options *opt);
+
+/* Prints "ivshmem: " and the text; returns TOOL_FAILED. */
+__attribute__((format(printf, 1, 2))) int tool_error(const char *fmt, ...);
+__attribute__((format(printf, 1, 2))) void tool_warn(const char *fmt, ...);
+
+/* "64 MiB", in one of a few static buffers. */
+const char *tool_size(uint64_t bytes);
+
+/* The region's id as 32 hex digits, in a static buffer. */
+const char *tool_id(const struct ivshm_region *region);
+
+/* How many more ranks fit: each needs its base extent, and a lane for large messages. */
+uint64_t tool_room(const struct ivshm_region *region);
+
+/* An entry of the endpoint table that is not free. */
+struct tool_entry {
+    uint32_t index;
+    struct ivshm_endpoint_info info;
+    bool known; /* info's identity is of the claim: a joiner may not have written it yet */
+    enum ivshm_verdict verdict;
+    uint64_t held; /* bytes */
+};
+
+/* All entries in use, to be freed by the caller; returns their number, or -errno. */
+int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
+                 struct ivshm_diag *diag);
+
+/* "endpoint 3 (job j, rank 0 of 4, vm0 pid 123)", printable in any case; static buffer. */
+const char *tool_describe(const struct tool_entry *e);
+
+#endif
