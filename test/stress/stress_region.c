@@ -32,7 +32,12 @@
 #define EXIT_REPLACE 3 /* a worker died on purpose */
 
 /* Streams */
-enum { EAGER, REQUEST, LEND, THANKS };
+enum {
+    EAGER,
+    REQUEST,
+    LEND,
+    THANKS
+};
 
 struct message {
     uint32_t round, number, len, unused;
@@ -53,12 +58,12 @@ static struct {
     char region[64];
 } options = {.seconds = 20, .processes = 8, .size = UINT64_C(16) << 20, .seed = 1};
 
-#define FAIL(...)                                                                                     \
-    do {                                                                                              \
-        fprintf(stderr, "stress_region[%d]: ", (int) getpid());                                       \
-        fprintf(stderr, __VA_ARGS__);                                                                 \
-        fputc('\n', stderr);                                                                          \
-        exit(1);                                                                                      \
+#define FAIL(...)                                                                                  \
+    do {                                                                                           \
+        fprintf(stderr, "stress_region[%d]: ", (int) getpid());                                    \
+        fprintf(stderr, __VA_ARGS__);                                                              \
+        fputc('\n', stderr);                                                                       \
+        exit(1);                                                                                   \
     } while (0)
 
 static uint64_t mix(uint64_t a, uint64_t b)
@@ -95,7 +100,8 @@ static uint32_t len_of(uint64_t stream, uint32_t number)
     return (uint32_t) (kind < 40 ? h % 220 : kind < 63 ? h % 16000 : 16384 + h % LARGE_MAX);
 }
 
-static void fill(unsigned char *bytes, uint32_t len, uint64_t stream, uint32_t number, uint32_t from)
+static void fill(unsigned char *bytes, uint32_t len, uint64_t stream, uint32_t number,
+                 uint32_t from)
 {
     uint64_t key = mix(stream + 1, number);
     for (uint32_t i = 0; i < len; i++)
@@ -118,7 +124,12 @@ struct peer {
     uint64_t out_plan, in_plan;
     uint32_t out_count, in_count, sent, received;
     /* One large message at a time each way. */
-    enum { IDLE, ASKED, SENDING, SENT } out_state;
+    enum {
+        IDLE,
+        ASKED,
+        SENDING,
+        SENT
+    } out_state;
     struct ivshm_lane out_lane, in_lane;
     uint32_t out_number, out_done, out_len;
     bool in_wanted, in_open, in_finished;
@@ -162,7 +173,9 @@ static bool send_some(struct worker *w, struct peer *p)
 {
     bool busy = false;
     if (p->sent < p->out_count) {
-        struct message m = {.round = w->round, .number = p->sent, .len = len_of(p->out_plan, p->sent)};
+        struct message m = {.round = w->round,
+                            .number = p->sent,
+                            .len = len_of(p->out_plan, p->sent)};
         bool is_large = m.len >= 16384;
         if (is_large ? p->out_state == IDLE && send_message(w, p, REQUEST, &m, 0)
                      : send_message(w, p, EAGER, &m, m.len)) {
@@ -203,7 +216,9 @@ static bool receive_large(struct worker *w, struct peer *p)
         p->in_done = 0;
     }
     if (p->in_wanted) {
-        struct message m = {.round = w->round, .number = p->in_number, .lane = p->in_lane.off.bytes};
+        struct message m = {.round = w->round,
+                            .number = p->in_number,
+                            .lane = p->in_lane.off.bytes};
         p->in_wanted = !send_message(w, p, LEND, &m, 0);
         return !p->in_wanted;
     }
@@ -219,8 +234,8 @@ static bool receive_large(struct worker *w, struct peer *p)
         return false;
     if (len == 0 || len > p->in_len - p->in_done ||
         !is_filled(chunk, len, p->in_plan, p->in_number, p->in_done))
-        FAIL("rank %u round %u: %u bytes at %u of large message %u are wrong", w->rank, w->round, len,
-             p->in_done, p->in_number);
+        FAIL("rank %u round %u: %u bytes at %u of large message %u are wrong", w->rank, w->round,
+             len, p->in_done, p->in_number);
     ivshm_lane_consume_spsc(&p->in_lane);
     p->in_done += len;
     if (p->in_done == p->in_len) {
@@ -258,11 +273,13 @@ static bool receive_some(struct worker *w)
         FAIL("rank %u round %u: %u bytes from rank %u", w->rank, w->round, in.len, from);
     memcpy(&m, in.payload, sizeof(m));
     if (m.round != w->round)
-        FAIL("rank %u round %u: a message of round %u from rank %u", w->rank, w->round, m.round, from);
+        FAIL("rank %u round %u: a message of round %u from rank %u", w->rank, w->round, m.round,
+             from);
     if (in.stream == LEND) {
         if (p->out_state != ASKED || m.number != p->out_number)
             FAIL("rank %u round %u: a lane that was not asked for", w->rank, w->round);
-        if (ivshm_lane_attach(&w->region, p->channel->peer, (ivshm_off){m.lane}, &p->out_lane, &diag))
+        if (ivshm_lane_attach(&w->region, p->channel->peer, (ivshm_off){m.lane}, &p->out_lane,
+                              &diag))
             FAIL("rank %u round %u: %s", w->rank, w->round, diag.text);
         p->out_state = SENDING;
     } else if (in.stream == THANKS) {
@@ -271,8 +288,8 @@ static bool receive_some(struct worker *w)
         p->out_state = IDLE;
     } else {
         if (m.number != p->received || m.number >= p->in_count)
-            FAIL("rank %u round %u: message %u of %u from rank %u, where %u was due", w->rank, w->round,
-                 m.number, p->in_count, from, p->received);
+            FAIL("rank %u round %u: message %u of %u from rank %u, where %u was due", w->rank,
+                 w->round, m.number, p->in_count, from, p->received);
         if (m.len != len_of(p->in_plan, m.number))
             FAIL("rank %u round %u: message %u has %u bytes", w->rank, w->round, m.number, m.len);
         p->received++;
@@ -284,7 +301,8 @@ static bool receive_some(struct worker *w)
             p->in_len = m.len;
         } else if (in.len != sizeof(m) + m.len ||
                    !is_filled(in.payload + sizeof(m), m.len, p->in_plan, m.number, 0)) {
-            FAIL("rank %u round %u: message %u from rank %u is wrong", w->rank, w->round, m.number, from);
+            FAIL("rank %u round %u: message %u from rank %u is wrong", w->rank, w->round, m.number,
+                 from);
         }
         ivshm_add64(&shared->messages, 1);
         ivshm_add64(&shared->bytes, in.len);
@@ -319,7 +337,8 @@ static void join(struct worker *w)
 {
     struct ivshm_diag diag = {""};
     double limit = now() + PATIENCE_SECONDS;
-    while (ivshm_transport_open(&w->t, &w->region, "stress", w->rank, options.processes, &diag) != 0) {
+    while (ivshm_transport_open(&w->t, &w->region, "stress", w->rank, options.processes, &diag) !=
+           0) {
         if (now() > limit)
             FAIL("rank %u cannot join: %s", w->rank, diag.text);
         usleep(1000);
@@ -344,7 +363,8 @@ static void wait_for_all(struct worker *w)
 {
     ivshm_store64_release(&shared->ready[w->rank], w->round);
     for (uint32_t i = 0; i < options.processes; i++)
-        for (double limit = now() + PATIENCE_SECONDS; ivshm_load64_acquire(&shared->ready[i]) < w->round;) {
+        for (double limit = now() + PATIENCE_SECONDS;
+             ivshm_load64_acquire(&shared->ready[i]) < w->round;) {
             if (now() > limit)
                 FAIL("rank %u waits for rank %u in round %u for %d s", w->rank, i, w->round,
                      PATIENCE_SECONDS);
@@ -382,7 +402,8 @@ static void talk(struct worker *w)
                 ivshm_transport_watch(&w->t);
             sched_yield();
             if (now() > limit)
-                FAIL("rank %u round %u: nothing moves for %d s", w->rank, w->round, PATIENCE_SECONDS);
+                FAIL("rank %u round %u: nothing moves for %d s", w->rank, w->round,
+                     PATIENCE_SECONDS);
         }
     }
     for (uint32_t i = 0; i < options.processes; i++)
@@ -393,7 +414,9 @@ static void talk(struct worker *w)
 /* Rounds, from `round` on, until the end or a death on purpose. */
 static int work(uint32_t rank, uint32_t round, double end)
 {
-    struct worker w = {.rank = rank, .round = round, .random = mix(options.seed, (uint64_t) getpid())};
+    struct worker w = {.rank = rank,
+                       .round = round,
+                       .random = mix(options.seed, (uint64_t) getpid())};
     struct ivshm_diag diag = {""};
     if (ivshm_region_open(options.region, &w.region, &diag) != 0)
         FAIL("%s", diag.text);
@@ -439,7 +462,8 @@ static int stand_by(void)
             struct ivshm_outgoing out;
             struct ivshm_incoming in;
             if (ivshm_endpoint_read(&region, i, &info) == 0 && strcmp(info.job, "bystander") == 0 &&
-                ivshm_channel_open(&t, (struct ivshm_owner){i, info.claim.generation}, &ch, NULL) == 0 &&
+                ivshm_channel_open(&t, (struct ivshm_owner){i, info.claim.generation}, &ch, NULL) ==
+                    0 &&
                 ivshm_cell_reserve(&t, ch, 100, &out) == 0)
                 ivshm_cell_publish(&t, ch, &out, 100, 9);
             if (ivshm_receive(&t, &in, NULL) == 1)
@@ -470,15 +494,25 @@ int main(int argc, char **argv)
     for (int c; (c = getopt(argc, argv, "t:p:m:s:")) != -1;) {
         unsigned long value = optarg ? strtoul(optarg, NULL, 0) : 0;
         switch (c) {
-        case 't': options.seconds = (unsigned) value; break;
-        case 'p': options.processes = (unsigned) value; break;
-        case 'm': options.size = (uint64_t) value << 20; break;
-        case 's': options.seed = value; break;
-        default: options.processes = 0;
+        case 't':
+            options.seconds = (unsigned) value;
+            break;
+        case 'p':
+            options.processes = (unsigned) value;
+            break;
+        case 'm':
+            options.size = (uint64_t) value << 20;
+            break;
+        case 's':
+            options.seed = value;
+            break;
+        default:
+            options.processes = 0;
         }
     }
     if (options.processes < 1 || options.processes > PROCESSES_MAX) {
-        fprintf(stderr, "usage: stress_region [-t seconds] [-p processes, up to %d] [-m MiB] [-s seed]\n",
+        fprintf(stderr,
+                "usage: stress_region [-t seconds] [-p processes, up to %d] [-m MiB] [-s seed]\n",
                 PROCESSES_MAX);
         return 2;
     }
@@ -543,7 +577,8 @@ int main(int argc, char **argv)
     struct ivshm_reaped reaped;
     struct ivshm_extent_usage usage;
     struct ivshm_diag diag = {""};
-    if (ivshm_region_open(options.region, &region, &diag) != 0 || ivshm_process_self(&self, &diag) != 0)
+    if (ivshm_region_open(options.region, &region, &diag) != 0 ||
+        ivshm_process_self(&self, &diag) != 0)
         FAIL("%s", diag.text);
     ivshm_endpoint_reap(&region, &self, &reaped);
     ivshm_extent_usage(&region, &usage);
@@ -553,7 +588,8 @@ int main(int argc, char **argv)
     if (held || usage.free_blocks != region.geo.blocks)
         FAIL("%u endpoints and %llu blocks were not given back", held,
              (unsigned long long) (region.geo.blocks - usage.free_blocks));
-    printf("%u processes, %llu rounds: %llu messages, %llu MB, %llu large; %llu rejoined, %llu died; "
+    printf("%u processes, %llu rounds: %llu messages, %llu MB, %llu large; %llu rejoined, %llu "
+           "died; "
            "all given back\n",
            options.processes, (unsigned long long) ivshm_load64_relaxed(&shared->stop_at) - 1,
            (unsigned long long) ivshm_load64_relaxed(&shared->messages),

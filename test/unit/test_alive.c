@@ -137,7 +137,8 @@ TEST(test_zombie)
 {
     pid_t pid = child_start(child_exits, NULL);
     siginfo_t info;
-    assert_int_equal(waitid(P_PID, (id_t) pid, &info, WEXITED | WNOWAIT), 0); /* leaves the zombie */
+    assert_int_equal(waitid(P_PID, (id_t) pid, &info, WEXITED | WNOWAIT),
+                     0); /* leaves the zombie */
     assert_int_equal(state_of(pid), 'Z');
     assert_int_equal(ivshm_pid_verdict((uint64_t) pid, 0), IVSHM_PROVED_DEAD);
     child_wait(pid);

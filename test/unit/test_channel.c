@@ -12,7 +12,8 @@ static struct ivshm_transport transport_new(struct ivshm_region *r, uint32_t ran
     return t;
 }
 
-static struct ivshm_channel *channel_to(struct ivshm_transport *t, const struct ivshm_transport *peer)
+static struct ivshm_channel *channel_to(struct ivshm_transport *t,
+                                        const struct ivshm_transport *peer)
 {
     struct ivshm_channel *ch;
     must(ivshm_channel_open(t, peer->endpoint.owner, &ch, NULL) == 0);
@@ -20,7 +21,8 @@ static struct ivshm_channel *channel_to(struct ivshm_transport *t, const struct 
 }
 
 /* Sends `len` bytes that count from `n`; false if not now. */
-static bool send_numbered(struct ivshm_transport *t, struct ivshm_channel *ch, uint32_t len, uint32_t n)
+static bool send_numbered(struct ivshm_transport *t, struct ivshm_channel *ch, uint32_t len,
+                          uint32_t n)
 {
     struct ivshm_outgoing out;
     if (ivshm_cell_reserve(t, ch, len, &out) != 0)
@@ -42,8 +44,8 @@ static bool is_numbered(const struct ivshm_incoming *in, uint32_t len, uint32_t 
     return true;
 }
 
-static void receive_numbered(struct ivshm_transport *t, const struct ivshm_transport *from, uint32_t len,
-                             uint32_t n)
+static void receive_numbered(struct ivshm_transport *t, const struct ivshm_transport *from,
+                             uint32_t len, uint32_t n)
 {
     struct ivshm_incoming in;
     struct ivshm_diag diag = {""};
@@ -188,8 +190,8 @@ TEST(test_wraps)
 {
     struct ivshm_region r = region_new(4 * MIB);
     const uint64_t slots = r.geo.inbox_slots;
-    const uint64_t starts[] = {0, (UINT64_C(1) << 32) * slots - 2048, (UINT64_C(1) << 31) * slots - 5,
-                               UINT64_MAX - 2047, UINT64_MAX - 4};
+    const uint64_t starts[] = {0, (UINT64_C(1) << 32) * slots - 2048,
+                               (UINT64_C(1) << 31) * slots - 5, UINT64_MAX - 2047, UINT64_MAX - 4};
     const uint32_t sequences[] = {UINT32_MAX - 5, UINT32_MAX, INT32_MAX};
     for (size_t s = 0; s < LENGTH(starts); s++)
         for (size_t q = 0; q < LENGTH(sequences); q++) {
@@ -325,6 +327,26 @@ TEST(test_sent_before_it_left)
     ivshm_region_close(&r);
 }
 
+/* A sender leaves before its first message is looked at, and another takes its entry and memory. */
+TEST(test_stale_reference)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport b = transport_new(&r, 0), a = transport_new(&r, 1);
+    struct ivshm_channel *ab = channel_to(&a, &b);
+    struct ivshm_outgoing out;
+    assert_int_equal(ivshm_cell_reserve(&a, ab, 10, &out), 0);
+    ivshm_cell_publish(&a, ab, &out, 10, 5);
+    struct ivshm_owner before = a.endpoint.owner;
+    ivshm_transport_close(&a);
+    struct ivshm_transport c = transport_new(&r, 1);
+    assert_int_equal(c.endpoint.owner.endpoint, before.endpoint);
+    assert_nothing_comes(&b);
+    ivshm_transport_close(&c);
+    ivshm_transport_close(&b);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
 /* A peer that sends nonsense: told, dropped, and nothing else is touched. */
 TEST(test_nonsense)
 {
@@ -334,9 +356,13 @@ TEST(test_nonsense)
     struct ivshm_incoming in;
     struct ivshm_diag diag = {""};
     const uint16_t me = (uint16_t) a.endpoint.owner.endpoint;
+    const uint16_t generation = (uint16_t) (a.endpoint.owner.generation << 8);
     const struct ivshm_ref refs[] = {
-        {64, 0}, {UINT16_MAX, 0}, {9, 0}, /* beyond the table; nobody's */
-        {me, (uint16_t) (r.geo.small_cells + r.geo.large_cells)}, {me, UINT16_MAX}};
+        {64, 0},
+        {UINT16_MAX, 0},
+        {9, 0}, /* beyond the table; nobody's */
+        {me, (uint16_t) (generation | (r.geo.small_cells + r.geo.large_cells))},
+        {me, (uint16_t) (generation | 255)}};
     for (size_t i = 0; i < LENGTH(refs); i++) {
         assert_int_equal(ivshm_queue_push_mpsc(&ab->inbox, refs[i]), 0);
         in.channel = (void *) &in;
@@ -349,12 +375,16 @@ TEST(test_nonsense)
             assert_int_equal(in.channel->peer.endpoint, me);
         assert_nothing_comes(&b);
     }
-    assert_says(diag, "cell 65535 of 136");
+    assert_says(diag, "cell 255 of 136");
 
     /* A length beyond the cell, for both sizes, and at 2^31 and above. */
     const struct {
         uint32_t want, len;
-    } lies[] = {{10, 241}, {10, UINT32_MAX}, {10, 1u << 31}, {1000, 16369}, {1000, UINT32_MAX - 15}};
+    } lies[] = {{10, 241},
+                {10, UINT32_MAX},
+                {10, 1u << 31},
+                {1000, 16369},
+                {1000, UINT32_MAX - 15}};
     for (size_t i = 0; i < LENGTH(lies); i++) {
         struct ivshm_outgoing out;
         assert_int_equal(ivshm_cell_reserve(&a, ab, lies[i].want, &out), 0);
@@ -555,6 +585,7 @@ int main(void)
         cmocka_unit_test(test_close_with_waiting_cell),
         cmocka_unit_test(test_reopen),
         cmocka_unit_test(test_sent_before_it_left),
+        cmocka_unit_test(test_stale_reference),
         cmocka_unit_test(test_nonsense),
         cmocka_unit_test(test_peer_dies_with_our_cells),
         cmocka_unit_test(test_used_channel_is_not_forgotten),

@@ -186,8 +186,10 @@ TEST(test_attach_errors)
     assert_says(diag, "beyond the table of 64");
     assert_int_equal(ivshm_endpoint_attach(&a, far, &base, &diag), -EBADMSG);
     assert_int_equal(ivshm_endpoint_attach(&a, joining.owner, &base, &diag), -ESHUTDOWN);
-    assert_int_equal(ivshm_endpoint_attach(&a, (struct ivshm_owner){10, 0}, &base, &diag), -ESHUTDOWN);
-    assert_int_equal(ivshm_endpoint_attach(&a, (struct ivshm_owner){b.owner.endpoint, 2}, &base, &diag),
+    assert_int_equal(ivshm_endpoint_attach(&a, (struct ivshm_owner){10, 0}, &base, &diag),
+                     -ESHUTDOWN);
+    assert_int_equal(ivshm_endpoint_attach(&a, (struct ivshm_owner){b.owner.endpoint, 2}, &base,
+                                           &diag),
                      -ESHUTDOWN);
     assert_says(diag, "endpoint 2 generation 2");
     assert_says(diag, "has left or is dead");
@@ -227,8 +229,9 @@ TEST(test_failed_attach_keeps_attachment)
     struct ivshm_endpoint a = live(&r), b = live(&r);
     void *base;
     assert_int_equal(ivshm_endpoint_attach(&a, b.owner, &base, NULL), 0);
-    assert_int_equal(
-        ivshm_endpoint_attach(&a, (struct ivshm_owner){b.owner.endpoint, 9}, &base, NULL), -ESHUTDOWN);
+    assert_int_equal(ivshm_endpoint_attach(&a, (struct ivshm_owner){b.owner.endpoint, 9}, &base,
+                                           NULL),
+                     -ESHUTDOWN);
     ivshm_endpoint_leave(&b);
     assert_int_equal(ivshm_endpoint_claim(&r, b.owner.endpoint).state, IVSHM_DEAD);
     assert_true(ivshm_extent_owned(&r, b.owner, IVSHM_KIND_BASE, b.base_off, r.geo.base_bytes));
@@ -359,7 +362,8 @@ TEST(test_advice_holds)
         struct ivshm_endpoint ep, *eps = calloc(jobs[j], sizeof(*eps));
         struct ivshm_lane *lanes = calloc(jobs[j], sizeof(*lanes));
         for (uint64_t i = 0; i < r.geo.blocks; i++)
-            ivshm_store64_relaxed(&r.block_map[i], block_word_of((struct ivshm_owner){60, 1}, 1, 0));
+            ivshm_store64_relaxed(&r.block_map[i],
+                                  block_word_of((struct ivshm_owner){60, 1}, 1, 0));
         assert_int_equal(ivshm_endpoint_join(&r, "job", 0, jobs[j], &ep, &diag), -ENOSPC);
         unsigned long long mib = strtoull(strstr(diag.text, "size=") + 5, NULL, 10);
         ivshm_region_close(&r);
@@ -505,7 +509,8 @@ TEST(test_zombie_is_dead)
     siginfo_t info;
     mortal_start(&m, &pid);
     assert_int_equal(kill(pid, SIGKILL), 0);
-    assert_int_equal(waitid(P_PID, (id_t) pid, &info, WEXITED | WNOWAIT), 0); /* leaves the zombie */
+    assert_int_equal(waitid(P_PID, (id_t) pid, &info, WEXITED | WNOWAIT),
+                     0); /* leaves the zombie */
     assert_int_equal(reap(&r).endpoints, 1);
     assert_all_given_back(&r);
     child_wait(pid);
@@ -608,7 +613,8 @@ TEST(test_half_joined)
             ivshm_extent_reclaim(&r, owner);
         }
     /* A joiner that lives, with the stale fields of one that is dead. */
-    ivshm_store64_relaxed(claim_at(&r, 7), claim_word_of(IVSHM_JOINING, (uint32_t) getpid(), hash, 3));
+    ivshm_store64_relaxed(claim_at(&r, 7),
+                          claim_word_of(IVSHM_JOINING, (uint32_t) getpid(), hash, 3));
     ivshm_store64_relaxed(&r.endpoints[7].pid, (uint64_t) dead);
     assert_int_equal(reap(&r).endpoints, 0);
     ivshm_region_close(&r);

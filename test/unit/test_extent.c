@@ -46,14 +46,17 @@ TEST(test_alloc_and_free)
 TEST(test_extreme_owners)
 {
     struct ivshm_region r = region_new(4 * MIB);
-    static const struct ivshm_owner owners[] = {
-        {0, 0}, {0, (1 << 19) - 1}, {IVSHM_ENDPOINTS_MAX - 1, 0}, {IVSHM_ENDPOINTS_MAX - 1, (1 << 19) - 1}};
+    static const struct ivshm_owner owners[] = {{0, 0},
+                                                {0, (1 << 19) - 1},
+                                                {IVSHM_ENDPOINTS_MAX - 1, 0},
+                                                {IVSHM_ENDPOINTS_MAX - 1, (1 << 19) - 1}};
     ivshm_off offs[LENGTH(owners)];
     for (size_t i = 0; i < LENGTH(owners); i++)
         assert_int_equal(ivshm_extent_alloc(&r, owners[i], IVSHM_KIND_LANE, 8192, &offs[i]), 0);
     for (size_t i = 0; i < LENGTH(owners); i++)
         for (size_t j = 0; j < LENGTH(owners); j++) {
-            assert_int_equal(ivshm_extent_owned(&r, owners[i], IVSHM_KIND_LANE, offs[j], 8192), i == j);
+            assert_int_equal(ivshm_extent_owned(&r, owners[i], IVSHM_KIND_LANE, offs[j], 8192),
+                             i == j);
             assert_int_equal(ivshm_extent_held(&r, owners[i]), 2);
         }
     for (size_t i = 0; i < LENGTH(owners); i++)
@@ -271,7 +274,8 @@ TEST(test_enough_for_all)
         }
     }
     if (failures)
-        fail_msg("%d of %d allocations found no memory, though there is enough", failures, 300 * WORKERS);
+        fail_msg("%d of %d allocations found no memory, though there is enough", failures,
+                 300 * WORKERS);
     pthread_barrier_destroy(&barrier);
     ivshm_region_close(&r);
 }
@@ -282,8 +286,8 @@ int main(void)
         cmocka_unit_test(test_alloc_and_free), cmocka_unit_test(test_extreme_owners),
         cmocka_unit_test(test_all_memory),     cmocka_unit_test(test_holes),
         cmocka_unit_test(test_owned),          cmocka_unit_test(test_free_of_others),
-        cmocka_unit_test(test_hostile_map),
-        cmocka_unit_test(test_no_overlap),     cmocka_unit_test(test_enough_for_all),
+        cmocka_unit_test(test_hostile_map),    cmocka_unit_test(test_no_overlap),
+        cmocka_unit_test(test_enough_for_all),
     };
     return RUN(tests);
 }

@@ -67,13 +67,17 @@ TEST(test_attach)
     assert_int_equal(ivshm_lane_attach(&r, receiver, off, &base, &diag), -EBADMSG);
     assert_says(diag, "endpoint 2 lent a lane");
     assert_says(diag, "not its own");
-    assert_int_equal(ivshm_extent_alloc(&r, receiver, IVSHM_KIND_LANE, bs, &off), 0); /* too short */
+    assert_int_equal(ivshm_extent_alloc(&r, receiver, IVSHM_KIND_LANE, bs, &off),
+                     0); /* too short */
     assert_int_equal(ivshm_lane_attach(&r, receiver, off, &base, &diag), -EBADMSG);
     assert_int_equal(ivshm_lane_attach(&r, sender, lane.off, &base, &diag), -EBADMSG);
-    assert_int_equal(ivshm_lane_attach(&r, (struct ivshm_owner){2, 10}, lane.off, &base, &diag), -EBADMSG);
-    uint64_t bad[] = {0, 8, lane.off.bytes + 64, lane.off.bytes + bs, r.geo.size, UINT64_MAX, UINT64_MAX - bs + 1};
+    assert_int_equal(ivshm_lane_attach(&r, (struct ivshm_owner){2, 10}, lane.off, &base, &diag),
+                     -EBADMSG);
+    uint64_t bad[] = {0,          8,          lane.off.bytes + 64, lane.off.bytes + bs,
+                      r.geo.size, UINT64_MAX, UINT64_MAX - bs + 1};
     for (size_t i = 0; i < LENGTH(bad); i++)
-        assert_int_equal(ivshm_lane_attach(&r, receiver, (ivshm_off){bad[i]}, &base, &diag), -EBADMSG);
+        assert_int_equal(ivshm_lane_attach(&r, receiver, (ivshm_off){bad[i]}, &base, &diag),
+                         -EBADMSG);
     assert_int_equal(ivshm_lane_attach(&r, receiver, (ivshm_off){bad[0]}, &base, NULL), -EBADMSG);
     ivshm_region_close(&r);
 }

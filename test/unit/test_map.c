@@ -199,13 +199,37 @@ TEST(test_open_device)
     assert_int_equal(ivshm_map_open("0000:00:06.0", false, &map, &diag), -ENODEV);
 }
 
+TEST(test_switched_off_device)
+{
+    struct ivshm_map map;
+    struct ivshm_diag diag;
+    char enable[4] = "";
+    add_device("0000:03:00.0", "0x1af4", "0x1110", 4096);
+    write_file("0000:03:00.0/config", "\xf4\x1a\x10\x11\x03", 0); /* I/O and memory on */
+    assert_int_equal(ivshm_map_open("0000:03:00.0", false, &map, &diag), 0);
+    ivshm_map_close(&map);
+
+    write_file("0000:03:00.0/config", "\xf4\x1a\x10\x11\x01", 0); /* I/O only */
+    assert_int_equal(ivshm_map_open("0000:03:00.0", false, &map, &diag), -EACCES);
+    assert_says(diag, "0000:03:00.0 is switched off");
+    assert_says(diag, path_of("0000:03:00.0/enable"));
+
+    write_file("0000:03:00.0/enable", "0", 0);
+    assert_int_equal(ivshm_map_open("0000:03:00.0", false, &map, &diag), 0);
+    ivshm_map_close(&map);
+    int fd = open(path_of("0000:03:00.0/enable"), O_RDONLY);
+    assert_int_equal(read(fd, enable, 1), 1);
+    assert_string_equal(enable, "1");
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_file),         cmocka_unit_test(test_readonly),
-        cmocka_unit_test(test_bad_files),    cmocka_unit_test(test_no_permission),
-        cmocka_unit_test(test_no_device),    cmocka_unit_test(test_devices),
-        cmocka_unit_test(test_open_device),
+        cmocka_unit_test(test_file),        cmocka_unit_test(test_readonly),
+        cmocka_unit_test(test_bad_files),   cmocka_unit_test(test_no_permission),
+        cmocka_unit_test(test_no_device),   cmocka_unit_test(test_devices),
+        cmocka_unit_test(test_open_device), cmocka_unit_test(test_switched_off_device),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -217,7 +217,8 @@ static void *round_trips(void *arg)
     for (uint32_t n = 0; n < ROUND_TRIPS;) {
         struct ivshm_ref ref;
         if (ivshm_queue_pop_mpsc(&in, &ref)) {
-            struct ivshm_cell_shm *cell = (struct ivshm_cell_shm *) (s->cells + (size_t) ref.cell * SIZE);
+            struct ivshm_cell_shm *cell =
+                (struct ivshm_cell_shm *) (s->cells + (size_t) ref.cell * SIZE);
             fill(expected, n++);
             must(memcmp(cell->payload, expected, sizeof(expected)) == 0);
             kept[n_kept++] = ref; /* handed back later, the last first */
@@ -254,14 +255,10 @@ TEST(test_round_trips)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_take_and_put),
-        cmocka_unit_test(test_one_cell),
-        cmocka_unit_test(test_warmest_first),
-        cmocka_unit_test(test_home_in_any_order),
-        cmocka_unit_test(test_slow_holder),
-        cmocka_unit_test(test_hand_back_of_what_is_home),
-        cmocka_unit_test(test_recall),
-        cmocka_unit_test(test_round_trips),
+        cmocka_unit_test(test_take_and_put),  cmocka_unit_test(test_one_cell),
+        cmocka_unit_test(test_warmest_first), cmocka_unit_test(test_home_in_any_order),
+        cmocka_unit_test(test_slow_holder),   cmocka_unit_test(test_hand_back_of_what_is_home),
+        cmocka_unit_test(test_recall),        cmocka_unit_test(test_round_trips),
     };
     return RUN(tests);
 }

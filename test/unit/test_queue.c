@@ -69,7 +69,9 @@ TEST(test_zeroed_memory_is_an_empty_queue)
 TEST(test_slot_word)
 {
     struct pair p = pair_new(2 * SLOTS + 3);
-    assert_int_equal(ivshm_queue_push_mpsc(&p.out, (struct ivshm_ref){.endpoint = 0xfffe, .cell = 0xffff}), 0);
+    assert_int_equal(ivshm_queue_push_mpsc(&p.out,
+                                           (struct ivshm_ref){.endpoint = 0xfffe, .cell = 0xffff}),
+                     0);
     assert_int_equal(ivshm_load64_relaxed(&p.shm->slot[3]), UINT64_C(0x00000003fffeffff));
     assert_int_equal(ivshm_load64_relaxed(&p.shm->tail_hint), 2 * SLOTS + 4);
     free(p.shm);
@@ -168,8 +170,8 @@ TEST(test_two_producers_in_turn)
 /* The hint is a hint: whatever it says, messages arrive, in order, without a gap. */
 TEST(test_any_hint)
 {
-    static const int64_t lies[] = {0,         1,          -1,        SLOTS - 1, SLOTS,     SLOTS + 1,
-                                   -SLOTS,    5 * SLOTS,  -5 * SLOTS, INT64_MAX, INT64_MIN, 7};
+    static const int64_t lies[] = {0,      1,         -1,         SLOTS - 1, SLOTS,     SLOTS + 1,
+                                   -SLOTS, 5 * SLOTS, -5 * SLOTS, INT64_MAX, INT64_MIN, 7};
     for (size_t s = 0; s < LENGTH(starts); s++)
         for (size_t l = 0; l < LENGTH(lies); l++) {
             struct pair p = pair_new(starts[s]);
@@ -359,7 +361,9 @@ static void produce_until_killed(void *arg)
 
 TEST(test_killed_producer)
 {
-    enum { slots = 16 };
+    enum {
+        slots = 16
+    };
     size_t size = sizeof(struct ivshm_inbox_shm) + slots * sizeof(ivshm_a64);
     struct ivshm_inbox_shm *shm =
         mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -41,10 +41,11 @@ static void assert_refused(int fd, size_t size, int err, const char *words)
 
 TEST(test_geometry)
 {
-    static const uint64_t sizes[] = {
-        4 * MIB,         4 * MIB + 1,     5 * MIB - 3,      16 * MIB - 1,    16 * MIB,
-        17 * MIB + 4097, 64 * MIB,        256 * MIB,        256 * MIB + 1,   1024 * MIB,
-        1024 * MIB + 1,  4096 * MIB,      1024 * 1024 * MIB};
+    static const uint64_t sizes[] = {4 * MIB,          4 * MIB + 1,    5 * MIB - 3,
+                                     16 * MIB - 1,     16 * MIB,       17 * MIB + 4097,
+                                     64 * MIB,         256 * MIB,      256 * MIB + 1,
+                                     1024 * MIB,       1024 * MIB + 1, 4096 * MIB,
+                                     1024 * 1024 * MIB};
     for (size_t i = 0; i < LENGTH(sizes); i++) {
         struct ivshm_geometry g, again;
         assert_int_equal(ivshm_geometry(sizes[i], &g, NULL), 0);
@@ -55,7 +56,8 @@ TEST(test_geometry)
         assert_true(g.block_size >= IVSHM_PAGE);
         /* One after another, without overlap, to the end. */
         assert_true(g.endpoint_table >= IVSHM_PAGE);
-        assert_true(g.block_map >= g.endpoint_table + g.endpoints * sizeof(struct ivshm_endpoint_shm));
+        assert_true(g.block_map >=
+                    g.endpoint_table + g.endpoints * sizeof(struct ivshm_endpoint_shm));
         assert_true(g.data >= g.block_map + g.blocks * 8);
         assert_int_equal(g.data % g.block_size, 0);
         assert_true(g.data + g.blocks * g.block_size <= g.size);
@@ -509,7 +511,8 @@ static char sysfs[256];
 static void add_device(const char *address, uint64_t size, uint64_t first_word)
 {
     char path[600];
-    static const char *const files[] = {"vendor", "device"}, *const texts[] = {"0x1af4\n", "0x1110\n"};
+    static const char *const files[] = {"vendor", "device"}, *const texts[] = {"0x1af4\n",
+                                                                               "0x1110\n"};
     snprintf(path, sizeof(path), "%s/%s", sysfs, address);
     must(mkdir(path, 0700) == 0);
     for (int i = 0; i < 2; i++) {

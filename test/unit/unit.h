@@ -38,20 +38,20 @@
 #define TEST(name) static void name(void **state __attribute__((unused)))
 /* A test that hangs ends with its program. */
 #define RUN(tests) (alarm(LIMIT_SECONDS), cmocka_run_group_tests(tests, NULL, NULL))
-#define LIMIT_SECONDS 240
+#define LIMIT_SECONDS 120
 
-#define must(cond)                                                                                    \
-    do {                                                                                              \
-        if (!(cond)) {                                                                                \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                                \
-            abort();                                                                                  \
-        }                                                                                             \
+#define must(cond)                                                                                 \
+    do {                                                                                           \
+        if (!(cond)) {                                                                             \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                             \
+            abort();                                                                               \
+        }                                                                                          \
     } while (0)
 
-#define assert_says(diag, words)                                                                      \
-    do {                                                                                              \
-        if (!strstr((diag).text, words))                                                              \
-            fail_msg("\"%s\" does not say \"%s\"", (diag).text, words);                               \
+#define assert_says(diag, words)                                                                   \
+    do {                                                                                           \
+        if (!strstr((diag).text, words))                                                           \
+            fail_msg("\"%s\" does not say \"%s\"", (diag).text, words);                            \
     } while (0)
 
 /*

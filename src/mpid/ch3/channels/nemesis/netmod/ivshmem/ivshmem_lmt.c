@@ -131,7 +131,8 @@ static int finish(MPID_nem_ivshmem_transfer_t * t)
     MPIR_Request *req = t->req;
     if (t->state == IVSHMEM_SENDING || t->state == IVSHMEM_RECEIVING)
         VC_IVSHMEM(t->vc)->transfers--;
-    if (t->state == IVSHMEM_RECEIVING)
+    /* A sender that failed may still write into its lane: that one is not used again. */
+    if (t->state == IVSHMEM_RECEIVING && t->moved + t->carry_len == t->size)
         give_back_lane(&t->lane);
     int mpi_errno = MPIR_Request_is_complete(req) ? MPI_SUCCESS : MPID_Request_complete(req);
     unlink_transfer(t);

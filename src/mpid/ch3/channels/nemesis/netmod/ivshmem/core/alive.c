@@ -24,7 +24,8 @@ static int read_text(const char *path, char *text, size_t size)
     return (int) n;
 }
 
-/* 32 hex digits, dashes ignored, as two words; both 0 if the file is missing or says something else. */
+/* 32 hex digits, dashes ignored, as two words; both 0 if the file is missing or says something
+ * else. */
 static void read_uuid(const char *path, uint64_t uuid[2])
 {
     char text[64];
@@ -59,8 +60,10 @@ static int read_pid_stat(uint64_t pid, struct pid_stat *out)
         return n;
     const char *rest = strrchr(text, ')');
     unsigned long long threads, start;
-    if (!rest || sscanf(rest + 1, " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu %*s %llu",
-                        &out->state, &threads, &start) != 3)
+    if (!rest ||
+        sscanf(rest + 1,
+               " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu %*s %llu",
+               &out->state, &threads, &start) != 3)
         return -EBADMSG;
     out->threads = threads;
     out->start_time = start;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * The only home of atomics, fences and pause. A word that two processes share has one of the types
- * below, so that no plain load or store of it compiles. Every access says its order in its name; the
- * partner of each release and acquire is named where it is used, and listed in doc/ordering.md.
+ * below, so that no plain load or store of it compiles. Every access says its order in its name;
+ * the partner of each release and acquire is named where it is used, and listed in doc/ordering.md.
  */
 #ifndef IVSHM_ATOMIC_H
 #define IVSHM_ATOMIC_H

@@ -16,9 +16,11 @@ int ivshm_transport_open(struct ivshm_transport *t, struct ivshm_region *region,
 
     char *base = r.endpoint.base;
     r.channels = calloc(geo->endpoints, sizeof(*r.channels));
-    if (!r.channels || ivshm_pool_init(&r.small, base + geo->small, geo->small_cells, geo->small_size) ||
+    if (!r.channels ||
+        ivshm_pool_init(&r.small, base + geo->small, geo->small_cells, geo->small_size) ||
         ivshm_pool_init(&r.large, base + geo->large, geo->large_cells, geo->large_size)) {
-        err = ivshm_fail(diag, ENOMEM, "out of memory for the pools of region %s", region->map.name);
+        err =
+            ivshm_fail(diag, ENOMEM, "out of memory for the pools of region %s", region->map.name);
         goto leave;
     }
     ivshm_queue_consumer_init(&r.inbox, (struct ivshm_inbox_shm *) base, geo->inbox_slots);
@@ -44,8 +46,8 @@ void ivshm_transport_close(struct ivshm_transport *t)
 }
 
 /* Attaches to `peer`, without a user yet. */
-static int attach(struct ivshm_transport *t, struct ivshm_owner peer, struct ivshm_channel **channel,
-                  struct ivshm_diag *diag)
+static int attach(struct ivshm_transport *t, struct ivshm_owner peer,
+                  struct ivshm_channel **channel, struct ivshm_diag *diag)
 {
     struct ivshm_channel *ch = calloc(1, sizeof(*ch));
     if (!ch)
@@ -84,9 +86,11 @@ static bool is_forgettable(const struct ivshm_transport *t, const struct ivshm_c
 int ivshm_channel_open(struct ivshm_transport *t, struct ivshm_owner peer,
                        struct ivshm_channel **channel, struct ivshm_diag *diag)
 {
-    struct ivshm_channel *ch = peer.endpoint < t->region->geo.endpoints ? t->channels[peer.endpoint] : NULL;
+    struct ivshm_channel *ch =
+        peer.endpoint < t->region->geo.endpoints ? t->channels[peer.endpoint] : NULL;
     if (ch && ch->peer.generation != peer.generation) {
-        /* We are attached to another generation of that entry, so yours cannot exist, or no more. */
+        /* We are attached to another generation of that entry, so yours cannot exist, or no more.
+         */
         if (ch->users || ivshm_channel_is_live(t, ch))
             return ivshm_fail(diag, ESHUTDOWN, "endpoint %u generation %u of region %s has left",
                               peer.endpoint, peer.generation, t->region->map.name);
@@ -108,6 +112,23 @@ void ivshm_channel_close(struct ivshm_transport *t, struct ivshm_channel *channe
     /* A cell may wait still, and the peer send on: while it lives, both count on the sequence. */
     if (--channel->users == 0 && is_forgettable(t, channel))
         detach(t, channel);
+}
+
+/*
+ * What goes into a slot. A sender may leave, and another process take its entry and its memory,
+ * before the receiver has looked: by the generation it knows that this message is lost, and not the
+ * other's.
+ */
+static struct ivshm_ref make_ref(const struct ivshm_transport *t, uint32_t cell)
+{
+    const struct ivshm_owner *self = &t->endpoint.owner;
+    return (struct ivshm_ref){.endpoint = (uint16_t) self->endpoint,
+                              .cell = (uint16_t) (cell | (self->generation & 255) << 8)};
+}
+
+static bool is_of_generation(struct ivshm_ref ref, uint32_t generation)
+{
+    return ref.cell >> 8 == (generation & 255);
 }
 
 static struct ivshm_pool *pool_of(struct ivshm_transport *t, uint32_t *index)
@@ -146,15 +167,14 @@ int ivshm_cell_reserve(struct ivshm_transport *t, struct ivshm_channel *channel,
         return -EAGAIN;
     out->payload = ivshm_pool_cell(pool, (uint32_t) index)->payload;
     out->capacity = pool->size - (uint32_t) sizeof(struct ivshm_cell_shm);
-    out->ref = (struct ivshm_ref){.endpoint = (uint16_t) t->endpoint.owner.endpoint,
-                                  .cell = (uint16_t) (first + (uint32_t) index)};
+    out->cell = first + (uint32_t) index;
     return 0;
 }
 
 void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel,
                         const struct ivshm_outgoing *out, uint32_t len, uint32_t stream)
 {
-    uint32_t index = out->ref.cell;
+    uint32_t index = out->cell;
     struct ivshm_pool *pool = pool_of(t, &index);
     struct ivshm_cell_shm *cell = ivshm_pool_cell(pool, index);
     /* Relaxed: the push releases them, edge Q1. */
@@ -162,8 +182,9 @@ void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel
     ivshm_store32_relaxed(&cell->stream, stream);
     ivshm_store32_relaxed(&cell->sequence, channel->sent++);
     ivshm_pool_sent(pool, index, channel->peer.endpoint);
-    if (ivshm_queue_push_mpsc(&channel->inbox, out->ref) != 0) {
-        channel->pending_ref = out->ref;
+    struct ivshm_ref ref = make_ref(t, out->cell);
+    if (ivshm_queue_push_mpsc(&channel->inbox, ref) != 0) {
+        channel->pending_ref = ref;
         channel->pending = true;
         t->pending++;
     }
@@ -171,7 +192,7 @@ void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel
 
 void ivshm_cell_discard(struct ivshm_transport *t, const struct ivshm_outgoing *out)
 {
-    uint32_t index = out->ref.cell;
+    uint32_t index = out->cell;
     struct ivshm_pool *pool = pool_of(t, &index);
     ivshm_pool_put(pool, index);
 }
@@ -183,18 +204,23 @@ void ivshm_transport_flush(struct ivshm_transport *t)
             flush(t, t->channels[i]);
 }
 
-/* Who sent from endpoint `index`: attaches on its first message. */
-static struct ivshm_channel *sender(struct ivshm_transport *t, uint32_t index, struct ivshm_diag *diag)
+/* Who sent `ref`: attaches on its first message. *stale if that one has left since. */
+static struct ivshm_channel *sender(struct ivshm_transport *t, struct ivshm_ref ref, bool *stale,
+                                    struct ivshm_diag *diag)
 {
-    if (index >= t->region->geo.endpoints) {
+    *stale = false;
+    if (ref.endpoint >= t->region->geo.endpoints) {
         ivshm_fail(diag, EBADMSG, "a message in region %s names endpoint %u of %u",
-                   t->region->map.name, index, t->region->geo.endpoints);
+                   t->region->map.name, ref.endpoint, t->region->geo.endpoints);
         return NULL;
     }
-    struct ivshm_channel *ch = t->channels[index];
-    if (ch)
+    struct ivshm_channel *ch = t->channels[ref.endpoint];
+    struct ivshm_owner peer = {ref.endpoint, 0};
+    peer.generation =
+        ch ? ch->peer.generation : ivshm_endpoint_claim(t->region, ref.endpoint).generation;
+    *stale = !is_of_generation(ref, peer.generation);
+    if (ch || *stale)
         return ch;
-    struct ivshm_owner peer = {index, ivshm_endpoint_claim(t->region, index).generation};
     return attach(t, peer, &ch, diag) == 0 ? ch : NULL;
 }
 
@@ -202,17 +228,21 @@ int ivshm_receive(struct ivshm_transport *t, struct ivshm_incoming *in, struct i
 {
     const struct ivshm_geometry *geo = &t->region->geo;
     struct ivshm_ref ref;
-    if (!ivshm_queue_pop_mpsc(&t->inbox, &ref))
-        return 0;
-    in->channel = sender(t, ref.endpoint, diag);
+    bool stale;
+    do {
+        if (!ivshm_queue_pop_mpsc(&t->inbox, &ref))
+            return 0;
+        in->channel = sender(t, ref, &stale, diag);
+    } while (stale);
     if (!in->channel)
         return -EBADMSG;
 
-    bool is_small = ref.cell < geo->small_cells;
-    uint32_t index = is_small ? ref.cell : ref.cell - geo->small_cells;
+    uint32_t number = ref.cell & 255;
+    bool is_small = number < geo->small_cells;
+    uint32_t index = is_small ? number : number - geo->small_cells;
     uint32_t size = is_small ? geo->small_size : geo->large_size;
     if (!is_small && index >= geo->large_cells)
-        return ivshm_fail(diag, EBADMSG, "endpoint %u sent cell %u of %u", ref.endpoint, ref.cell,
+        return ivshm_fail(diag, EBADMSG, "endpoint %u sent cell %u of %u", ref.endpoint, number,
                           geo->small_cells + geo->large_cells);
     char *cells = (char *) in->channel->base + (is_small ? geo->small : geo->large);
     in->cell = (struct ivshm_cell_shm *) (cells + (uint64_t) index * size);
@@ -225,7 +255,8 @@ int ivshm_receive(struct ivshm_transport *t, struct ivshm_incoming *in, struct i
         return ivshm_fail(diag, EBADMSG, "endpoint %u sent %u bytes in a cell of %u", ref.endpoint,
                           in->len, size);
     if (sequence != in->channel->received)
-        return ivshm_fail(diag, EBADMSG, "endpoint %u sent cell number %u where %u was due: one is lost",
+        return ivshm_fail(diag, EBADMSG,
+                          "endpoint %u sent cell number %u where %u was due: one is lost",
                           ref.endpoint, sequence, in->channel->received);
     in->channel->received++;
     return 1;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Messages between this process and its peers: a transport is the process' own side (endpoint, inbox,
- * pools), a channel one peer's. What is sent on a channel arrives in order. Nothing here waits.
- * One thread a transport.
+ * Messages between this process and its peers: a transport is the process' own side (endpoint,
+ * inbox, pools), a channel one peer's. What is sent on a channel arrives in order. Nothing here
+ * waits. One thread a transport.
  */
 #ifndef IVSHM_CHANNEL_H
 #define IVSHM_CHANNEL_H
@@ -34,7 +34,7 @@ struct ivshm_transport {
 struct ivshm_outgoing {
     unsigned char *payload;
     uint32_t capacity; /* bytes */
-    struct ivshm_ref ref;
+    uint32_t cell;     /* small cells first, then large */
 };
 
 /* A cell of a peer's: use, then hand back. */
@@ -74,8 +74,9 @@ static inline bool ivshm_channel_is_live(const struct ivshm_transport *t,
 }
 
 /*
- * A cell for up to `want` bytes: small if that suffices and there is one, else large.
- * -EAGAIN if all cells are out or the peer's inbox is full: later, after peers have made progress.
+ * A cell for up to `want` bytes: small if that suffices and there is one, else large. One at a
+ * time. -EAGAIN if all cells are out or the peer's inbox is full: later, after peers have made
+ * progress.
  */
 int ivshm_cell_reserve(struct ivshm_transport *t, struct ivshm_channel *channel, size_t want,
                        struct ivshm_outgoing *out);
@@ -99,8 +100,8 @@ void ivshm_hand_back(struct ivshm_incoming *in);
 void ivshm_transport_flush(struct ivshm_transport *t);
 
 /*
- * Looks for deaths: marks what can be proved of the processes of this VM, and forgets peers that are
- * gone and have no user. Some microseconds; to be called now and then, when idle.
+ * Looks for deaths: marks what can be proved of the processes of this VM, and forgets peers that
+ * are gone and have no user. Some microseconds; to be called now and then, when idle.
  */
 void ivshm_transport_watch(struct ivshm_transport *t);
 

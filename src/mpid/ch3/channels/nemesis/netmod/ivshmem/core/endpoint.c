@@ -14,14 +14,14 @@ _Static_assert(GEN_SHIFT + IVSHM_CLAIM_GEN_BITS == 64, "the claim fills its word
 
 static uint64_t pack(struct ivshm_claim c)
 {
-    return (uint64_t) c.state | (uint64_t) c.pid << PID_SHIFT | (uint64_t) c.host_hash << HOST_SHIFT |
-           (uint64_t) c.generation << GEN_SHIFT;
+    return (uint64_t) c.state | (uint64_t) c.pid << PID_SHIFT |
+           (uint64_t) c.host_hash << HOST_SHIFT | (uint64_t) c.generation << GEN_SHIFT;
 }
 
 static struct ivshm_claim unpack(uint64_t word)
 {
     return (struct ivshm_claim){
-        .state = (enum ivshm_claim_state) (word & LOW_BITS(IVSHM_CLAIM_STATE_BITS)),
+        .state = (enum ivshm_claim_state)(word & LOW_BITS(IVSHM_CLAIM_STATE_BITS)),
         .pid = (uint32_t) (word >> PID_SHIFT & LOW_BITS(IVSHM_CLAIM_PID_BITS)),
         .host_hash = (uint32_t) (word >> HOST_SHIFT & LOW_BITS(IVSHM_CLAIM_HOST_BITS)),
         .generation = (uint32_t) (word >> GEN_SHIFT),
@@ -112,7 +112,8 @@ static bool proved_dead(const struct ivshm_region *region, const struct ivshm_pr
 {
     struct ivshm_claim c = unpack(word);
     struct ivshm_endpoint_info info;
-    if (c.state == IVSHM_JOINING) /* its identity may not be written yet: the claim is all there is */
+    if (c.state ==
+        IVSHM_JOINING) /* its identity may not be written yet: the claim is all there is */
         return c.host_hash == ivshm_process_host_hash(self) &&
                ivshm_pid_verdict(c.pid, 0) == IVSHM_PROVED_DEAD;
     return c.state == IVSHM_LIVE && ivshm_endpoint_read(region, index, &info) == 0 &&
@@ -188,8 +189,8 @@ void ivshm_endpoint_reap(struct ivshm_region *region, const struct ivshm_process
 }
 
 /*
- * MiB, a power of two and not less than the region has, in which a job of that size has room, a lane a
- * rank, and a quarter to spare.
+ * MiB, a power of two and not less than the region has, in which a job of that size has room, a
+ * lane a rank, and a quarter to spare.
  */
 static unsigned long long size_for(uint32_t ranks, uint64_t at_least)
 {
@@ -213,15 +214,15 @@ static int explain_full(const struct ivshm_region *region, bool table, uint32_t 
     for (uint32_t i = 0; i < region->geo.endpoints; i++)
         used += ivshm_endpoint_claim(region, i).state != IVSHM_FREE;
     ivshm_extent_usage(region, &usage);
-    return ivshm_fail(diag, ENOSPC,
-                      "region %s (%llu MiB) is full: %s; %u of %u endpoints are in use, %llu KiB are "
-                      "free, a rank needs %llu KiB. A job of %u ranks needs %lluM: pass size=%lluM to "
-                      "QEMU, or see `ivshmem ps` for who holds the memory",
-                      region->map.name, (unsigned long long) (region->geo.size >> 20),
-                      table ? "no endpoint is left" : "no memory is left", used,
-                      region->geo.endpoints,
-                      (unsigned long long) (usage.free_blocks * region->geo.block_size >> 10),
-                      (unsigned long long) (need >> 10), job_size, megabytes, megabytes);
+    return ivshm_fail(
+        diag, ENOSPC,
+        "region %s (%llu MiB) is full: %s; %u of %u endpoints are in use, %llu KiB are "
+        "free, a rank needs %llu KiB. A job of %u ranks needs %lluM: pass size=%lluM to "
+        "QEMU, or see `ivshmem ps` for who holds the memory",
+        region->map.name, (unsigned long long) (region->geo.size >> 20),
+        table ? "no endpoint is left" : "no memory is left", used, region->geo.endpoints,
+        (unsigned long long) (usage.free_blocks * region->geo.block_size >> 10),
+        (unsigned long long) (need >> 10), job_size, megabytes, megabytes);
 }
 
 /* CAS FREE to JOINING: from here on the claim word says who holds the entry, and its blocks. */
@@ -296,7 +297,8 @@ int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t r
 void ivshm_endpoint_publish(struct ivshm_endpoint *ep)
 {
     uint64_t word = ivshm_load64_relaxed(claim_word(ep->region, ep->owner.endpoint));
-    ivshm_cas64(claim_word(ep->region, ep->owner.endpoint), word, with_state(word, IVSHM_LIVE)); /* E1 */
+    ivshm_cas64(claim_word(ep->region, ep->owner.endpoint), word,
+                with_state(word, IVSHM_LIVE)); /* E1 */
 }
 
 void ivshm_endpoint_leave(struct ivshm_endpoint *ep)
@@ -315,8 +317,8 @@ int ivshm_endpoint_attach(struct ivshm_endpoint *ep, struct ivshm_owner peer, vo
                           peer.endpoint, region->geo.endpoints, region->map.name);
 
     /*
-     * Announce, then look: edge A1. A reaper marks DEAD, then looks at the announcements. Both orders
-     * are sequentially consistent, so at least one of us sees the other.
+     * Announce, then look: edge A1. A reaper marks DEAD, then looks at the announcements. Both
+     * orders are sequentially consistent, so at least one of us sees the other.
      */
     uint64_t bit = UINT64_C(1) << (peer.endpoint % 64);
     bool was_attached = ivshm_or64(&ep->attached[peer.endpoint / 64], bit) & bit;

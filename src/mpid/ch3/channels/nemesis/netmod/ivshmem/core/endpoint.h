@@ -2,9 +2,9 @@
 /*
  * Endpoints: one entry of the table a process. Claim, publish, look up, attach, leave, reap.
  *
- * An endpoint's memory returns only when its process has left or is proved dead, and no live endpoint
- * is attached to it: whoever writes into another's memory attaches first, and detaches after the last
- * write. One thread a handle; any number of processes at once.
+ * An endpoint's memory returns only when its process has left or is proved dead, and no live
+ * endpoint is attached to it: whoever writes into another's memory attaches first, and detaches
+ * after the last write. One thread a handle; any number of processes at once.
  */
 #ifndef IVSHM_ENDPOINT_H
 #define IVSHM_ENDPOINT_H
@@ -47,7 +47,8 @@ struct ivshm_endpoint {
 int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t rank,
                         uint32_t job_size, struct ivshm_endpoint *ep, struct ivshm_diag *diag);
 
-/* Makes the endpoint LIVE. What the caller has prepared in `base` is visible to whoever attaches. */
+/* Makes the endpoint LIVE. What the caller has prepared in `base` is visible to whoever attaches.
+ */
 void ivshm_endpoint_publish(struct ivshm_endpoint *ep);
 
 /* Detaches from all, gives the entry up, and takes back all that nobody is attached to. */
@@ -55,7 +56,8 @@ void ivshm_endpoint_leave(struct ivshm_endpoint *ep);
 
 /*
  * Attaches to a live peer; *base is its base extent, valid until detach. Attaching twice is one
- * attachment. -ESHUTDOWN if it is not live in that generation, -EBADMSG if its entry makes no sense.
+ * attachment. -ESHUTDOWN if it is not live in that generation, -EBADMSG if its entry makes no
+ * sense.
  */
 int ivshm_endpoint_attach(struct ivshm_endpoint *ep, struct ivshm_owner peer, void **base,
                           struct ivshm_diag *diag);

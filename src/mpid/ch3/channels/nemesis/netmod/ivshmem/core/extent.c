@@ -36,7 +36,8 @@ static int64_t block_index(const struct ivshm_region *region, ivshm_off off)
     return index < region->geo.blocks ? (int64_t) index : -1;
 }
 
-/* Frees `count` blocks of ours, the last first: until then the first says where the extent begins. */
+/* Frees `count` blocks of ours, the last first: until then the first says where the extent begins.
+ */
 static void give_back(ivshm_a64 *words, uint64_t count)
 {
     while (count-- > 0)
@@ -50,13 +51,14 @@ int ivshm_extent_alloc(struct ivshm_region *region, struct ivshm_owner owner,
     uint64_t want = block_count(region, bytes), start = 0, run = 0;
 
     /*
-     * Take block by block; where another owner is met, give back what was taken and begin behind it.
-     * Its first block says how far it reaches, or will once it has taken the rest: allocations at the
-     * same time neither collide nor leave holes. Every step is one CAS, so that a death in here leaves
-     * blocks that name their owner.
+     * Take block by block; where another owner is met, give back what was taken and begin behind
+     * it. Its first block says how far it reaches, or will once it has taken the rest: allocations
+     * at the same time neither collide nor leave holes. Every step is one CAS, so that a death in
+     * here leaves blocks that name their owner.
      */
     while (run < want) {
-        if (want > region->geo.blocks || start > region->geo.blocks - want) /* nothing is taken now */
+        if (want > region->geo.blocks ||
+            start > region->geo.blocks - want) /* nothing is taken now */
             return -ENOSPC;
         ivshm_a64 *word = &map[start + run];
         if (ivshm_load64_relaxed(word) == 0 &&

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * Extents: runs of blocks, handed out without a lock. The block map holds nothing but each block's
- * owner, so that whatever a dead process held can be found and taken back, at any instruction of its
- * death, and two processes that take back at once do no harm. Any process, any time; slow path only.
+ * owner, so that whatever a dead process held can be found and taken back, at any instruction of
+ * its death, and two processes that take back at once do no harm. Any process, any time; slow path
+ * only.
  */
 #ifndef IVSHM_EXTENT_H
 #define IVSHM_EXTENT_H
@@ -30,7 +31,8 @@ void ivshm_extent_free(struct ivshm_region *region, struct ivshm_owner owner, iv
 bool ivshm_extent_owned(const struct ivshm_region *region, struct ivshm_owner owner,
                         enum ivshm_block_kind kind, ivshm_off off, uint64_t bytes);
 
-/* Gives back all that `owner` holds; returns the number of blocks. The owner must be proved dead. */
+/* Gives back all that `owner` holds; returns the number of blocks. The owner must be proved dead.
+ */
 uint64_t ivshm_extent_reclaim(struct ivshm_region *region, struct ivshm_owner owner);
 
 struct ivshm_extent_usage {
@@ -51,7 +53,9 @@ struct ivshm_block {
     uint64_t count; /* which has so many blocks; 0 if not first */
 };
 
-/* Takes the word apart; false if it is free, or no allocation in this region can have written it. */
-bool ivshm_block_decode(const struct ivshm_region *region, uint64_t word, struct ivshm_block *block);
+/* Takes the word apart; false if it is free, or no allocation in this region can have written it.
+ */
+bool ivshm_block_decode(const struct ivshm_region *region, uint64_t word,
+                        struct ivshm_block *block);
 
 #endif

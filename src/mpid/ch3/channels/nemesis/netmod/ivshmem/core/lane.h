@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * A lane: a ring of chunks for one large message at a time, in memory of the receiver, who lends it to
- * a sender for the length of a transfer. Single producer, single consumer; both copy at the same time,
- * and neither ever waits. One thread a handle.
+ * A lane: a ring of chunks for one large message at a time, in memory of the receiver, who lends it
+ * to a sender for the length of a transfer. Single producer, single consumer; both copy at the same
+ * time, and neither ever waits. One thread a handle.
  */
 #ifndef IVSHM_LANE_H
 #define IVSHM_LANE_H
@@ -36,7 +36,8 @@ unsigned char *ivshm_lane_reserve_spsc(struct ivshm_lane *lane);
 /* The chunk reserved holds `len` bytes, at least 1. */
 void ivshm_lane_publish_spsc(struct ivshm_lane *lane, uint32_t len);
 
-/* The next chunk's contents, or NULL if there is none. *len is 0 if the sender claims more than fits. */
+/* The next chunk's contents, or NULL if there is none. *len is 0 if the sender claims more than
+ * fits. */
 const unsigned char *ivshm_lane_peek_spsc(struct ivshm_lane *lane, uint32_t *len);
 
 /* The chunk peeked at is empty again. */

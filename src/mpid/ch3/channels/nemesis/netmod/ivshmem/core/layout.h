@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Every byte of the region. doc/layout.md is the normative description; it, this file, IVSHM_VERSION
- * and the golden image in test/unit change together.
+ * Every byte of the region. doc/layout.md is the normative description; it, this file,
+ * IVSHM_VERSION and the golden image in test/unit change together.
  *
- * Rules: little-endian words of fixed width, offsets from the region's first byte and never pointers,
- * no pid that is compared across VMs, no lock. All-zero is the valid empty state of everything but
- * the superblock, so that formatting writes one page.
+ * Rules: little-endian words of fixed width, offsets from the region's first byte and never
+ * pointers, no pid that is compared across VMs, no lock. All-zero is the valid empty state of
+ * everything but the superblock, so that formatting writes one page.
  */
 #ifndef IVSHM_LAYOUT_H
 #define IVSHM_LAYOUT_H
@@ -39,64 +39,64 @@ typedef struct {
  * all of them write the same values (id excepted: the first wins). Constant once magic is set.
  */
 struct ivshm_superblock_shm {
-    ivshm_a64 magic;           /* IVSHM_MAGIC; stored last (release S1), read first (acquire S1) */
-    ivshm_a64 mark;            /* IVSHM_MARK, stored first: tells half a format from foreign data */
-    ivshm_a64 version;         /* IVSHM_VERSION */
-    ivshm_a64 size;            /* of the region in bytes, superblock included */
-    ivshm_a64 id[2];           /* random; two ranks share a region if they see the same id */
-    ivshm_a64 endpoints;       /* number of entries in the endpoint table */
-    ivshm_a64 endpoint_table;  /* offset of struct ivshm_endpoint_shm[endpoints] */
-    ivshm_a64 blocks;          /* number of blocks */
-    ivshm_a64 block_size;      /* in bytes, a power of two */
-    ivshm_a64 block_map;       /* offset of ivshm_a64[blocks], the owner of each */
-    ivshm_a64 data;            /* offset of block 0 */
-    ivshm_a64 inbox_slots;     /* of each endpoint, a power of two */
-    ivshm_a64 small_cells;     /* of each endpoint */
-    ivshm_a64 small_size;      /* bytes of a small cell, header included */
+    ivshm_a64 magic;          /* IVSHM_MAGIC; stored last (release S1), read first (acquire S1) */
+    ivshm_a64 mark;           /* IVSHM_MARK, stored first: tells half a format from foreign data */
+    ivshm_a64 version;        /* IVSHM_VERSION */
+    ivshm_a64 size;           /* of the region in bytes, superblock included */
+    ivshm_a64 id[2];          /* random; two ranks share a region if they see the same id */
+    ivshm_a64 endpoints;      /* number of entries in the endpoint table */
+    ivshm_a64 endpoint_table; /* offset of struct ivshm_endpoint_shm[endpoints] */
+    ivshm_a64 blocks;         /* number of blocks */
+    ivshm_a64 block_size;     /* in bytes, a power of two */
+    ivshm_a64 block_map;      /* offset of ivshm_a64[blocks], the owner of each */
+    ivshm_a64 data;           /* offset of block 0 */
+    ivshm_a64 inbox_slots;    /* of each endpoint, a power of two */
+    ivshm_a64 small_cells;    /* of each endpoint */
+    ivshm_a64 small_size;     /* bytes of a small cell, header included */
     ivshm_a64 large_cells;
     ivshm_a64 large_size;
-    ivshm_a64 lane_chunks;     /* of a bulk lane */
-    ivshm_a64 chunk_size;      /* bytes of a chunk */
+    ivshm_a64 lane_chunks; /* of a bulk lane */
+    ivshm_a64 chunk_size;  /* bytes of a chunk */
 };
 
 #define IVSHM_SUPERBLOCK_WORDS (sizeof(struct ivshm_superblock_shm) / 8)
 _Static_assert(sizeof(struct ivshm_superblock_shm) == 19 * 8, "layout version 1");
 
 /*
- * The claim word of an endpoint: one CAS takes the entry and says who took it, so that the death of a
- * joiner can be proved at any instruction.
+ * The claim word of an endpoint: one CAS takes the entry and says who took it, so that the death of
+ * a joiner can be proved at any instruction.
  */
 #define IVSHM_CLAIM_STATE_BITS 3
-#define IVSHM_CLAIM_PID_BITS 22   /* PID_MAX_LIMIT of 64-bit Linux */
-#define IVSHM_CLAIM_HOST_BITS 20  /* hash of boot id and pid namespace: whose pid it is */
+#define IVSHM_CLAIM_PID_BITS 22  /* PID_MAX_LIMIT of 64-bit Linux */
+#define IVSHM_CLAIM_HOST_BITS 20 /* hash of boot id and pid namespace: whose pid it is */
 #define IVSHM_CLAIM_GEN_BITS 19
 
 enum ivshm_claim_state {
     IVSHM_FREE = 0,
     IVSHM_JOINING = 1, /* holds blocks perhaps, is attached to nobody */
     IVSHM_LIVE = 2,
-    IVSHM_DEAD = 3     /* has left, or is proved dead; its blocks return once nobody is attached */
+    IVSHM_DEAD = 3 /* has left, or is proved dead; its blocks return once nobody is attached */
 };
 
 /* One process. Entry 0 of the table exists like any other. */
 struct ivshm_endpoint_shm {
     /* Line 0: everybody reads; changed by CAS only. */
-    ivshm_a64 claim;        /* LIVE is stored by the owner after all below (release E1) */
+    ivshm_a64 claim; /* LIVE is stored by the owner after all below (release E1) */
     ivshm_a64 reserved0[7];
     /* Lines 1 to 7: the owner writes while JOINING (release E3); others read (acquire E3) after
      * acquire E1 of claim, and look at the claim again. */
-    ivshm_a64 base;         /* offset of the endpoint's base extent */
-    ivshm_a64 boot_id[2];   /* /proc/sys/kernel/random/boot_id */
-    ivshm_a64 vm_uuid[2];   /* of the VM's firmware, 0 if unknown: survives a reboot */
-    ivshm_a64 pid_ns;       /* inode of /proc/self/ns/pid */
-    ivshm_a64 pid;          /* in pid_ns of that boot */
-    ivshm_a64 start_time;   /* of the process, in clock ticks since that boot */
-    ivshm_a64 joined_at;    /* seconds since 1970, by the owner's clock: for people only */
-    ivshm_a64 rank;         /* in the job */
+    ivshm_a64 base;       /* offset of the endpoint's base extent */
+    ivshm_a64 boot_id[2]; /* /proc/sys/kernel/random/boot_id */
+    ivshm_a64 vm_uuid[2]; /* of the VM's firmware, 0 if unknown: survives a reboot */
+    ivshm_a64 pid_ns;     /* inode of /proc/self/ns/pid */
+    ivshm_a64 pid;        /* in pid_ns of that boot */
+    ivshm_a64 start_time; /* of the process, in clock ticks since that boot */
+    ivshm_a64 joined_at;  /* seconds since 1970, by the owner's clock: for people only */
+    ivshm_a64 rank;       /* in the job */
     ivshm_a64 job_size;
     ivshm_a64 reserved1[5];
-    ivshm_a64 host[8];      /* host name, NUL-terminated */
-    ivshm_a64 job[16];      /* job name, NUL-terminated: MPICH's process group id */
+    ivshm_a64 host[8]; /* host name, NUL-terminated */
+    ivshm_a64 job[16]; /* job name, NUL-terminated: MPICH's process group id */
     ivshm_a64 reserved2[16];
 };
 
@@ -104,53 +104,57 @@ _Static_assert(sizeof(struct ivshm_endpoint_shm) == 512, "layout version 1");
 _Static_assert(offsetof(struct ivshm_endpoint_shm, base) == 64, "claim has a line of its own");
 
 /*
- * Block map: one word a block, 0 if free, else its owner. A process that dies leaves words that name
- * it, and nothing else: no free list can be cut.
- *   bits 0-15 endpoint index + 1 | 16-34 generation | 35-39 kind | 40 first block of its extent |
- *   41-63 number of blocks of the extent, in its first block, else 0
+ * Block map: one word a block, 0 if free, else its owner. A process that dies leaves words that
+ * name it, and nothing else: no free list can be cut. bits 0-15 endpoint index + 1 | 16-34
+ * generation | 35-39 kind | 40 first block of its extent | 41-63 number of blocks of the extent, in
+ * its first block, else 0
  */
 enum ivshm_block_kind { IVSHM_KIND_BASE = 1, IVSHM_KIND_LANE = 2 };
 
 /*
- * Inbox: a bounded multi-producer ring of references. A producer publishes with one CAS of the slot,
- * so there is no state in which a dead producer blocks the others. Position p lives in slot
- * p % slots, and a slot's lap tells which position it holds: p / slots + 1. Consumers never write slots.
- *   slot: bits 0-15 cell index | 16-31 endpoint index of the sender | 32-63 lap
+ * Inbox: a bounded multi-producer ring of references. A producer publishes with one CAS of the
+ * slot, so there is no state in which a dead producer blocks the others. Position p lives in slot
+ * p % slots, and a slot's lap tells which position it holds: p / slots + 1. Consumers never write
+ * slots. slot: bits 0-7 cell | 8-15 low bits of the sender's generation | 16-31 its endpoint |
+ * 32-63 lap
  */
 struct ivshm_inbox_shm {
-    ivshm_a64 head;          /* consumer stores (release Q2): positions below it may be overwritten */
+    ivshm_a64 head; /* consumer stores (release Q2): positions below it may be overwritten */
     ivshm_a64 reserved0[7];
-    ivshm_a64 tail_hint;     /* producers store, relaxed: where to begin to look for an empty slot */
+    ivshm_a64 tail_hint; /* producers store, relaxed: where to begin to look for an empty slot */
     ivshm_a64 reserved1[7];
-    ivshm_a64 slot[];        /* CAS by producers (release Q1), consumer loads (acquire Q1) */
+    ivshm_a64 slot[]; /* CAS by producers (release Q1), consumer loads (acquire Q1) */
 };
 
 _Static_assert(offsetof(struct ivshm_inbox_shm, tail_hint) == IVSHM_LINE, "consumer's line");
 _Static_assert(offsetof(struct ivshm_inbox_shm, slot) == 2 * IVSHM_LINE, "producers' line");
 
+#define IVSHM_CELLS_MAX 256 /* of an endpoint, small and large together */
+
 /*
- * Cell: payload on its way from its owner, the sender, to one receiver. It changes hands as a whole:
- * the sender fills it while HOME and publishes it through an inbox; the receiver hands it back.
+ * Cell: payload on its way from its owner, the sender, to one receiver. It changes hands as a
+ * whole: the sender fills it while HOME and publishes it through an inbox; the receiver hands it
+ * back.
  */
 enum ivshm_cell_state { IVSHM_CELL_HOME = 0, IVSHM_CELL_OUT = 1 };
 
 struct ivshm_cell_shm {
-    ivshm_a32 state;         /* sender stores OUT; receiver stores HOME when done (release C1) */
-    ivshm_a32 len;           /* bytes of payload */
-    ivshm_a32 stream;        /* which connection between the two endpoints; 0 is the job's own */
-    ivshm_a32 sequence;      /* counts the cells from this sender to this receiver */
+    ivshm_a32 state;    /* sender stores OUT; receiver stores HOME when done (release C1) */
+    ivshm_a32 len;      /* bytes of payload */
+    ivshm_a32 stream;   /* which connection between the two endpoints; 0 is the job's own */
+    ivshm_a32 sequence; /* counts the cells from this sender to this receiver */
     unsigned char payload[];
 };
 
 _Static_assert(sizeof(struct ivshm_cell_shm) == 16, "48 bytes of payload share the header's line");
 
 /*
- * Lane: a ring of chunks through which one large message at a time flows to its owner, the receiver.
- * Each chunk's word has a line of its own: 0 is empty, else the bytes in it. Chunks follow the words
- * at the next page.
+ * Lane: a ring of chunks through which one large message at a time flows to its owner, the
+ * receiver. Each chunk's word has a line of its own: 0 is empty, else the bytes in it. Chunks
+ * follow the words at the next page.
  */
 struct ivshm_chunk_word_shm {
-    ivshm_a64 len;           /* sender stores > 0 (release L1); receiver stores 0 (release L2) */
+    ivshm_a64 len; /* sender stores > 0 (release L1); receiver stores 0 (release L2) */
     ivshm_a64 reserved[7];
 };
 

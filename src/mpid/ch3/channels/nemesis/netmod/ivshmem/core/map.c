@@ -96,11 +96,46 @@ static int find_path(const char *name, struct ivshm_map *map, struct ivshm_diag 
     return 0;
 }
 
+#define PCI_COMMAND 4 /* offset in the configuration space */
+#define PCI_COMMAND_MEMORY 2
+
+/*
+ * A device that no driver has touched may not answer yet: some firmware leaves its memory switched
+ * off, and reads then give ones. Switches it on, which takes root.
+ */
+static int enable_memory(const char *address, struct ivshm_diag *diag)
+{
+    char path[600];
+    unsigned char command[2] = {PCI_COMMAND_MEMORY};
+    snprintf(path, sizeof(path), "%s/%s/config", ivshm_map_sysfs, address);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || pread(fd, command, sizeof(command), PCI_COMMAND) < 1)
+        command[0] = PCI_COMMAND_MEMORY; /* not to be known: the contents will tell */
+    if (fd >= 0)
+        close(fd);
+    if (command[0] & PCI_COMMAND_MEMORY)
+        return 0;
+    snprintf(path, sizeof(path), "%s/%s/enable", ivshm_map_sysfs, address);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    bool enabled = fd >= 0 && write(fd, "1", 1) == 1;
+    if (fd >= 0)
+        close(fd);
+    if (!enabled)
+        return ivshm_fail(
+            diag, EACCES,
+            "ivshmem device %s is switched off, and only root can switch it on: echo 1 "
+            ">%s",
+            address, path);
+    return 0;
+}
+
 int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struct ivshm_diag *diag)
 {
     struct ivshm_map result = {0};
     struct stat st;
     int err = find_path(name, &result, diag);
+    if (!err && result.is_device)
+        err = enable_memory(name, diag);
     if (err)
         return err;
 
@@ -113,10 +148,11 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
                               "(chown or a udev rule; README, \"Permissions\")",
                               result.path);
         if (err == ENOENT && result.is_device)
-            return ivshm_fail(diag, ENODEV,
-                              "ivshmem device %s has no memory BAR (%s is missing): start QEMU with "
-                              "-device ivshmem-plain,memdev=... and a memory backend",
-                              name, result.path);
+            return ivshm_fail(
+                diag, ENODEV,
+                "ivshmem device %s has no memory BAR (%s is missing): start QEMU with "
+                "-device ivshmem-plain,memdev=... and a memory backend",
+                name, result.path);
         if (err == ENOENT)
             return ivshm_fail(diag, ENOENT,
                               "region file %s does not exist: `ivshmem format --size 64M %s` "
@@ -146,7 +182,8 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
                          name, name);
         goto close_fd;
     }
-    result.base = mmap(NULL, result.size, PROT_READ | (readonly ? 0 : PROT_WRITE), MAP_SHARED, fd, 0);
+    result.base =
+        mmap(NULL, result.size, PROT_READ | (readonly ? 0 : PROT_WRITE), MAP_SHARED, fd, 0);
     if (result.base == MAP_FAILED) {
         err = ivshm_fail(diag, errno, "cannot map %s (%llu bytes): %s", result.path,
                          (unsigned long long) result.size, strerror(errno));

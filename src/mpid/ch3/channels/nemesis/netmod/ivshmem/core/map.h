@@ -14,10 +14,10 @@
 
 struct ivshm_map {
     void *base;
-    uint64_t size;   /* bytes */
-    bool is_device;  /* a BAR, else a file */
-    char name[256];  /* what a person calls it: a PCI address or a path */
-    char path[512];  /* what was opened */
+    uint64_t size;  /* bytes */
+    bool is_device; /* a BAR, else a file */
+    char name[256]; /* what a person calls it: a PCI address or a path */
+    char path[512]; /* what was opened */
 };
 
 struct ivshm_device {
@@ -27,15 +27,16 @@ struct ivshm_device {
 };
 
 /*
- * Maps the PCI address or path `name` shared, for reading and writing (or only reading, if `readonly`).
- * Errors: -ENOENT no such device or file, -ENODEV not an ivshmem device, -EACCES no permission,
- * -EINVAL not something that can be mapped or an empty file, else what the system said.
+ * Maps the PCI address or path `name` shared, for reading and writing (or only reading, if
+ * `readonly`). Errors: -ENOENT no such device or file, -ENODEV not an ivshmem device, -EACCES no
+ * permission, -EINVAL not something that can be mapped or an empty file, else what the system said.
  */
 int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struct ivshm_diag *diag);
 
 void ivshm_map_close(struct ivshm_map *map);
 
-/* Lists at most `max` ivshmem devices in the order of their addresses; returns how many there are. */
+/* Lists at most `max` ivshmem devices in the order of their addresses; returns how many there are.
+ */
 int ivshm_map_devices(struct ivshm_device *devices, int max);
 
 /*

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * A pool: the owner's private side of its cells of one size. Which cells are out, and with whom, is
- * known here alone, so that no peer can give back what was not out. A cell comes home by one store of
- * its holder, in its own header; nothing is queued, so nothing is cut when a holder dies.
- * One thread a pool.
+ * known here alone, so that no peer can give back what was not out. A cell comes home by one store
+ * of its holder, in its own header; nothing is queued, so nothing is cut when a holder dies. One
+ * thread a pool.
  */
 #ifndef IVSHM_POOL_H
 #define IVSHM_POOL_H

@@ -53,7 +53,8 @@ static bool is_taken(struct ivshm_inbox_shm *shm, uint64_t position, uint64_t sl
     return laps_ahead(ivshm_load64_relaxed(slot_of(shm, position, slots)), position, slots) >= 0;
 }
 
-/* Learns how far the consumer is; own messages go nowhere before that. Acquire Q2: it has read them. */
+/* Learns how far the consumer is; own messages go nowhere before that. Acquire Q2: it has read
+ * them. */
 static void refresh_head(struct ivshm_queue_producer *p)
 {
     p->head = ivshm_load64_acquire(&p->shm->head);
@@ -66,8 +67,8 @@ int ivshm_queue_push_mpsc(struct ivshm_queue_producer *p, struct ivshm_ref ref)
     struct ivshm_inbox_shm *shm = p->shm;
     uint64_t slots = p->slots;
     /*
-     * Relaxed, and not trusted: right is a hint behind a position that somebody has taken. No gaps, at
-     * which the consumer would stop.
+     * Relaxed, and not trusted: right is a hint behind a position that somebody has taken. No gaps,
+     * at which the consumer would stop.
      */
     uint64_t hint = ivshm_load64_relaxed(&shm->tail_hint);
     if (hint - p->next > slots)

@@ -12,7 +12,7 @@
 
 struct ivshm_ref {
     uint16_t endpoint; /* of the sender */
-    uint16_t cell;     /* small cells first, then large */
+    uint16_t cell;     /* and its sender's generation: see channel.c */
 };
 
 struct ivshm_queue_consumer {
@@ -29,8 +29,8 @@ struct ivshm_queue_producer {
     uint64_t head; /* the consumer's, as last seen */
 };
 
-/* Makes an empty queue of `slots`, a power of two, whose first position is `start` (0 in zeroed memory
- * needs no reset; tests begin near the wrap). */
+/* Makes an empty queue of `slots`, a power of two, whose first position is `start` (0 in zeroed
+ * memory needs no reset; tests begin near the wrap). */
 void ivshm_queue_reset(struct ivshm_inbox_shm *shm, uint64_t slots, uint64_t start);
 
 void ivshm_queue_consumer_init(struct ivshm_queue_consumer *c, struct ivshm_inbox_shm *shm,

@@ -37,9 +37,10 @@ int ivshm_geometry(uint64_t size, struct ivshm_geometry *geo, struct ivshm_diag 
         g.block_size *= 2;
 
     g.endpoint_table = IVSHM_PAGE;
-    g.block_map = round_up(g.endpoint_table + g.endpoints * sizeof(struct ivshm_endpoint_shm),
-                           IVSHM_PAGE);
-    /* A map for all of the region, its own pages included, is a little too large: simple, and enough. */
+    g.block_map =
+        round_up(g.endpoint_table + g.endpoints * sizeof(struct ivshm_endpoint_shm), IVSHM_PAGE);
+    /* A map for all of the region, its own pages included, is a little too large: simple, and
+     * enough. */
     g.data = round_up(g.block_map + size / g.block_size * sizeof(ivshm_a64), g.block_size);
     g.blocks = (size - g.data) / g.block_size;
 
@@ -55,8 +56,8 @@ int ivshm_geometry(uint64_t size, struct ivshm_geometry *geo, struct ivshm_diag 
         g.chunk_size = 8 << 10;
     }
 
-    g.attached = round_up(sizeof(struct ivshm_inbox_shm) + g.inbox_slots * sizeof(ivshm_a64),
-                          IVSHM_LINE);
+    g.attached =
+        round_up(sizeof(struct ivshm_inbox_shm) + g.inbox_slots * sizeof(ivshm_a64), IVSHM_LINE);
     g.small = round_up(g.attached + g.endpoints / 8, IVSHM_LINE);
     g.large = round_up(g.small + (uint64_t) g.small_cells * g.small_size, IVSHM_PAGE);
     g.base_bytes = g.large + (uint64_t) g.large_cells * g.large_size;
@@ -121,10 +122,11 @@ enum ivshm_found ivshm_region_probe(const struct ivshm_map *map, struct ivshm_di
         uint64_t version = ivshm_load64_relaxed(&sb->version);
         if (version == IVSHM_VERSION)
             return IVSHM_FOUND_REGION;
-        ivshm_fail(diag, 0,
-                   "%s carries a region of layout version %llu, this program knows version %d: use "
-                   "the same release everywhere, or `ivshmem format --force %s` once nobody uses it",
-                   map->name, (unsigned long long) version, IVSHM_VERSION, map->name);
+        ivshm_fail(
+            diag, 0,
+            "%s carries a region of layout version %llu, this program knows version %d: use "
+            "the same release everywhere, or `ivshmem format --force %s` once nobody uses it",
+            map->name, (unsigned long long) version, IVSHM_VERSION, map->name);
         return IVSHM_FOUND_FOREIGN;
     }
     if (ivshm_geometry(map->size, &geo, diag) != 0)
@@ -141,10 +143,11 @@ enum ivshm_found ivshm_region_probe(const struct ivshm_map *map, struct ivshm_di
             continue;
         if (marked && i < IVSHM_SUPERBLOCK_WORDS && (is_id_word(i) || found == expected[i]))
             continue;
-        ivshm_fail(diag, 0,
-                   "%s is neither a region nor empty: 8 bytes at offset %zu are %016llx. It belongs "
-                   "to somebody else and was left alone; `ivshmem format --force %s` takes it",
-                   map->name, i * 8, (unsigned long long) found, map->name);
+        ivshm_fail(
+            diag, 0,
+            "%s is neither a region nor empty: 8 bytes at offset %zu are %016llx. It belongs "
+            "to somebody else and was left alone; `ivshmem format --force %s` takes it",
+            map->name, i * 8, (unsigned long long) found, map->name);
         return IVSHM_FOUND_FOREIGN;
     }
     /* The tables may be in use already, if others have finished the format meanwhile. */
@@ -206,18 +209,20 @@ static int load(struct ivshm_region *region, struct ivshm_diag *diag)
     struct ivshm_map *map = &region->map;
     uint64_t expected[IVSHM_SUPERBLOCK_WORDS], size;
     static const char *const names[] = {
-        "magic", "mark", "version", "size", "id", "id", "endpoints", "endpoint table", "blocks",
-        "block size", "block map", "data", "inbox slots", "small cells", "small size",
-        "large cells", "large size", "lane chunks", "chunk size"};
+        "magic",       "mark",       "version",        "size",        "id",
+        "id",          "endpoints",  "endpoint table", "blocks",      "block size",
+        "block map",   "data",       "inbox slots",    "small cells", "small size",
+        "large cells", "large size", "lane chunks",    "chunk size"};
     _Static_assert(sizeof(names) / sizeof(names[0]) == IVSHM_SUPERBLOCK_WORDS, "a name a word");
 
     size = ivshm_load64_relaxed(word_at(map, WORD_OF(size) * 8));
     if (size > map->size)
-        return ivshm_fail(diag, ENOSPC,
-                          "%s has %llu MiB, but the region in it was formatted for %llu MiB: give it "
-                          "its size back, or `ivshmem format --force %s` once nobody uses it",
-                          map->name, (unsigned long long) (map->size >> 20),
-                          (unsigned long long) (size >> 20), map->name);
+        return ivshm_fail(
+            diag, ENOSPC,
+            "%s has %llu MiB, but the region in it was formatted for %llu MiB: give it "
+            "its size back, or `ivshmem format --force %s` once nobody uses it",
+            map->name, (unsigned long long) (map->size >> 20), (unsigned long long) (size >> 20),
+            map->name);
     /* Larger memory than was formatted is no harm: a job may have formatted before it grew. */
     int err = ivshm_geometry(size, &region->geo, diag);
     if (err)
@@ -226,11 +231,12 @@ static int load(struct ivshm_region *region, struct ivshm_diag *diag)
     for (size_t i = WORD_OF(mark); i < IVSHM_SUPERBLOCK_WORDS; i++) {
         uint64_t found = ivshm_load64_relaxed(word_at(map, i * 8));
         if (is_id_word(i) ? found == 0 : found != expected[i])
-            return ivshm_fail(diag, EBADMSG,
-                              "the superblock of %s is damaged: %s is %llu, expected %llu; `ivshmem "
-                              "format --force %s` once nobody uses it",
-                              map->name, names[i], (unsigned long long) found,
-                              (unsigned long long) expected[i], map->name);
+            return ivshm_fail(
+                diag, EBADMSG,
+                "the superblock of %s is damaged: %s is %llu, expected %llu; `ivshmem "
+                "format --force %s` once nobody uses it",
+                map->name, names[i], (unsigned long long) found, (unsigned long long) expected[i],
+                map->name);
     }
     region->id[0] = ivshm_load64_relaxed(word_at(map, WORD_OF(id) * 8));
     region->id[1] = ivshm_load64_relaxed(word_at(map, (WORD_OF(id) + 1) * 8));
@@ -301,8 +307,9 @@ static int open_first_device(bool write, struct ivshm_region *region, struct ivs
         }
     }
     if (n > 1)
-        return ivshm_fail(diag, -first_err, "none of the %d ivshmem devices can be used; the first: %.*s",
-                          n, 600, first.text);
+        return ivshm_fail(diag, -first_err,
+                          "none of the %d ivshmem devices can be used; the first: %.*s", n, 600,
+                          first.text);
     if (diag)
         *diag = first;
     return first_err;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * A region: mapped memory whose superblock was checked, turned once into a local handle. Formats what
- * is unformatted. The handle's fields are private copies, checked against the mapped size: a peer that
- * changes the superblock later changes nothing here.
+ * A region: mapped memory whose superblock was checked, turned once into a local handle. Formats
+ * what is unformatted. The handle's fields are private copies, checked against the mapped size: a
+ * peer that changes the superblock later changes nothing here.
  */
 #ifndef IVSHM_REGION_H
 #define IVSHM_REGION_H
@@ -50,9 +50,9 @@ int ivshm_geometry(uint64_t size, struct ivshm_geometry *geo, struct ivshm_diag 
 enum ivshm_found ivshm_region_probe(const struct ivshm_map *map, struct ivshm_diag *diag);
 
 /*
- * Opens `name` (see ivshm_map_open), or, if NULL, the first ivshmem device that carries a region or is
- * unformatted; formats it if need be. Several processes may do so at once, and any of them may die.
- * Errors, besides those of the map: -ENODEV no device, -EMEDIUMTYPE foreign contents,
+ * Opens `name` (see ivshm_map_open), or, if NULL, the first ivshmem device that carries a region or
+ * is unformatted; formats it if need be. Several processes may do so at once, and any of them may
+ * die. Errors, besides those of the map: -ENODEV no device, -EMEDIUMTYPE foreign contents,
  * -EPROTONOSUPPORT another layout version, -ENOSPC too small, -EBADMSG damaged superblock.
  */
 int ivshm_region_open(const char *name, struct ivshm_region *region, struct ivshm_diag *diag);
@@ -63,12 +63,13 @@ int ivshm_region_inspect(const char *name, struct ivshm_region *region, struct i
 void ivshm_region_close(struct ivshm_region *region);
 
 /*
- * Formats the mapped memory anew, whatever it carries: zeroes the tables and writes a superblock with
- * another id. The caller has made sure that nobody uses it.
+ * Formats the mapped memory anew, whatever it carries: zeroes the tables and writes a superblock
+ * with another id. The caller has made sure that nobody uses it.
  */
 int ivshm_region_format(struct ivshm_map *map, struct ivshm_diag *diag);
 
-/* The address of [off, off+len), or NULL if that is not inside the data blocks or not line-aligned. */
+/* The address of [off, off+len), or NULL if that is not inside the data blocks or not line-aligned.
+ */
 static inline void *ivshm_resolve(const struct ivshm_region *region, ivshm_off off, uint64_t len)
 {
     if (off.bytes < region->geo.data || off.bytes >= region->geo.size ||
