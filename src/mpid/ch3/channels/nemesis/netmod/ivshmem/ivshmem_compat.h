@@ -27,9 +27,9 @@ static inline int ivshmem_compat_max_val_size(void)
 #endif
 }
 
-#define ivshmem_compat_pack(buf, count, type, offset, out, max, actual) \
+#define ivshmem_compat_pack(buf, count, type, offset, out, max, actual)                            \
     MPIR_Typerep_pack(buf, count, type, offset, out, max, actual)
-#define ivshmem_compat_unpack(in, size, buf, count, type, offset, actual) \
+#define ivshmem_compat_unpack(in, size, buf, count, type, offset, actual)                          \
     MPIR_Typerep_unpack(in, size, buf, count, type, offset, actual)
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Finding peers. A business card names the region and the endpoint of a rank, so that two ranks know
- * that they share a region without trying. Who sends to us is found the other way: its endpoint's
- * entry says its job and rank.
+ * Finding peers. A business card names the region and the endpoint of a rank, so that two ranks
+ * know that they share a region without trying. Who sends to us is found the other way: its
+ * endpoint's entry says its job and rank.
  */
 #include "ivshmem_netmod.h"
 
@@ -10,8 +10,8 @@
 #define BC_FORMAT "%016llx%016llx.%u.%u" /* region id, endpoint, generation */
 
 /*
- * A stream is named by who connects: the port's tag, by which the other side knows who is meant, and
- * a count. The other direction sets the reply bit.
+ * A stream is named by who connects: the port's tag, by which the other side knows who is meant,
+ * and a count. The other direction sets the reply bit.
  */
 #define STREAM_REPLY UINT32_C(0x80000000)
 #define STREAM_TAG_SHIFT 16
@@ -34,16 +34,16 @@ int MPID_nem_ivshmem_get_business_card(int my_rank, char **bc_val_p, int *val_ma
     int str_errno = MPL_str_add_string_arg(bc_val_p, val_max_sz_p, BC_KEY, card);
     MPIR_ERR_CHKANDJUMP(str_errno, mpi_errno, MPI_ERR_OTHER, "**buscard_len");
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
 /* Opens the channel to whom `card` names. `who` is for the message. */
 static int open_card(const char *card, const char *who, struct ivshm_channel **channel)
 {
-    struct ivshm_diag diag = { "" };
+    struct ivshm_diag diag = {""};
     char value[80], text[400];
     unsigned long long id[2];
     struct ivshm_owner peer;
@@ -51,15 +51,19 @@ static int open_card(const char *card, const char *who, struct ivshm_channel **c
     if (!MPID_nem_ivshmem.joined)
         return MPID_nem_ivshmem_error(MPID_nem_ivshmem.diag.text);
     if (MPL_str_get_string_arg(card, BC_KEY, value, sizeof(value)) != MPL_SUCCESS ||
-        sscanf(value, "%16llx%16llx.%u.%u", &id[0], &id[1], &peer.endpoint, &peer.generation) != 4) {
-        snprintf(text, sizeof(text), "%s has no ivshmem region, this rank has %s: give every VM of the "
-                 "job the same ivshmem device", who, MPID_nem_ivshmem.region.map.name);
+        sscanf(value, "%16llx%16llx.%u.%u", &id[0], &id[1], &peer.endpoint, &peer.generation) !=
+            4) {
+        snprintf(text, sizeof(text),
+                 "%s has no ivshmem region, this rank has %s: give every VM of the "
+                 "job the same ivshmem device",
+                 who, MPID_nem_ivshmem.region.map.name);
         return MPID_nem_ivshmem_error(text);
     }
     if (id[0] != MPID_nem_ivshmem.region.id[0] || id[1] != MPID_nem_ivshmem.region.id[1]) {
-        snprintf(text, sizeof(text), "%s is in region %016llx, this rank in %016llx (%s): give every "
-                 "VM of the job the same memory backend", who, id[0],
-                 (unsigned long long) MPID_nem_ivshmem.region.id[0],
+        snprintf(text, sizeof(text),
+                 "%s is in region %016llx, this rank in %016llx (%s): give every "
+                 "VM of the job the same memory backend",
+                 who, id[0], (unsigned long long) MPID_nem_ivshmem.region.id[0],
                  MPID_nem_ivshmem.region.map.name);
         return MPID_nem_ivshmem_error(text);
     }
@@ -71,7 +75,7 @@ static int open_card(const char *card, const char *who, struct ivshm_channel **c
 }
 
 /* Binds the job's own connection with a rank to the channel to its endpoint. */
-static void bind_vc(MPIDI_VC_t * vc, struct ivshm_channel *channel)
+static void bind_vc(MPIDI_VC_t *vc, struct ivshm_channel *channel)
 {
     VC_IVSHMEM(vc)->channel = channel;
     MPID_nem_ivshmem.vcs[channel->peer.endpoint] = vc;
@@ -80,7 +84,7 @@ static void bind_vc(MPIDI_VC_t * vc, struct ivshm_channel *channel)
 }
 
 /* Before the first message to a rank. */
-int MPID_nem_ivshmem_connect(MPIDI_VC_t * vc)
+int MPID_nem_ivshmem_connect(MPIDI_VC_t *vc)
 {
     int mpi_errno = MPI_SUCCESS;
     struct ivshm_channel *channel;
@@ -96,14 +100,14 @@ int MPID_nem_ivshmem_connect(MPIDI_VC_t * vc)
     MPIR_ERR_CHECK(mpi_errno);
     bind_vc(vc, channel);
 
-  fn_exit:
+fn_exit:
     MPL_free(card);
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
-static void add_dynamic(MPIDI_VC_t * vc, struct ivshm_channel *channel, uint32_t stream)
+static void add_dynamic(MPIDI_VC_t *vc, struct ivshm_channel *channel, uint32_t stream)
 {
     VC_IVSHMEM(vc)->channel = channel;
     VC_IVSHMEM(vc)->stream = stream;
@@ -111,7 +115,7 @@ static void add_dynamic(MPIDI_VC_t * vc, struct ivshm_channel *channel, uint32_t
     MPID_nem_ivshmem.dynamic = vc;
 }
 
-int MPID_nem_ivshmem_connect_to_root(const char *business_card, MPIDI_VC_t * new_vc)
+int MPID_nem_ivshmem_connect_to_root(const char *business_card, MPIDI_VC_t *new_vc)
 {
     static uint32_t count;
     int mpi_errno = MPI_SUCCESS;
@@ -124,20 +128,20 @@ int MPID_nem_ivshmem_connect_to_root(const char *business_card, MPIDI_VC_t * new
     MPIR_ERR_CHECK(mpi_errno);
     add_dynamic(new_vc, channel,
                 ((uint32_t) new_vc->port_name_tag & STREAM_TAG_MASK) << STREAM_TAG_SHIFT |
-                (++count & STREAM_COUNT_MASK));
+                    (++count & STREAM_COUNT_MASK));
     /* An empty cell lets the other side accept before the first message; that one serves too. */
     if (ivshm_cell_reserve(&MPID_nem_ivshmem.transport, channel, 0, &hello) == 0)
         ivshm_cell_publish(&MPID_nem_ivshmem.transport, channel, &hello, 0,
                            VC_IVSHMEM(new_vc)->stream);
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
 /* Somebody connects to a port of ours. */
-static int accept_stream(struct ivshm_channel *channel, uint32_t stream, MPIDI_VC_t ** vc_p)
+static int accept_stream(struct ivshm_channel *channel, uint32_t stream, MPIDI_VC_t **vc_p)
 {
     int mpi_errno = MPI_SUCCESS;
     MPIDI_VC_t *vc = MPL_malloc(sizeof(*vc), MPL_MEM_ADDRESS);
@@ -153,9 +157,9 @@ static int accept_stream(struct ivshm_channel *channel, uint32_t stream, MPIDI_V
     MPIDI_CH3I_Acceptq_enqueue(vc, vc->port_name_tag);
     *vc_p = vc;
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
@@ -171,13 +175,14 @@ static MPIDI_VC_t *find_rank(const struct ivshm_channel *channel)
         return NULL;
     MPIDI_VC_t *vc;
     MPIDI_PG_Get_vc(pg, (int) info.rank, &vc);
-    if (vc->ch.is_local || (pg == MPIDI_Process.my_pg && (int) info.rank == MPIDI_Process.my_pg_rank))
+    if (vc->ch.is_local ||
+        (pg == MPIDI_Process.my_pg && (int) info.rank == MPIDI_Process.my_pg_rank))
         return NULL;
     return vc;
 }
 
 /* Whose message this is. *vc_p is NULL if nobody's whom we know; it is to be dropped then. */
-int MPID_nem_ivshmem_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t ** vc_p)
+int MPID_nem_ivshmem_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p)
 {
     int mpi_errno = MPI_SUCCESS;
     MPIDI_VC_t *vc = NULL;
@@ -204,10 +209,10 @@ int MPID_nem_ivshmem_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t ** vc_p
         MPIR_ERR_CHECK(mpi_errno);
     }
 
-  fn_exit:
+fn_exit:
     *vc_p = vc;
     return mpi_errno;
-  fn_fail:
+fn_fail:
     vc = NULL;
     goto fn_exit;
 }

@@ -5,8 +5,8 @@
 #define MPICH_KEEPS 200
 
 /*
- * A text that MPICH would cut is printed in full as well, so that what to do, its last words, reaches
- * the user.
+ * A text that MPICH would cut is printed in full as well, so that what to do, its last words,
+ * reaches the user.
  */
 static void print_if_long(const char *text)
 {
@@ -25,7 +25,8 @@ int MPID_nem_ivshmem_error(const char *text)
     return mpi_errno;
 }
 
-/* The MPI error for a peer that is dead, or cannot be reached. (MPICH wants the class literally.) */
+/* The MPI error for a peer that is dead, or cannot be reached. (MPICH wants the class literally.)
+ */
 int MPID_nem_ivshmem_peer_error(const char *text)
 {
     int mpi_errno = MPI_SUCCESS;

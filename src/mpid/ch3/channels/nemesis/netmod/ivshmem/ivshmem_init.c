@@ -48,7 +48,7 @@ cvars:
 MPID_nem_ivshmem_t MPID_nem_ivshmem;
 
 /* Opens the region and joins it; 0 or -errno, and why in MPID_nem_ivshmem.diag. */
-static int join(MPIDI_PG_t * pg_p, int pg_rank)
+static int join(MPIDI_PG_t *pg_p, int pg_rank)
 {
     MPID_nem_ivshmem_t *self = &MPID_nem_ivshmem;
     int err = ivshm_region_open(MPIR_CVAR_NEMESIS_IVSHMEM_REGION, &self->region, &self->diag);
@@ -66,14 +66,14 @@ static int join(MPIDI_PG_t * pg_p, int pg_rank)
     self->joined = true;
     return 0;
 
-  free_vcs:
+free_vcs:
     MPL_free(self->vcs);
-  close_region:
+close_region:
     ivshm_region_close(&self->region);
     return err;
 }
 
-static int ivshmem_init(MPIDI_PG_t * pg_p, int pg_rank, char **bc_val_p, int *val_max_sz_p)
+static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val_max_sz_p)
 {
     int mpi_errno = MPI_SUCCESS;
 
@@ -91,9 +91,9 @@ static int ivshmem_init(MPIDI_PG_t * pg_p, int pg_rank, char **bc_val_p, int *va
     mpi_errno = MPID_nem_ivshmem_get_business_card(pg_rank, bc_val_p, val_max_sz_p);
     MPIR_ERR_CHECK(mpi_errno);
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     if (MPID_nem_ivshmem.joined) {
         ivshm_transport_close(&MPID_nem_ivshmem.transport);
         ivshm_region_close(&MPID_nem_ivshmem.region);

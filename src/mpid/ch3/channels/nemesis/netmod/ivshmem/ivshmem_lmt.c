@@ -55,7 +55,8 @@ int MPID_nem_ivshmem_lmt_init(void)
 
     idle_count = 0;
     if (!borrow_lane(&lane)) {
-        snprintf(text, sizeof(text), "region %s is full: no %llu KiB are left for large messages; pass "
+        snprintf(text, sizeof(text),
+                 "region %s is full: no %llu KiB are left for large messages; pass "
                  "a larger size= to QEMU, or see `ivshmem ps` for who holds the memory",
                  MPID_nem_ivshmem.region.map.name,
                  (unsigned long long) (MPID_nem_ivshmem.region.geo.lane_bytes >> 10));
@@ -71,7 +72,7 @@ void MPID_nem_ivshmem_lmt_finalize(void)
     idle_count = 0;
 }
 
-static void link_transfer(MPID_nem_ivshmem_transfer_t * t)
+static void link_transfer(MPID_nem_ivshmem_transfer_t *t)
 {
     t->prev = NULL;
     t->next = MPID_nem_ivshmem.transfers;
@@ -82,7 +83,7 @@ static void link_transfer(MPID_nem_ivshmem_transfer_t * t)
     MPIR_Request_add_ref(t->req);
 }
 
-static void unlink_transfer(MPID_nem_ivshmem_transfer_t * t)
+static void unlink_transfer(MPID_nem_ivshmem_transfer_t *t)
 {
     if (t->prev)
         t->prev->next = t->next;
@@ -93,7 +94,7 @@ static void unlink_transfer(MPID_nem_ivshmem_transfer_t * t)
     MPIR_Request_free(t->req);
 }
 
-static MPID_nem_ivshmem_transfer_t *new_transfer(MPIDI_VC_t * vc, MPIR_Request * req, int state)
+static MPID_nem_ivshmem_transfer_t *new_transfer(MPIDI_VC_t *vc, MPIR_Request *req, int state)
 {
     MPID_nem_ivshmem_transfer_t *t = REQ_TRANSFER(req);
     memset(t, 0, sizeof(*t));
@@ -105,7 +106,7 @@ static MPID_nem_ivshmem_transfer_t *new_transfer(MPIDI_VC_t * vc, MPIR_Request *
 }
 
 /* Sets where the user's data is, and returns how much that is. */
-static intptr_t find_buffer(MPID_nem_ivshmem_transfer_t * t)
+static intptr_t find_buffer(MPID_nem_ivshmem_transfer_t *t)
 {
     MPIR_Request *req = t->req;
     int contig;
@@ -118,7 +119,7 @@ static intptr_t find_buffer(MPID_nem_ivshmem_transfer_t * t)
     return size;
 }
 
-static void activate(MPID_nem_ivshmem_transfer_t * t, int state, intptr_t size)
+static void activate(MPID_nem_ivshmem_transfer_t *t, int state, intptr_t size)
 {
     t->state = state;
     t->size = size;
@@ -126,7 +127,7 @@ static void activate(MPID_nem_ivshmem_transfer_t * t, int state, intptr_t size)
 }
 
 /* The transfer is over: takes it off the list and completes its request. */
-static int finish(MPID_nem_ivshmem_transfer_t * t)
+static int finish(MPID_nem_ivshmem_transfer_t *t)
 {
     MPIR_Request *req = t->req;
     if (t->state == IVSHMEM_SENDING || t->state == IVSHMEM_RECEIVING)
@@ -139,7 +140,7 @@ static int finish(MPID_nem_ivshmem_transfer_t * t)
     return mpi_errno;
 }
 
-static int send_chunks(MPID_nem_ivshmem_transfer_t * t)
+static int send_chunks(MPID_nem_ivshmem_transfer_t *t)
 {
     MPIR_Request *req = t->req;
     unsigned char *chunk;
@@ -163,10 +164,10 @@ static int send_chunks(MPID_nem_ivshmem_transfer_t * t)
 }
 
 /*
- * Unpacks a chunk into a non-contiguous buffer. Only whole elements are unpacked: the rest of one is
- * carried to the next chunk. False if the carry is not less than an element can have.
+ * Unpacks a chunk into a non-contiguous buffer. Only whole elements are unpacked: the rest of one
+ * is carried to the next chunk. False if the carry is not less than an element can have.
  */
-static bool unpack_chunk(MPID_nem_ivshmem_transfer_t * t, const unsigned char *chunk, uint32_t len)
+static bool unpack_chunk(MPID_nem_ivshmem_transfer_t *t, const unsigned char *chunk, uint32_t len)
 {
     MPIR_Request *req = t->req;
     unsigned char *joined = NULL;
@@ -194,7 +195,7 @@ static bool unpack_chunk(MPID_nem_ivshmem_transfer_t * t, const unsigned char *c
 }
 
 /* *why is set if the sender sends nonsense. */
-static int receive_chunks(MPID_nem_ivshmem_transfer_t * t, const char **why)
+static int receive_chunks(MPID_nem_ivshmem_transfer_t *t, const char **why)
 {
     const unsigned char *chunk;
     uint32_t len;
@@ -222,7 +223,7 @@ static int receive_chunks(MPID_nem_ivshmem_transfer_t * t, const char **why)
 }
 
 /* Lends a lane to the sender, if there is one, and tells it. */
-static int lend_lane(MPID_nem_ivshmem_transfer_t * t)
+static int lend_lane(MPID_nem_ivshmem_transfer_t *t)
 {
     int mpi_errno = MPI_SUCCESS;
     MPIDI_VC_t *vc = t->vc;
@@ -232,26 +233,26 @@ static int lend_lane(MPID_nem_ivshmem_transfer_t * t)
         goto fn_exit;
     activate(t, IVSHMEM_RECEIVING, req->ch.lmt_data_sz);
     find_buffer(t);
-    cookie_t cookie = { t->lane.off.bytes };
+    cookie_t cookie = {t->lane.off.bytes};
     MPID_nem_lmt_send_CTS(vc, req, &cookie, sizeof(cookie));
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
-static int advance(MPID_nem_ivshmem_transfer_t * t, const char **why)
+static int advance(MPID_nem_ivshmem_transfer_t *t, const char **why)
 {
     switch (t->state) {
-        case IVSHMEM_SENDING:
-            return send_chunks(t);
-        case IVSHMEM_RECEIVING:
-            return receive_chunks(t, why);
-        case IVSHMEM_AWAIT_LANE:
-            return lend_lane(t);
-        case IVSHMEM_AWAIT_CTS:
-            break;
+    case IVSHMEM_SENDING:
+        return send_chunks(t);
+    case IVSHMEM_RECEIVING:
+        return receive_chunks(t, why);
+    case IVSHMEM_AWAIT_LANE:
+        return lend_lane(t);
+    case IVSHMEM_AWAIT_CTS:
+        break;
     }
     /* CH3 has cancelled it: no CTS will come. */
     return MPIR_Request_is_complete(t->req) ? finish(t) : MPI_SUCCESS;
@@ -261,29 +262,29 @@ int MPID_nem_ivshmem_lmt_progress(void)
 {
     int mpi_errno = MPI_SUCCESS;
 
-    for (MPID_nem_ivshmem_transfer_t * next, *t = MPID_nem_ivshmem.transfers; t; t = next) {
+    for (MPID_nem_ivshmem_transfer_t *next, *t = MPID_nem_ivshmem.transfers; t; t = next) {
         const char *why = NULL;
         next = t->next;
         mpi_errno = advance(t, &why);
         MPIR_ERR_CHECK(mpi_errno);
-        if (why) {              /* ends other transfers too: the rest waits for the next turn */
+        if (why) { /* ends other transfers too: the rest waits for the next turn */
             mpi_errno = MPID_nem_ivshmem_vc_fail(t->vc, why);
             MPIR_ERR_CHECK(mpi_errno);
             break;
         }
     }
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
-int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t * vc, int req_errno)
+int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t *vc, int req_errno)
 {
     int mpi_errno = MPI_SUCCESS;
 
-    for (MPID_nem_ivshmem_transfer_t * next, *t = MPID_nem_ivshmem.transfers; t; t = next) {
+    for (MPID_nem_ivshmem_transfer_t *next, *t = MPID_nem_ivshmem.transfers; t; t = next) {
         next = t->next;
         if (t->vc != vc)
             continue;
@@ -292,14 +293,14 @@ int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t * vc, int req_errno)
         MPIR_ERR_CHECK(mpi_errno);
     }
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
 /* Sender: a large message begins. */
-static int initiate_lmt(MPIDI_VC_t * vc, MPIDI_CH3_Pkt_t * pkt, MPIR_Request * req)
+static int initiate_lmt(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, MPIR_Request *req)
 {
     int mpi_errno = MPI_SUCCESS;
     MPID_nem_pkt_lmt_rts_t *rts_pkt = (MPID_nem_pkt_lmt_rts_t *) pkt;
@@ -308,19 +309,19 @@ static int initiate_lmt(MPIDI_VC_t * vc, MPIDI_CH3_Pkt_t * pkt, MPIR_Request * r
     MPID_nem_lmt_send_RTS(vc, rts_pkt, NULL, 0);
     req->ch.lmt_data_sz = find_buffer(t);
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     unlink_transfer(t);
     goto fn_exit;
 }
 
 /* Receiver: a large message has met its receive. */
-static int start_recv(MPIDI_VC_t * vc, MPIR_Request * req, struct iovec s_cookie ATTRIBUTE((unused)))
+static int start_recv(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec s_cookie ATTRIBUTE((unused)))
 {
     int mpi_errno = MPI_SUCCESS;
 
-    if (req->ch.lmt_data_sz == 0) {     /* the receive takes nothing */
+    if (req->ch.lmt_data_sz == 0) { /* the receive takes nothing */
         MPID_nem_lmt_send_CTS(vc, req, NULL, 0);
         mpi_errno = MPID_Request_complete(req);
         MPIR_ERR_CHECK(mpi_errno);
@@ -329,14 +330,14 @@ static int start_recv(MPIDI_VC_t * vc, MPIR_Request * req, struct iovec s_cookie
     mpi_errno = lend_lane(new_transfer(vc, req, IVSHMEM_AWAIT_LANE));
     MPIR_ERR_CHECK(mpi_errno);
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
 /* Sender: the receiver has lent us a lane. */
-static int start_send(MPIDI_VC_t * vc, MPIR_Request * req, struct iovec r_cookie)
+static int start_send(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec r_cookie)
 {
     int mpi_errno = MPI_SUCCESS;
     MPID_nem_ivshmem_transfer_t *t = REQ_TRANSFER(req);
@@ -344,14 +345,14 @@ static int start_send(MPIDI_VC_t * vc, MPIR_Request * req, struct iovec r_cookie
     cookie_t cookie;
 
     intptr_t size = MPL_MIN(find_buffer(t), req->ch.lmt_data_sz);
-    if (r_cookie.iov_len < sizeof(cookie) || size <= 0) {       /* the receive takes nothing */
+    if (r_cookie.iov_len < sizeof(cookie) || size <= 0) { /* the receive takes nothing */
         mpi_errno = finish(t);
         MPIR_ERR_CHECK(mpi_errno);
         goto fn_exit;
     }
     memcpy(&cookie, r_cookie.iov_base, sizeof(cookie));
     if (ivshm_lane_attach(&MPID_nem_ivshmem.region, VC_IVSHMEM(vc)->channel->peer,
-                          (ivshm_off) {cookie.lane}, &t->lane, &diag) != 0) {
+                          (ivshm_off){cookie.lane}, &t->lane, &diag) != 0) {
         mpi_errno = MPID_nem_ivshmem_vc_fail(vc, diag.text);
         MPIR_ERR_CHECK(mpi_errno);
         goto fn_exit;
@@ -360,29 +361,30 @@ static int start_send(MPIDI_VC_t * vc, MPIR_Request * req, struct iovec r_cookie
     mpi_errno = send_chunks(t);
     MPIR_ERR_CHECK(mpi_errno);
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
-static int handle_cookie(MPIDI_VC_t * vc ATTRIBUTE((unused)), MPIR_Request * req ATTRIBUTE((unused)),
+static int handle_cookie(MPIDI_VC_t *vc ATTRIBUTE((unused)), MPIR_Request *req ATTRIBUTE((unused)),
                          struct iovec cookie ATTRIBUTE((unused)))
 {
     return MPI_SUCCESS;
 }
 
 /* The protocol has no DONE: each side knows by itself. */
-static int done(MPIDI_VC_t * vc ATTRIBUTE((unused)), MPIR_Request * req ATTRIBUTE((unused)))
+static int done(MPIDI_VC_t *vc ATTRIBUTE((unused)), MPIR_Request *req ATTRIBUTE((unused)))
 {
     return MPI_SUCCESS;
 }
 
-void MPID_nem_ivshmem_lmt_vc_init(MPIDI_VC_t * vc)
+void MPID_nem_ivshmem_lmt_vc_init(MPIDI_VC_t *vc)
 {
     /* As long as a message fits into a few cells, one trip beats the three of a rendezvous. */
     vc->eager_max_msg_sz = MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT >= 0
-        ? MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT : 2 * (intptr_t) MPID_nem_ivshmem.region.geo.large_size;
+                               ? MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT
+                               : 2 * (intptr_t) MPID_nem_ivshmem.region.geo.large_size;
     vc->ready_eager_max_msg_sz = vc->eager_max_msg_sz;
     vc->ch.lmt_initiate_lmt = initiate_lmt;
     vc->ch.lmt_start_recv = start_recv;

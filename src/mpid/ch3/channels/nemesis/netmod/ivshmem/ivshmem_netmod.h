@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * What the netmod's files share. MPICH calls in through the table in ivshmem_init.c, always with its
- * global lock held, so that none of this is entered by two threads at once.
+ * What the netmod's files share. MPICH calls in through the table in ivshmem_init.c, always with
+ * its global lock held, so that none of this is entered by two threads at once.
  */
 #ifndef IVSHMEM_NETMOD_H
 #define IVSHMEM_NETMOD_H
@@ -13,7 +13,8 @@
 
 /* Messages and bytes by path, since MPI_Init. Exported as MPI_T performance variables. */
 typedef struct {
-    unsigned long long eager_sent, eager_sent_bytes; /* packets, with their headers, through cells */
+    unsigned long long eager_sent,
+        eager_sent_bytes; /* packets, with their headers, through cells */
     unsigned long long eager_received, eager_received_bytes;
     unsigned long long bulk_sent, bulk_sent_bytes; /* large messages, through lanes */
     unsigned long long bulk_received, bulk_received_bytes;
@@ -32,9 +33,9 @@ typedef struct MPID_nem_ivshmem_transfer {
         IVSHMEM_SENDING,
         IVSHMEM_RECEIVING
     } state;
-    uint32_t carry_len;          /* bytes that the last chunk held beyond a whole element */
-    intptr_t moved, size;        /* bytes */
-    char *contig;                /* the user's buffer, or NULL if it needs packing */
+    uint32_t carry_len;   /* bytes that the last chunk held beyond a whole element */
+    intptr_t moved, size; /* bytes */
+    char *contig;         /* the user's buffer, or NULL if it needs packing */
     struct ivshm_lane lane;
     unsigned char carry[64];
 } MPID_nem_ivshmem_transfer_t;
@@ -49,11 +50,11 @@ typedef struct {
     struct {
         struct MPIR_Request *head, *tail;
     } sendq;
-    uint32_t stream;         /* 0 is the job's own connection */
-    uint32_t transfers;      /* in state SENDING or RECEIVING */
-    bool busy;               /* on the list of VCs that have something to send, or to end */
-    bool terminating;        /* to end once all is sent */
-    bool gone;               /* the peer's claim no longer says that it lives */
+    uint32_t stream;    /* 0 is the job's own connection */
+    uint32_t transfers; /* in state SENDING or RECEIVING */
+    bool busy;          /* on the list of VCs that have something to send, or to end */
+    bool terminating;   /* to end once all is sent */
+    bool gone;          /* the peer's claim no longer says that it lives */
     unsigned long long sent_bytes, received_bytes;
     struct MPIDI_VC *next_dynamic; /* list of those with stream != 0 */
 } MPID_nem_ivshmem_vc_t;
@@ -63,13 +64,13 @@ _Static_assert(sizeof(MPID_nem_ivshmem_vc_t) <= MPIDI_NEM_VC_NETMOD_AREA_LEN,
                "our part of a VC lives in its netmod area");
 
 typedef struct {
-    bool joined;                      /* region and transport are open */
+    bool joined; /* region and transport are open */
     struct ivshm_region region;
     struct ivshm_transport transport;
-    struct ivshm_diag diag;           /* why not, if not joined */
-    struct MPIDI_VC **vcs;            /* by endpoint: the job's own connection to it */
-    struct MPIDI_VC *dynamic;         /* connections made by MPI_Comm_connect */
-    struct MPIDI_VC *busy;            /* VCs to look at in each turn, linked by ch.next and ch.prev */
+    struct ivshm_diag diag;   /* why not, if not joined */
+    struct MPIDI_VC **vcs;    /* by endpoint: the job's own connection to it */
+    struct MPIDI_VC *dynamic; /* connections made by MPI_Comm_connect */
+    struct MPIDI_VC *busy;    /* VCs to look at in each turn, linked by ch.next and ch.prev */
     MPID_nem_ivshmem_transfer_t *transfers;
     MPID_nem_ivshmem_stats_t stats;
 } MPID_nem_ivshmem_t;
@@ -78,30 +79,30 @@ extern MPID_nem_ivshmem_t MPID_nem_ivshmem;
 
 /* ivshmem_connect.c: finding peers */
 int MPID_nem_ivshmem_get_business_card(int my_rank, char **bc_val_p, int *val_max_sz_p);
-int MPID_nem_ivshmem_connect_to_root(const char *business_card, MPIDI_VC_t * new_vc);
-int MPID_nem_ivshmem_connect(MPIDI_VC_t * vc);
-int MPID_nem_ivshmem_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t ** vc_p);
+int MPID_nem_ivshmem_connect_to_root(const char *business_card, MPIDI_VC_t *new_vc);
+int MPID_nem_ivshmem_connect(MPIDI_VC_t *vc);
+int MPID_nem_ivshmem_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p);
 
 /* ivshmem_vc.c: life of a virtual connection */
-int MPID_nem_ivshmem_vc_init(MPIDI_VC_t * vc);
-int MPID_nem_ivshmem_vc_destroy(MPIDI_VC_t * vc);
-int MPID_nem_ivshmem_vc_terminate(MPIDI_VC_t * vc);
-int MPID_nem_ivshmem_vc_end(MPIDI_VC_t * vc);
-void MPID_nem_ivshmem_vc_link_busy(MPIDI_VC_t * vc);
-void MPID_nem_ivshmem_vc_unlink_busy(MPIDI_VC_t * vc);
-int MPID_nem_ivshmem_vc_fail(MPIDI_VC_t * vc, const char *why);
+int MPID_nem_ivshmem_vc_init(MPIDI_VC_t *vc);
+int MPID_nem_ivshmem_vc_destroy(MPIDI_VC_t *vc);
+int MPID_nem_ivshmem_vc_terminate(MPIDI_VC_t *vc);
+int MPID_nem_ivshmem_vc_end(MPIDI_VC_t *vc);
+void MPID_nem_ivshmem_vc_link_busy(MPIDI_VC_t *vc);
+void MPID_nem_ivshmem_vc_unlink_busy(MPIDI_VC_t *vc);
+int MPID_nem_ivshmem_vc_fail(MPIDI_VC_t *vc, const char *why);
 
 /* ivshmem_send.c */
-int MPID_nem_ivshmem_iStartContigMsg(MPIDI_VC_t * vc, void *hdr, intptr_t hdr_sz, void *data,
-                                     intptr_t data_sz, MPIR_Request ** sreq_ptr);
-int MPID_nem_ivshmem_iSendContig(MPIDI_VC_t * vc, MPIR_Request * sreq, void *hdr, intptr_t hdr_sz,
+int MPID_nem_ivshmem_iStartContigMsg(MPIDI_VC_t *vc, void *hdr, intptr_t hdr_sz, void *data,
+                                     intptr_t data_sz, MPIR_Request **sreq_ptr);
+int MPID_nem_ivshmem_iSendContig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
                                  void *data, intptr_t data_sz);
-int MPID_nem_ivshmem_iSendIov(MPIDI_VC_t * vc, MPIR_Request * sreq, void *hdr, intptr_t hdr_sz,
+int MPID_nem_ivshmem_iSendIov(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
                               struct iovec *iov, int n_iov);
-int MPID_nem_ivshmem_SendNoncontig(MPIDI_VC_t * vc, MPIR_Request * sreq, void *hdr, intptr_t hdr_sz,
+int MPID_nem_ivshmem_SendNoncontig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
                                    struct iovec *hdr_iov, int n_hdr_iov);
 int MPID_nem_ivshmem_send_progress(void);
-int MPID_nem_ivshmem_sendq_fail(MPIDI_VC_t * vc, int req_errno);
+int MPID_nem_ivshmem_sendq_fail(MPIDI_VC_t *vc, int req_errno);
 
 /* ivshmem_poll.c */
 int MPID_nem_ivshmem_poll(int in_blocking_poll);
@@ -109,14 +110,14 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll);
 /* ivshmem_lmt.c: large messages */
 int MPID_nem_ivshmem_lmt_init(void);
 void MPID_nem_ivshmem_lmt_finalize(void);
-void MPID_nem_ivshmem_lmt_vc_init(MPIDI_VC_t * vc);
+void MPID_nem_ivshmem_lmt_vc_init(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_lmt_progress(void);
-int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t * vc, int req_errno);
+int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t *vc, int req_errno);
 
 /* ivshmem_stats.c */
 void MPID_nem_ivshmem_stats_register(void);
 void MPID_nem_ivshmem_stats_print(void);
-void MPID_nem_ivshmem_stats_print_vc(MPIDI_VC_t * vc);
+void MPID_nem_ivshmem_stats_print_vc(MPIDI_VC_t *vc);
 
 /* ivshmem_error.c: the one place where core's errors become MPI's */
 int MPID_nem_ivshmem_error(const char *text);

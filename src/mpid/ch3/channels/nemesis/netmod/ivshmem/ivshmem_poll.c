@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * The netmod's turn in MPICH's progress engine. One look at one inbox, whatever the number of peers;
- * what else there is to do is on lists that are mostly empty. No system call, but for the look for
- * deaths, now and then, of a rank that has nothing to do.
+ * The netmod's turn in MPICH's progress engine. One look at one inbox, whatever the number of
+ * peers; what else there is to do is on lists that are mostly empty. No system call, but for the
+ * look for deaths, now and then, of a rank that has nothing to do.
  */
 #include "ivshmem_netmod.h"
 
@@ -12,8 +12,9 @@
 #define POLLS_PER_CLOCK 4096 /* a power of two: idle turns between two looks at the clock */
 #define WATCH_SECONDS 1
 
-/* Hands what a cell holds to CH3. The header of a packet is copied before CH3 sees it, and checked. */
-static int deliver(MPIDI_VC_t * vc, const unsigned char *data, size_t len)
+/* Hands what a cell holds to CH3. The header of a packet is copied before CH3 sees it, and checked.
+ */
+static int deliver(MPIDI_VC_t *vc, const unsigned char *data, size_t len)
 {
     int mpi_errno = MPI_SUCCESS;
     union {
@@ -38,9 +39,9 @@ static int deliver(MPIDI_VC_t * vc, const unsigned char *data, size_t len)
         MPIR_ERR_CHECK(mpi_errno);
     }
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
@@ -61,18 +62,18 @@ static int receive(struct ivshm_incoming *in)
         MPIR_ERR_CHECK(mpi_errno);
     }
 
-  fn_exit:
+fn_exit:
     ivshm_hand_back(in);
     ivshm_channel_close(&MPID_nem_ivshmem.transport, in->channel);
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
 /*
- * Fails the connections whose peer is gone. What a peer sent before it left is in our inbox before its
- * claim says that it has left, so whoever was seen gone and still is connected once the inbox was
- * empty after that did not say goodbye.
+ * Fails the connections whose peer is gone. What a peer sent before it left is in our inbox before
+ * its claim says that it has left, so whoever was seen gone and still is connected once the inbox
+ * was empty after that did not say goodbye.
  */
 static int fail_the_gone(bool *seen)
 {
@@ -92,10 +93,10 @@ static int fail_the_gone(bool *seen)
         }
     }
 
-  fn_exit:
+fn_exit:
     *seen = again;
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
@@ -120,9 +121,9 @@ static int watch(void)
     mpi_errno = fail_the_gone(&seen_gone);
     MPIR_ERR_CHECK(mpi_errno);
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
@@ -134,7 +135,8 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
     struct ivshm_diag diag;
     int got = 0, n;
 
-    /* Packet handlers may poll again; cells must reach CH3 in order, so the inner turn does nothing. */
+    /* Packet handlers may poll again; cells must reach CH3 in order, so the inner turn does
+     * nothing. */
     if (inside || !MPID_nem_ivshmem.joined)
         return MPI_SUCCESS;
     inside = true;
@@ -168,9 +170,9 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
         MPIR_ERR_CHECK(mpi_errno);
     }
 
-  fn_exit:
+fn_exit:
     inside = false;
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }

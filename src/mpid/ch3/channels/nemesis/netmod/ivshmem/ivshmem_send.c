@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Eager messages: header and data gathered into cells, as many as there are. What finds no cell waits
- * in the connection's send queue, as a request whose iov says what is left.
+ * Eager messages: header and data gathered into cells, as many as there are. What finds no cell
+ * waits in the connection's send queue, as a request whose iov says what is left.
  *
- * A message begins with a cell of its own and may go on in further ones; to the receiver the cells of
- * a connection are a stream of bytes.
+ * A message begins with a cell of its own and may go on in further ones; to the receiver the cells
+ * of a connection are a stream of bytes.
  */
 #include "ivshmem_netmod.h"
 
-/* Copies from the front of iov into cells and sends them; returns how many of `total` bytes went. */
-static size_t send_cells(MPIDI_VC_t * vc, const struct iovec *iov, size_t total)
+/* Copies from the front of iov into cells and sends them; returns how many of `total` bytes went.
+ */
+static size_t send_cells(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
 {
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
     struct ivshm_transport *transport = &MPID_nem_ivshmem.transport;
@@ -50,7 +51,7 @@ static size_t iov_bytes(const struct iovec *iov, int n)
 }
 
 /* Makes the request's iov what is left of `iov` after `sent` bytes. iov[0] is the header. */
-static void save_rest(MPIR_Request * sreq, const struct iovec *iov, int n, size_t sent)
+static void save_rest(MPIR_Request *sreq, const struct iovec *iov, int n, size_t sent)
 {
     int count = 0;
     for (int i = 0; i < n; i++) {
@@ -59,7 +60,7 @@ static void save_rest(MPIR_Request * sreq, const struct iovec *iov, int n, size_
             continue;
         }
         char *base = iov[i].iov_base;
-        if (i == 0) {           /* the caller's header does not outlive the call */
+        if (i == 0) { /* the caller's header does not outlive the call */
             MPIR_Memcpy(&sreq->dev.pending_pkt, base, sizeof(MPIDI_CH3_Pkt_t));
             base = (char *) &sreq->dev.pending_pkt;
         }
@@ -72,7 +73,7 @@ static void save_rest(MPIR_Request * sreq, const struct iovec *iov, int n, size_
     sreq->dev.iov_offset = 0;
 }
 
-static void enqueue(MPIDI_VC_t * vc, MPIR_Request * sreq)
+static void enqueue(MPIDI_VC_t *vc, MPIR_Request *sreq)
 {
     sreq->ch.vc = vc;
     MPIDI_CH3I_Sendq_enqueue(&VC_IVSHMEM(vc)->sendq, sreq);
@@ -80,7 +81,7 @@ static void enqueue(MPIDI_VC_t * vc, MPIR_Request * sreq)
 }
 
 /* All of the request's iov is sent. *complete is false if it has loaded more. */
-static int iov_sent(MPIDI_VC_t * vc, MPIR_Request * sreq, int *complete)
+static int iov_sent(MPIDI_VC_t *vc, MPIR_Request *sreq, int *complete)
 {
     int mpi_errno = MPI_SUCCESS;
 
@@ -96,14 +97,14 @@ static int iov_sent(MPIDI_VC_t * vc, MPIR_Request * sreq, int *complete)
         MPIR_ERR_CHECK(mpi_errno);
     }
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
 /* Goes on with a queued request. *complete is false if cells ran out. */
-static int continue_request(MPIDI_VC_t * vc, MPIR_Request * sreq, int *complete)
+static int continue_request(MPIDI_VC_t *vc, MPIR_Request *sreq, int *complete)
 {
     int mpi_errno = MPI_SUCCESS;
 
@@ -127,14 +128,14 @@ static int continue_request(MPIDI_VC_t * vc, MPIR_Request * sreq, int *complete)
         MPIR_ERR_CHECK(mpi_errno);
     } while (!*complete);
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
 /* Sends what it can of a new message, or nothing if others wait before it. */
-static int begin(MPIDI_VC_t * vc, const struct iovec *iov, size_t total, size_t *sent)
+static int begin(MPIDI_VC_t *vc, const struct iovec *iov, size_t total, size_t *sent)
 {
     int mpi_errno = MPI_SUCCESS;
 
@@ -147,17 +148,17 @@ static int begin(MPIDI_VC_t * vc, const struct iovec *iov, size_t total, size_t 
     if (likely(!VC_IVSHMEM(vc)->sendq.head))
         *sent = send_cells(vc, iov, total);
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
-int MPID_nem_ivshmem_iStartContigMsg(MPIDI_VC_t * vc, void *hdr, intptr_t hdr_sz, void *data,
-                                     intptr_t data_sz, MPIR_Request ** sreq_ptr)
+int MPID_nem_ivshmem_iStartContigMsg(MPIDI_VC_t *vc, void *hdr, intptr_t hdr_sz, void *data,
+                                     intptr_t data_sz, MPIR_Request **sreq_ptr)
 {
     int mpi_errno = MPI_SUCCESS;
-    struct iovec iov[2] = { {hdr, sizeof(MPIDI_CH3_Pkt_t)}, {data, data_sz} };
+    struct iovec iov[2] = {{hdr, sizeof(MPIDI_CH3_Pkt_t)}, {data, data_sz}};
     size_t sent, total = sizeof(MPIDI_CH3_Pkt_t) + data_sz;
 
     MPIR_Assert(hdr_sz <= sizeof(MPIDI_CH3_Pkt_t));
@@ -174,14 +175,14 @@ int MPID_nem_ivshmem_iStartContigMsg(MPIDI_VC_t * vc, void *hdr, intptr_t hdr_sz
         *sreq_ptr = sreq;
     }
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
 /* Sends header and data of a request; queues what is left. */
-static int send_request(MPIDI_VC_t * vc, MPIR_Request * sreq, const struct iovec *iov, int n)
+static int send_request(MPIDI_VC_t *vc, MPIR_Request *sreq, const struct iovec *iov, int n)
 {
     int mpi_errno = MPI_SUCCESS;
     size_t sent, total = iov_bytes(iov, n);
@@ -203,31 +204,31 @@ static int send_request(MPIDI_VC_t * vc, MPIR_Request * sreq, const struct iovec
     }
     enqueue(vc, sreq);
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
-int MPID_nem_ivshmem_iSendContig(MPIDI_VC_t * vc, MPIR_Request * sreq, void *hdr, intptr_t hdr_sz,
+int MPID_nem_ivshmem_iSendContig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
                                  void *data, intptr_t data_sz)
 {
-    struct iovec iov[2] = { {hdr, sizeof(MPIDI_CH3_Pkt_t)}, {data, data_sz} };
+    struct iovec iov[2] = {{hdr, sizeof(MPIDI_CH3_Pkt_t)}, {data, data_sz}};
     return send_request(vc, sreq, iov, 2);
 }
 
-int MPID_nem_ivshmem_iSendIov(MPIDI_VC_t * vc, MPIR_Request * sreq, void *hdr, intptr_t hdr_sz,
+int MPID_nem_ivshmem_iSendIov(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
                               struct iovec *iov, int n_iov)
 {
     struct iovec all[MPL_IOV_LIMIT];
 
     MPIR_Assert(n_iov < MPL_IOV_LIMIT);
-    all[0] = (struct iovec) {hdr, sizeof(MPIDI_CH3_Pkt_t)};
+    all[0] = (struct iovec){hdr, sizeof(MPIDI_CH3_Pkt_t)};
     memcpy(&all[1], iov, n_iov * sizeof(all[0]));
     return send_request(vc, sreq, all, n_iov + 1);
 }
 
-int MPID_nem_ivshmem_SendNoncontig(MPIDI_VC_t * vc, MPIR_Request * sreq, void *hdr, intptr_t hdr_sz,
+int MPID_nem_ivshmem_SendNoncontig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
                                    struct iovec *hdr_iov, int n_hdr_iov)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -235,7 +236,7 @@ int MPID_nem_ivshmem_SendNoncontig(MPIDI_VC_t * vc, MPIR_Request * sreq, void *h
     int n_data = MPL_IOV_LIMIT - 1 - n_hdr_iov;
 
     MPIR_Assert(n_data > 0);
-    iov[0] = (struct iovec) {hdr, sizeof(MPIDI_CH3_Pkt_t)};
+    iov[0] = (struct iovec){hdr, sizeof(MPIDI_CH3_Pkt_t)};
     if (n_hdr_iov > 0)
         memcpy(&iov[1], hdr_iov, n_hdr_iov * sizeof(iov[0]));
     /* The first pieces of the data; OnDataAvail loads the others. */
@@ -244,13 +245,13 @@ int MPID_nem_ivshmem_SendNoncontig(MPIDI_VC_t * vc, MPIR_Request * sreq, void *h
     mpi_errno = send_request(vc, sreq, iov, 1 + n_hdr_iov + n_data);
     MPIR_ERR_CHECK(mpi_errno);
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
-static int drain(MPIDI_VC_t * vc)
+static int drain(MPIDI_VC_t *vc)
 {
     int mpi_errno = MPI_SUCCESS;
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
@@ -264,9 +265,9 @@ static int drain(MPIDI_VC_t * vc)
             MPIDI_CH3I_Sendq_dequeue(&area->sendq, &sreq);
     }
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
@@ -287,13 +288,13 @@ int MPID_nem_ivshmem_send_progress(void)
         }
     }
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
-int MPID_nem_ivshmem_sendq_fail(MPIDI_VC_t * vc, int req_errno)
+int MPID_nem_ivshmem_sendq_fail(MPIDI_VC_t *vc, int req_errno)
 {
     int mpi_errno = MPI_SUCCESS;
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
@@ -306,8 +307,8 @@ int MPID_nem_ivshmem_sendq_fail(MPIDI_VC_t * vc, int req_errno)
         MPIDI_CH3I_Sendq_dequeue(&area->sendq, &sreq);
     }
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }

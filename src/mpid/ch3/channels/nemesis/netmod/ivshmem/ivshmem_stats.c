@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * The counters: MPI_T performance variables, and a line at finalize for MPIR_CVAR_NEMESIS_IVSHMEM_STATS.
- * They prove which path a run took, so they are always there, also where MPICH's own are compiled out.
+ * The counters: MPI_T performance variables, and a line at finalize for
+ * MPIR_CVAR_NEMESIS_IVSHMEM_STATS. They prove which path a run took, so they are always there, also
+ * where MPICH's own are compiled out.
  */
 #include "ivshmem_netmod.h"
 
 /* MPICH's macro for those that may be compiled out ends in this one, which may not. */
-#define REGISTER(name, field, desc)                                                               \
-    MPIR_T_PVAR_COUNTER_REGISTER_DYNAMIC_impl(                                                    \
-        MPI_UNSIGNED_LONG_LONG, name, &MPID_nem_ivshmem.stats.field, 1,                           \
-        MPI_T_VERBOSITY_USER_BASIC, MPI_T_BIND_NO_OBJECT,                                         \
+#define REGISTER(name, field, desc)                                                                \
+    MPIR_T_PVAR_COUNTER_REGISTER_DYNAMIC_impl(                                                     \
+        MPI_UNSIGNED_LONG_LONG, name, &MPID_nem_ivshmem.stats.field, 1,                            \
+        MPI_T_VERBOSITY_USER_BASIC, MPI_T_BIND_NO_OBJECT,                                          \
         MPIR_T_PVAR_FLAG_READONLY | MPIR_T_PVAR_FLAG_CONTINUOUS, NULL, NULL, "NEMESIS", desc)
 
 void MPID_nem_ivshmem_stats_register(void)
@@ -22,13 +23,15 @@ void MPID_nem_ivshmem_stats_register(void)
     REGISTER(ivshmem_eager_sent_bytes, eager_sent_bytes, "bytes sent through cells, with headers");
     REGISTER(ivshmem_eager_received, eager_received, "messages received through cells");
     REGISTER(ivshmem_eager_received_bytes, eager_received_bytes, "bytes received through cells");
-    REGISTER(ivshmem_bulk_sent, bulk_sent, "large messages sent through lanes of an ivshmem region");
+    REGISTER(ivshmem_bulk_sent, bulk_sent,
+             "large messages sent through lanes of an ivshmem region");
     REGISTER(ivshmem_bulk_sent_bytes, bulk_sent_bytes, "bytes sent through lanes");
     REGISTER(ivshmem_bulk_received, bulk_received, "large messages received through lanes");
     REGISTER(ivshmem_bulk_received_bytes, bulk_received_bytes, "bytes received through lanes");
     REGISTER(ivshmem_cells_sent, cells_sent, "cells sent");
     REGISTER(ivshmem_cells_received, cells_received, "cells received");
-    REGISTER(ivshmem_waits, waits, "times that a send found no free cell, or the peer's inbox full");
+    REGISTER(ivshmem_waits, waits,
+             "times that a send found no free cell, or the peer's inbox full");
 }
 
 /* One line, so that the lines of many ranks stay whole. */
@@ -54,9 +57,10 @@ void MPID_nem_ivshmem_stats_print(void)
             s->bulk_received, s->bulk_received_bytes, s->cells_sent, s->cells_received, s->waits);
 }
 
-void MPID_nem_ivshmem_stats_print_vc(MPIDI_VC_t * vc)
+void MPID_nem_ivshmem_stats_print_vc(MPIDI_VC_t *vc)
 {
-    fprintf(stderr, "ivshmem: rank=%d peer=%d job=%s endpoint=%u sent_bytes=%llu received_bytes=%llu\n",
+    fprintf(stderr,
+            "ivshmem: rank=%d peer=%d job=%s endpoint=%u sent_bytes=%llu received_bytes=%llu\n",
             MPIDI_Process.my_pg_rank, vc->pg_rank, vc->pg ? (char *) vc->pg->id : "connecting",
             VC_IVSHMEM(vc)->channel->peer.endpoint, VC_IVSHMEM(vc)->sent_bytes,
             VC_IVSHMEM(vc)->received_bytes);

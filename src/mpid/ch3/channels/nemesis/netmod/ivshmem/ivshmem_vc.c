@@ -5,7 +5,7 @@
  */
 #include "ivshmem_netmod.h"
 
-int MPID_nem_ivshmem_vc_init(MPIDI_VC_t * vc)
+int MPID_nem_ivshmem_vc_init(MPIDI_VC_t *vc)
 {
     MPIDI_CH3I_VC *vc_ch = &vc->ch;
 
@@ -19,7 +19,7 @@ int MPID_nem_ivshmem_vc_init(MPIDI_VC_t * vc)
     return MPI_SUCCESS;
 }
 
-void MPID_nem_ivshmem_vc_link_busy(MPIDI_VC_t * vc)
+void MPID_nem_ivshmem_vc_link_busy(MPIDI_VC_t *vc)
 {
     if (VC_IVSHMEM(vc)->busy)
         return;
@@ -31,7 +31,7 @@ void MPID_nem_ivshmem_vc_link_busy(MPIDI_VC_t * vc)
     MPID_nem_ivshmem.busy = vc;
 }
 
-void MPID_nem_ivshmem_vc_unlink_busy(MPIDI_VC_t * vc)
+void MPID_nem_ivshmem_vc_unlink_busy(MPIDI_VC_t *vc)
 {
     if (!VC_IVSHMEM(vc)->busy)
         return;
@@ -45,7 +45,7 @@ void MPID_nem_ivshmem_vc_unlink_busy(MPIDI_VC_t * vc)
     vc->ch.next = vc->ch.prev = NULL;
 }
 
-static void unlink_dynamic(MPIDI_VC_t * vc)
+static void unlink_dynamic(MPIDI_VC_t *vc)
 {
     MPIDI_VC_t **link = &MPID_nem_ivshmem.dynamic;
     while (*link && *link != vc)
@@ -55,7 +55,7 @@ static void unlink_dynamic(MPIDI_VC_t * vc)
 }
 
 /* Lets go of the channel, if there is one. */
-static void unbind(MPIDI_VC_t * vc)
+static void unbind(MPIDI_VC_t *vc)
 {
     struct ivshm_channel *channel = VC_IVSHMEM(vc)->channel;
 
@@ -72,21 +72,21 @@ static void unbind(MPIDI_VC_t * vc)
     ivshm_channel_close(&MPID_nem_ivshmem.transport, channel);
 }
 
-int MPID_nem_ivshmem_vc_destroy(MPIDI_VC_t * vc)
+int MPID_nem_ivshmem_vc_destroy(MPIDI_VC_t *vc)
 {
     if (MPID_nem_ivshmem.joined && !vc->ch.is_local)
         unbind(vc);
     return MPI_SUCCESS;
 }
 
-static bool is_drained(MPIDI_VC_t * vc)
+static bool is_drained(MPIDI_VC_t *vc)
 {
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
     return !area->sendq.head && area->transfers == 0 && !(area->channel && area->channel->pending);
 }
 
 /* The connection is closed, but what it has to send may not be gone yet. Ends it once that is. */
-int MPID_nem_ivshmem_vc_end(MPIDI_VC_t * vc)
+int MPID_nem_ivshmem_vc_end(MPIDI_VC_t *vc)
 {
     if (!is_drained(vc)) {
         VC_IVSHMEM(vc)->terminating = true;
@@ -99,7 +99,7 @@ int MPID_nem_ivshmem_vc_end(MPIDI_VC_t * vc)
 }
 
 /* Completes all that waits on the connection with an error. */
-static int fail_requests(MPIDI_VC_t * vc, int req_errno)
+static int fail_requests(MPIDI_VC_t *vc, int req_errno)
 {
     int mpi_errno = MPI_SUCCESS;
     MPIR_Request *rreq = vc->ch.recv_active;
@@ -115,29 +115,30 @@ static int fail_requests(MPIDI_VC_t * vc, int req_errno)
         MPIR_ERR_CHECK(mpi_errno);
     }
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
-int MPID_nem_ivshmem_vc_terminate(MPIDI_VC_t * vc)
+int MPID_nem_ivshmem_vc_terminate(MPIDI_VC_t *vc)
 {
     int mpi_errno = MPI_SUCCESS;
     int req_errno = MPI_SUCCESS;
 
     if (vc->state != MPIDI_VC_STATE_CLOSED) {
         /* A process manager's word that the peer failed: nothing waits for it any more. */
-        MPIR_ERR_SET1(req_errno, MPIX_ERR_PROC_FAILED, "**comm_fail", "**comm_fail %d", vc->pg_rank);
+        MPIR_ERR_SET1(req_errno, MPIX_ERR_PROC_FAILED, "**comm_fail", "**comm_fail %d",
+                      vc->pg_rank);
         mpi_errno = fail_requests(vc, req_errno);
         MPIR_ERR_CHECK(mpi_errno);
     }
     mpi_errno = MPID_nem_ivshmem_vc_end(vc);
     MPIR_ERR_CHECK(mpi_errno);
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
 
@@ -146,7 +147,7 @@ int MPID_nem_ivshmem_vc_terminate(MPIDI_VC_t * vc)
  * does the current MPI call, which may wait for it in a way that no request tells (MPI_ANY_SOURCE),
  * unless the job asked for fault tolerance.
  */
-int MPID_nem_ivshmem_vc_fail(MPIDI_VC_t * vc, const char *why)
+int MPID_nem_ivshmem_vc_fail(MPIDI_VC_t *vc, const char *why)
 {
     int mpi_errno = MPI_SUCCESS;
     char text[400];
@@ -161,8 +162,8 @@ int MPID_nem_ivshmem_vc_fail(MPIDI_VC_t * vc, const char *why)
     if (!MPIR_CVAR_ENABLE_FT)
         mpi_errno = req_errno;
 
-  fn_exit:
+fn_exit:
     return mpi_errno;
-  fn_fail:
+fn_fail:
     goto fn_exit;
 }
