@@ -106,9 +106,18 @@ static ivshm_a64 *word_at(const struct ivshm_map *map, uint64_t off)
 static bool is_zero(const struct ivshm_map *map, uint64_t from, uint64_t to)
 {
     for (uint64_t off = from; off < to; off += 8)
-        if (ivshm_load64_relaxed(word_at(map, off)) != 0)
+        if (ivshm_load64_acquire(word_at(map, off)) != 0)
             return false;
     return true;
+}
+
+/*
+ * Whether a format of ours has begun. Another process may begin at any moment, so what is found in
+ * the memory is judged by the mark as it is after that: it comes before all else, edge S2.
+ */
+static bool is_marked(const struct ivshm_map *map)
+{
+    return ivshm_load64_acquire(word_at(map, WORD_OF(mark) * 8)) == IVSHM_MARK;
 }
 
 enum ivshm_found ivshm_region_probe(const struct ivshm_map *map, struct ivshm_diag *diag)
@@ -136,12 +145,11 @@ enum ivshm_found ivshm_region_probe(const struct ivshm_map *map, struct ivshm_di
 
     /* Every word zero, or what some formatter of ours would have written there so far. */
     superblock_words(&geo, expected);
-    bool marked = ivshm_load64_relaxed(&sb->mark) == IVSHM_MARK;
     for (size_t i = 0; i < IVSHM_PAGE / 8; i++) {
-        uint64_t found = ivshm_load64_relaxed(word_at(map, i * 8));
+        uint64_t found = ivshm_load64_acquire(word_at(map, i * 8)); /* S2, as in is_zero */
         if (found == 0 || (i == 0 && found == IVSHM_MAGIC))
             continue;
-        if (marked && i < IVSHM_SUPERBLOCK_WORDS && (is_id_word(i) || found == expected[i]))
+        if (i < IVSHM_SUPERBLOCK_WORDS && (is_id_word(i) || found == expected[i]) && is_marked(map))
             continue;
         ivshm_fail(
             diag, 0,
@@ -151,8 +159,7 @@ enum ivshm_found ivshm_region_probe(const struct ivshm_map *map, struct ivshm_di
         return IVSHM_FOUND_FOREIGN;
     }
     /* The tables may be in use already, if others have finished the format meanwhile. */
-    if (!marked && !is_zero(map, IVSHM_PAGE, geo.data) &&
-        ivshm_load64_relaxed(&sb->mark) != IVSHM_MARK) {
+    if (!is_marked(map) && !is_zero(map, IVSHM_PAGE, geo.data) && !is_marked(map)) {
         ivshm_fail(diag, 0,
                    "the first page of %s is empty, what follows is not: it may belong to somebody "
                    "else and was left alone; `ivshmem format --force %s` takes it",
