@@ -60,11 +60,12 @@ static int open_card(const char *card, const char *who, struct ivshm_channel **c
         return MPID_nem_ivshmem_error(text);
     }
     if (id[0] != MPID_nem_ivshmem.region.id[0] || id[1] != MPID_nem_ivshmem.region.id[1]) {
-        snprintf(text, sizeof(text),
-                 "%s is in region %016llx, this rank in %016llx (%s): give every "
-                 "VM of the job the same memory backend",
-                 who, id[0], (unsigned long long) MPID_nem_ivshmem.region.id[0],
-                 MPID_nem_ivshmem.region.map.name);
+        snprintf(
+            text, sizeof(text),
+            "%s is in region %016llx%016llx, this rank in %016llx%016llx: give every VM of the "
+            "job the same memory backend",
+            who, id[0], id[1], (unsigned long long) MPID_nem_ivshmem.region.id[0],
+            (unsigned long long) MPID_nem_ivshmem.region.id[1]);
         return MPID_nem_ivshmem_error(text);
     }
     if (ivshm_channel_open(&MPID_nem_ivshmem.transport, peer, channel, &diag) != 0) {
@@ -130,9 +131,11 @@ int MPID_nem_ivshmem_connect_to_root(const char *business_card, MPIDI_VC_t *new_
                 ((uint32_t) new_vc->port_name_tag & STREAM_TAG_MASK) << STREAM_TAG_SHIFT |
                     (++count & STREAM_COUNT_MASK));
     /* An empty cell lets the other side accept before the first message; that one serves too. */
-    if (ivshm_cell_reserve(&MPID_nem_ivshmem.transport, channel, 0, &hello) == 0)
+    if (ivshm_cell_reserve(&MPID_nem_ivshmem.transport, channel, 0, &hello) == 0) {
         ivshm_cell_publish(&MPID_nem_ivshmem.transport, channel, &hello, 0,
                            VC_IVSHMEM(new_vc)->stream);
+        MPID_nem_ivshmem.stats.cells_sent++;
+    }
 
 fn_exit:
     return mpi_errno;

@@ -86,7 +86,7 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
         mpi_errno = MPID_nem_ivshmem_error(MPID_nem_ivshmem.diag.text);
         goto fn_fail;
     }
-    mpi_errno = MPID_nem_ivshmem_lmt_init();
+    mpi_errno = MPID_nem_ivshmem_lmt_init(pg_p->size);
     MPIR_ERR_CHECK(mpi_errno);
     mpi_errno = MPID_nem_ivshmem_get_business_card(pg_rank, bc_val_p, val_max_sz_p);
     MPIR_ERR_CHECK(mpi_errno);

@@ -48,19 +48,15 @@ static bool borrow_lane(struct ivshm_lane *lane)
                             lane) == 0;
 }
 
-int MPID_nem_ivshmem_lmt_init(void)
+int MPID_nem_ivshmem_lmt_init(int job_size)
 {
     struct ivshm_lane lane;
-    char text[300];
+    struct ivshm_diag diag;
 
     idle_count = 0;
     if (!borrow_lane(&lane)) {
-        snprintf(text, sizeof(text),
-                 "region %s is full: no %llu KiB are left for large messages; pass "
-                 "a larger size= to QEMU, or see `ivshmem ps` for who holds the memory",
-                 MPID_nem_ivshmem.region.map.name,
-                 (unsigned long long) (MPID_nem_ivshmem.region.geo.lane_bytes >> 10));
-        return MPID_nem_ivshmem_error(text);
+        ivshm_endpoint_no_memory(&MPID_nem_ivshmem.region, (uint32_t) job_size, &diag);
+        return MPID_nem_ivshmem_error(diag.text);
     }
     keep_lane(&lane);
     return MPI_SUCCESS;

@@ -108,7 +108,7 @@ int MPID_nem_ivshmem_sendq_fail(MPIDI_VC_t *vc, int req_errno);
 int MPID_nem_ivshmem_poll(int in_blocking_poll);
 
 /* ivshmem_lmt.c: large messages */
-int MPID_nem_ivshmem_lmt_init(void);
+int MPID_nem_ivshmem_lmt_init(int job_size);
 void MPID_nem_ivshmem_lmt_finalize(void);
 void MPID_nem_ivshmem_lmt_vc_init(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_lmt_progress(void);

@@ -204,6 +204,7 @@ static unsigned long long size_for(uint32_t ranks, uint64_t at_least)
     return size >> 20;
 }
 
+/* -ENOSPC, and why: the table or the memory. */
 static int explain_full(const struct ivshm_region *region, bool table, uint32_t job_size,
                         struct ivshm_diag *diag)
 {
@@ -223,6 +224,12 @@ static int explain_full(const struct ivshm_region *region, bool table, uint32_t 
         table ? "no endpoint is left" : "no memory is left", used, region->geo.endpoints,
         (unsigned long long) (usage.free_blocks * region->geo.block_size >> 10),
         (unsigned long long) (need >> 10), job_size, megabytes, megabytes);
+}
+
+int ivshm_endpoint_no_memory(const struct ivshm_region *region, uint32_t job_size,
+                             struct ivshm_diag *diag)
+{
+    return explain_full(region, false, job_size, diag);
 }
 
 /* CAS FREE to JOINING: from here on the claim word says who holds the entry, and its blocks. */

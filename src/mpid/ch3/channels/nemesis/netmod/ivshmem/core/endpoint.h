@@ -47,6 +47,10 @@ struct ivshm_endpoint {
 int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t rank,
                         uint32_t job_size, struct ivshm_endpoint *ep, struct ivshm_diag *diag);
 
+/* For who found no memory in another way: -ENOSPC, and in diag how large a region the job needs. */
+int ivshm_endpoint_no_memory(const struct ivshm_region *region, uint32_t job_size,
+                             struct ivshm_diag *diag);
+
 /* Makes the endpoint LIVE. What the caller has prepared in `base` is visible to whoever attaches.
  */
 void ivshm_endpoint_publish(struct ivshm_endpoint *ep);
