@@ -4,33 +4,39 @@
 /* MPICH cuts the text of an error at 256 bytes, header included. */
 #define MPICH_KEEPS 200
 
-/*
- * A text that MPICH would cut is printed in full as well, so that what to do, its last words,
- * reaches the user.
- */
-static void print_if_long(const char *text)
+/* Longer than Hydra needs to pass on a line. */
+#define PASS_ON_US 300000
+
+static void print(const char *text)
 {
-    if (strlen(text) > MPICH_KEEPS) {
-        fprintf(stderr, "ivshmem: rank %d: %s\n", MPIDI_Process.my_pg_rank, text);
-        fflush(stderr);
-    }
+    fprintf(stderr, "ivshmem: rank %d: %s\n", MPIDI_Process.my_pg_rank, text);
+    fflush(stderr);
 }
 
-/* The MPI error for what went wrong here. */
+/*
+ * The MPI error for what is wrong here: no job can run so. It is printed at once, and in full, and has
+ * time to travel: the job is about to abort, and Hydra drops what its proxies have not passed on by
+ * then, MPICH's own message often among it.
+ */
 int MPID_nem_ivshmem_error(const char *text)
 {
     int mpi_errno = MPI_SUCCESS;
-    print_if_long(text);
+    print(text);
+    usleep(PASS_ON_US);
     MPIR_ERR_SET1(mpi_errno, MPI_ERR_OTHER, "**ivshmem", "**ivshmem %s", text);
     return mpi_errno;
 }
 
-/* The MPI error for a peer that is dead, or cannot be reached. (MPICH wants the class literally.)
+/*
+ * The MPI error for a peer that is dead, or cannot be reached: a program may live with that. Printed
+ * only if MPICH would cut it, so that what to do, its last words, reaches the user. (MPICH's scripts
+ * want the class literally: hence two functions.)
  */
 int MPID_nem_ivshmem_peer_error(const char *text)
 {
     int mpi_errno = MPI_SUCCESS;
-    print_if_long(text);
+    if (strlen(text) > MPICH_KEEPS)
+        print(text);
     MPIR_ERR_SET1(mpi_errno, MPIX_ERR_PROC_FAILED, "**ivshmem", "**ivshmem %s", text);
     return mpi_errno;
 }
