@@ -8,7 +8,7 @@ setup() {
     for tool in spin gcc; do
         command -v $tool >/dev/null || skip "$tool is not installed"
     done
-    cd "$BATS_TEST_TMPDIR"
+    cd "$BATS_TEST_TMPDIR" || return
 }
 
 # check model [-Dswitch..]: prints pan's report.

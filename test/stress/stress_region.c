@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * Many processes over one region: all to all, numbered messages of mixed sizes through small cells,
- * large cells and lanes, whose every byte is a function of who sent it and when, so that the receiver
- * knows what is due. Between rounds some leave and join again, some die and are replaced; meanwhile
- * bystanders of another job are killed at random, and workers are stopped for a while. In the end all
- * must have been given back.
+ * large cells and lanes, whose every byte is a function of who sent it and when, so that the
+ * receiver knows what is due. Between rounds some leave and join again, some die and are replaced;
+ * meanwhile bystanders of another job are killed at random, and workers are stopped for a while. In
+ * the end all must have been given back.
  *
  *   stress_region [-t seconds] [-p processes] [-m MiB] [-s seed]
  *
@@ -32,12 +32,7 @@
 #define EXIT_REPLACE 3 /* a worker died on purpose */
 
 /* Streams */
-enum {
-    EAGER,
-    REQUEST,
-    LEND,
-    THANKS
-};
+enum { EAGER, REQUEST, LEND, THANKS };
 
 struct message {
     uint32_t round, number, len, unused;
@@ -124,12 +119,7 @@ struct peer {
     uint64_t out_plan, in_plan;
     uint32_t out_count, in_count, sent, received;
     /* One large message at a time each way. */
-    enum {
-        IDLE,
-        ASKED,
-        SENDING,
-        SENT
-    } out_state;
+    enum { IDLE, ASKED, SENDING, SENT } out_state;
     struct ivshm_lane out_lane, in_lane;
     uint32_t out_number, out_done, out_len;
     bool in_wanted, in_open, in_finished;
@@ -173,9 +163,8 @@ static bool send_some(struct worker *w, struct peer *p)
 {
     bool busy = false;
     if (p->sent < p->out_count) {
-        struct message m = {.round = w->round,
-                            .number = p->sent,
-                            .len = len_of(p->out_plan, p->sent)};
+        struct message m = {
+            .round = w->round, .number = p->sent, .len = len_of(p->out_plan, p->sent)};
         bool is_large = m.len >= 16384;
         if (is_large ? p->out_state == IDLE && send_message(w, p, REQUEST, &m, 0)
                      : send_message(w, p, EAGER, &m, m.len)) {
@@ -216,9 +205,8 @@ static bool receive_large(struct worker *w, struct peer *p)
         p->in_done = 0;
     }
     if (p->in_wanted) {
-        struct message m = {.round = w->round,
-                            .number = p->in_number,
-                            .lane = p->in_lane.off.bytes};
+        struct message m = {
+            .round = w->round, .number = p->in_number, .lane = p->in_lane.off.bytes};
         p->in_wanted = !send_message(w, p, LEND, &m, 0);
         return !p->in_wanted;
     }
@@ -414,9 +402,8 @@ static void talk(struct worker *w)
 /* Rounds, from `round` on, until the end or a death on purpose. */
 static int work(uint32_t rank, uint32_t round, double end)
 {
-    struct worker w = {.rank = rank,
-                       .round = round,
-                       .random = mix(options.seed, (uint64_t) getpid())};
+    struct worker w = {
+        .rank = rank, .round = round, .random = mix(options.seed, (uint64_t) getpid())};
     struct ivshm_diag diag = {""};
     if (ivshm_region_open(options.region, &w.region, &diag) != 0)
         FAIL("%s", diag.text);

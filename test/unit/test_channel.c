@@ -380,11 +380,8 @@ TEST(test_nonsense)
     /* A length beyond the cell, for both sizes, and at 2^31 and above. */
     const struct {
         uint32_t want, len;
-    } lies[] = {{10, 241},
-                {10, UINT32_MAX},
-                {10, 1u << 31},
-                {1000, 16369},
-                {1000, UINT32_MAX - 15}};
+    } lies[] = {
+        {10, 241}, {10, UINT32_MAX}, {10, 1u << 31}, {1000, 16369}, {1000, UINT32_MAX - 15}};
     for (size_t i = 0; i < LENGTH(lies); i++) {
         struct ivshm_outgoing out;
         assert_int_equal(ivshm_cell_reserve(&a, ab, lies[i].want, &out), 0);

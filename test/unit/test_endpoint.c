@@ -60,9 +60,9 @@ TEST(test_join_publish_leave)
     assert_int_equal(ivshm_endpoint_claim(&r, 0).state, IVSHM_JOINING);
     assert_false(ivshm_endpoint_is_live(&r, ep.owner));
     /* The claim's word is what doc/layout.md says. */
-    assert_int_equal(ivshm_load64_relaxed(claim_at(&r, 0)),
-                     claim_word_of(IVSHM_JOINING, (uint32_t) getpid(),
-                                   ivshm_process_host_hash(&ep.process), 1));
+    assert_int_equal(
+        ivshm_load64_relaxed(claim_at(&r, 0)),
+        claim_word_of(IVSHM_JOINING, (uint32_t) getpid(), ivshm_process_host_hash(&ep.process), 1));
 
     ivshm_endpoint_publish(&ep);
     assert_true(ivshm_endpoint_is_live(&r, ep.owner));
@@ -188,9 +188,9 @@ TEST(test_attach_errors)
     assert_int_equal(ivshm_endpoint_attach(&a, joining.owner, &base, &diag), -ESHUTDOWN);
     assert_int_equal(ivshm_endpoint_attach(&a, (struct ivshm_owner){10, 0}, &base, &diag),
                      -ESHUTDOWN);
-    assert_int_equal(ivshm_endpoint_attach(&a, (struct ivshm_owner){b.owner.endpoint, 2}, &base,
-                                           &diag),
-                     -ESHUTDOWN);
+    assert_int_equal(
+        ivshm_endpoint_attach(&a, (struct ivshm_owner){b.owner.endpoint, 2}, &base, &diag),
+        -ESHUTDOWN);
     assert_says(diag, "endpoint 2 generation 2");
     assert_says(diag, "has left or is dead");
 
@@ -229,9 +229,9 @@ TEST(test_failed_attach_keeps_attachment)
     struct ivshm_endpoint a = live(&r), b = live(&r);
     void *base;
     assert_int_equal(ivshm_endpoint_attach(&a, b.owner, &base, NULL), 0);
-    assert_int_equal(ivshm_endpoint_attach(&a, (struct ivshm_owner){b.owner.endpoint, 9}, &base,
-                                           NULL),
-                     -ESHUTDOWN);
+    assert_int_equal(
+        ivshm_endpoint_attach(&a, (struct ivshm_owner){b.owner.endpoint, 9}, &base, NULL),
+        -ESHUTDOWN);
     ivshm_endpoint_leave(&b);
     assert_int_equal(ivshm_endpoint_claim(&r, b.owner.endpoint).state, IVSHM_DEAD);
     assert_true(ivshm_extent_owned(&r, b.owner, IVSHM_KIND_BASE, b.base_off, r.geo.base_bytes));
@@ -537,7 +537,8 @@ TEST(test_stopped_is_not_dead)
     ivshm_region_close(&r);
 }
 
-/* Entries as others would have left them: a pid in use again, another boot, another VM, a container. */
+/* Entries as others would have left them: a pid in use again, another boot, another VM, a
+ * container. */
 TEST(test_proof)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -688,9 +689,9 @@ TEST(test_concurrent_join_and_leave)
 }
 
 /*
- * Edge A1: one joins and leaves, others attach to it, a reaper reaps all the time. While somebody is
- * attached, the memory belongs to the very generation that he attached to. The memory is written with
- * plain stores, so that a sanitizer of threads sees the next owner's if they come too early.
+ * Edge A1: one joins and leaves, others attach to it, a reaper reaps all the time. While somebody
+ * is attached, the memory belongs to the very generation that he attached to. The memory is written
+ * with plain stores, so that a sanitizer of threads sees the next owner's if they come too early.
  */
 static void *come_and_go(void *arg)
 {

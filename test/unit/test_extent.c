@@ -83,7 +83,8 @@ TEST(test_all_memory)
     ivshm_region_close(&r);
 }
 
-/* Holes of 1, 2, 3.. blocks: each size goes into the first that it fits; nothing is lost on the way. */
+/* Holes of 1, 2, 3.. blocks: each size goes into the first that it fits; nothing is lost on the
+ * way. */
 TEST(test_holes)
 {
     struct ivshm_region r = region_new(4 * MIB);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: mpich2 */
-/* The layout to the byte, as doc/layout.md describes it. What fails here is another layout version. */
+/* The layout to the byte, as doc/layout.md describes it. What fails here is another layout version.
+ */
 #include "unit.h"
 
 #define AT(type, field, offset)                                                                    \
@@ -114,8 +115,8 @@ static void read_golden(unsigned char page[IVSHM_PAGE])
 TEST(test_golden_image)
 {
     unsigned char golden[IVSHM_PAGE];
-    static const uint64_t words[] =
-        {0, IVSHM_MARK, 0, 0, UINT64_C(0x0123456789abcdef), UINT64_C(0xfedcba9876543210)};
+    static const uint64_t words[] = {
+        0, IVSHM_MARK, 0, 0, UINT64_C(0x0123456789abcdef), UINT64_C(0xfedcba9876543210)};
     int fd = file_new(16 * MIB);
     assert_int_equal(pwrite(fd, words, sizeof(words), 0), sizeof(words));
     struct ivshm_region region = region_of_file(fd);

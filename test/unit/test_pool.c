@@ -163,8 +163,8 @@ TEST(test_recall)
 }
 
 /*
- * Threads: cells go through a queue and come home. The payload is plain memory, so that a sanitizer of
- * threads sees it if one side writes or reads too early: edges Q1 and C1.
+ * Threads: cells go through a queue and come home. The payload is plain memory, so that a sanitizer
+ * of threads sees it if one side writes or reads too early: edges Q1 and C1.
  */
 
 #define CELLS 24

@@ -69,9 +69,8 @@ TEST(test_zeroed_memory_is_an_empty_queue)
 TEST(test_slot_word)
 {
     struct pair p = pair_new(2 * SLOTS + 3);
-    assert_int_equal(ivshm_queue_push_mpsc(&p.out,
-                                           (struct ivshm_ref){.endpoint = 0xfffe, .cell = 0xffff}),
-                     0);
+    assert_int_equal(
+        ivshm_queue_push_mpsc(&p.out, (struct ivshm_ref){.endpoint = 0xfffe, .cell = 0xffff}), 0);
     assert_int_equal(ivshm_load64_relaxed(&p.shm->slot[3]), UINT64_C(0x00000003fffeffff));
     assert_int_equal(ivshm_load64_relaxed(&p.shm->tail_hint), 2 * SLOTS + 4);
     free(p.shm);
@@ -218,8 +217,8 @@ TEST(test_stale_producer)
 }
 
 /*
- * A hint one too far, before a slot that nobody has taken: the producer that believed it would leave a
- * gap at which the consumer stops for ever.
+ * A hint one too far, before a slot that nobody has taken: the producer that believed it would
+ * leave a gap at which the consumer stops for ever.
  */
 TEST(test_no_gap)
 {
@@ -361,9 +360,7 @@ static void produce_until_killed(void *arg)
 
 TEST(test_killed_producer)
 {
-    enum {
-        slots = 16
-    };
+    enum { slots = 16 };
     size_t size = sizeof(struct ivshm_inbox_shm) + slots * sizeof(ivshm_a64);
     struct ivshm_inbox_shm *shm =
         mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

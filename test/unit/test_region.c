@@ -41,11 +41,10 @@ static void assert_refused(int fd, size_t size, int err, const char *words)
 
 TEST(test_geometry)
 {
-    static const uint64_t sizes[] = {4 * MIB,          4 * MIB + 1,    5 * MIB - 3,
-                                     16 * MIB - 1,     16 * MIB,       17 * MIB + 4097,
-                                     64 * MIB,         256 * MIB,      256 * MIB + 1,
-                                     1024 * MIB,       1024 * MIB + 1, 4096 * MIB,
-                                     1024 * 1024 * MIB};
+    static const uint64_t sizes[] = {
+        4 * MIB,         4 * MIB + 1, 5 * MIB - 3,      16 * MIB - 1,  16 * MIB,
+        17 * MIB + 4097, 64 * MIB,    256 * MIB,        256 * MIB + 1, 1024 * MIB,
+        1024 * MIB + 1,  4096 * MIB,  1024 * 1024 * MIB};
     for (size_t i = 0; i < LENGTH(sizes); i++) {
         struct ivshm_geometry g, again;
         assert_int_equal(ivshm_geometry(sizes[i], &g, NULL), 0);
@@ -144,8 +143,8 @@ TEST(test_inspect_does_not_format)
 
 /*
  * A formatter that died after any number of words: the next opener completes it, and keeps what is
- * there. The words are written in the order mark, version.., magic; a formatter that shared the work
- * with another that died elsewhere may leave any subset, of which some are tried too.
+ * there. The words are written in the order mark, version.., magic; a formatter that shared the
+ * work with another that died elsewhere may leave any subset, of which some are tried too.
  */
 TEST(test_half_formats)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Windows of one instruction, which threads and luck do not find: a child is single-stepped through a
- * function, stopped behind each of its instructions in turn, and the other side acts there, or the child
- * is killed there.
+ * Windows of one instruction, which threads and luck do not find: a child is single-stepped through
+ * a function, stopped behind each of its instructions in turn, and the other side acts there, or
+ * the child is killed there.
  */
 #include "unit.h"
 
@@ -123,8 +123,9 @@ static uint32_t steps_until(void (*body)(void *), bool (*reached)(const struct p
 #define WINDOW 150
 
 /*
- * Edge A1: behind each instruction of attach a reaper marks the peer dead, and looks whether somebody is
- * attached. It will free the memory if not, however late: then the attach must not succeed.
+ * Edge A1: behind each instruction of attach a reaper marks the peer dead, and looks whether
+ * somebody is attached. It will free the memory if not, however late: then the attach must not
+ * succeed.
  */
 TEST(test_reap_inside_attach)
 {
@@ -156,7 +157,8 @@ TEST(test_reap_inside_attach)
     assert_true(failed > 0 && succeeded > 0); /* the window holds the edge */
 }
 
-/* And the other way round: a peer attaches behind each instruction of leave, around the claim's change. */
+/* And the other way round: a peer attaches behind each instruction of leave, around the claim's
+ * change. */
 TEST(test_attach_inside_leave)
 {
     uint32_t dead = steps_until(leave, is_dead);
@@ -184,7 +186,8 @@ TEST(test_attach_inside_leave)
     assert_true(failed > 0 && succeeded > 0);
 }
 
-/* A producer dies behind each instruction of a push: it has published or not, and is in nobody's way. */
+/* A producer dies behind each instruction of a push: it has published or not, and is in nobody's
+ * way. */
 
 #define SLOTS 4
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * What the unit tests share: cmocka, regions in memory files, which nothing has to remove, threads and
- * children that stand for processes. Assertions of cmocka belong to the main thread of the first
- * process; everywhere else it is must().
+ * What the unit tests share: cmocka, regions in memory files, which nothing has to remove, threads
+ * and children that stand for processes. Assertions of cmocka belong to the main thread of the
+ * first process; everywhere else it is must().
  */
 #ifndef UNIT_H
 #define UNIT_H
@@ -55,8 +55,8 @@
     } while (0)
 
 /*
- * A reaper may look for attachments in the memory of an endpoint that has just left, and that somebody
- * else has begun to use: whatever it reads there does no harm (doc/ordering.md, A1).
+ * A reaper may look for attachments in the memory of an endpoint that has just left, and that
+ * somebody else has begun to use: whatever it reads there does no harm (doc/ordering.md, A1).
  */
 const char *__tsan_default_suppressions(void);
 const char *__tsan_default_suppressions(void)
@@ -124,7 +124,8 @@ static inline uint64_t claim_word_of(enum ivshm_claim_state state, uint32_t pid,
            (uint64_t) generation << 45;
 }
 
-/* The word of a block, packed as doc/layout.md says; first_of is the extent's length in its first. */
+/* The word of a block, packed as doc/layout.md says; first_of is the extent's length in its first.
+ */
 static inline uint64_t block_word_of(struct ivshm_owner owner, int kind, uint64_t first_of)
 {
     return (uint64_t) (owner.endpoint + 1) | (uint64_t) owner.generation << 16 |

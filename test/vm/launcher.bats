@@ -204,6 +204,7 @@ until_said() {
 
     # Commands: exit status, arguments as they are, standard input, both guests.
     run -7 vms exec 1 'exit 7'
+    # shellcheck disable=SC2016
     [ "$(vms exec vm1 X=1 sh -c 'echo "$1  $X" $(hostname)' - "it's")" = "it's  1 vm1" ]
     [ "$(echo text | vms exec 0 cat)" = text ]
     [ "$(vms exec all hostname)" = $'vm0: vm0\nvm1: vm1' ]
@@ -231,6 +232,7 @@ until_said() {
     [[ ${lines[0]} == *running* && ${lines[1]} == *ended* ]]
     run -1 vms exec 1 true
     [[ $output == *"vm1 is not running"* ]]
+    # shellcheck disable=SC2016
     run -143 bash -c '"$1" -x vm1 true; echo not reached' - "$dir/ssh"
     [[ $output == *"vm1 is not running"* ]]
 

@@ -14,9 +14,9 @@ static void print(const char *text)
 }
 
 /*
- * The MPI error for what is wrong here: no job can run so. It is printed at once, and in full, and has
- * time to travel: the job is about to abort, and Hydra drops what its proxies have not passed on by
- * then, MPICH's own message often among it.
+ * The MPI error for what is wrong here: no job can run so. It is printed at once, and in full, and
+ * has time to travel: the job is about to abort, and Hydra drops what its proxies have not passed
+ * on by then, MPICH's own message often among it.
  */
 int MPID_nem_ivshmem_error(const char *text)
 {
@@ -28,9 +28,9 @@ int MPID_nem_ivshmem_error(const char *text)
 }
 
 /*
- * The MPI error for a peer that is dead, or cannot be reached: a program may live with that. Printed
- * only if MPICH would cut it, so that what to do, its last words, reaches the user. (MPICH's scripts
- * want the class literally: hence two functions.)
+ * The MPI error for a peer that is dead, or cannot be reached: a program may live with that.
+ * Printed only if MPICH would cut it, so that what to do, its last words, reaches the user.
+ * (MPICH's scripts want the class literally: hence two functions.)
  */
 int MPID_nem_ivshmem_peer_error(const char *text)
 {
