@@ -50,7 +50,8 @@ static void incast(void)
         MPI_Status status;
         MPI_Recv(&value, 1, MPI_LONG_LONG, MPI_ANY_SOURCE, 2, MPI_COMM_WORLD, &status);
         CHECK(value == ((long long) status.MPI_SOURCE << 32 | next[status.MPI_SOURCE]),
-              "%llx from %d where number %d was due", value, status.MPI_SOURCE, next[status.MPI_SOURCE]);
+              "%llx from %d where number %d was due", value, status.MPI_SOURCE,
+              next[status.MPI_SOURCE]);
         next[status.MPI_SOURCE]++;
     }
     free(next);
@@ -71,7 +72,8 @@ static void large(void)
             int to = (rank + d) % size, from = (rank + size - d) % size;
             char *p = out + ((size_t) to * N + i) * LEN;
             fill(p, LEN, rank * 1000 + i);
-            MPI_Irecv(in + ((size_t) from * N + i) * LEN, LEN, MPI_BYTE, from, i, MPI_COMM_WORLD, &requests[n++]);
+            MPI_Irecv(in + ((size_t) from * N + i) * LEN, LEN, MPI_BYTE, from, i, MPI_COMM_WORLD,
+                      &requests[n++]);
             MPI_Isend(p, LEN, MPI_BYTE, to, i, MPI_COMM_WORLD, &requests[n++]);
             sent(to, 1, LEN);
         }
@@ -79,7 +81,8 @@ static void large(void)
     for (int d = 1; d < size; d++)
         for (int i = 0; i < N; i++) {
             int from = (rank + d) % size;
-            CHECK_PATTERN(in + ((size_t) from * N + i) * LEN, LEN, from * 1000 + i, "large %d from %d", i, from);
+            CHECK_PATTERN(in + ((size_t) from * N + i) * LEN, LEN, from * 1000 + i,
+                          "large %d from %d", i, from);
         }
     free(requests);
     free(out);
@@ -98,7 +101,8 @@ static void both_ways(void)
         fill(out, LEN, rank + i);
         MPI_Irecv(&got, 1, MPI_INT, peer, 4, MPI_COMM_WORLD, &request[0]);
         MPI_Isend(&number, 1, MPI_INT, peer, 4, MPI_COMM_WORLD, &request[1]);
-        MPI_Sendrecv(out, LEN, MPI_BYTE, peer, 3, in, LEN, MPI_BYTE, peer, 3, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        MPI_Sendrecv(out, LEN, MPI_BYTE, peer, 3, in, LEN, MPI_BYTE, peer, 3, MPI_COMM_WORLD,
+                     MPI_STATUS_IGNORE);
         MPI_Waitall(2, request, MPI_STATUSES_IGNORE);
         sent(peer, 1, LEN);
         sent(peer, 1, 4);

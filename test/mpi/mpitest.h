@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * What the MPI tests share: a check that ends the job, patterns that tell every misplaced byte, and an
- * account of what was sent, which mpi.bash compares with the netmod's own counters.
+ * What the MPI tests share: a check that ends the job, patterns that tell every misplaced byte, and
+ * an account of what was sent, which mpi.bash compares with the netmod's own counters.
  */
 #ifndef MPITEST_H
 #define MPITEST_H
@@ -23,7 +23,8 @@
 
 static int rank, size;
 
-/* What must have gone through the region. Bytes without headers; bulk_max for sizes at the limit. */
+/* What must have gone through the region. Bytes without headers; bulk_max for sizes at the limit.
+ */
 static struct {
     long long messages, bytes, bulk_min, bulk_max, waits;
 } expected;
@@ -91,10 +92,12 @@ static inline long long differs(const void *buf, size_t len, uint64_t seed)
             failed(__FILE__, __LINE__, what_, __VA_ARGS__);                                        \
     } while (0)
 
-/* Whether messages to that rank of MPI_COMM_WORLD go through the netmod, as the test asked for it. */
+/* Whether messages to that rank of MPI_COMM_WORLD go through the netmod, as the test asked for it.
+ */
 static inline int is_remote(int peer)
 {
-    const char *nolocal = getenv("MPIR_CVAR_NOLOCAL"), *cliques = getenv("MPIR_CVAR_ODD_EVEN_CLIQUES");
+    const char *nolocal = getenv("MPIR_CVAR_NOLOCAL"),
+               *cliques = getenv("MPIR_CVAR_ODD_EVEN_CLIQUES");
     if (nolocal && atoi(nolocal))
         return peer != rank;
     return cliques && atoi(cliques) && (peer ^ rank) & 1;
@@ -127,7 +130,8 @@ static inline void finish(void)
     MPI_Reduce(&expected, sum, 5, MPI_LONG_LONG, MPI_SUM, 0, MPI_COMM_WORLD);
     if (rank == 0)
         printf("expected: messages>=%lld bytes>=%lld bulk_sent_bytes>=%lld bulk_sent_bytes<=%lld "
-               "waits>=%lld\nNo errors\n", sum[0], sum[1], sum[2], sum[3], sum[4]);
+               "waits>=%lld\nNo errors\n",
+               sum[0], sum[1], sum[2], sum[3], sum[4]);
     MPI_Finalize();
 }
 

@@ -13,15 +13,32 @@ static void send_in_mode(enum mode mode, const void *buf, int len, int tag)
 {
     MPI_Request request = MPI_REQUEST_NULL;
     switch (mode) {
-    case SEND: MPI_Send(buf, len, MPI_BYTE, peer, tag, MPI_COMM_WORLD); break;
-    case SSEND: MPI_Ssend(buf, len, MPI_BYTE, peer, tag, MPI_COMM_WORLD); break;
-    case RSEND: MPI_Rsend(buf, len, MPI_BYTE, peer, tag, MPI_COMM_WORLD); break;
-    case BSEND: MPI_Bsend(buf, len, MPI_BYTE, peer, tag, MPI_COMM_WORLD); break;
-    case ISEND: MPI_Isend(buf, len, MPI_BYTE, peer, tag, MPI_COMM_WORLD, &request); break;
-    case ISSEND: MPI_Issend(buf, len, MPI_BYTE, peer, tag, MPI_COMM_WORLD, &request); break;
-    case IRSEND: MPI_Irsend(buf, len, MPI_BYTE, peer, tag, MPI_COMM_WORLD, &request); break;
-    case IBSEND: MPI_Ibsend(buf, len, MPI_BYTE, peer, tag, MPI_COMM_WORLD, &request); break;
-    default: break;
+    case SEND:
+        MPI_Send(buf, len, MPI_BYTE, peer, tag, MPI_COMM_WORLD);
+        break;
+    case SSEND:
+        MPI_Ssend(buf, len, MPI_BYTE, peer, tag, MPI_COMM_WORLD);
+        break;
+    case RSEND:
+        MPI_Rsend(buf, len, MPI_BYTE, peer, tag, MPI_COMM_WORLD);
+        break;
+    case BSEND:
+        MPI_Bsend(buf, len, MPI_BYTE, peer, tag, MPI_COMM_WORLD);
+        break;
+    case ISEND:
+        MPI_Isend(buf, len, MPI_BYTE, peer, tag, MPI_COMM_WORLD, &request);
+        break;
+    case ISSEND:
+        MPI_Issend(buf, len, MPI_BYTE, peer, tag, MPI_COMM_WORLD, &request);
+        break;
+    case IRSEND:
+        MPI_Irsend(buf, len, MPI_BYTE, peer, tag, MPI_COMM_WORLD, &request);
+        break;
+    case IBSEND:
+        MPI_Ibsend(buf, len, MPI_BYTE, peer, tag, MPI_COMM_WORLD, &request);
+        break;
+    default:
+        break;
     }
     MPI_Wait(&request, MPI_STATUS_IGNORE);
     sent(peer, 1, len);
@@ -58,15 +75,17 @@ static void bounce(int len, enum mode mode)
         for (int i = 0; i < shift; i++)
             CHECK(in[i] == 0x5a, "byte before the buffer overwritten, length %d", len);
         for (int i = 0; i < 8; i++)
-            CHECK(in[shift + len + i] == 0x5a, "byte behind the message overwritten, length %d", len);
+            CHECK(in[shift + len + i] == 0x5a, "byte behind the message overwritten, length %d",
+                  len);
     }
 }
 
 /* Around every size at which something changes, with and without the packet's header. */
 static void sizes(void)
 {
-    static const int edges[] = {8, 64, 240 - 48, 240, 16368 - 48, 16368, 2 * 16368 - 48, EAGER_LIMIT - 48,
-                                EAGER_LIMIT, 2 * 32768, 8 * 32768, 1 << 20};
+    static const int edges[] = {8,           64,        240 - 48,       240,
+                                16368 - 48,  16368,     2 * 16368 - 48, EAGER_LIMIT - 48,
+                                EAGER_LIMIT, 2 * 32768, 8 * 32768,      1 << 20};
     for (int mode = 0; mode < MODES; mode++) {
         bounce(0, mode);
         for (size_t i = 0; i < sizeof(edges) / sizeof(edges[0]); i++)
@@ -81,7 +100,8 @@ static void sizes(void)
     bounce(3 * 1000 * 1000 + 7, ISSEND);
 }
 
-/* Numbered messages of mixed sizes stay in order, whether the receive or the message is there first. */
+/* Numbered messages of mixed sizes stay in order, whether the receive or the message is there
+ * first. */
 static void order(void)
 {
     enum { N = 400, WINDOW = 40 };
@@ -108,8 +128,8 @@ static void order(void)
         if (late) {
             usleep(2000);
             for (int i = 0; i < WINDOW; i++, at += 100000)
-                MPI_Irecv(base + at, 100000, MPI_BYTE, i % 2 ? peer : MPI_ANY_SOURCE, i % 3 ? 5 : MPI_ANY_TAG,
-                          MPI_COMM_WORLD, &requests[n++]);
+                MPI_Irecv(base + at, 100000, MPI_BYTE, i % 2 ? peer : MPI_ANY_SOURCE,
+                          i % 3 ? 5 : MPI_ANY_TAG, MPI_COMM_WORLD, &requests[n++]);
         }
         MPI_Waitall(n, requests, MPI_STATUSES_IGNORE);
         for (int i = 0; i < WINDOW; i++) {
@@ -155,7 +175,8 @@ static void any_source(void)
         MPI_Recv(in, 70000, MPI_BYTE, MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_WORLD, &status);
         MPI_Get_count(&status, MPI_BYTE, &count);
         int from = status.MPI_SOURCE, number = next[from]++;
-        CHECK(status.MPI_TAG == number, "%d from %d where %d was due", status.MPI_TAG, from, number);
+        CHECK(status.MPI_TAG == number, "%d from %d where %d was due", status.MPI_TAG, from,
+              number);
         CHECK(count == (number % 7 == 0 ? 70000 : 8 + number), "%d bytes", count);
         CHECK_PATTERN(in, count, from * 1000 + number, "from %d", from);
     }
@@ -220,7 +241,8 @@ static void truncation(void)
                 err = MPI_Wait(&request[1], &status);
             }
             MPI_Error_class(err, &class);
-            CHECK(class == MPI_ERR_TRUNCATE, "class %d for %d bytes into %d", class, sent_len[i], room[i]);
+            CHECK(class == MPI_ERR_TRUNCATE, "class %d for %d bytes into %d", class, sent_len[i],
+                  room[i]);
             for (int k = room[i]; k <= sent_len[i]; k++)
                 CHECK(in[k] == 0x5a, "byte %d behind the buffer of %d", k, room[i]);
             CHECK(MPI_Wait(&request[0], &status) == MPI_SUCCESS, "the sender does not mind");
@@ -233,8 +255,8 @@ static void truncation(void)
 }
 
 /*
- * Sends that nobody has received are cancelled, and never arrive. The peer must make progress, so both
- * do the same, then tell each other.
+ * Sends that nobody has received are cancelled, and never arrive. The peer must make progress, so
+ * both do the same, then tell each other.
  */
 static void cancel(void)
 {
@@ -273,7 +295,8 @@ static void cancel(void)
             MPI_Wait(&request, &status);
             int mine;
             MPI_Test_cancelled(&status, &mine);
-            CHECK(!mine == !cancelled, "the sender says cancelled=%d, the receiver %d", cancelled, mine);
+            CHECK(!mine == !cancelled, "the sender says cancelled=%d, the receiver %d", cancelled,
+                  mine);
             if (!cancelled)
                 CHECK_PATTERN(in, lengths[i], 1, "not cancelled");
         }

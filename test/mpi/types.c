@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Derived datatypes: neighbours exchange the same elements between buffers of different layouts. What
- * lies where is computed here, element by element, so that MPI's packing is judged by another.
+ * Derived datatypes: neighbours exchange the same elements between buffers of different layouts.
+ * What lies where is computed here, element by element, so that MPI's packing is judged by another.
  */
 #include "mpitest.h"
 
@@ -89,7 +89,8 @@ static void exchange(const struct layout *a, const struct layout *b, int count, 
         size_t at = 0;
         while (buf[0][at] == buf[1][at])
             at++;
-        CHECK(0, "%s from %s, %d elements of %d bytes: byte %zu of the buffer is %02x, expected %02x",
+        CHECK(0,
+              "%s from %s, %d elements of %d bytes: byte %zu of the buffer is %02x, expected %02x",
               mine->name, his->name, count, element, at, buf[1][at], buf[0][at]);
     }
     free(buf[0]);
@@ -109,7 +110,8 @@ static struct layout contiguous(const char *name, MPI_Datatype base, int base_le
 }
 
 /* n blocks of `block` elements, `stride` elements apart. */
-static struct layout vector(const char *name, MPI_Datatype base, int base_len, int n, int block, int stride)
+static struct layout vector(const char *name, MPI_Datatype base, int base_len, int n, int block,
+                            int stride)
 {
     struct layout l = {.name = name, .pieces = n * block};
     MPI_Datatype type;
@@ -166,18 +168,20 @@ int main(int argc, char **argv)
         vector("every third double", MPI_DOUBLE, 8, 6, 1, 3),
         vector("pairs of doubles", MPI_DOUBLE, 8, 3, 2, 5),
         structure("doubles backwards", 6,
-                  (MPI_Datatype[]) {MPI_DOUBLE, MPI_DOUBLE, MPI_DOUBLE, MPI_DOUBLE, MPI_DOUBLE, MPI_DOUBLE},
-                  (int[]) {8, 8, 8, 8, 8, 8}, (MPI_Aint[]) {80, 64, 40, 32, 8, 0}, 96),
+                  (MPI_Datatype[]){MPI_DOUBLE, MPI_DOUBLE, MPI_DOUBLE, MPI_DOUBLE, MPI_DOUBLE,
+                                   MPI_DOUBLE},
+                  (int[]){8, 8, 8, 8, 8, 8}, (MPI_Aint[]){80, 64, 40, 32, 8, 0}, 96),
     };
     all_pairs(doubles, 4);
 
     /* 25 bytes: chunks end inside of every basic type. */
-    static const MPI_Datatype mixed[] = {MPI_CHAR, MPI_DOUBLE, MPI_INT, MPI_SHORT, MPI_DOUBLE, MPI_SHORT};
+    static const MPI_Datatype mixed[] = {MPI_CHAR,  MPI_DOUBLE, MPI_INT,
+                                         MPI_SHORT, MPI_DOUBLE, MPI_SHORT};
     static const int lens[] = {1, 8, 4, 2, 8, 2};
     struct layout structs[] = {
-        structure("padded", 6, mixed, lens, (MPI_Aint[]) {0, 8, 16, 20, 24, 32}, 40),
-        structure("packed", 6, mixed, lens, (MPI_Aint[]) {0, 1, 9, 13, 15, 23}, 25),
-        structure("shuffled", 6, mixed, lens, (MPI_Aint[]) {47, 8, 32, 36, 16, 0}, 48),
+        structure("padded", 6, mixed, lens, (MPI_Aint[]){0, 8, 16, 20, 24, 32}, 40),
+        structure("packed", 6, mixed, lens, (MPI_Aint[]){0, 1, 9, 13, 15, 23}, 25),
+        structure("shuffled", 6, mixed, lens, (MPI_Aint[]){47, 8, 32, 36, 16, 0}, 48),
     };
     all_pairs(structs, 3);
 
@@ -189,8 +193,9 @@ int main(int argc, char **argv)
 
     struct layout wider[] = {
         vector("complex", MPI_C_LONG_DOUBLE_COMPLEX, 32, 2, 1, 2),
-        structure("char and complex", 2, (MPI_Datatype[]) {MPI_C_LONG_DOUBLE_COMPLEX, MPI_C_LONG_DOUBLE_COMPLEX},
-                  (int[]) {32, 32}, (MPI_Aint[]) {64, 0}, 112),
+        structure("char and complex", 2,
+                  (MPI_Datatype[]){MPI_C_LONG_DOUBLE_COMPLEX, MPI_C_LONG_DOUBLE_COMPLEX},
+                  (int[]){32, 32}, (MPI_Aint[]){64, 0}, 112),
     };
     all_pairs(wider, 2);
 

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: mpich2 */
+/* The netmod's MPI_T performance variables: there, described, and right to the message. Two ranks.
+ */
+#include "mpitest.h"
+
+static const char *const names[] = {"ivshmem_eager_sent",     "ivshmem_eager_sent_bytes",
+                                    "ivshmem_eager_received", "ivshmem_eager_received_bytes",
+                                    "ivshmem_bulk_sent",      "ivshmem_bulk_sent_bytes",
+                                    "ivshmem_bulk_received",  "ivshmem_bulk_received_bytes",
+                                    "ivshmem_cells_sent",     "ivshmem_cells_received",
+                                    "ivshmem_waits"};
+enum {
+    EAGER,
+    EAGER_BYTES,
+    EAGER_IN,
+    EAGER_IN_BYTES,
+    BULK,
+    BULK_BYTES,
+    BULK_IN,
+    BULK_IN_BYTES,
+    CELLS,
+    CELLS_IN,
+    WAITS,
+    N
+};
+
+static MPI_T_pvar_session session;
+static MPI_T_pvar_handle handles[N];
+
+static void read_all(unsigned long long *values)
+{
+    for (int i = 0; i < N; i++)
+        CHECK(MPI_T_pvar_read(session, handles[i], &values[i]) == MPI_SUCCESS, "%s", names[i]);
+}
+
+int main(int argc, char **argv)
+{
+    enum { SMALL = 10, SMALL_LEN = 1000, LARGE = 3, LARGE_LEN = 500000 };
+    static char buf[LARGE_LEN];
+    unsigned long long before[N], after[N], delta[N];
+    int provided, index, count;
+
+    start(&argc, &argv);
+    CHECK(size == 2, "two ranks are needed");
+    MPI_T_init_thread(MPI_THREAD_SINGLE, &provided);
+    MPI_T_pvar_session_create(&session);
+    for (int i = 0; i < N; i++) {
+        char name[100], desc[200];
+        int name_len = sizeof(name), desc_len = sizeof(desc), verbosity, class, bind, readonly,
+            continuous, atomic;
+        MPI_Datatype type;
+        MPI_T_enum enumtype;
+        CHECK(MPI_T_pvar_get_index(names[i], MPI_T_PVAR_CLASS_COUNTER, &index) == MPI_SUCCESS,
+              "no %s", names[i]);
+        MPI_T_pvar_get_info(index, name, &name_len, &verbosity, &class, &type, &enumtype, desc,
+                            &desc_len, &bind, &readonly, &continuous, &atomic);
+        CHECK(type == MPI_UNSIGNED_LONG_LONG && readonly && desc[0], "%s: %s", name, desc);
+        MPI_T_pvar_handle_alloc(session, index, NULL, &handles[i], &count);
+        CHECK(count == 1, "%s has %d values", name, count);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+    read_all(before);
+    /* One message at a time, so that no packet is on its way when the counters are read. */
+    for (int side = 0; side < 2; side++)
+        for (int i = 0; i < SMALL + LARGE; i++) {
+            int len = i < SMALL ? SMALL_LEN : LARGE_LEN;
+            if (side == rank)
+                MPI_Ssend(buf, len, MPI_BYTE, 1 - rank, 1, MPI_COMM_WORLD);
+            else
+                MPI_Recv(buf, len, MPI_BYTE, 1 - rank, 1, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        }
+    sent(1 - rank, SMALL, SMALL_LEN);
+    sent(1 - rank, LARGE, LARGE_LEN);
+    MPI_Barrier(MPI_COMM_WORLD);
+    read_all(after);
+    for (int i = 0; i < N; i++)
+        delta[i] = after[i] - before[i];
+    /* 13 messages or RTS out; for those in, 10 acknowledgements and 3 CTS; a barrier may add two.
+     */
+    CHECK(delta[BULK] == LARGE && delta[BULK_IN] == LARGE, "%llu bulk", delta[BULK]);
+    CHECK(delta[BULK_BYTES] == LARGE * LARGE_LEN && delta[BULK_IN_BYTES] == LARGE * LARGE_LEN,
+          "%llu bytes", delta[BULK_BYTES]);
+    CHECK(delta[EAGER] >= 26 && delta[EAGER] <= 30, "%llu eager", delta[EAGER]);
+    CHECK(delta[EAGER_IN] >= 25 && delta[EAGER_IN] <= 30, "%llu eager in", delta[EAGER_IN]);
+    CHECK(delta[CELLS] == delta[EAGER], "%llu cells for %llu messages that fit into one",
+          delta[CELLS], delta[EAGER]);
+    CHECK(delta[EAGER_BYTES] >= SMALL * SMALL_LEN + 26 * 16 &&
+              delta[EAGER_BYTES] <= SMALL * SMALL_LEN + 30 * 128,
+          "%llu eager bytes", delta[EAGER_BYTES]);
+    CHECK(delta[WAITS] == 0, "%llu waits", delta[WAITS]);
+    /* What the line at finalize must agree with; only goodbyes come after. */
+    char line[1000];
+    int len = sprintf(line, "pvar: rank=%d", rank);
+    for (int i = 0; i < N; i++)
+        len += sprintf(line + len, " %s=%llu", names[i] + strlen("ivshmem_"), after[i]);
+    printf("%s\n", line);
+    MPI_T_pvar_session_free(&session);
+    MPI_T_finalize();
+    finish();
+    return 0;
+}

@@ -1,0 +1,238 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: mpich2
+#
+# Bad input: one message that says what was found, what was expected and what to do; an end in bounded
+# time with a status that is not 0; nothing overwritten; other jobs untouched.
+
+load mpi
+
+setup() {
+    all_remote
+    file=$(mktemp /dev/shm/ivshm-test.XXXXXX)
+    rm "$file"
+}
+
+teardown() {
+    at_end
+    rm -f "$file"
+}
+
+# ended STATUS NAME TEXT...: with an error, in time, and each text is in what it said.
+ended() {
+    local status=$1 name=$2 text all=$BATS_TEST_TMPDIR/$2.all
+    shift 2
+    cat "$BATS_TEST_TMPDIR/$name.out" "$BATS_TEST_TMPDIR/$name.err" >"$all"
+    if [ "$status" -eq 0 ] || [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
+        echo "status $status, expected an error"
+        say "$name"
+        return 1
+    fi
+    if grep -iE 'assert|signal: (6|7|11)|signal (6|7|11)|internal error' "$all"; then
+        echo "a crash rather than an error"
+        return 1
+    fi
+    for text in "$@"; do
+        grep -qF -- "$text" "$all" || { echo "expected: $text"; cat "$all"; return 1; }
+    done
+}
+
+# refused TEXT...: a job of two ranks on $file.
+refused() {
+    local status=0
+    limit=20 MPIR_CVAR_NEMESIS_IVSHMEM_REGION=$file mpi job -n 2 ${wrapper:-} "$programs/coll" || status=$?
+    ended "$status" job "$@"
+}
+
+# untouched TEXT...: refused, and the file is what it was.
+untouched() {
+    local before
+    before=$(sha256sum <"$file")
+    refused "$@"
+    [ "$before" = "$(sha256sum <"$file")" ] || { echo "$file was written"; return 1; }
+}
+
+# poke OFFSET BYTES: as printf understands them.
+poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none; }
+
+@test "no device, and no region named" {
+    ivshmem info --all | grep -q "^no ivshmem device" || skip "this machine has an ivshmem device"
+    local status=0
+    limit=20 mpi job -n 2 "$programs/coll" || status=$?
+    ended "$status" job "no ivshmem device" "-device ivshmem-plain" "MPIR_CVAR_NEMESIS_IVSHMEM_REGION"
+}
+
+@test "a missing file" {
+    refused "region file $file does not exist" "ivshmem format --size 64M $file"
+    [ ! -e "$file" ]
+}
+
+@test "an empty file" {
+    : >"$file"
+    refused "$file is empty" "ivshmem format --size 64M $file"
+    [ ! -s "$file" ]
+}
+
+@test "a file of somebody else" {
+    head -c 8M /dev/urandom >"$file"
+    poke 0 'PNG image'
+    untouched "$file is neither a region nor empty" "belongs to somebody else" "ivshmem format --force $file"
+}
+
+@test "a file of somebody else whose first page is zero" {
+    truncate -s 8M "$file"
+    poke 5000 x
+    untouched "the first page of $file is empty, what follows is not" "ivshmem format --force $file"
+}
+
+@test "a text file" {
+    echo "hello, world" >"$file"
+    untouched "the smallest possible has 4 MiB"
+}
+
+@test "a file that is too small" {
+    truncate -s 1M "$file"
+    untouched "1024 KiB, the smallest possible has 4 MiB" "size=64M"
+}
+
+@test "not a file at all" {
+    mkdir "$BATS_TEST_TMPDIR/dir"
+    for file in "$BATS_TEST_TMPDIR/dir" /dev/null; do
+        refused "$file"
+    done
+    file=$BATS_TEST_TMPDIR/none
+}
+
+@test "another layout version" {
+    ivshmem format --size 8M "$file"
+    poke 16 '\x63'
+    untouched "layout version 99" "version 1" "use the same release everywhere" "ivshmem format --force $file"
+}
+
+@test "a damaged superblock" {
+    ivshmem format --size 8M "$file"
+    poke 136 '\x63'
+    untouched "the superblock of $file is damaged: lane chunks is 99, expected 8" "ivshmem format --force $file"
+}
+
+@test "memory smaller than was formatted" {
+    ivshmem format --size 8M "$file"
+    truncate -s 6M "$file"
+    untouched "$file has 6 MiB, but the region in it was formatted for 8 MiB" "give it its size back"
+}
+
+@test "no permission" {
+    ivshmem format --size 8M "$file"
+    chmod 0 "$file"
+    # Even root obeys without these.
+    [ "$(id -u)" -ne 0 ] || wrapper="setpriv --bounding-set -dac_override,-dac_read_search"
+    refused "no permission to open $file" "udev rule"
+}
+
+@test "a PCI address where nothing is" {
+    file=ffff:7f:1f.7
+    refused "there is no PCI device $file here" "lspci -nn -d 1af4:1110"
+}
+
+@test "a PCI device that is not ivshmem" {
+    local device
+    for device in /sys/bus/pci/devices/*; do
+        [ -e "$device/vendor" ] || continue
+        [ "$(cat "$device/vendor" "$device/device" | tr -d '\n')" != 0x1af40x1110 ] || continue
+        file=${device##*/}
+        refused "PCI device $file is" "not an ivshmem device (1af4:1110)" "lspci -nn -d 1af4:1110"
+        return
+    done
+    skip "this machine has no PCI device"
+}
+
+@test "too many ranks for the region, beside another job" {
+    local status=0 bystander
+    use_region 4M
+    launch bystander -n 2 "$programs/stream" 6
+    bystander=$pid
+    until_true grep -q running "$BATS_TEST_TMPDIR/bystander.out"
+    limit=30 mpi job -n 24 "$programs/init" || status=$?
+    ended "$status" job "$region (4 MiB) is full" "A job of 24 ranks needs 8M" "ivshmem ps"
+    wait "$bystander" || { say bystander; return 1; }
+    good bystander 2
+    mpi next -n 1 "$programs/init"
+    empty
+    # And 8 MiB do suffice.
+    use_region 8M
+    limit=60 mpi job -n 24 "$programs/init" || { say job; return 1; }
+    empty
+}
+
+@test "ranks of one job on two regions" {
+    local status=0 one two
+    use_region 8M
+    one=$region
+    use_region 8M
+    two=$region
+    limit=20 mpi job -n 1 -env MPIR_CVAR_NEMESIS_IVSHMEM_REGION "$one" "$programs/coll" : \
+        -n 1 -env MPIR_CVAR_NEMESIS_IVSHMEM_REGION "$two" "$programs/coll" || status=$?
+    ended "$status" job "is in region" "$(ivshmem info --json "$one" | jq -r .id[:16])" \
+        "$(ivshmem info --json "$two" | jq -r .id[:16])" "give every VM of the job the same memory backend"
+    for region in "$one" "$two"; do
+        MPIR_CVAR_NEMESIS_IVSHMEM_REGION=$region mpi next -n 1 "$programs/init"
+        empty
+    done
+}
+
+@test "one rank without a region" {
+    local status=0
+    use_region 8M
+    limit=20 mpi job -n 2 "$programs/coll" : \
+        -n 1 -env MPIR_CVAR_NEMESIS_IVSHMEM_REGION "$file" "$programs/coll" || status=$?
+    ended "$status" job "region file $file does not exist"
+    mpi next -n 1 "$programs/init"
+    empty
+}
+
+# Kills rank 1 of three in the middle, each under a proxy of its own, as in VMs; mpiexec lets the others
+# run on.
+rank_dies() {
+    local status=0 start job
+    limit=80 launch job -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1" -ppn 1 \
+        -n 3 "$programs/stream" 60 "$@"
+    job=$pid
+    until_true grep -q running "$BATS_TEST_TMPDIR/job.out"
+    kill -KILL "$(ivshmem ps --json "$region" | jq '.endpoints[] | select(.job_size == 3 and .rank == 1) | .pid')"
+    start=$SECONDS
+    wait "$job" || status=$?
+    [ $((SECONDS - start)) -le 15 ] || { echo "only after $((SECONDS - start)) s"; say job; return 1; }
+    return "$status"
+}
+
+@test "a rank dies: the others find out, another job notices nothing" {
+    local status=0 bystander
+    use_region 8M
+    launch bystander -n 2 "$programs/stream" 8
+    bystander=$pid
+    until_true grep -q running "$BATS_TEST_TMPDIR/bystander.out"
+    rank_dies alone || status=$?
+    ended "$status" job "rank 0 got an error" "rank 2 got an error"
+    [ "$(grep -c "rank 1: its process is dead" "$BATS_TEST_TMPDIR/job.err")" -eq 2 ] || { say job; return 1; }
+    wait "$bystander" || { say bystander; return 1; }
+    good bystander 2
+    mpi next -n 1 "$programs/init"
+    empty
+}
+
+@test "a rank dies: the others are told by the process manager" {
+    local status=0
+    use_region 8M
+    rank_dies told || status=$?
+    ended "$status" job "rank 0 got an error" "rank 2 got an error" "rank 1"
+    mpi next -n 1 "$programs/init"
+    empty
+}
+
+@test "a rank dies: the job ends" {
+    local status=0
+    use_region 8M
+    rank_dies || status=$?
+    ended "$status" job "rank 1"
+    mpi next -n 1 "$programs/init"
+    empty
+}

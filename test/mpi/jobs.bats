@@ -1,0 +1,149 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: mpich2
+#
+# Several jobs on one region: whatever becomes of one, the others do not notice, and all that it held
+# returns. A job is told from another by its number of ranks.
+
+load mpi
+
+setup() {
+    use_region 16M
+    all_remote
+}
+
+teardown() { at_end; }
+
+# Two ranks, for $1 seconds; wait with still_good.
+bystander() {
+    launch bystander -n 2 "$programs/stream" "$1"
+    bystander=$pid
+    until_true grep -q running "$BATS_TEST_TMPDIR/bystander.out"
+}
+
+still_good() {
+    wait "$bystander" || { echo "status $?"; say bystander; return 1; }
+    good bystander 2
+}
+
+# Three ranks, that would run for a minute.
+victim() {
+    launch victim "$@" -n 3 "$programs/stream" 60
+    victim=$pid
+    until_true grep -q running "$BATS_TEST_TMPDIR/victim.out"
+}
+
+# The pids of the victim's ranks, or of those that jq's condition $1 selects.
+pids() { ivshmem ps --json "$region" | jq ".endpoints[] | select(.job_size == 3 and (${1:-true})) | .pid"; }
+
+in_use() { ivshmem info --json "$region" | jq .usage.endpoints; }
+
+# Whoever comes next takes back what is left.
+next_job_cleans_up() {
+    mpi next -n 1 "$programs/init" || { say next; return 1; }
+    empty
+}
+
+@test "two jobs at once" {
+    for how in all_remote half_remote; do
+        $how
+        bystander 3
+        mpi other -n 3 "$programs/stream" 2 || { say other; return 1; }
+        good other 3
+        still_good
+        empty
+    done
+}
+
+@test "jobs that come and go at the same time" {
+    local jobs=() i k
+    for i in 1 2 3; do
+        launch "loop$i" -n 1 true # for its files
+        wait "$pid"
+        (
+            for k in 1 2 3 4 5 6; do
+                mpiexec -n $((1 + (i + k) % 3)) "$programs/coll" >"$BATS_TEST_TMPDIR/$i.$k.out" 2>"$BATS_TEST_TMPDIR/$i.$k.err" 3>&-
+            done
+        ) &
+        jobs+=($!)
+        background+=($!)
+    done
+    for i in "${jobs[@]}"; do
+        wait "$i"
+    done
+    for i in 1 2 3; do
+        for k in 1 2 3 4 5 6; do
+            grep -q "No errors" "$BATS_TEST_TMPDIR/$i.$k.out" || { say "$i.$k"; return 1; }
+            [ "$(grep -c " region=$region " "$BATS_TEST_TMPDIR/$i.$k.err")" -eq $((1 + (i + k) % 3)) ]
+        done
+    done
+    empty
+}
+
+@test "a rank is killed beside another job" {
+    bystander 5
+    victim
+    kill -KILL "$(pids '.rank == 1')"
+    wait "$victim" && { say victim; return 1; }
+    still_good
+    next_job_cleans_up
+}
+
+@test "all ranks of a job are killed beside another" {
+    bystander 5
+    victim
+    # shellcheck disable=SC2046
+    kill -KILL $(pids)
+    wait "$victim" && { say victim; return 1; }
+    still_good
+    next_job_cleans_up
+}
+
+@test "what a killed job held returns to the next" {
+    local held
+    victim
+    # shellcheck disable=SC2046
+    kill -KILL $(pids)
+    wait "$victim" && { say victim; return 1; }
+    held=$(ivshmem info --json "$region" | jq '.geometry.blocks - .usage.free_blocks')
+    [ "$(in_use)" -eq 3 ]
+    [ "$held" -gt 400 ] || { echo "only $held blocks were held: this tests nothing"; return 1; }
+    next_job_cleans_up
+}
+
+@test "mpiexec is killed" {
+    local mpiexec
+    bystander 5
+    victim
+    mpiexec=$(ps -o pid= --ppid "$victim")
+    kill -KILL "$mpiexec"
+    wait "$victim" && { say victim; return 1; }
+    until_true eval '[ -z "$(pids '"'.process == \"alive\"'"')" ]'
+    still_good
+    next_job_cleans_up
+}
+
+@test "a job is interrupted" {
+    victim
+    kill -INT "$(ps -o pid= --ppid "$victim")"
+    wait "$victim" && { say victim; return 1; }
+    next_job_cleans_up
+}
+
+@test "a stopped rank is not dead" {
+    local stopped
+    launch victim -n 3 "$programs/stream" 4
+    victim=$pid
+    until_true grep -q running "$BATS_TEST_TMPDIR/victim.out"
+    stopped=$(pids '.rank == 2')
+    kill -STOP "$stopped"
+    for _ in 1 2 3; do
+        mpi other -n 2 "$programs/coll" || { say other; break; }
+    done
+    ivshmem reap "$region" >/dev/null
+    sleep 2
+    kill -CONT "$stopped"
+    good other 2
+    wait "$victim" || { echo "status $?"; say victim; return 1; }
+    good victim 3
+    empty
+}

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: mpich2
+# shellcheck shell=bash disable=SC2154 # bats sets its variables
+#
+# Sourced by the suites of this folder. All run on one machine, over a region that a file backs, and
+# judge by the netmod's own counters whether the messages went through it: a mistake in the environment
+# must not pass as success.
+
+bats_require_minimum_version 1.5.0
+PATH=$IVSHM_INST/bin:$PATH
+programs=$IVSHM_BUILD/obj/mpi
+
+# Only what a test sets.
+unset "${!MPIR_CVAR_@}" "${!HYDRA_@}" "${!MPIEXEC_@}" "${!MPICH_@}"
+# Ranks outnumber the cores.
+export MPIR_CVAR_POLLS_BEFORE_YIELD=1
+export MPIR_CVAR_NEMESIS_IVSHMEM_STATS=1
+
+# new_region SIZE: prints its name. The file has no link any more, so nothing of it outlives the test,
+# however that ends.
+new_region() {
+    local file
+    file=$(mktemp -u /dev/shm/ivshm-test.XXXXXX)
+    ivshmem format --size "$1" "$file" >/dev/null
+    exec {region_fd}<>"$file"
+    rm "$file"
+    region=/proc/$$/fd/$region_fd
+}
+
+use_region() {
+    new_region "$1"
+    export MPIR_CVAR_NEMESIS_IVSHMEM_REGION=$region
+}
+
+# all_remote, half_remote: which messages go through the netmod.
+all_remote() {
+    unset MPIR_CVAR_ODD_EVEN_CLIQUES
+    export MPIR_CVAR_NOLOCAL=1
+}
+
+half_remote() {
+    unset MPIR_CVAR_NOLOCAL
+    export MPIR_CVAR_ODD_EVEN_CLIQUES=1
+}
+
+background=()
+
+# at_end: for teardown. Ends what was started in the background.
+at_end() {
+    local pid
+    for pid in "${background[@]}"; do
+        kill -TERM "$pid" 2>/dev/null || :
+        wait "$pid" 2>/dev/null || :
+    done
+}
+
+# launch NAME ARG...: mpiexec in the background, output in $BATS_TEST_TMPDIR/NAME.{out,err}; its pid is in $pid.
+launch() {
+    local name=$BATS_TEST_TMPDIR/$1
+    shift
+    # Not 3, the descriptor on which bats would wait for it.
+    timeout --foreground -k 5 "${limit:-60}" mpiexec "$@" >"$name.out" 2>"$name.err" </dev/null 3>&- &
+    pid=$!
+    background+=("$pid")
+}
+
+# mpi NAME ARG...: mpiexec, and its status.
+mpi() {
+    local status=0
+    launch "$@"
+    wait "$pid" || status=$?
+    return "$status"
+}
+
+say() {
+    local part
+    for part in out err; do
+        echo "--- $1.$part"
+        tail -n 30 "$BATS_TEST_TMPDIR/$1.$part"
+    done
+}
+
+# until_true COMMAND...: waits for it, 20 seconds at most.
+until_true() {
+    local tries
+    for ((tries = 0; tries < 1000; tries++)); do
+        ! "$@" || return 0
+        sleep 0.02
+    done
+    echo "still not after 20 s: $*"
+    return 1
+}
+
+# good NAME RANKS: the job has found no error of its own, and the counters of its RANKS ranks are those
+# that it expects, add up, and are of this region.
+good() {
+    local id
+    id=$(ivshmem info --json "$region" | jq -r .id)
+    grep -qix 'no errors' "$BATS_TEST_TMPDIR/$1.out" || { say "$1"; return 1; }
+    awk -v ranks="$2" -v region="$region" -v id="$id" '
+        function wrong(text) { print text; bad = 1 }
+        /^ivshmem: rank=/ {
+            n++
+            for (i = 2; i <= NF; i++) {
+                split($i, kv, "=")
+                sum[kv[1]] += kv[2]
+                is[kv[1]] = kv[2]
+            }
+            if (is["region"] != region || is["id"] != id)
+                wrong("expected to be on region " region " (" id "): " $0)
+        }
+        /^expected: / {
+            for (i = 2; i <= NF; i++) {
+                split($i, kv, "[<>]=")
+                if ($i ~ /<=/) { max[kv[1]] += kv[2] } else { min[kv[1]] += kv[2] }
+            }
+        }
+        END {
+            sum["bytes"] = sum["eager_sent_bytes"] + sum["bulk_sent_bytes"]
+            sum["messages"] = sum["eager_sent"]
+            if (n != ranks)
+                wrong(n " ranks printed their counters, expected " ranks)
+            if (sum["eager_sent"] == 0)
+                wrong("no message went through the region")
+            for (name in min)
+                if (sum[name] < min[name])
+                    wrong(sum[name] " " name ", expected " min[name] " or more")
+            for (name in max)
+                if (sum[name] > max[name])
+                    wrong(sum[name] " " name ", expected " max[name] " or less")
+            split("eager_ eager__bytes bulk_ bulk__bytes cells_", kinds, " ")
+            for (k in kinds) {
+                out = kinds[k]; sub("_", "_sent", out)
+                into = kinds[k]; sub("_", "_received", into)
+                if (sum[out] != sum[into])
+                    wrong(sum[out] " " out ", but " sum[into] " " into)
+            }
+            exit bad
+        }' "$BATS_TEST_TMPDIR/$1.out" "$BATS_TEST_TMPDIR/$1.err" || { say "$1"; return 1; }
+}
+
+# empty [REGION]: nobody is on it, and nothing of it is held.
+empty() {
+    ivshmem info --json "${1:-$region}" | jq -e '.usage.endpoints == 0 and .usage.free_blocks == .geometry.blocks' >/dev/null ||
+        { ivshmem info "${1:-$region}"; ivshmem ps "${1:-$region}"; return 1; }
+    ivshmem check "${1:-$region}" >/dev/null
+}
+
+# passes RANKS PROGRAM ARG...
+passes() {
+    mpi job -n "$@" || { echo "status $?: $*"; say job; return 1; }
+    good job "$1"
+    empty
+}
+
+# passes_both RANKS PROGRAM ARG...: with all ranks remote to each other, and half of them.
+passes_both() {
+    all_remote
+    passes "$@"
+    half_remote
+    passes "$@"
+}

@@ -1,0 +1,150 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: mpich2
+#
+# Programs that check themselves: each covers one part of MPI.
+
+load mpi
+
+setup_file() {
+    cd "$BATS_TEST_DIRNAME"
+    mpicxx -O2 -o "$BATS_FILE_TMPDIR/hello_cxx" hello.cxx
+    mpifort -O2 -o "$BATS_FILE_TMPDIR/hello_f08" hello.f90
+    mpifort -O2 -o "$BATS_FILE_TMPDIR/hello_f77" hello.f
+}
+
+setup() { use_region 32M; }
+
+teardown() { at_end; }
+
+@test "point to point, 2 ranks" { passes_both 2 "$programs/pt2pt"; }
+
+@test "point to point, 4 ranks" { passes_both 4 "$programs/pt2pt"; }
+
+@test "every message a large one" {
+    export MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT=0
+    all_remote
+    mpi job -n 2 "$programs/types" || { say job; return 1; }
+    empty
+    awk '
+        /^expected:/ { sub(".*messages>=", ""); expected = $1 }
+        /^ivshmem:/ { sub(".* bulk_sent=", ""); found += $1 }
+        END { print found " large messages of " expected; exit !(expected > 500 && found >= expected) }
+    ' "$BATS_TEST_TMPDIR/job.out" "$BATS_TEST_TMPDIR/job.err"
+}
+
+@test "derived datatypes" { passes_both 2 "$programs/types"; }
+
+@test "derived datatypes, with the chunks of a small region" {
+    use_region 4M
+    all_remote
+    passes 2 "$programs/types"
+}
+
+@test "more than there are cells and lanes, 4 ranks in 4 MiB" {
+    use_region 4M
+    passes_both 4 "$programs/flood"
+}
+
+@test "more than there are cells and lanes, 8 ranks in 16 MiB" {
+    use_region 16M
+    passes_both 8 "$programs/flood"
+}
+
+@test "collectives, communicators, one-sided; 2 ranks" { passes_both 2 "$programs/coll"; }
+
+@test "collectives, communicators, one-sided; 3 ranks" { passes_both 3 "$programs/coll"; }
+
+@test "collectives, communicators, one-sided; 8 ranks" { passes_both 8 "$programs/coll"; }
+
+@test "MPI_THREAD_MULTIPLE" { passes_both 4 "$programs/threads"; }
+
+@test "MPI-IO" { passes_both 4 "$programs/io" "$BATS_TEST_TMPDIR/file"; }
+
+@test "C++" { passes_both 3 "$BATS_FILE_TMPDIR/hello_cxx"; }
+
+@test "Fortran, mpi_f08" { passes_both 3 "$BATS_FILE_TMPDIR/hello_f08"; }
+
+@test "Fortran, mpif.h" { passes_both 3 "$BATS_FILE_TMPDIR/hello_f77"; }
+
+@test "counters as performance variables" {
+    passes_both 2 "$programs/counters"
+    # Those that end before MPI_Finalize agree with its line to the byte.
+    for rank in 0 1; do
+        for name in bulk_sent bulk_sent_bytes bulk_received bulk_received_bytes waits; do
+            pvar=$(sed -n "s/^pvar: rank=$rank .*\b$name=\([0-9]*\).*/\1/p" "$BATS_TEST_TMPDIR/job.out")
+            line=$(sed -n "s/^ivshmem: rank=$rank .*\b$name=\([0-9]*\).*/\1/p" "$BATS_TEST_TMPDIR/job.err")
+            [ -n "$pvar" ] && [ "$pvar" = "$line" ] || { echo "$name: $pvar, at finalize $line"; say job; return 1; }
+        done
+    done
+}
+
+# quiet RANKS ARG...: comes and goes; no message is needed.
+quiet() {
+    mpi job -n "$1" "$programs/init" "${@:2}" || { say job; return 1; }
+    [ "$(grep -cF " region=$region " "$BATS_TEST_TMPDIR/job.err")" -eq "$1" ] || { say job; return 1; }
+    empty
+}
+
+@test "begin and end, and nothing between" {
+    for how in all_remote half_remote; do
+        $how
+        quiet 1 init
+        quiet 4 init
+        quiet 2 thread
+        quiet 3 late
+    done
+}
+
+@test "sessions" { passes_both 3 "$programs/init" session; }
+
+# alone COMMAND...: without messages, and without a region.
+alone() {
+    unset MPIR_CVAR_NEMESIS_IVSHMEM_REGION
+    run timeout 20 "$@"
+    echo "$output"
+    [ "$status" -eq 0 ]
+    [[ $output == *"No errors"* && $output == *"ivshmem: rank=0 "*" region=none"* ]]
+}
+
+@test "without mpiexec and without a region" {
+    alone "$programs/init"
+    alone "$programs/init" session
+}
+
+@test "without mpiexec, on a region" {
+    run timeout 20 "$programs/init"
+    echo "$output"
+    [ "$status" -eq 0 ]
+    [[ $output == *"ivshmem: rank=0 "*" region=$region "* ]]
+    empty
+}
+
+@test "in one machine, without a region" {
+    alone mpiexec -n 3 "$programs/coll"
+}
+
+@test "spawn" {
+    # Two parents, three times two children.
+    for how in all_remote half_remote; do
+        $how
+        mpi job -n 2 "$programs/spawn" spawn || { say job; return 1; }
+        good job 8
+        empty
+    done
+}
+
+@test "accept and connect between two jobs" {
+    for how in all_remote half_remote; do
+        $how
+        rm -f "$BATS_TEST_TMPDIR/port"
+        launch server -n 2 "$programs/spawn" accept "$BATS_TEST_TMPDIR/port"
+        server=$pid
+        mpi client -n 3 "$programs/spawn" connect "$BATS_TEST_TMPDIR/port" || { say server; say client; return 1; }
+        wait "$server" || { say server; say client; return 1; }
+        for part in out err; do
+            cat "$BATS_TEST_TMPDIR/client.$part" "$BATS_TEST_TMPDIR/server.$part" >"$BATS_TEST_TMPDIR/both.$part"
+        done
+        good both 5
+        empty
+    done
+}
