@@ -1,5 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: mpich2
+# The suites and mpi.bash share variables and functions.
+# shellcheck disable=SC2086,SC2154
 #
 # Bad input: one message that says what was found, what was expected and what to do; an end in bounded
 # time with a status that is not 0; nothing overwritten; other jobs untouched.

@@ -1,5 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: mpich2
+# The suites and mpi.bash share variables and functions.
+# shellcheck disable=SC2154,SC2119,SC2120,SC2016
 #
 # Several jobs on one region: whatever becomes of one, the others do not notice, and all that it held
 # returns. A job is told from another by its number of ranks.

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: mpich2
+# The suites and mpi.bash share variables and functions.
+# shellcheck disable=SC2034,SC2119,SC2120
 # shellcheck shell=bash disable=SC2154 # bats sets its variables
 #
 # Sourced by the suites of this folder. All run on one machine, over a region that a file backs, and

@@ -1,12 +1,14 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: mpich2
+# The suites and mpi.bash share variables and functions.
+# shellcheck disable=SC2154
 #
 # Programs that check themselves: each covers one part of MPI.
 
 load mpi
 
 setup_file() {
-    cd "$BATS_TEST_DIRNAME"
+    cd "$BATS_TEST_DIRNAME" || return
     mpicxx -O2 -o "$BATS_FILE_TMPDIR/hello_cxx" hello.cxx
     mpifort -O2 -o "$BATS_FILE_TMPDIR/hello_f08" hello.f90
     mpifort -O2 -o "$BATS_FILE_TMPDIR/hello_f77" hello.f
