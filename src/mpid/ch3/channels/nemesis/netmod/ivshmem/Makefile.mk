@@ -17,6 +17,7 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/channel.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/lane.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_init.c             \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_path.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_vc.c               \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_send.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_poll.c             \

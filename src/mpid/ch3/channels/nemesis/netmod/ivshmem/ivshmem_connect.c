@@ -18,17 +18,14 @@
 #define STREAM_TAG_MASK UINT32_C(0x7fff)
 #define STREAM_COUNT_MASK UINT32_C(0xffff)
 
-int MPID_nem_ivshmem_get_business_card(int my_rank, char **bc_val_p, int *val_max_sz_p)
+/* Our part of the card, for a rank that has a region. */
+int MPID_nem_ivshmem_add_to_card(char **bc_val_p, int *val_max_sz_p)
 {
     int mpi_errno = MPI_SUCCESS;
     char card[80];
     const struct ivshm_owner *self = &MPID_nem_ivshmem.transport.endpoint.owner;
     const uint64_t *id = MPID_nem_ivshmem.region.id;
 
-    if (!MPID_nem_ivshmem.joined) {
-        mpi_errno = MPID_nem_ivshmem_error(MPID_nem_ivshmem.diag.text);
-        goto fn_fail;
-    }
     snprintf(card, sizeof(card), BC_FORMAT, (unsigned long long) id[0], (unsigned long long) id[1],
              self->endpoint, self->generation);
     int str_errno = MPL_str_add_string_arg(bc_val_p, val_max_sz_p, BC_KEY, card);
@@ -40,39 +37,98 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Opens the channel to whom `card` names. `who` is for the message. */
-static int open_card(const char *card, const char *who, struct ivshm_channel **channel)
+/* For the name of a port. */
+int MPID_nem_ivshmem_get_business_card(int my_rank, char **bc_val_p, int *val_max_sz_p)
 {
-    struct ivshm_diag diag = {""};
+    int mpi_errno = MPI_SUCCESS;
+
+    mpi_errno = MPID_nem_ivshmem_path_get_card(my_rank, bc_val_p, val_max_sz_p);
+    MPIR_ERR_CHECK(mpi_errno);
+    if (MPID_nem_ivshmem.joined)
+        mpi_errno = MPID_nem_ivshmem_add_to_card(bc_val_p, val_max_sz_p);
+    else if (MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK == 0)
+        mpi_errno = MPID_nem_ivshmem_error(MPID_nem_ivshmem.diag.text);
+    MPIR_ERR_CHECK(mpi_errno);
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
+/*
+ * Whether the process with that card shares our region, and if so which endpoint is its. Both ends
+ * find the same, so a card that cannot be read is an error, as is a pair that would need tcp where
+ * that is forbidden. `who` is for the message.
+ */
+static int read_card(const char *card, const char *who, struct ivshm_owner *peer, bool *shared)
+{
+    const MPID_nem_ivshmem_t *self = &MPID_nem_ivshmem;
     char value[80], text[400];
     unsigned long long id[2];
-    struct ivshm_owner peer;
 
-    if (!MPID_nem_ivshmem.joined)
-        return MPID_nem_ivshmem_error(MPID_nem_ivshmem.diag.text);
-    if (MPL_str_get_string_arg(card, BC_KEY, value, sizeof(value)) != MPL_SUCCESS ||
-        sscanf(value, "%16llx%16llx.%u.%u", &id[0], &id[1], &peer.endpoint, &peer.generation) !=
+    *shared = false;
+    bool has_region = MPL_str_get_string_arg(card, BC_KEY, value, sizeof(value)) == MPL_SUCCESS;
+    if (has_region &&
+        sscanf(value, "%16llx%16llx.%u.%u", &id[0], &id[1], &peer->endpoint, &peer->generation) !=
             4) {
         snprintf(text, sizeof(text),
-                 "%s has no ivshmem region, this rank has %s: give every VM of the "
-                 "job the same ivshmem device",
-                 who, MPID_nem_ivshmem.region.map.name);
+                 "%s has a business card of which the region cannot be read: '%.60s'", who, value);
         return MPID_nem_ivshmem_error(text);
     }
-    if (id[0] != MPID_nem_ivshmem.region.id[0] || id[1] != MPID_nem_ivshmem.region.id[1]) {
-        snprintf(
-            text, sizeof(text),
-            "%s is in region %016llx%016llx, this rank in %016llx%016llx: give every VM of the "
-            "job the same memory backend",
-            who, id[0], id[1], (unsigned long long) MPID_nem_ivshmem.region.id[0],
-            (unsigned long long) MPID_nem_ivshmem.region.id[1]);
-        return MPID_nem_ivshmem_error(text);
-    }
-    if (ivshm_channel_open(&MPID_nem_ivshmem.transport, peer, channel, &diag) != 0) {
-        snprintf(text, sizeof(text), "%s cannot be reached: %.300s", who, diag.text);
-        return MPID_nem_ivshmem_peer_error(text);
-    }
-    return MPI_SUCCESS;
+    *shared = self->joined && has_region && id[0] == self->region.id[0] &&
+              id[1] == self->region.id[1];
+    if (*shared || MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK != 0)
+        return MPI_SUCCESS;
+    if (!self->joined)
+        return MPID_nem_ivshmem_error(self->diag.text);
+    if (!has_region)
+        snprintf(text, sizeof(text),
+                 "%s has no ivshmem region, this rank has %s, and "
+                 "MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0 forbids tcp: give every VM of the job the "
+                 "same ivshmem device",
+                 who, self->region.map.name);
+    else
+        snprintf(text, sizeof(text),
+                 "%s is in region %016llx%016llx, this rank in %016llx%016llx, and "
+                 "MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0 forbids tcp: give every VM of the job the "
+                 "same memory backend",
+                 who, id[0], id[1], (unsigned long long) self->region.id[0],
+                 (unsigned long long) self->region.id[1]);
+    return MPID_nem_ivshmem_error(text);
+}
+
+/* Whether that rank shares our region, and which endpoint is its. */
+int MPID_nem_ivshmem_find_peer(MPIDI_VC_t *vc, struct ivshm_owner *peer, bool *shared)
+{
+    int mpi_errno = MPI_SUCCESS;
+    char who[64];
+    int size = ivshmem_compat_max_val_size();
+    char *card = MPL_malloc(size, MPL_MEM_OTHER);
+
+    MPIR_ERR_CHKANDJUMP(!card, mpi_errno, MPI_ERR_OTHER, "**nomem");
+    snprintf(who, sizeof(who), "rank %d", vc->pg_rank);
+    mpi_errno = vc->pg->getConnInfo(vc->pg_rank, card, size, vc->pg);
+    MPIR_ERR_CHECK(mpi_errno);
+    mpi_errno = read_card(card, who, peer, shared);
+    MPIR_ERR_CHECK(mpi_errno);
+
+fn_exit:
+    MPL_free(card);
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
+static int open_channel(struct ivshm_owner peer, const char *who, struct ivshm_channel **channel)
+{
+    struct ivshm_diag diag = {""};
+    char text[400];
+
+    if (ivshm_channel_open(&MPID_nem_ivshmem.transport, peer, channel, &diag) == 0)
+        return MPI_SUCCESS;
+    snprintf(text, sizeof(text), "%s cannot be reached: %.300s", who, diag.text);
+    return MPID_nem_ivshmem_peer_error(text);
 }
 
 /* Binds the job's own connection with a rank to the channel to its endpoint. */
@@ -90,19 +146,13 @@ int MPID_nem_ivshmem_connect(MPIDI_VC_t *vc)
     int mpi_errno = MPI_SUCCESS;
     struct ivshm_channel *channel;
     char who[64];
-    int size = ivshmem_compat_max_val_size();
-    char *card = MPL_malloc(size, MPL_MEM_OTHER);
 
-    MPIR_ERR_CHKANDJUMP(!card, mpi_errno, MPI_ERR_OTHER, "**nomem");
     snprintf(who, sizeof(who), "rank %d", vc->pg_rank);
-    mpi_errno = vc->pg->getConnInfo(vc->pg_rank, card, size, vc->pg);
-    MPIR_ERR_CHECK(mpi_errno);
-    mpi_errno = open_card(card, who, &channel);
+    mpi_errno = open_channel(VC_IVSHMEM(vc)->peer, who, &channel);
     MPIR_ERR_CHECK(mpi_errno);
     bind_vc(vc, channel);
 
 fn_exit:
-    MPL_free(card);
     return mpi_errno;
 fn_fail:
     goto fn_exit;
@@ -120,13 +170,23 @@ int MPID_nem_ivshmem_connect_to_root(const char *business_card, MPIDI_VC_t *new_
 {
     static uint32_t count;
     int mpi_errno = MPI_SUCCESS;
+    static const char who[] = "the process at that port";
     struct ivshm_channel *channel;
     struct ivshm_outgoing hello;
+    struct ivshm_owner peer;
+    bool shared;
 
     mpi_errno = MPIDI_GetTagFromPort(business_card, &new_vc->port_name_tag);
     MPIR_ERR_CHECK(mpi_errno);
-    mpi_errno = open_card(business_card, "the process at that port", &channel);
+    mpi_errno = read_card(business_card, who, &peer, &shared);
     MPIR_ERR_CHECK(mpi_errno);
+    if (!shared) {
+        mpi_errno = MPID_nem_ivshmem_tcp_connect_to_root(business_card, new_vc);
+        goto fn_exit;
+    }
+    mpi_errno = open_channel(peer, who, &channel);
+    MPIR_ERR_CHECK(mpi_errno);
+    MPID_nem_ivshmem_take_region(new_vc, peer);
     add_dynamic(new_vc, channel,
                 ((uint32_t) new_vc->port_name_tag & STREAM_TAG_MASK) << STREAM_TAG_SHIFT |
                     (++count & STREAM_COUNT_MASK));
@@ -154,6 +214,7 @@ static int accept_stream(struct ivshm_channel *channel, uint32_t stream, MPIDI_V
     MPIDI_VC_Init(vc, NULL, 0);
     MPIDI_CHANGE_VC_STATE(vc, ACTIVE);
     vc->ch.recv_active = NULL;
+    MPID_nem_ivshmem_take_region(vc, channel->peer);
     channel->users++;
     add_dynamic(vc, channel, stream | STREAM_REPLY);
     vc->port_name_tag = (int) (stream >> STREAM_TAG_SHIFT & STREAM_TAG_MASK);
@@ -184,6 +245,21 @@ static MPIDI_VC_t *find_rank(const struct ivshm_channel *channel)
     return vc;
 }
 
+/* The connection with the rank whose endpoint this is, whose first message has come. */
+static MPIDI_VC_t *adopt_rank(struct ivshm_channel *channel)
+{
+    MPIDI_VC_t *vc = find_rank(channel);
+
+    if (vc && VC_PAIR(vc)->path == IVSHMEM_PATH_UNDECIDED)
+        MPID_nem_ivshmem_take_region(vc, channel->peer);
+    if (!vc || VC_PAIR(vc)->path != IVSHMEM_PATH_REGION || VC_IVSHMEM(vc)->channel)
+        return NULL;
+    VC_IVSHMEM(vc)->peer = channel->peer;
+    channel->users++;
+    bind_vc(vc, channel);
+    return vc;
+}
+
 /* Whose message this is. *vc_p is NULL if nobody's whom we know; it is to be dropped then. */
 int MPID_nem_ivshmem_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p)
 {
@@ -192,15 +268,8 @@ int MPID_nem_ivshmem_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p)
 
     if (in->stream == 0) {
         vc = MPID_nem_ivshmem.vcs[in->channel->peer.endpoint];
-        if (!vc) {
-            vc = find_rank(in->channel);
-            if (vc && !VC_IVSHMEM(vc)->channel) {
-                in->channel->users++;
-                bind_vc(vc, in->channel);
-            } else {
-                vc = NULL;
-            }
-        }
+        if (!vc)
+            vc = adopt_rank(in->channel);
         goto fn_exit;
     }
     for (vc = MPID_nem_ivshmem.dynamic; vc; vc = VC_IVSHMEM(vc)->next_dynamic)

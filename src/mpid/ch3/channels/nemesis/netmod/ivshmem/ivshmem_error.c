@@ -7,9 +7,9 @@
 /* Longer than Hydra needs to pass on a line. */
 #define PASS_ON_US 300000
 
-static void print(const char *text)
+void MPID_nem_ivshmem_say(const char *what, const char *text)
 {
-    fprintf(stderr, "ivshmem: rank %d: %s\n", MPIDI_Process.my_pg_rank, text);
+    fprintf(stderr, "ivshmem: rank %d: %s%s\n", MPIDI_Process.my_pg_rank, what, text);
     fflush(stderr);
 }
 
@@ -21,7 +21,7 @@ static void print(const char *text)
 int MPID_nem_ivshmem_error(const char *text)
 {
     int mpi_errno = MPI_SUCCESS;
-    print(text);
+    MPID_nem_ivshmem_say("", text);
     usleep(PASS_ON_US);
     MPIR_ERR_SET1(mpi_errno, MPI_ERR_OTHER, "**ivshmem", "**ivshmem %s", text);
     return mpi_errno;
@@ -36,7 +36,7 @@ int MPID_nem_ivshmem_peer_error(const char *text)
 {
     int mpi_errno = MPI_SUCCESS;
     if (strlen(text) > MPICH_KEEPS)
-        print(text);
+        MPID_nem_ivshmem_say("", text);
     MPIR_ERR_SET1(mpi_errno, MPIX_ERR_PROC_FAILED, "**ivshmem", "**ivshmem %s", text);
     return mpi_errno;
 }

@@ -26,6 +26,18 @@ cvars:
         Messages of more than this many bytes use the rendezvous protocol.
         -1 chooses a limit that suits the region's cells.
 
+    - name        : MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK
+      category    : NEMESIS
+      type        : int
+      default     : -1
+      class       : none
+      verbosity   : MPI_T_VERBOSITY_USER_BASIC
+      scope       : MPI_T_SCOPE_ALL_EQ
+      description : >-
+        Two ranks that do not share a region use tcp. 0 makes that an
+        error; 1 allows it; -1 allows it too, and each rank that finds no
+        region at all says so on standard error.
+
     - name        : MPIR_CVAR_NEMESIS_IVSHMEM_STATS
       category    : NEMESIS
       type        : int
@@ -73,23 +85,42 @@ close_region:
     return err;
 }
 
+/*
+ * Whether the job can do without a region here, which could not be joined for `err`: in a VM of its
+ * own, or by tcp. Whoever named a region, or has a device that cannot be used, wants to know.
+ */
+static bool can_do_without(int err)
+{
+    if (MPIR_CVAR_NEMESIS_IVSHMEM_REGION)
+        return false;
+    if (MPID_nem_mem_region.ext_procs == 0)
+        return true;
+    return MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK != 0 && err == -ENODEV;
+}
+
 static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val_max_sz_p)
 {
     int mpi_errno = MPI_SUCCESS;
 
     memset(&MPID_nem_ivshmem, 0, sizeof(MPID_nem_ivshmem));
     MPID_nem_ivshmem_stats_register();
-    if (join(pg_p, pg_rank) != 0) {
-        /* A job inside one VM needs no region, unless it was told of one. */
-        if (MPID_nem_mem_region.ext_procs == 0 && !MPIR_CVAR_NEMESIS_IVSHMEM_REGION)
-            goto fn_exit;
+    int tcp_errno = MPID_nem_ivshmem_path_init(pg_p, pg_rank, bc_val_p, val_max_sz_p);
+    int err = join(pg_p, pg_rank);
+    if (err == 0) {
+        mpi_errno = MPID_nem_ivshmem_lmt_init(pg_p->size);
+        MPIR_ERR_CHECK(mpi_errno);
+        mpi_errno = MPID_nem_ivshmem_add_to_card(bc_val_p, val_max_sz_p);
+        MPIR_ERR_CHECK(mpi_errno);
+    } else if (!can_do_without(err)) {
         mpi_errno = MPID_nem_ivshmem_error(MPID_nem_ivshmem.diag.text);
         goto fn_fail;
+    } else if (MPID_nem_mem_region.ext_procs > 0) {
+        /* Without a region, tcp is all there is. */
+        mpi_errno = tcp_errno;
+        MPIR_ERR_CHECK(mpi_errno);
+        if (MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK < 0)
+            MPID_nem_ivshmem_say("uses tcp: ", MPID_nem_ivshmem.diag.text);
     }
-    mpi_errno = MPID_nem_ivshmem_lmt_init(pg_p->size);
-    MPIR_ERR_CHECK(mpi_errno);
-    mpi_errno = MPID_nem_ivshmem_get_business_card(pg_rank, bc_val_p, val_max_sz_p);
-    MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:
     return mpi_errno;
@@ -104,6 +135,7 @@ fn_fail:
 
 static int ivshmem_finalize(void)
 {
+    int mpi_errno = MPID_nem_ivshmem_path_finalize();
     if (MPIR_CVAR_NEMESIS_IVSHMEM_STATS)
         MPID_nem_ivshmem_stats_print();
     if (MPID_nem_ivshmem.joined) {
@@ -113,7 +145,7 @@ static int ivshmem_finalize(void)
         MPL_free(MPID_nem_ivshmem.vcs);
         MPID_nem_ivshmem.joined = false;
     }
-    return MPI_SUCCESS;
+    return mpi_errno;
 }
 
 /* What one rank sends to another arrives in order. */
@@ -129,7 +161,7 @@ MPID_nem_netmod_funcs_t MPIDI_nem_ivshmem_funcs = {
     .poll = MPID_nem_ivshmem_poll,
     .get_business_card = MPID_nem_ivshmem_get_business_card,
     .connect_to_root = MPID_nem_ivshmem_connect_to_root,
-    .vc_init = MPID_nem_ivshmem_vc_init,
+    .vc_init = MPID_nem_ivshmem_path_vc_init,
     .vc_destroy = MPID_nem_ivshmem_vc_destroy,
     .vc_terminate = MPID_nem_ivshmem_vc_terminate,
     .get_ordering = ivshmem_get_ordering,

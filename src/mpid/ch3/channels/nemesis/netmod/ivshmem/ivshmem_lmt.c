@@ -155,7 +155,7 @@ static int send_chunks(MPID_nem_ivshmem_transfer_t *t)
         return MPI_SUCCESS;
     MPID_nem_ivshmem.stats.bulk_sent++;
     MPID_nem_ivshmem.stats.bulk_sent_bytes += t->size;
-    VC_IVSHMEM(t->vc)->sent_bytes += t->size;
+    VC_PAIR(t->vc)->sent_bytes += t->size;
     return finish(t);
 }
 
@@ -375,12 +375,17 @@ static int done(MPIDI_VC_t *vc ATTRIBUTE((unused)), MPIR_Request *req ATTRIBUTE(
     return MPI_SUCCESS;
 }
 
+/* As long as a message fits into a few cells, one trip beats the three of a rendezvous. */
+intptr_t MPID_nem_ivshmem_eager_limit(void)
+{
+    return MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT >= 0
+               ? MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT
+               : 2 * (intptr_t) MPID_nem_ivshmem.region.geo.large_size;
+}
+
 void MPID_nem_ivshmem_lmt_vc_init(MPIDI_VC_t *vc)
 {
-    /* As long as a message fits into a few cells, one trip beats the three of a rendezvous. */
-    vc->eager_max_msg_sz = MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT >= 0
-                               ? MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT
-                               : 2 * (intptr_t) MPID_nem_ivshmem.region.geo.large_size;
+    vc->eager_max_msg_sz = MPID_nem_ivshmem_eager_limit();
     vc->ready_eager_max_msg_sz = vc->eager_max_msg_sz;
     vc->ch.lmt_initiate_lmt = initiate_lmt;
     vc->ch.lmt_start_recv = start_recv;

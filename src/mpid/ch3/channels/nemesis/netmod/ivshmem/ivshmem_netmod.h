@@ -8,6 +8,7 @@
 
 #include "ivshmem_compat.h"
 
+#include "../tcp/tcp_impl.h"
 #include "core/channel.h"
 #include "core/lane.h"
 
@@ -20,6 +21,7 @@ typedef struct {
     unsigned long long bulk_received, bulk_received_bytes;
     unsigned long long cells_sent, cells_received;
     unsigned long long waits; /* sends that found no cell or a full inbox, and were queued */
+    unsigned long long tcp_sent, tcp_sent_bytes; /* packets, with their headers and data, by tcp */
 } MPID_nem_ivshmem_stats_t;
 
 /* One message through a lane, from RTS to its end. Lives in the request's netmod area. */
@@ -44,9 +46,10 @@ typedef struct MPID_nem_ivshmem_transfer {
 _Static_assert(sizeof(MPID_nem_ivshmem_transfer_t) <= MPIDI_NEM_REQ_NETMOD_AREA_LEN,
                "a transfer lives in the request's netmod area");
 
-/* A virtual connection over ivshmem. Lives in the VC's netmod area. */
+/* A virtual connection through the region. Lives in the VC's netmod area. */
 typedef struct {
     struct ivshm_channel *channel; /* NULL until the first message either way */
+    struct ivshm_owner peer;
     struct {
         struct MPIR_Request *head, *tail;
     } sendq;
@@ -55,16 +58,30 @@ typedef struct {
     bool busy;          /* on the list of VCs that have something to send, or to end */
     bool terminating;   /* to end once all is sent */
     bool gone;          /* the peer's claim no longer says that it lives */
-    unsigned long long sent_bytes, received_bytes;
+    unsigned long long received_bytes;
     struct MPIDI_VC *next_dynamic; /* list of those with stream != 0 */
 } MPID_nem_ivshmem_vc_t;
 
 #define VC_IVSHMEM(vc) ((MPID_nem_ivshmem_vc_t *) (vc)->ch.netmod_area.padding)
-_Static_assert(sizeof(MPID_nem_ivshmem_vc_t) <= MPIDI_NEM_VC_NETMOD_AREA_LEN,
+
+/* What a VC has on either path. At the end of the area, behind our part or tcp's. */
+typedef struct {
+    enum { IVSHMEM_PATH_UNDECIDED, IVSHMEM_PATH_REGION, IVSHMEM_PATH_TCP } path;
+    unsigned long long sent_bytes;
+} MPID_nem_ivshmem_pair_t;
+
+#define VC_PAIR(vc)                                                                                \
+    ((MPID_nem_ivshmem_pair_t *) ((char *) (vc)->ch.netmod_area.padding +                          \
+                                  MPIDI_NEM_VC_NETMOD_AREA_LEN -                                   \
+                                  sizeof(MPID_nem_ivshmem_pair_t)))
+_Static_assert(MPL_MAX(sizeof(MPID_nem_ivshmem_vc_t), sizeof(MPID_nem_tcp_vc_area)) +
+                       sizeof(MPID_nem_ivshmem_pair_t) <=
+                   MPIDI_NEM_VC_NETMOD_AREA_LEN,
                "our part of a VC lives in its netmod area");
 
 typedef struct {
-    bool joined; /* region and transport are open */
+    bool joined;   /* region and transport are open */
+    bool poll_tcp; /* a message may come by tcp */
     struct ivshm_region region;
     struct ivshm_transport transport;
     struct ivshm_diag diag;   /* why not, if not joined */
@@ -78,13 +95,26 @@ typedef struct {
 extern MPID_nem_ivshmem_t MPID_nem_ivshmem;
 
 /* ivshmem_connect.c: finding peers */
+int MPID_nem_ivshmem_add_to_card(char **bc_val_p, int *val_max_sz_p);
 int MPID_nem_ivshmem_get_business_card(int my_rank, char **bc_val_p, int *val_max_sz_p);
 int MPID_nem_ivshmem_connect_to_root(const char *business_card, MPIDI_VC_t *new_vc);
+int MPID_nem_ivshmem_find_peer(MPIDI_VC_t *vc, struct ivshm_owner *peer, bool *shared);
 int MPID_nem_ivshmem_connect(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p);
 
-/* ivshmem_vc.c: life of a virtual connection */
-int MPID_nem_ivshmem_vc_init(MPIDI_VC_t *vc);
+/* ivshmem_path.c: through the region, or by tcp */
+int MPID_nem_ivshmem_path_init(MPIDI_PG_t *pg, int pg_rank, char **bc_val_p, int *val_max_sz_p);
+int MPID_nem_ivshmem_path_finalize(void);
+int MPID_nem_ivshmem_path_get_card(int my_rank, char **bc_val_p, int *val_max_sz_p);
+int MPID_nem_ivshmem_path_vc_init(MPIDI_VC_t *vc);
+int MPID_nem_ivshmem_path_vc_destroy(MPIDI_VC_t *vc);
+int MPID_nem_ivshmem_path_vc_terminate(MPIDI_VC_t *vc);
+void MPID_nem_ivshmem_take_tcp(MPIDI_VC_t *vc);
+void MPID_nem_ivshmem_take_region(MPIDI_VC_t *vc, struct ivshm_owner peer);
+int MPID_nem_ivshmem_tcp_connect_to_root(const char *business_card, MPIDI_VC_t *vc);
+int MPID_nem_ivshmem_tcp_poll(int in_blocking_poll);
+
+/* ivshmem_vc.c: life of a virtual connection through the region */
 int MPID_nem_ivshmem_vc_destroy(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_vc_terminate(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_vc_end(MPIDI_VC_t *vc);
@@ -101,6 +131,7 @@ int MPID_nem_ivshmem_iSendIov(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, int
                               struct iovec *iov, int n_iov);
 int MPID_nem_ivshmem_SendNoncontig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
                                    struct iovec *hdr_iov, int n_hdr_iov);
+size_t MPID_nem_ivshmem_iov_bytes(const struct iovec *iov, int n);
 int MPID_nem_ivshmem_send_progress(void);
 int MPID_nem_ivshmem_sendq_fail(MPIDI_VC_t *vc, int req_errno);
 
@@ -110,6 +141,7 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll);
 /* ivshmem_lmt.c: large messages */
 int MPID_nem_ivshmem_lmt_init(int job_size);
 void MPID_nem_ivshmem_lmt_finalize(void);
+intptr_t MPID_nem_ivshmem_eager_limit(void);
 void MPID_nem_ivshmem_lmt_vc_init(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_lmt_progress(void);
 int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t *vc, int req_errno);
@@ -120,6 +152,7 @@ void MPID_nem_ivshmem_stats_print(void);
 void MPID_nem_ivshmem_stats_print_vc(MPIDI_VC_t *vc);
 
 /* ivshmem_error.c: the one place where core's errors become MPI's */
+void MPID_nem_ivshmem_say(const char *what, const char *text);
 int MPID_nem_ivshmem_error(const char *text);
 int MPID_nem_ivshmem_peer_error(const char *text);
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * The netmod's turn in MPICH's progress engine. One look at one inbox, whatever the number of
- * peers; what else there is to do is on lists that are mostly empty. No system call, but for the
- * look for deaths, now and then, of a rank that has nothing to do.
+ * peers; what else there is to do is on lists that are mostly empty. No system call, but for tcp's
+ * where there is a path by tcp, and for the look for deaths, now and then, of a rank that has
+ * nothing to do.
  */
 #include "ivshmem_netmod.h"
 
@@ -137,10 +138,16 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
 
     /* Packet handlers may poll again; cells must reach CH3 in order, so the inner turn does
      * nothing. */
-    if (inside || !MPID_nem_ivshmem.joined)
+    if (inside)
         return MPI_SUCCESS;
     inside = true;
 
+    if (unlikely(MPID_nem_ivshmem.poll_tcp)) {
+        mpi_errno = MPID_nem_ivshmem_tcp_poll(in_blocking_poll);
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+    if (unlikely(!MPID_nem_ivshmem.joined))
+        goto fn_exit;
     for (n = 0; n < CELLS_PER_POLL; n++) {
         got = ivshm_receive(&MPID_nem_ivshmem.transport, &in, &diag);
         if (got <= 0)

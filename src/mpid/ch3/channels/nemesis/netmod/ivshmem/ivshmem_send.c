@@ -37,12 +37,12 @@ static size_t send_cells(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
         MPID_nem_ivshmem.stats.cells_sent++;
         sent += room;
     }
-    area->sent_bytes += sent;
+    VC_PAIR(vc)->sent_bytes += sent;
     MPID_nem_ivshmem.stats.eager_sent_bytes += sent;
     return sent;
 }
 
-static size_t iov_bytes(const struct iovec *iov, int n)
+size_t MPID_nem_ivshmem_iov_bytes(const struct iovec *iov, int n)
 {
     size_t total = 0;
     for (int i = 0; i < n; i++)
@@ -110,7 +110,7 @@ static int continue_request(MPIDI_VC_t *vc, MPIR_Request *sreq, int *complete)
 
     do {
         struct iovec *iov = &sreq->dev.iov[sreq->dev.iov_offset];
-        size_t left = iov_bytes(iov, sreq->dev.iov_count);
+        size_t left = MPID_nem_ivshmem_iov_bytes(iov, sreq->dev.iov_count);
         size_t sent = send_cells(vc, iov, left);
         if (sent < left) {
             while (sent >= iov->iov_len) {
@@ -185,7 +185,7 @@ fn_fail:
 static int send_request(MPIDI_VC_t *vc, MPIR_Request *sreq, const struct iovec *iov, int n)
 {
     int mpi_errno = MPI_SUCCESS;
-    size_t sent, total = iov_bytes(iov, n);
+    size_t sent, total = MPID_nem_ivshmem_iov_bytes(iov, n);
     int complete = 0;
 
     mpi_errno = begin(vc, iov, total, &sent);

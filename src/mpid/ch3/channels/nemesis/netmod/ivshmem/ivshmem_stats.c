@@ -32,36 +32,42 @@ void MPID_nem_ivshmem_stats_register(void)
     REGISTER(ivshmem_cells_received, cells_received, "cells received");
     REGISTER(ivshmem_waits, waits,
              "times that a send found no free cell, or the peer's inbox full");
+    REGISTER(ivshmem_tcp_sent, tcp_sent, "messages sent by tcp, to ranks without a common region");
+    REGISTER(ivshmem_tcp_sent_bytes, tcp_sent_bytes, "bytes sent by tcp, with headers");
 }
 
 /* One line, so that the lines of many ranks stay whole. */
 void MPID_nem_ivshmem_stats_print(void)
 {
     const MPID_nem_ivshmem_stats_t *s = &MPID_nem_ivshmem.stats;
+    char region[400] = "none";
 
-    if (!MPID_nem_ivshmem.joined) {
-        fprintf(stderr, "ivshmem: rank=%d host=%s region=none\n", MPIDI_Process.my_pg_rank,
-                MPID_nem_hostname);
-        return;
-    }
+    if (MPID_nem_ivshmem.joined)
+        snprintf(region, sizeof(region), "%.256s id=%016llx%016llx endpoint=%u",
+                 MPID_nem_ivshmem.region.map.name,
+                 (unsigned long long) MPID_nem_ivshmem.region.id[0],
+                 (unsigned long long) MPID_nem_ivshmem.region.id[1],
+                 MPID_nem_ivshmem.transport.endpoint.owner.endpoint);
     fprintf(stderr,
-            "ivshmem: rank=%d host=%s region=%s id=%016llx%016llx endpoint=%u eager_sent=%llu "
-            "eager_sent_bytes=%llu eager_received=%llu eager_received_bytes=%llu bulk_sent=%llu "
-            "bulk_sent_bytes=%llu bulk_received=%llu bulk_received_bytes=%llu cells_sent=%llu "
-            "cells_received=%llu waits=%llu\n",
-            MPIDI_Process.my_pg_rank, MPID_nem_hostname, MPID_nem_ivshmem.region.map.name,
-            (unsigned long long) MPID_nem_ivshmem.region.id[0],
-            (unsigned long long) MPID_nem_ivshmem.region.id[1],
-            MPID_nem_ivshmem.transport.endpoint.owner.endpoint, s->eager_sent, s->eager_sent_bytes,
+            "ivshmem: rank=%d host=%s region=%s eager_sent=%llu eager_sent_bytes=%llu "
+            "eager_received=%llu eager_received_bytes=%llu bulk_sent=%llu bulk_sent_bytes=%llu "
+            "bulk_received=%llu bulk_received_bytes=%llu cells_sent=%llu cells_received=%llu "
+            "waits=%llu tcp_sent=%llu tcp_sent_bytes=%llu\n",
+            MPIDI_Process.my_pg_rank, MPID_nem_hostname, region, s->eager_sent, s->eager_sent_bytes,
             s->eager_received, s->eager_received_bytes, s->bulk_sent, s->bulk_sent_bytes,
-            s->bulk_received, s->bulk_received_bytes, s->cells_sent, s->cells_received, s->waits);
+            s->bulk_received, s->bulk_received_bytes, s->cells_sent, s->cells_received, s->waits,
+            s->tcp_sent, s->tcp_sent_bytes);
 }
 
+/* What came by tcp is counted where it was sent: tcp gives it to CH3 by itself. */
 void MPID_nem_ivshmem_stats_print_vc(MPIDI_VC_t *vc)
 {
-    fprintf(stderr,
-            "ivshmem: rank=%d peer=%d job=%s endpoint=%u sent_bytes=%llu received_bytes=%llu\n",
+    char how[80] = "path=tcp";
+
+    if (VC_PAIR(vc)->path == IVSHMEM_PATH_REGION)
+        snprintf(how, sizeof(how), "path=ivshmem endpoint=%u received_bytes=%llu",
+                 VC_IVSHMEM(vc)->peer.endpoint, VC_IVSHMEM(vc)->received_bytes);
+    fprintf(stderr, "ivshmem: rank=%d peer=%d job=%s sent_bytes=%llu %s\n",
             MPIDI_Process.my_pg_rank, vc->pg_rank, vc->pg ? (char *) vc->pg->id : "connecting",
-            VC_IVSHMEM(vc)->channel->peer.endpoint, VC_IVSHMEM(vc)->sent_bytes,
-            VC_IVSHMEM(vc)->received_bytes);
+            VC_PAIR(vc)->sent_bytes, how);
 }

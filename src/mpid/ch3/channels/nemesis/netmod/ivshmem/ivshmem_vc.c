@@ -1,23 +1,9 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * The life of a virtual connection: made with its process group or by MPI_Comm_connect, bound to a
- * channel by the first message either way, drained and closed by CH3's close protocol, or failed.
+ * The life of a virtual connection through the region: bound to a channel by the first message
+ * either way, drained and closed by CH3's close protocol, or failed.
  */
 #include "ivshmem_netmod.h"
-
-int MPID_nem_ivshmem_vc_init(MPIDI_VC_t *vc)
-{
-    MPIDI_CH3I_VC *vc_ch = &vc->ch;
-
-    memset(VC_IVSHMEM(vc), 0, sizeof(*VC_IVSHMEM(vc)));
-    vc_ch->next = vc_ch->prev = NULL;
-    vc->sendNoncontig_fn = MPID_nem_ivshmem_SendNoncontig;
-    vc_ch->iStartContigMsg = MPID_nem_ivshmem_iStartContigMsg;
-    vc_ch->iSendContig = MPID_nem_ivshmem_iSendContig;
-    vc_ch->iSendIov = MPID_nem_ivshmem_iSendIov;
-    MPID_nem_ivshmem_lmt_vc_init(vc);
-    return MPI_SUCCESS;
-}
 
 void MPID_nem_ivshmem_vc_link_busy(MPIDI_VC_t *vc)
 {
@@ -74,7 +60,11 @@ static void unbind(MPIDI_VC_t *vc)
 
 int MPID_nem_ivshmem_vc_destroy(MPIDI_VC_t *vc)
 {
-    if (MPID_nem_ivshmem.joined && !vc->ch.is_local)
+    if (vc->ch.is_local)
+        return MPI_SUCCESS;
+    if (VC_PAIR(vc)->path != IVSHMEM_PATH_REGION)
+        return MPID_nem_ivshmem_path_vc_destroy(vc);
+    if (MPID_nem_ivshmem.joined)
         unbind(vc);
     return MPI_SUCCESS;
 }
@@ -126,6 +116,8 @@ int MPID_nem_ivshmem_vc_terminate(MPIDI_VC_t *vc)
     int mpi_errno = MPI_SUCCESS;
     int req_errno = MPI_SUCCESS;
 
+    if (VC_PAIR(vc)->path != IVSHMEM_PATH_REGION)
+        return MPID_nem_ivshmem_path_vc_terminate(vc);
     if (vc->state != MPIDI_VC_STATE_CLOSED) {
         /* A process manager's word that the peer failed: nothing waits for it any more. */
         MPIR_ERR_SET1(req_errno, MPIX_ERR_PROC_FAILED, "**comm_fail", "**comm_fail %d",

@@ -5,7 +5,7 @@ dnl MPICH_SUBCFG_AFTER=src/mpid/ch3/channels/nemesis
 AC_DEFUN([PAC_SUBCFG_PREREQ_]PAC_SUBCFG_AUTO_SUFFIX,[
     AM_COND_IF([BUILD_CH3_NEMESIS],[
         for net in $nemesis_networks ; do
-            AS_CASE([$net],[ivshmem],[build_nemesis_netmod_ivshmem=yes])
+            AS_CASE([$net],[ivshmem],[build_nemesis_netmod_ivshmem=yes],[tcp],[ivshmem_has_tcp=yes])
         done
     ])
     AM_CONDITIONAL([BUILD_NEMESIS_NETMOD_IVSHMEM],[test "X$build_nemesis_netmod_ivshmem" = "Xyes"])
@@ -14,6 +14,8 @@ AC_DEFUN([PAC_SUBCFG_PREREQ_]PAC_SUBCFG_AUTO_SUFFIX,[
 AC_DEFUN([PAC_SUBCFG_BODY_]PAC_SUBCFG_AUTO_SUFFIX,[
 AM_COND_IF([BUILD_NEMESIS_NETMOD_IVSHMEM],[
     AS_CASE([$host_os],[linux*],[],[AC_MSG_ERROR([the ivshmem netmod needs Linux])])
+    AS_IF([test "X$ivshmem_has_tcp" != Xyes],
+        [AC_MSG_ERROR([the ivshmem netmod needs tcp beside it: --with-device=ch3:nemesis:ivshmem,tcp])])
 ])
 ])dnl
 

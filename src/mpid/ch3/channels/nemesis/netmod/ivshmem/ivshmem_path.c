@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * Which path the messages of two ranks take: the region, if both map the same one, else MPICH's tcp
+ * netmod. Both ends compare the same two business cards, so they decide alike; each does at its
+ * first message to the other, or when the other's arrives.
+ *
+ * Until then a connection's functions are those of this file: they decide, and go on with the
+ * chosen path's. Its netmod area is tcp's, for a peer that has decided may connect by tcp before.
+ *
+ * tcp is polled only where a message may come that way: by a rank of which not all peers are known
+ * to share its region, or which has opened a port.
+ */
+#include "ivshmem_netmod.h"
+
+static struct {
+    bool open;       /* tcp's netmod is initialised */
+    bool some_apart; /* not every rank of the job has been seen in our region yet */
+    bool undecided;  /* there are new connections to other jobs */
+    bool port;       /* a port was opened, at which anybody may call */
+    unsigned pairs;  /* connections by tcp */
+    unsigned turns;
+} tcp;
+
+/* Has tcp polled from the next turn on, if there is a reason. */
+static void update_polling(void)
+{
+    MPID_nem_ivshmem.poll_tcp =
+        tcp.open && (tcp.some_apart || tcp.undecided || tcp.port || tcp.pairs > 0);
+}
+
+int MPID_nem_ivshmem_path_init(MPIDI_PG_t *pg, int pg_rank, char **bc_val_p, int *val_max_sz_p)
+{
+    int mpi_errno = MPI_SUCCESS;
+    char *card = *bc_val_p;
+    int room = *val_max_sz_p;
+
+    memset(&tcp, 0, sizeof(tcp));
+    if (MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK == 0)
+        goto fn_exit;
+    mpi_errno = MPID_nem_tcp_init(pg, pg_rank, bc_val_p, val_max_sz_p);
+    /* It would take every connection for one of its own. */
+    MPID_nem_net_module_vc_dbg_print_sendq = NULL;
+    MPIR_ERR_CHECK(mpi_errno);
+    tcp.open = true;
+    tcp.some_apart = MPID_nem_mem_region.ext_procs > 0;
+    update_polling();
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    /* A card cut short would mislead others. */
+    *bc_val_p = card;
+    *val_max_sz_p = room;
+    *card = '\0';
+    goto fn_exit;
+}
+
+int MPID_nem_ivshmem_path_finalize(void)
+{
+    int mpi_errno = MPI_SUCCESS;
+
+    if (tcp.open)
+        mpi_errno = MPID_nem_tcp_finalize();
+    tcp.open = false;
+    return mpi_errno;
+}
+
+/* tcp's part of the card. */
+int MPID_nem_ivshmem_path_get_card(int my_rank, char **bc_val_p, int *val_max_sz_p)
+{
+    if (!tcp.open)
+        return MPI_SUCCESS;
+    tcp.port = true;
+    update_polling();
+    return MPID_nem_tcp_get_business_card(my_rank, bc_val_p, val_max_sz_p);
+}
+
+static void count_sent(MPIDI_VC_t *vc, intptr_t bytes)
+{
+    VC_PAIR(vc)->sent_bytes += bytes;
+    MPID_nem_ivshmem.stats.tcp_sent++;
+    MPID_nem_ivshmem.stats.tcp_sent_bytes += bytes;
+}
+
+static int tcp_iStartContigMsg(MPIDI_VC_t *vc, void *hdr, intptr_t hdr_sz, void *data,
+                               intptr_t data_sz, MPIR_Request **sreq_ptr)
+{
+    count_sent(vc, sizeof(MPIDI_CH3_Pkt_t) + data_sz);
+    return MPID_nem_tcp_iStartContigMsg(vc, hdr, hdr_sz, data, data_sz, sreq_ptr);
+}
+
+static int tcp_iSendContig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
+                           void *data, intptr_t data_sz)
+{
+    count_sent(vc, sizeof(MPIDI_CH3_Pkt_t) + data_sz);
+    return MPID_nem_tcp_iSendContig(vc, sreq, hdr, hdr_sz, data, data_sz);
+}
+
+static int tcp_iSendIov(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
+                        struct iovec *iov, int n_iov)
+{
+    count_sent(vc, sizeof(MPIDI_CH3_Pkt_t) + MPID_nem_ivshmem_iov_bytes(iov, n_iov));
+    return MPID_nem_tcp_iSendIov(vc, sreq, hdr, hdr_sz, iov, n_iov);
+}
+
+static int tcp_SendNoncontig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
+                             struct iovec *hdr_iov, int n_hdr_iov)
+{
+    count_sent(vc, sizeof(MPIDI_CH3_Pkt_t) + MPID_nem_ivshmem_iov_bytes(hdr_iov, n_hdr_iov) +
+                       sreq->dev.msgsize - sreq->dev.msg_offset);
+    return MPID_nem_tcp_SendNoncontig(vc, sreq, hdr, hdr_sz, hdr_iov, n_hdr_iov);
+}
+
+/* The connection goes by tcp from now on; its area is tcp's already. */
+void MPID_nem_ivshmem_take_tcp(MPIDI_VC_t *vc)
+{
+    VC_PAIR(vc)->path = IVSHMEM_PATH_TCP;
+    tcp.pairs++;
+    update_polling();
+    vc->sendNoncontig_fn = tcp_SendNoncontig;
+    vc->rndvSend_fn = MPID_nem_lmt_RndvSend;
+    vc->ch.iStartContigMsg = tcp_iStartContigMsg;
+    vc->ch.iSendContig = tcp_iSendContig;
+    vc->ch.iSendIov = tcp_iSendIov;
+    vc->eager_max_msg_sz = MPIR_CVAR_CH3_EAGER_MAX_MSG_SIZE;
+    vc->ready_eager_max_msg_sz = -1; /* no limit, as CH3 has it */
+}
+
+/* The connection goes through the region from now on, to that endpoint. */
+void MPID_nem_ivshmem_take_region(MPIDI_VC_t *vc, struct ivshm_owner peer)
+{
+    memset(VC_IVSHMEM(vc), 0, sizeof(*VC_IVSHMEM(vc)));
+    VC_IVSHMEM(vc)->peer = peer;
+    VC_PAIR(vc)->path = IVSHMEM_PATH_REGION;
+    vc->sendNoncontig_fn = MPID_nem_ivshmem_SendNoncontig;
+    vc->rndvSend_fn = MPID_nem_lmt_RndvSend;
+    vc->ch.iStartContigMsg = MPID_nem_ivshmem_iStartContigMsg;
+    vc->ch.iSendContig = MPID_nem_ivshmem_iSendContig;
+    vc->ch.iSendIov = MPID_nem_ivshmem_iSendIov;
+    MPID_nem_ivshmem_lmt_vc_init(vc);
+}
+
+/* The first message decides. What came by tcp, from another job's port, goes back by tcp. */
+static int decide(MPIDI_VC_t *vc)
+{
+    int mpi_errno = MPI_SUCCESS;
+    struct ivshm_owner peer;
+    bool shared = false;
+
+    if (vc->pg) {
+        mpi_errno = MPID_nem_ivshmem_find_peer(vc, &peer, &shared);
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+    if (shared)
+        MPID_nem_ivshmem_take_region(vc, peer);
+    else
+        MPID_nem_ivshmem_take_tcp(vc);
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
+static int first_iStartContigMsg(MPIDI_VC_t *vc, void *hdr, intptr_t hdr_sz, void *data,
+                                 intptr_t data_sz, MPIR_Request **sreq_ptr)
+{
+    *sreq_ptr = NULL;
+    int mpi_errno = decide(vc);
+    return mpi_errno ? mpi_errno
+                     : vc->ch.iStartContigMsg(vc, hdr, hdr_sz, data, data_sz, sreq_ptr);
+}
+
+static int first_iSendContig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
+                             void *data, intptr_t data_sz)
+{
+    int mpi_errno = decide(vc);
+    return mpi_errno ? mpi_errno : vc->ch.iSendContig(vc, sreq, hdr, hdr_sz, data, data_sz);
+}
+
+static int first_iSendIov(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
+                          struct iovec *iov, int n_iov)
+{
+    int mpi_errno = decide(vc);
+    return mpi_errno ? mpi_errno : vc->ch.iSendIov(vc, sreq, hdr, hdr_sz, iov, n_iov);
+}
+
+static int first_SendNoncontig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
+                               struct iovec *hdr_iov, int n_hdr_iov)
+{
+    int mpi_errno = decide(vc);
+    return mpi_errno ? mpi_errno
+                     : vc->sendNoncontig_fn(vc, sreq, hdr, hdr_sz, hdr_iov, n_hdr_iov);
+}
+
+static int first_RndvSend(MPIR_Request **sreq_p, const void *buf, MPI_Aint count,
+                          MPI_Datatype datatype, int dt_contig, intptr_t data_sz, MPI_Aint dt_true_lb,
+                          int rank, int tag, struct MPIR_Comm *comm, int context_offset)
+{
+    MPIDI_VC_t *vc;
+    MPIDI_Comm_get_vc_set_active(comm, rank, &vc);
+    int mpi_errno = decide(vc);
+    return mpi_errno ? mpi_errno
+                     : vc->rndvSend_fn(sreq_p, buf, count, datatype, dt_contig, data_sz,
+                                       dt_true_lb, rank, tag, comm, context_offset);
+}
+
+int MPID_nem_ivshmem_path_vc_init(MPIDI_VC_t *vc)
+{
+    int mpi_errno = MPI_SUCCESS;
+
+    memset(VC_PAIR(vc), 0, sizeof(*VC_PAIR(vc)));
+    if (tcp.open) {
+        mpi_errno = MPID_nem_tcp_vc_init(vc);
+        MPIR_ERR_CHECK(mpi_errno);
+        if (!MPID_nem_ivshmem.joined) {
+            MPID_nem_ivshmem_take_tcp(vc);
+            goto fn_exit;
+        }
+    }
+    vc->sendNoncontig_fn = first_SendNoncontig;
+    vc->rndvSend_fn = first_RndvSend;
+    vc->ch.iStartContigMsg = first_iStartContigMsg;
+    vc->ch.iSendContig = first_iSendContig;
+    vc->ch.iSendIov = first_iSendIov;
+    vc->eager_max_msg_sz = MPID_nem_ivshmem_eager_limit();
+    vc->ready_eager_max_msg_sz = vc->eager_max_msg_sz;
+    if (vc->pg && vc->pg != MPIDI_Process.my_pg) {
+        tcp.undecided = true;
+        update_polling();
+    }
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
+int MPID_nem_ivshmem_path_vc_destroy(MPIDI_VC_t *vc)
+{
+    int mpi_errno = MPI_SUCCESS;
+
+    if (VC_PAIR(vc)->path == IVSHMEM_PATH_TCP) {
+        if (MPIR_CVAR_NEMESIS_IVSHMEM_STATS > 1 && VC_PAIR(vc)->sent_bytes > 0)
+            MPID_nem_ivshmem_stats_print_vc(vc);
+        VC_PAIR(vc)->path = IVSHMEM_PATH_UNDECIDED;
+        tcp.pairs--;
+        update_polling();
+    }
+    return mpi_errno;
+}
+
+int MPID_nem_ivshmem_path_vc_terminate(MPIDI_VC_t *vc)
+{
+    return tcp.open ? MPID_nem_tcp_vc_terminate(vc)
+                    : MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
+}
+
+int MPID_nem_ivshmem_tcp_connect_to_root(const char *business_card, MPIDI_VC_t *vc)
+{
+    MPID_nem_ivshmem_take_tcp(vc);
+    return MPID_nem_tcp_connect_to_root(business_card, vc);
+}
+
+/* Whether all ranks of our job are in our region, now. */
+static bool all_here(void)
+{
+    const MPIDI_PG_t *pg = MPIDI_Process.my_pg;
+    struct ivshm_endpoint_info info;
+    int here = 0;
+
+    if (!MPID_nem_ivshmem.joined)
+        return false;
+    for (uint32_t i = 0; i < MPID_nem_ivshmem.region.geo.endpoints; i++)
+        if (ivshm_endpoint_read(&MPID_nem_ivshmem.region, i, &info) == 0 &&
+            info.claim.state == IVSHM_LIVE &&
+            strncmp(info.job, (const char *) pg->id, sizeof(info.job) - 1) == 0)
+            here++;
+    return here == pg->size;
+}
+
+/* Decides for all ranks of other jobs, whose cards came with the connection to their job. */
+static int decide_new(void)
+{
+    int mpi_errno = MPI_SUCCESS;
+    MPIDI_PG_iterator iter;
+    MPIDI_PG_t *pg;
+
+    tcp.undecided = false;
+    MPIDI_PG_Get_iterator(&iter);
+    while (MPIDI_PG_Has_next(&iter)) {
+        MPIDI_PG_Get_next(&iter, &pg);
+        for (int i = 0; pg != MPIDI_Process.my_pg && i < pg->size; i++) {
+            MPIDI_VC_t *vc;
+            MPIDI_PG_Get_vc(pg, i, &vc);
+            if (!vc->ch.is_local && VC_PAIR(vc)->path == IVSHMEM_PATH_UNDECIDED) {
+                mpi_errno = decide(vc);
+                MPIR_ERR_CHECK(mpi_errno);
+            }
+        }
+    }
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
+int MPID_nem_ivshmem_tcp_poll(int in_blocking_poll)
+{
+    int mpi_errno = MPI_SUCCESS;
+
+    if (tcp.undecided) {
+        mpi_errno = decide_new();
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+    /* All have joined once MPI_Init is over, so the first turns settle it, or never do. */
+    if (tcp.some_apart) {
+        ++tcp.turns;
+        if ((tcp.turns & (tcp.turns - 1)) == 0)
+            tcp.some_apart = !all_here();
+    }
+    update_polling();
+    /* Whoever waits at a port is in a blocking call. */
+    if (tcp.some_apart || tcp.pairs > 0 || (tcp.port && in_blocking_poll)) {
+        mpi_errno = MPID_nem_tcp_connpoll(in_blocking_poll);
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
