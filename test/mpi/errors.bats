@@ -59,6 +59,7 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
 @test "no device, and no region named" {
     ivshmem info --all | grep -q "^no ivshmem device" || skip "this machine has an ivshmem device"
     local status=0
+    export MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0
     limit=20 mpi job -n 2 "$programs/coll" || status=$?
     ended "$status" job "no ivshmem device" "-device ivshmem-plain" "MPIR_CVAR_NEMESIS_IVSHMEM_REGION"
 }
@@ -171,6 +172,7 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
     one=$region
     use_region 8M
     two=$region
+    export MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0
     limit=20 mpi job -n 1 -env MPIR_CVAR_NEMESIS_IVSHMEM_REGION "$one" "$programs/coll" : \
         -n 1 -env MPIR_CVAR_NEMESIS_IVSHMEM_REGION "$two" "$programs/coll" || status=$?
     ended "$status" job "is in region" "$(ivshmem info --json "$one" | jq -r .id[:16])" \

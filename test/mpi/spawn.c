@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Jobs that meet: spawn (parents and the children that they start), or accept and connect (two
- * jobs, by a file that holds the port's name). They exchange messages of all kinds, part, and meet
+ * Jobs that meet: spawn (parents and the children that they start, through a command like env if one
+ * is given), or accept and connect (two jobs, by a file that holds the port's name). They exchange messages of all kinds, part, and meet
  * again.
  */
 #include "mpitest.h"
@@ -82,11 +82,18 @@ int main(int argc, char **argv)
     } else if (strcmp(argv[1], "spawn") == 0) {
         for (int i = 0; i < MEETINGS; i++) {
             char meeting[8];
-            char *args[] = {"child", meeting, NULL};
-            int errors[CHILDREN];
+            char *command[20] = {NULL};
+            int errors[CHILDREN], n = 0;
             snprintf(meeting, sizeof(meeting), "%d", i);
-            MPI_Comm_spawn(argv[0], args, CHILDREN, MPI_INFO_NULL, 0, MPI_COMM_WORLD, &inter,
-                           errors);
+            while (n + 2 < argc && n < 16) {
+                command[n] = argv[n + 2];
+                n++;
+            }
+            command[n++] = argv[0];
+            command[n++] = "child";
+            command[n++] = meeting;
+            MPI_Comm_spawn(command[0], command + 1, CHILDREN, MPI_INFO_NULL, 0, MPI_COMM_WORLD,
+                           &inter, errors);
             talk(inter, i, 0);
             merge(inter, 0);
             MPI_Comm_disconnect(&inter);

@@ -10,8 +10,9 @@ setup() {
     tree=$BATS_TEST_TMPDIR/mpich
     parent=$tree/src/mpid/ch3/channels/nemesis/netmod
     netmod=$parent/ivshmem
-    mkdir -p "$parent/tcp"
+    mkdir -p "$parent/tcp" "$tree/maint"
     touch "$tree/autogen.sh"
+    echo 'm4_define([MPICH_VERSION_m4],[4.0.2])dnl' >"$tree/maint/version.m4"
     # As in MPICH; a line that only looks like ours must stay.
     printf '%s\n' '## comment' '' 'include $(top_srcdir)/src/mpid/ch3/channels/nemesis/netmod/tcp/Makefile.mk' \
         'include $(top_srcdir)/src/mpid/ch3/channels/nemesis/netmod/ivshmem/MakefileXmk' '' >"$parent/Makefile.mk"
@@ -89,6 +90,25 @@ setup() {
     run "$graft" "$tree"
     [ "$status" -eq 1 ]
     [[ $output == *"no autogen.sh"* ]]
+}
+
+@test "refuses a release that was not tried, unless told to go on" {
+    [ "$("$graft" --releases)" = 4.0.2 ]
+    for version in 4.0 4.0.20 9.9; do
+        echo "m4_define([MPICH_VERSION_m4],[$version])dnl" >"$tree/maint/version.m4"
+        run "$graft" "$tree"
+        [ "$status" -eq 1 ]
+        [[ $output == *"is MPICH $version; the netmod was built and tested with 4.0.2"*"--force"* ]]
+        [ ! -e "$netmod" ]
+    done
+    "$graft" --force "$tree"
+    [ -e "$netmod" ]
+    "$graft" --undo "$tree"
+    [ ! -e "$netmod" ]
+    rm "$tree/maint/version.m4"
+    run "$graft" "$tree"
+    [ "$status" -eq 1 ]
+    [[ $output == *"maint/version.m4 does not tell"* ]]
 }
 
 @test "refuses a folder of that name that is not ours" {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * All that differs between the releases of MPICH that the netmod is grafted onto. Written against
- * 4.0.2; what later releases changed is in the design notes, and belongs here and nowhere else.
+ * All that differs between the releases of MPICH that the netmod is grafted onto, and nothing else
+ * does. 4.0.2 is built and tested; what is here for later ones follows their sources and was never
+ * compiled, which is why graft asks before it goes on with them.
  */
 #ifndef IVSHMEM_COMPAT_H
 #define IVSHMEM_COMPAT_H
@@ -10,16 +11,22 @@
 #include "mpid_nem_impl.h"
 #include "mpid_nem_nets.h"
 
+#define IVSHMEM_COMPAT_4_1 40100000 /* first pre-release of 4.1, as MPICH_NUMVERSION counts */
+
+#if MPICH_NUMVERSION < IVSHMEM_COMPAT_4_1
 #ifdef USE_PMI2_API
 #include "pmi2.h"
 #else
 #include "pmi.h"
 #endif
+#endif
 
 /* The longest value of the process manager's key-value space, in bytes. */
 static inline int ivshmem_compat_max_val_size(void)
 {
-#ifdef USE_PMI2_API
+#if MPICH_NUMVERSION >= IVSHMEM_COMPAT_4_1
+    return MPIR_pmi_max_val_size();
+#elif defined(USE_PMI2_API)
     return PMI2_MAX_VALLEN;
 #else
     int size = 0;
@@ -27,9 +34,14 @@ static inline int ivshmem_compat_max_val_size(void)
 #endif
 }
 
+#if MPICH_NUMVERSION >= IVSHMEM_COMPAT_4_1
+#define IVSHMEM_COMPAT_TYPEREP_FLAGS , MPIR_TYPEREP_FLAG_NONE
+#else
+#define IVSHMEM_COMPAT_TYPEREP_FLAGS
+#endif
 #define ivshmem_compat_pack(buf, count, type, offset, out, max, actual)                            \
-    MPIR_Typerep_pack(buf, count, type, offset, out, max, actual)
+    MPIR_Typerep_pack(buf, count, type, offset, out, max, actual IVSHMEM_COMPAT_TYPEREP_FLAGS)
 #define ivshmem_compat_unpack(in, size, buf, count, type, offset, actual)                          \
-    MPIR_Typerep_unpack(in, size, buf, count, type, offset, actual)
+    MPIR_Typerep_unpack(in, size, buf, count, type, offset, actual IVSHMEM_COMPAT_TYPEREP_FLAGS)
 
 #endif

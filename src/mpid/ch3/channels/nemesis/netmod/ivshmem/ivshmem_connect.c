@@ -56,15 +56,18 @@ fn_fail:
     goto fn_exit;
 }
 
+enum { TEXT_MAX = 400 };
+
 /*
  * Whether the process with that card shares our region, and if so which endpoint is its. Both ends
  * find the same, so a card that cannot be read is an error, as is a pair that would need tcp where
- * that is forbidden. `who` is for the message.
+ * that is forbidden: false then, and why in `text`. `who` is for that.
  */
-static int read_card(const char *card, const char *who, struct ivshm_owner *peer, bool *shared)
+static bool read_card(const char *card, const char *who, struct ivshm_owner *peer, bool *shared,
+                      char text[TEXT_MAX])
 {
     const MPID_nem_ivshmem_t *self = &MPID_nem_ivshmem;
-    char value[80], text[400];
+    char value[80];
     unsigned long long id[2];
 
     *shared = false;
@@ -72,37 +75,37 @@ static int read_card(const char *card, const char *who, struct ivshm_owner *peer
     if (has_region &&
         sscanf(value, "%16llx%16llx.%u.%u", &id[0], &id[1], &peer->endpoint, &peer->generation) !=
             4) {
-        snprintf(text, sizeof(text),
+        snprintf(text, TEXT_MAX,
                  "%s has a business card of which the region cannot be read: '%.60s'", who, value);
-        return MPID_nem_ivshmem_error(text);
+        return false;
     }
     *shared = self->joined && has_region && id[0] == self->region.id[0] &&
               id[1] == self->region.id[1];
     if (*shared || MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK != 0)
-        return MPI_SUCCESS;
+        return true;
     if (!self->joined)
-        return MPID_nem_ivshmem_error(self->diag.text);
-    if (!has_region)
-        snprintf(text, sizeof(text),
+        snprintf(text, TEXT_MAX, "%.*s", TEXT_MAX - 1, self->diag.text);
+    else if (!has_region)
+        snprintf(text, TEXT_MAX,
                  "%s has no ivshmem region, this rank has %s, and "
                  "MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0 forbids tcp: give every VM of the job the "
                  "same ivshmem device",
                  who, self->region.map.name);
     else
-        snprintf(text, sizeof(text),
+        snprintf(text, TEXT_MAX,
                  "%s is in region %016llx%016llx, this rank in %016llx%016llx, and "
                  "MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0 forbids tcp: give every VM of the job the "
                  "same memory backend",
                  who, id[0], id[1], (unsigned long long) self->region.id[0],
                  (unsigned long long) self->region.id[1]);
-    return MPID_nem_ivshmem_error(text);
+    return false;
 }
 
 /* Whether that rank shares our region, and which endpoint is its. */
 int MPID_nem_ivshmem_find_peer(MPIDI_VC_t *vc, struct ivshm_owner *peer, bool *shared)
 {
     int mpi_errno = MPI_SUCCESS;
-    char who[64];
+    char who[64], text[TEXT_MAX];
     int size = ivshmem_compat_max_val_size();
     char *card = MPL_malloc(size, MPL_MEM_OTHER);
 
@@ -110,7 +113,8 @@ int MPID_nem_ivshmem_find_peer(MPIDI_VC_t *vc, struct ivshm_owner *peer, bool *s
     snprintf(who, sizeof(who), "rank %d", vc->pg_rank);
     mpi_errno = vc->pg->getConnInfo(vc->pg_rank, card, size, vc->pg);
     MPIR_ERR_CHECK(mpi_errno);
-    mpi_errno = read_card(card, who, peer, shared);
+    if (!read_card(card, who, peer, shared, text))
+        mpi_errno = MPID_nem_ivshmem_error(text);
     MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:
@@ -120,15 +124,16 @@ fn_fail:
     goto fn_exit;
 }
 
-static int open_channel(struct ivshm_owner peer, const char *who, struct ivshm_channel **channel)
+/* False if the peer is not there any more; why in `text`. */
+static bool open_channel(struct ivshm_owner peer, const char *who, struct ivshm_channel **channel,
+                         char text[TEXT_MAX])
 {
     struct ivshm_diag diag = {""};
-    char text[400];
 
     if (ivshm_channel_open(&MPID_nem_ivshmem.transport, peer, channel, &diag) == 0)
-        return MPI_SUCCESS;
-    snprintf(text, sizeof(text), "%s cannot be reached: %.300s", who, diag.text);
-    return MPID_nem_ivshmem_peer_error(text);
+        return true;
+    snprintf(text, TEXT_MAX, "%s cannot be reached: %.300s", who, diag.text);
+    return false;
 }
 
 /* Binds the job's own connection with a rank to the channel to its endpoint. */
@@ -145,10 +150,11 @@ int MPID_nem_ivshmem_connect(MPIDI_VC_t *vc)
 {
     int mpi_errno = MPI_SUCCESS;
     struct ivshm_channel *channel;
-    char who[64];
+    char who[64], text[TEXT_MAX];
 
     snprintf(who, sizeof(who), "rank %d", vc->pg_rank);
-    mpi_errno = open_channel(VC_IVSHMEM(vc)->peer, who, &channel);
+    if (!open_channel(VC_IVSHMEM(vc)->peer, who, &channel, text))
+        mpi_errno = MPID_nem_ivshmem_peer_error(text);
     MPIR_ERR_CHECK(mpi_errno);
     bind_vc(vc, channel);
 
@@ -174,17 +180,20 @@ int MPID_nem_ivshmem_connect_to_root(const char *business_card, MPIDI_VC_t *new_
     struct ivshm_channel *channel;
     struct ivshm_outgoing hello;
     struct ivshm_owner peer;
+    char text[TEXT_MAX];
     bool shared;
 
     mpi_errno = MPIDI_GetTagFromPort(business_card, &new_vc->port_name_tag);
     MPIR_ERR_CHECK(mpi_errno);
-    mpi_errno = read_card(business_card, who, &peer, &shared);
+    if (!read_card(business_card, who, &peer, &shared, text))
+        mpi_errno = MPID_nem_ivshmem_port_error(text);
     MPIR_ERR_CHECK(mpi_errno);
     if (!shared) {
         mpi_errno = MPID_nem_ivshmem_tcp_connect_to_root(business_card, new_vc);
         goto fn_exit;
     }
-    mpi_errno = open_channel(peer, who, &channel);
+    if (!open_channel(peer, who, &channel, text))
+        mpi_errno = MPID_nem_ivshmem_port_error(text);
     MPIR_ERR_CHECK(mpi_errno);
     MPID_nem_ivshmem_take_region(new_vc, peer);
     add_dynamic(new_vc, channel,
@@ -220,6 +229,49 @@ static int accept_stream(struct ivshm_channel *channel, uint32_t stream, MPIDI_V
     vc->port_name_tag = (int) (stream >> STREAM_TAG_SHIFT & STREAM_TAG_MASK);
     MPIDI_CH3I_Acceptq_enqueue(vc, vc->port_name_tag);
     *vc_p = vc;
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
+static int tell_ch3(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt)
+{
+    return MPID_nem_handle_pkt(vc, (char *) pkt, sizeof(*pkt));
+}
+
+/*
+ * The other side of a connection by MPI_Comm_connect is gone. CH3 waits for it in ways that no error
+ * ends: for its yes, and for its part of the closing. So we say what it would have said, as CH3
+ * comes to each of them: no, and that it has closed. Once both have agreed, and before either
+ * closes, it is a connection like others, and fails like them.
+ */
+int MPID_nem_ivshmem_call_off(MPIDI_VC_t *vc)
+{
+    int mpi_errno = MPI_SUCCESS;
+    MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
+    static const char why[] = "its process is dead";
+    MPIDI_CH3_Pkt_t pkt;
+
+    if (vc->state == MPIDI_VC_STATE_ACTIVE && area->met)
+        return MPID_nem_ivshmem_vc_fail(vc, why);
+    mpi_errno = MPID_nem_ivshmem_vc_fail_requests(vc, MPID_nem_ivshmem_peer_error(why));
+    MPIR_ERR_CHECK(mpi_errno);
+    vc->ch.pending_pkt_len = 0;
+    if (vc->state == MPIDI_VC_STATE_ACTIVE && !area->refused) {
+        area->refused = true;
+        MPIDI_Pkt_init(&pkt.conn_ack, area->stream & STREAM_REPLY ? MPIDI_CH3_PKT_ACCEPT_ACK
+                                                                  : MPIDI_CH3_PKT_CONN_ACK);
+        pkt.conn_ack.ack = FALSE;
+        mpi_errno = tell_ch3(vc, &pkt);
+    } else if (vc->state == MPIDI_VC_STATE_LOCAL_CLOSE ||
+               vc->state == MPIDI_VC_STATE_CLOSE_ACKED) {
+        MPIDI_Pkt_init(&pkt.close, MPIDI_CH3_PKT_CLOSE);
+        pkt.close.ack = TRUE;
+        mpi_errno = tell_ch3(vc, &pkt);
+    }
+    MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:
     return mpi_errno;

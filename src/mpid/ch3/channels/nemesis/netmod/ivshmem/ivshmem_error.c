@@ -40,3 +40,13 @@ int MPID_nem_ivshmem_peer_error(const char *text)
     MPIR_ERR_SET1(mpi_errno, MPIX_ERR_PROC_FAILED, "**ivshmem", "**ivshmem %s", text);
     return mpi_errno;
 }
+
+/* The same for the name of a port: made up, damaged, or of a process that is no more. */
+int MPID_nem_ivshmem_port_error(const char *text)
+{
+    int mpi_errno = MPI_SUCCESS;
+    if (strlen(text) > MPICH_KEEPS)
+        MPID_nem_ivshmem_say("", text);
+    MPIR_ERR_SET1(mpi_errno, MPI_ERR_PORT, "**ivshmem", "**ivshmem %s", text);
+    return mpi_errno;
+}

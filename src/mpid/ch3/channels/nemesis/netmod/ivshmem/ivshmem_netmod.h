@@ -58,6 +58,7 @@ typedef struct {
     bool busy;          /* on the list of VCs that have something to send, or to end */
     bool terminating;   /* to end once all is sent */
     bool gone;          /* the peer's claim no longer says that it lives */
+    bool met, refused;  /* by MPI_Comm_connect: both sides have agreed; it was called off */
     unsigned long long received_bytes;
     struct MPIDI_VC *next_dynamic; /* list of those with stream != 0 */
 } MPID_nem_ivshmem_vc_t;
@@ -101,6 +102,7 @@ int MPID_nem_ivshmem_connect_to_root(const char *business_card, MPIDI_VC_t *new_
 int MPID_nem_ivshmem_find_peer(MPIDI_VC_t *vc, struct ivshm_owner *peer, bool *shared);
 int MPID_nem_ivshmem_connect(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p);
+int MPID_nem_ivshmem_call_off(MPIDI_VC_t *vc);
 
 /* ivshmem_path.c: through the region, or by tcp */
 int MPID_nem_ivshmem_path_init(MPIDI_PG_t *pg, int pg_rank, char **bc_val_p, int *val_max_sz_p);
@@ -121,6 +123,7 @@ int MPID_nem_ivshmem_vc_end(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_vc_link_busy(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_vc_unlink_busy(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_vc_fail(MPIDI_VC_t *vc, const char *why);
+int MPID_nem_ivshmem_vc_fail_requests(MPIDI_VC_t *vc, int req_errno);
 
 /* ivshmem_send.c */
 int MPID_nem_ivshmem_iStartContigMsg(MPIDI_VC_t *vc, void *hdr, intptr_t hdr_sz, void *data,
@@ -155,5 +158,6 @@ void MPID_nem_ivshmem_stats_print_vc(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_say(const char *what, const char *text);
 int MPID_nem_ivshmem_error(const char *text);
 int MPID_nem_ivshmem_peer_error(const char *text);
+int MPID_nem_ivshmem_port_error(const char *text);
 
 #endif

@@ -30,6 +30,9 @@ static int deliver(MPIDI_VC_t *vc, const unsigned char *data, size_t len)
         if (header.pkt.type < 0 || header.pkt.type >= MPIDI_CH3_PKT_END_ALL)
             return MPID_nem_ivshmem_vc_fail(vc, "sent a packet of an unknown type");
         MPID_nem_ivshmem.stats.eager_received++;
+        if (header.pkt.type == MPIDI_CH3_PKT_CONN_ACK ||
+            header.pkt.type == MPIDI_CH3_PKT_ACCEPT_ACK)
+            VC_IVSHMEM(vc)->met = header.pkt.conn_ack.ack;
         mpi_errno = MPID_nem_handle_pkt(vc, header.bytes, sizeof(header));
         MPIR_ERR_CHECK(mpi_errno);
         data += sizeof(header);
@@ -72,30 +75,42 @@ fn_fail:
 }
 
 /*
- * Fails the connections whose peer is gone. What a peer sent before it left is in our inbox before
- * its claim says that it has left, so whoever was seen gone and still is connected once the inbox
- * was empty after that did not say goodbye.
+ * Whether the peer is gone for good, and *again if that is to be asked in the next turn. What a peer
+ * sent before it left is in our inbox before its claim says that it has left, so whoever was seen
+ * gone and still is connected once the inbox was empty after that did not say goodbye.
  */
-static int fail_the_gone(bool *seen)
+static bool is_gone(MPIDI_VC_t *vc, bool *again)
+{
+    if (VC_IVSHMEM(vc)->gone)
+        return true;
+    if (!ivshm_channel_is_live(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel))
+        *again = VC_IVSHMEM(vc)->gone = true;
+    return false;
+}
+
+/* Fails the connections whose peer is gone. */
+static int fail_the_gone(bool *again)
 {
     int mpi_errno = MPI_SUCCESS;
-    bool again = false;
 
+    *again = false;
     for (uint32_t i = 0; i < MPID_nem_ivshmem.region.geo.endpoints; i++) {
         MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[i];
-        if (!vc || ivshm_channel_is_live(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel))
-            continue;
-        if (VC_IVSHMEM(vc)->gone) {
+        if (vc && is_gone(vc, again)) {
             mpi_errno = MPID_nem_ivshmem_vc_fail(vc, "its process is dead");
             MPIR_ERR_CHECK(mpi_errno);
-        } else {
-            VC_IVSHMEM(vc)->gone = true;
-            again = true;
+        }
+    }
+    for (MPIDI_VC_t *next, *vc = MPID_nem_ivshmem.dynamic; vc; vc = next) {
+        next = VC_IVSHMEM(vc)->next_dynamic;
+        if (is_gone(vc, again)) {
+            *again = true; /* it has several steps */
+            mpi_errno = MPID_nem_ivshmem_call_off(vc);
+            MPIR_ERR_CHECK(mpi_errno);
         }
     }
 
 fn_exit:
-    *seen = again;
     return mpi_errno;
 fn_fail:
     goto fn_exit;

@@ -72,7 +72,8 @@ int MPID_nem_ivshmem_vc_destroy(MPIDI_VC_t *vc)
 static bool is_drained(MPIDI_VC_t *vc)
 {
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
-    return !area->sendq.head && area->transfers == 0 && !(area->channel && area->channel->pending);
+    return !area->sendq.head && area->transfers == 0 &&
+           (area->gone || !(area->channel && area->channel->pending));
 }
 
 /* The connection is closed, but what it has to send may not be gone yet. Ends it once that is. */
@@ -89,7 +90,7 @@ int MPID_nem_ivshmem_vc_end(MPIDI_VC_t *vc)
 }
 
 /* Completes all that waits on the connection with an error. */
-static int fail_requests(MPIDI_VC_t *vc, int req_errno)
+int MPID_nem_ivshmem_vc_fail_requests(MPIDI_VC_t *vc, int req_errno)
 {
     int mpi_errno = MPI_SUCCESS;
     MPIR_Request *rreq = vc->ch.recv_active;
@@ -122,7 +123,7 @@ int MPID_nem_ivshmem_vc_terminate(MPIDI_VC_t *vc)
         /* A process manager's word that the peer failed: nothing waits for it any more. */
         MPIR_ERR_SET1(req_errno, MPIX_ERR_PROC_FAILED, "**comm_fail", "**comm_fail %d",
                       vc->pg_rank);
-        mpi_errno = fail_requests(vc, req_errno);
+        mpi_errno = MPID_nem_ivshmem_vc_fail_requests(vc, req_errno);
         MPIR_ERR_CHECK(mpi_errno);
     }
     mpi_errno = MPID_nem_ivshmem_vc_end(vc);
@@ -146,7 +147,7 @@ int MPID_nem_ivshmem_vc_fail(MPIDI_VC_t *vc, const char *why)
 
     snprintf(text, sizeof(text), "rank %d: %.300s", vc->pg_rank, why);
     int req_errno = MPID_nem_ivshmem_peer_error(text);
-    mpi_errno = fail_requests(vc, req_errno);
+    mpi_errno = MPID_nem_ivshmem_vc_fail_requests(vc, req_errno);
     MPIR_ERR_CHECK(mpi_errno);
     unbind(vc);
     mpi_errno = MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);

@@ -1,0 +1,213 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: mpich2
+# The suites and mpi.bash share variables and functions.
+# shellcheck disable=SC2086,SC2154
+#
+# Ranks that do not all share a region: each pair takes the region if both have it, else tcp, and the
+# netmod's line for each pair says which.
+
+load mpi
+
+setup() {
+    ivshmem info --all | grep -q "^no ivshmem device" || skip "this machine has an ivshmem device"
+    all_remote
+    export MPIR_CVAR_NEMESIS_IVSHMEM_STATS=2 MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=1
+    use_region 32M
+    a=$region
+    use_region 32M
+    b=$region
+    unset MPIR_CVAR_NEMESIS_IVSHMEM_REGION
+}
+
+teardown() { at_end; }
+
+# places REGION...: sets ranks and args, the arguments of mpiexec for a job with a rank in each: a, b or none.
+places() {
+    local place
+    ranks=("$@") args=()
+    shift "$#"
+    for place in "${ranks[@]}"; do
+        [ ${#args[@]} -eq 0 ] || args+=(:)
+        args+=(-n 1)
+        [ "$place" = none ] || args+=(-env MPIR_CVAR_NEMESIS_IVSHMEM_REGION "${!place}")
+        args+=("${program[@]}")
+    done
+}
+
+# by_the_right_path NAME: each pair that said how it talked took the region if it shares one, else tcp.
+by_the_right_path() {
+    grep -qix 'no errors' "$BATS_TEST_TMPDIR/$1.out" || { say "$1"; return 1; }
+    awk '
+        { for (i = 2; i <= NF; i++) { split($i, kv, "="); is[kv[1]] = kv[2] } }
+        /^ivshmem: rank=[0-9]+ host=/ { region[is["rank"]] = is["region"]; ranks++ }
+        /^ivshmem: rank=[0-9]+ peer=/ { n++; from[n] = is["rank"]; to[n] = is["peer"]; path[n] = is["path"]; sent[n] = is["sent_bytes"] }
+        END {
+            for (i = 1; i <= n; i++) {
+                same = region[from[i]] == region[to[i]] && region[from[i]] != "none"
+                if (path[i] != (same ? "ivshmem" : "tcp")) { print from[i] " to " to[i] " by " path[i]; bad = 1 }
+                bytes[path[i]] += sent[i]
+            }
+            print n + 0 " connections, " bytes["ivshmem"] + 0 " bytes through regions, " bytes["tcp"] + 0 " by tcp"
+            exit bad || n < 2
+        }' "$BATS_TEST_TMPDIR/$1.err" >"$BATS_TEST_TMPDIR/$1.paths" || { cat "$BATS_TEST_TMPDIR/$1.paths"; say "$1"; return 1; }
+    cat "$BATS_TEST_TMPDIR/$1.paths"
+}
+
+# mix REGION... : runs the program, and looks at paths and regions.
+mix() {
+    places "$@"
+    mpi job "${args[@]}" || { echo "status $?: $*"; say job; return 1; }
+    by_the_right_path job
+    empty "$a"
+    empty "$b"
+}
+
+for_each_program() {
+    for program in pt2pt types coll threads; do
+        program=("$programs/$program")
+        "$@"
+    done
+}
+
+@test "two regions with two ranks each" { for_each_program mix a a b b; }
+
+@test "one of four has no region" { for_each_program mix a none a a; }
+
+@test "no two alike" { for_each_program mix a none b none; }
+
+@test "no region anywhere" { for_each_program mix none none; }
+
+@test "more than there are cells, to ranks of both kinds" {
+    program=("$programs/flood")
+    mix a b a none
+}
+
+@test "both paths carry what they should" {
+    program=("$programs/coll")
+    mix a a b b
+    awk '{ exit !($3 > 100000 && $7 > 100000) }' "$BATS_TEST_TMPDIR/job.paths"
+    mix a a a a
+    awk '{ exit !($3 > 100000 && $7 == 0) }' "$BATS_TEST_TMPDIR/job.paths"
+}
+
+@test "nemesis' shared memory, regions and tcp in one job" {
+    half_remote
+    for_each_program mix a b a b
+    for_each_program mix a a b b
+}
+
+# polls REGION...: how many times all ranks together asked for sockets while they exchanged messages.
+polls() {
+    # shellcheck disable=SC2016
+    program=(sh -c 'exec strace -qq -e trace=poll,ppoll,select,pselect6,epoll_wait,recvmsg,recvfrom -o "$0.$PMI_RANK" "$@"'
+        "$BATS_TEST_TMPDIR/trace" "$programs/coll")
+    rm -f "$BATS_TEST_TMPDIR"/trace.*
+    mix "$@" >&2
+    cat "$BATS_TEST_TMPDIR"/trace.* | awk '!/^\+\+\+/ { n++ } END { print n + 0 }'
+}
+
+@test "without tcp pairs, no socket is polled" {
+    none=$(polls a a a)
+    some=$(polls a b a)
+    echo "$none and $some polls"
+    # Each rank looks a few times, until it has seen all others in the region.
+    [ "$none" -le 60 ]
+    [ "$some" -gt 200 ]
+}
+
+# meet PLACE...: a server job in a, and a client job that takes a place for each of its ranks.
+meet() {
+    rm -f "$BATS_TEST_TMPDIR/port"
+    program=("$programs/spawn" accept "$BATS_TEST_TMPDIR/port")
+    places a b
+    launch server "${args[@]}"
+    server=$pid
+    program=("$programs/spawn" connect "$BATS_TEST_TMPDIR/port")
+    places "$@"
+    mpi client "${args[@]}" || { say server; say client; return 1; }
+    wait "$server" || { say server; say client; return 1; }
+    for name in server client; do
+        grep -qix 'no errors' "$BATS_TEST_TMPDIR/$name.out" || { say server; say client; return 1; }
+    done
+    empty "$a"
+    empty "$b"
+}
+
+# by JOB PATH: whether a connection of it took that path.
+by() { grep -q "^ivshmem: rank=[0-9]* peer=.* path=$2" "$BATS_TEST_TMPDIR/$1.err" || { say "$1"; return 1; }; }
+
+@test "accept and connect between jobs that share a region, or do not" {
+    meet a b
+    by client ivshmem
+    by client tcp
+    meet b none a
+    by client ivshmem
+    by client tcp
+    meet none
+    by client tcp
+    run ! by client ivshmem
+}
+
+# spawn_into PLACE
+spawn_into() {
+    local how="-u MPIR_CVAR_NEMESIS_IVSHMEM_REGION"
+    [ "$1" = none ] || how=MPIR_CVAR_NEMESIS_IVSHMEM_REGION=${!1}
+    program=("$programs/spawn" spawn env $how)
+    places a a
+    mpi job "${args[@]}" || { say job; return 1; }
+    grep -qix 'no errors' "$BATS_TEST_TMPDIR/job.out" || { say job; return 1; }
+    empty "$a"
+    empty "$b"
+}
+
+@test "spawn into the same region, another, and none" {
+    spawn_into a
+    run ! by job tcp
+    spawn_into b
+    by job tcp
+    by job ivshmem
+    spawn_into none
+    by job tcp
+}
+
+@test "a rank without a region says so, unless told not to" {
+    program=("$programs/coll")
+    unset MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK
+    mix a none a
+    [ "$(grep -c "uses tcp: no ivshmem device" "$BATS_TEST_TMPDIR/job.err")" -eq 1 ]
+    export MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=1
+    mix a none a
+    run ! grep "uses tcp" "$BATS_TEST_TMPDIR/job.err"
+}
+
+@test "tcp forbidden" {
+    export MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0
+    program=("$programs/coll")
+    mix a a a
+    local status=0
+    places a b
+    limit=20 mpi job "${args[@]}" || status=$?
+    [ "$status" -ne 0 ] && [ "$status" -ne 124 ]
+    grep "rank [01] is in region .*FALLBACK=0 forbids tcp: give every VM of the job the same memory backend" \
+        "$BATS_TEST_TMPDIR/job.err" || { say job; return 1; }
+    empty "$a"
+    empty "$b"
+}
+
+@test "a rank that tcp reaches dies: the others find out" {
+    local status=0 job
+    program=("$programs/stream" 60 alone)
+    places a b a
+    limit=80 launch job -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1" -ppn 1 "${args[@]}"
+    job=$pid
+    until_true grep -q running "$BATS_TEST_TMPDIR/job.out"
+    kill -KILL "$(ivshmem ps --json "$b" | jq '.endpoints[].pid')"
+    wait "$job" || status=$?
+    [ "$status" -ne 0 ] && [ "$status" -ne 124 ] || { say job; return 1; }
+    grep "rank [02] got an error" "$BATS_TEST_TMPDIR/job".*
+    # Whoever joins next takes back what the dead held.
+    for region in "$a" "$b"; do
+        MPIR_CVAR_NEMESIS_IVSHMEM_REGION=$region mpi next -n 1 "$programs/init"
+        empty
+    done
+}
