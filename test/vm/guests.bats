@@ -150,6 +150,53 @@ check_between() {
     region_is_empty
 }
 
+# The job of 2 ranks, whose output is the file $1: each sent more than $2 bytes through one region, all arrived.
+counted() {
+    awk -v least="$2" '
+        /^ivshmem: rank=/ {
+            for (i = 2; i <= NF; i++) { split($i, pair, "="); field[pair[1]] = pair[2] }
+            sent = field["eager_sent_bytes"] + field["bulk_sent_bytes"]
+            balance += sent - field["eager_received_bytes"] - field["bulk_received_bytes"]
+            if (sent > least) ranks++
+            ids[field["id"]] = hosts[field["host"]] = 1
+        }
+        END { exit !(ranks == 2 && balance == 0 && length(ids) == 1 && length(hosts) == 2) }' "$1" || { cat "$1"; return 1; }
+}
+
+@test "programs that were built for Debian's MPICH run between guests as they are" {
+    for tool in NPmpich2 mpifort.mpich; do
+        command -v $tool >/dev/null || skip "no $tool: packages netpipe-mpich2, mpich, libmpich-dev"
+    done
+    mpifort.mpich -O2 -o "$WORK/fortran" "$BATS_TEST_DIRNAME/../mpi/hello.f90"
+    eval "$(ivshmem-env)" # first, so that the guests get our libraries and not Debian's
+    vms add "$(command -v NPmpich2)" "$WORK/fortran"
+    vms exec all find / -xdev -name 'libmpich.so*' >out
+    [ "$(grep -c ": $inst/lib/libmpich.so.12" out)" -eq 3 ] || { cat out; return 1; }
+    run ! grep -v ": $inst/lib/" out
+    for program in NPmpich2 "$WORK/fortran"; do
+        job -hosts vm0,vm1 -n 2 ivshmem-which "$program" </dev/null >out 2>&1 || { cat out; return 1; }
+        [ "$(grep -c ", of this installation" out)" -eq 2 ] || { cat out; return 1; }
+    done
+
+    job -hosts vm0,vm1 -n 2 NPmpich2 -i -u 70000 -n 5 -o /dev/null </dev/null >out 2>&1 || { cat out; return 1; }
+    [ "$(grep -c "Integrity check passed" out)" -ge 20 ] || { cat out; return 1; }
+    run ! grep -i "check failed" out
+    counted out 500000
+    job -hosts vm0,vm1 -n 2 "$WORK/fortran" </dev/null >out 2>&1 || { cat out; return 1; }
+    grep -x "No errors" out
+    counted out 160000
+    region_is_empty
+}
+
+@test "ivshmem-which names the device that a process has mapped" {
+    start_long_job long
+    victim=$(ivshmem ps --json "$region" | jq -r '[.endpoints[] | select(.state == "live" and .rank == 0).pid][0]')
+    vms exec 0 ivshmem-which --pid "$victim" >out || { cat out; return 1; }
+    grep "libmpi.so.12.*, of this installation" out
+    grep "region: /sys/.*/resource2" out
+    end_long_job long
+}
+
 @test "two jobs at once on one region do not notice each other" {
     start_long_job long
     job -hosts vm1,vm0 -n 2 "$WORK/exchange" 6 </dev/null >short 2>&1 || { cat short; return 1; }
