@@ -34,22 +34,11 @@ places() {
     done
 }
 
-# by_the_right_path NAME: each pair that said how it talked took the region if it shares one, else tcp.
+# by_the_right_path NAME: see paths.awk.
 by_the_right_path() {
     grep -qix 'no errors' "$BATS_TEST_TMPDIR/$1.out" || { say "$1"; return 1; }
-    awk '
-        { for (i = 2; i <= NF; i++) { split($i, kv, "="); is[kv[1]] = kv[2] } }
-        /^ivshmem: rank=[0-9]+ host=/ { region[is["rank"]] = is["region"]; ranks++ }
-        /^ivshmem: rank=[0-9]+ peer=/ { n++; from[n] = is["rank"]; to[n] = is["peer"]; path[n] = is["path"]; sent[n] = is["sent_bytes"] }
-        END {
-            for (i = 1; i <= n; i++) {
-                same = region[from[i]] == region[to[i]] && region[from[i]] != "none"
-                if (path[i] != (same ? "ivshmem" : "tcp")) { print from[i] " to " to[i] " by " path[i]; bad = 1 }
-                bytes[path[i]] += sent[i]
-            }
-            print n + 0 " connections, " bytes["ivshmem"] + 0 " bytes through regions, " bytes["tcp"] + 0 " by tcp"
-            exit bad || n < 2
-        }' "$BATS_TEST_TMPDIR/$1.err" >"$BATS_TEST_TMPDIR/$1.paths" || { cat "$BATS_TEST_TMPDIR/$1.paths"; say "$1"; return 1; }
+    awk -f "$BATS_TEST_DIRNAME/paths.awk" "$BATS_TEST_TMPDIR/$1.err" >"$BATS_TEST_TMPDIR/$1.paths" ||
+        { cat "$BATS_TEST_TMPDIR/$1.paths"; say "$1"; return 1; }
     cat "$BATS_TEST_TMPDIR/$1.paths"
 }
 

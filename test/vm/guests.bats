@@ -205,9 +205,24 @@ counted() {
     region_is_empty
 }
 
-@test "a guest without the device is an MPI error, and another job goes on" {
+# Each pair of a job of $2 ranks, whose output is the file $1, took the right path, and both were taken.
+by_the_right_path() {
+    [ "$(grep -c "good$" "$1")" -eq "$2" ] && awk -f "$BATS_TEST_DIRNAME/../mpi/paths.awk" "$1" >paths &&
+        awk '{ exit !($3 > 100000 && $7 > 100000) }' paths || { cat "$1" paths; return 1; }
+}
+
+@test "a guest without the device is reached by tcp, the others through the region" {
+    unset MPIR_CVAR_NEMESIS_IVSHMEM_REGION
+    MPIR_CVAR_NEMESIS_IVSHMEM_STATS=2 job -hosts vm0,vm1,vm2 -n 4 "$WORK/exchange" </dev/null >out 2>&1 ||
+        { cat out; return 1; }
+    by_the_right_path out 4
+    grep "rank 2: uses tcp: no ivshmem device" out
+    region_is_empty
+}
+
+@test "a guest without the device is an MPI error if tcp is forbidden, and another job goes on" {
     start_long_job long
-    run job -hosts vm0,vm2 -n 2 "$WORK/exchange" </dev/null
+    MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0 run job -hosts vm0,vm2 -n 2 "$WORK/exchange" </dev/null
     echo "$output"
     [ "$status" -ne 0 ] && [ "$status" -ne 124 ] && [ "$status" -lt 128 ]
     # The netmod's own line: of MPI's error stack mpiexec may lose the end when it ends the job.

@@ -56,7 +56,7 @@ fn_fail:
     goto fn_exit;
 }
 
-enum { TEXT_MAX = 400 };
+enum { TEXT_MAX = 600 };
 
 /*
  * Whether the process with that card shares our region, and if so which endpoint is its. Both ends
@@ -81,23 +81,25 @@ static bool read_card(const char *card, const char *who, struct ivshm_owner *pee
     }
     *shared = self->joined && has_region && id[0] == self->region.id[0] &&
               id[1] == self->region.id[1];
-    if (*shared || MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK != 0)
+    if (*shared || self->tcp)
         return true;
+
+    const char *no_tcp = MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK == 0
+                             ? "MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0 forbids tcp"
+                             : "tcp cannot be used here";
     if (!self->joined)
         snprintf(text, TEXT_MAX, "%.*s", TEXT_MAX - 1, self->diag.text);
     else if (!has_region)
         snprintf(text, TEXT_MAX,
-                 "%s has no ivshmem region, this rank has %s, and "
-                 "MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0 forbids tcp: give every VM of the job the "
+                 "%s has no ivshmem region, this rank has %s, and %s: give every VM of the job the "
                  "same ivshmem device",
-                 who, self->region.map.name);
+                 who, self->region.map.name, no_tcp);
     else
         snprintf(text, TEXT_MAX,
-                 "%s is in region %016llx%016llx, this rank in %016llx%016llx, and "
-                 "MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0 forbids tcp: give every VM of the job the "
-                 "same memory backend",
+                 "%s is in region %016llx%016llx, this rank in %016llx%016llx, and %s: give every VM "
+                 "of the job the same memory backend",
                  who, id[0], id[1], (unsigned long long) self->region.id[0],
-                 (unsigned long long) self->region.id[1]);
+                 (unsigned long long) self->region.id[1], no_tcp);
     return false;
 }
 
@@ -105,12 +107,12 @@ static bool read_card(const char *card, const char *who, struct ivshm_owner *pee
 int MPID_nem_ivshmem_find_peer(MPIDI_VC_t *vc, struct ivshm_owner *peer, bool *shared)
 {
     int mpi_errno = MPI_SUCCESS;
-    char who[64], text[TEXT_MAX];
+    const char *who = MPID_nem_ivshmem_vc_name(vc);
+    char text[TEXT_MAX];
     int size = ivshmem_compat_max_val_size();
     char *card = MPL_malloc(size, MPL_MEM_OTHER);
 
     MPIR_ERR_CHKANDJUMP(!card, mpi_errno, MPI_ERR_OTHER, "**nomem");
-    snprintf(who, sizeof(who), "rank %d", vc->pg_rank);
     mpi_errno = vc->pg->getConnInfo(vc->pg_rank, card, size, vc->pg);
     MPIR_ERR_CHECK(mpi_errno);
     if (!read_card(card, who, peer, shared, text))
@@ -150,10 +152,9 @@ int MPID_nem_ivshmem_connect(MPIDI_VC_t *vc)
 {
     int mpi_errno = MPI_SUCCESS;
     struct ivshm_channel *channel;
-    char who[64], text[TEXT_MAX];
+    char text[TEXT_MAX];
 
-    snprintf(who, sizeof(who), "rank %d", vc->pg_rank);
-    if (!open_channel(VC_IVSHMEM(vc)->peer, who, &channel, text))
+    if (!open_channel(VC_IVSHMEM(vc)->peer, MPID_nem_ivshmem_vc_name(vc), &channel, text))
         mpi_errno = MPID_nem_ivshmem_peer_error(text);
     MPIR_ERR_CHECK(mpi_errno);
     bind_vc(vc, channel);
@@ -251,12 +252,13 @@ int MPID_nem_ivshmem_call_off(MPIDI_VC_t *vc)
 {
     int mpi_errno = MPI_SUCCESS;
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
-    static const char why[] = "its process is dead";
     MPIDI_CH3_Pkt_t pkt;
 
     if (vc->state == MPIDI_VC_STATE_ACTIVE && area->met)
-        return MPID_nem_ivshmem_vc_fail(vc, why);
-    mpi_errno = MPID_nem_ivshmem_vc_fail_requests(vc, MPID_nem_ivshmem_peer_error(why));
+        return MPID_nem_ivshmem_vc_fail(vc, "its process is dead");
+    int req_errno =
+        MPID_nem_ivshmem_peer_error("the process at the other end of a new connection is dead");
+    mpi_errno = MPID_nem_ivshmem_vc_fail_requests(vc, req_errno);
     MPIR_ERR_CHECK(mpi_errno);
     vc->ch.pending_pkt_len = 0;
     if (vc->state == MPIDI_VC_STATE_ACTIVE && !area->refused) {

@@ -82,7 +82,8 @@ _Static_assert(MPL_MAX(sizeof(MPID_nem_ivshmem_vc_t), sizeof(MPID_nem_tcp_vc_are
 
 typedef struct {
     bool joined;   /* region and transport are open */
-    bool poll_tcp; /* a message may come by tcp */
+    bool tcp;      /* MPICH's tcp netmod is open */
+    bool poll_tcp; /* a message may come by it */
     struct ivshm_region region;
     struct ivshm_transport transport;
     struct ivshm_diag diag;   /* why not, if not joined */
@@ -122,6 +123,7 @@ int MPID_nem_ivshmem_vc_terminate(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_vc_end(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_vc_link_busy(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_vc_unlink_busy(MPIDI_VC_t *vc);
+const char *MPID_nem_ivshmem_vc_name(const MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_vc_fail(MPIDI_VC_t *vc, const char *why);
 int MPID_nem_ivshmem_vc_fail_requests(MPIDI_VC_t *vc, int req_errno);
 

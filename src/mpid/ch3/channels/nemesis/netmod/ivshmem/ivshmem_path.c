@@ -13,7 +13,6 @@
 #include "ivshmem_netmod.h"
 
 static struct {
-    bool open;       /* tcp's netmod is initialised */
     bool some_apart; /* not every rank of the job has been seen in our region yet */
     bool undecided;  /* there are new connections to other jobs */
     bool port;       /* a port was opened, at which anybody may call */
@@ -25,7 +24,7 @@ static struct {
 static void update_polling(void)
 {
     MPID_nem_ivshmem.poll_tcp =
-        tcp.open && (tcp.some_apart || tcp.undecided || tcp.port || tcp.pairs > 0);
+        MPID_nem_ivshmem.tcp && (tcp.some_apart || tcp.undecided || tcp.port || tcp.pairs > 0);
 }
 
 int MPID_nem_ivshmem_path_init(MPIDI_PG_t *pg, int pg_rank, char **bc_val_p, int *val_max_sz_p)
@@ -41,7 +40,7 @@ int MPID_nem_ivshmem_path_init(MPIDI_PG_t *pg, int pg_rank, char **bc_val_p, int
     /* It would take every connection for one of its own. */
     MPID_nem_net_module_vc_dbg_print_sendq = NULL;
     MPIR_ERR_CHECK(mpi_errno);
-    tcp.open = true;
+    MPID_nem_ivshmem.tcp = true;
     tcp.some_apart = MPID_nem_mem_region.ext_procs > 0;
     update_polling();
 
@@ -59,16 +58,16 @@ int MPID_nem_ivshmem_path_finalize(void)
 {
     int mpi_errno = MPI_SUCCESS;
 
-    if (tcp.open)
+    if (MPID_nem_ivshmem.tcp)
         mpi_errno = MPID_nem_tcp_finalize();
-    tcp.open = false;
+    MPID_nem_ivshmem.tcp = false;
     return mpi_errno;
 }
 
 /* tcp's part of the card. */
 int MPID_nem_ivshmem_path_get_card(int my_rank, char **bc_val_p, int *val_max_sz_p)
 {
-    if (!tcp.open)
+    if (!MPID_nem_ivshmem.tcp)
         return MPI_SUCCESS;
     tcp.port = true;
     update_polling();
@@ -210,7 +209,7 @@ int MPID_nem_ivshmem_path_vc_init(MPIDI_VC_t *vc)
     int mpi_errno = MPI_SUCCESS;
 
     memset(VC_PAIR(vc), 0, sizeof(*VC_PAIR(vc)));
-    if (tcp.open) {
+    if (MPID_nem_ivshmem.tcp) {
         mpi_errno = MPID_nem_tcp_vc_init(vc);
         MPIR_ERR_CHECK(mpi_errno);
         if (!MPID_nem_ivshmem.joined) {
@@ -252,7 +251,7 @@ int MPID_nem_ivshmem_path_vc_destroy(MPIDI_VC_t *vc)
 
 int MPID_nem_ivshmem_path_vc_terminate(MPIDI_VC_t *vc)
 {
-    return tcp.open ? MPID_nem_tcp_vc_terminate(vc)
+    return MPID_nem_ivshmem.tcp ? MPID_nem_tcp_vc_terminate(vc)
                     : MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
 }
 

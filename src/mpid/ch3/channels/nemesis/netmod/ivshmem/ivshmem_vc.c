@@ -135,6 +135,20 @@ fn_fail:
     goto fn_exit;
 }
 
+/* Who is at the other end, for messages. Valid until the next call. */
+const char *MPID_nem_ivshmem_vc_name(const MPIDI_VC_t *vc)
+{
+    static char name[200];
+
+    if (!vc->pg)
+        snprintf(name, sizeof(name), "the process at the other end of a new connection");
+    else if (vc->pg == MPIDI_Process.my_pg)
+        snprintf(name, sizeof(name), "rank %d", vc->pg_rank);
+    else
+        snprintf(name, sizeof(name), "rank %d of job %.150s", vc->pg_rank, (char *) vc->pg->id);
+    return name;
+}
+
 /*
  * The peer is dead, or sent nonsense. All that waits on it ends with an error that says why, and so
  * does the current MPI call, which may wait for it in a way that no request tells (MPI_ANY_SOURCE),
@@ -143,9 +157,9 @@ fn_fail:
 int MPID_nem_ivshmem_vc_fail(MPIDI_VC_t *vc, const char *why)
 {
     int mpi_errno = MPI_SUCCESS;
-    char text[400];
+    char text[600];
 
-    snprintf(text, sizeof(text), "rank %d: %.300s", vc->pg_rank, why);
+    snprintf(text, sizeof(text), "%s: %.300s", MPID_nem_ivshmem_vc_name(vc), why);
     int req_errno = MPID_nem_ivshmem_peer_error(text);
     mpi_errno = MPID_nem_ivshmem_vc_fail_requests(vc, req_errno);
     MPIR_ERR_CHECK(mpi_errno);
