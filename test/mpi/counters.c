@@ -93,7 +93,10 @@ int main(int argc, char **argv)
     int len = sprintf(line, "pvar: rank=%d", rank);
     for (int i = 0; i < N; i++)
         len += sprintf(line + len, " %s=%llu", names[i] + strlen("ivshmem_"), after[i]);
-    printf("%s\n", line);
+    /* In one piece, or the lines of two ranks may mix. */
+    sprintf(line + len, "\n");
+    fputs(line, stdout);
+    fflush(stdout);
     MPI_T_pvar_session_free(&session);
     MPI_T_finalize();
     finish();
