@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: mpich2
 # The suites and mpi.bash share variables and functions.
-# shellcheck disable=SC2086,SC2154
+# shellcheck disable=SC2015,SC2086,SC2154
 #
 # Ranks that do not all share a region: each pair takes the region if both have it, else tcp, and the
 # netmod's line for each pair says which.
@@ -139,9 +139,9 @@ by() { grep -q "^ivshmem: rank=[0-9]* peer=.* path=$2" "$BATS_TEST_TMPDIR/$1.err
 
 # spawn_into PLACE
 spawn_into() {
-    local how="-u MPIR_CVAR_NEMESIS_IVSHMEM_REGION"
-    [ "$1" = none ] || how=MPIR_CVAR_NEMESIS_IVSHMEM_REGION=${!1}
-    program=("$programs/spawn" spawn env $how)
+    local how=(-u MPIR_CVAR_NEMESIS_IVSHMEM_REGION)
+    [ "$1" = none ] || how=("MPIR_CVAR_NEMESIS_IVSHMEM_REGION=${!1}")
+    program=("$programs/spawn" spawn env "${how[@]}")
     places a a
     mpi job "${args[@]}" || { say job; return 1; }
     grep -qix 'no errors' "$BATS_TEST_TMPDIR/job.out" || { say job; return 1; }
@@ -199,7 +199,7 @@ next_takes_all() {
     until_true grep -q running "$BATS_TEST_TMPDIR/job.out"
     kill -KILL "$(ivshmem ps --json "$b" | jq '.endpoints[].pid')"
     wait "$job" || status=$?
-    [ "$status" -ne 0 ] && [ "$status" -ne 124 ] || { say job; return 1; }
-    grep "rank [02] got an error" "$BATS_TEST_TMPDIR/job".*
+    # Hydra's own status may be 0: it loses its proxies here.
+    [ "$status" -ne 124 ] && grep "rank [02] got an error" "$BATS_TEST_TMPDIR/job".* || { say job; return 1; }
     next_takes_all
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Jobs that meet: spawn (parents and the children that they start, through a command like env if one
- * is given), or accept and connect (two jobs, by a file that holds the port's name). They exchange messages of all kinds, part, and meet
- * again.
+ * Jobs that meet: spawn (parents and the children that they start, through a command like env if
+ * one is given), or accept and connect (two jobs, by a file that holds the port's name). They
+ * exchange messages of all kinds, part, and meet again.
  */
 #include "mpitest.h"
 

@@ -207,6 +207,7 @@ counted() {
 
 # Each pair of a job of $2 ranks, whose output is the file $1, took the right path, and both were taken.
 by_the_right_path() {
+    # shellcheck disable=SC2015
     [ "$(grep -c "good$" "$1")" -eq "$2" ] && awk -f "$BATS_TEST_DIRNAME/../mpi/paths.awk" "$1" >paths &&
         awk '{ exit !($3 > 100000 && $7 > 100000) }' paths || { cat "$1" paths; return 1; }
 }
