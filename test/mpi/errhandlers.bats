@@ -1,0 +1,57 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: mpich2
+# The suites and mpi.bash share variables and functions.
+# shellcheck disable=SC2034,SC2154,SC2119
+#
+# Errors that a program handles, and peers that die while they are met: an error of the right class and
+# text, in time, and work goes on.
+
+load mpi
+
+setup() {
+    use_region 16M
+    all_remote
+    where=$BATS_TEST_TMPDIR/where
+    limit=20
+}
+
+teardown() { at_end; }
+
+@test "wrong arguments, truncation, user error handlers" { passes_both 2 "$programs/errhandlers" calls; }
+
+@test "ports that are made up, cut short, too long, or of a job that has ended" {
+    mpi ended -n 1 "$programs/errhandlers" port "$where"
+    passes_both 2 "$programs/errhandlers" ports "$where"
+}
+
+@test "names that nobody published" { passes_both 2 "$programs/errhandlers" names; }
+
+# survives WHEN [guest]: the victim dies, the survivor does not, and what both held returns.
+survives() {
+    local victim survivor guest=
+    launch victim -n 1 "$programs/errhandlers" victim "$1" "$where"
+    victim=$pid
+    launch survivor -n 1 "$programs/errhandlers" survivor "$1" "$where"
+    survivor=$pid
+    if [ "${2:-}" ]; then
+        launch guest -n 1 "$programs/errhandlers" guest "$where"
+        guest=$pid
+    fi
+    wait "$survivor" || { echo "status $?"; say survivor; return 1; }
+    ! wait "$victim" || { echo "the victim lives"; say victim; return 1; }
+    [ -z "$guest" ] || wait "$guest" || { say guest; return 1; }
+    grep -qx "No errors" "$BATS_TEST_TMPDIR/survivor.out"
+    [[ $(cat "$BATS_TEST_TMPDIR/survivor.err") == *" region=$region "* ]] || { say survivor; return 1; }
+    mpi next -n 1 "$programs/init"
+    empty
+}
+
+@test "a connected peer dies while messages pass" { survives talking; }
+
+@test "a connected peer dies in silence" { survives silent; }
+
+@test "a caller dies before it is accepted; the next one is served" { survives calling guest; }
+
+@test "a caller dies while it is accepted; the next one is served" { survives answered guest; }
+
+@test "who is called dies without accepting" { survives called; }
