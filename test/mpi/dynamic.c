@@ -329,7 +329,7 @@ static void halves(const char *where)
 /* What must not grow from one meeting to the next. */
 struct held {
     int files, mappings;
-    char region[100];
+    char region[500];
 };
 
 static struct held held(void)

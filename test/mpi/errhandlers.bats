@@ -19,7 +19,7 @@ teardown() { at_end; }
 
 @test "wrong arguments, truncation, user error handlers" { passes_both 2 "$programs/errhandlers" calls; }
 
-@test "ports that are made up, cut short, too long, or of a job that has ended" {
+@test "ports that are made up, cut short, too long, closed, not served, or of a job that has ended" {
     mpi ended -n 1 "$programs/errhandlers" port "$where"
     passes_both 2 "$programs/errhandlers" ports "$where"
 }
@@ -46,9 +46,9 @@ survives() {
     empty
 }
 
-@test "a connected peer dies while messages pass" { survives talking; }
+@test "a peer dies while messages pass" { survives talking; }
 
-@test "a connected peer dies in silence" { survives silent; }
+@test "a peer dies in silence" { survives silent; }
 
 @test "a caller dies before it is accepted; the next one is served" { survives calling guest; }
 

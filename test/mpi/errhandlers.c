@@ -194,6 +194,25 @@ static void no_port(const char *port, const char *text, const char *what)
     still_works();
 }
 
+/* Rank 1 calls a port of rank 0, which nobody accepts at. */
+static void not_accepted(const char *port, const char *what)
+{
+    MPI_Comm inter;
+    MPI_Info info;
+    if (rank == 1) {
+        MPI_Info_create(&info);
+        MPI_Info_set(info, "timeout", "1");
+        MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
+        double start = MPI_Wtime();
+        expect(MPI_Comm_connect(port, info, 0, MPI_COMM_SELF, &inter), MPI_ERR_PORT,
+               "does not exist", what);
+        CHECK(MPI_Wtime() - start < 10, "%s: only after %.1f s", what, MPI_Wtime() - start);
+        MPI_Info_free(&info);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+    still_works();
+}
+
 static void ports(const char *file)
 {
     char ended[MPI_MAX_PORT_NAME] = "", port[MPI_MAX_PORT_NAME] = "", bad[MPI_MAX_PORT_NAME];
@@ -214,8 +233,11 @@ static void ports(const char *file)
         snprintf(said, sizeof(said), "Named port %s does not exist", bad);
         no_port(bad, said, "a port cut short");
     }
+    not_accepted(port, "a port where nobody accepts");
     if (rank == 0)
         MPI_Close_port(port);
+    MPI_Barrier(MPI_COMM_WORLD);
+    not_accepted(port, "a port that is closed");
     snprintf(said, sizeof(said), "Named port %s does not exist", ended);
     no_port(ended, said, "the port of a job that has ended");
 }
