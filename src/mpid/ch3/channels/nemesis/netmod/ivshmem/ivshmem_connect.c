@@ -72,15 +72,14 @@ static bool read_card(const char *card, const char *who, struct ivshm_owner *pee
 
     *shared = false;
     bool has_region = MPL_str_get_string_arg(card, BC_KEY, value, sizeof(value)) == MPL_SUCCESS;
-    if (has_region &&
-        sscanf(value, "%16llx%16llx.%u.%u", &id[0], &id[1], &peer->endpoint, &peer->generation) !=
-            4) {
+    if (has_region && sscanf(value, "%16llx%16llx.%u.%u", &id[0], &id[1], &peer->endpoint,
+                             &peer->generation) != 4) {
         snprintf(text, TEXT_MAX,
                  "%s has a business card of which the region cannot be read: '%.60s'", who, value);
         return false;
     }
-    *shared = self->joined && has_region && id[0] == self->region.id[0] &&
-              id[1] == self->region.id[1];
+    *shared =
+        self->joined && has_region && id[0] == self->region.id[0] && id[1] == self->region.id[1];
     if (*shared || self->tcp)
         return true;
 
@@ -95,11 +94,12 @@ static bool read_card(const char *card, const char *who, struct ivshm_owner *pee
                  "same ivshmem device",
                  who, self->region.map.name, no_tcp);
     else
-        snprintf(text, TEXT_MAX,
-                 "%s is in region %016llx%016llx, this rank in %016llx%016llx, and %s: give every VM "
-                 "of the job the same memory backend",
-                 who, id[0], id[1], (unsigned long long) self->region.id[0],
-                 (unsigned long long) self->region.id[1], no_tcp);
+        snprintf(
+            text, TEXT_MAX,
+            "%s is in region %016llx%016llx, this rank in %016llx%016llx, and %s: give every VM "
+            "of the job the same memory backend",
+            who, id[0], id[1], (unsigned long long) self->region.id[0],
+            (unsigned long long) self->region.id[1], no_tcp);
     return false;
 }
 
@@ -243,9 +243,9 @@ static int tell_ch3(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt)
 }
 
 /*
- * The other side of a connection by MPI_Comm_connect is gone. CH3 waits for it in ways that no error
- * ends: for its yes, and for its part of the closing. So we say what it would have said, as CH3
- * comes to each of them: no, and that it has closed. Once both have agreed, and before either
+ * The other side of a connection by MPI_Comm_connect is gone. CH3 waits for it in ways that no
+ * error ends: for its yes, and for its part of the closing. So we say what it would have said, as
+ * CH3 comes to each of them: no, and that it has closed. Once both have agreed, and before either
  * closes, it is a connection like others, and fails like them.
  */
 int MPID_nem_ivshmem_call_off(MPIDI_VC_t *vc)
@@ -267,8 +267,7 @@ int MPID_nem_ivshmem_call_off(MPIDI_VC_t *vc)
                                                                   : MPIDI_CH3_PKT_CONN_ACK);
         pkt.conn_ack.ack = FALSE;
         mpi_errno = tell_ch3(vc, &pkt);
-    } else if (vc->state == MPIDI_VC_STATE_LOCAL_CLOSE ||
-               vc->state == MPIDI_VC_STATE_CLOSE_ACKED) {
+    } else if (vc->state == MPIDI_VC_STATE_LOCAL_CLOSE || vc->state == MPIDI_VC_STATE_CLOSE_ACKED) {
         MPIDI_Pkt_init(&pkt.close, MPIDI_CH3_PKT_CLOSE);
         pkt.close.ack = TRUE;
         mpi_errno = tell_ch3(vc, &pkt);

@@ -73,8 +73,7 @@ typedef struct {
 
 #define VC_PAIR(vc)                                                                                \
     ((MPID_nem_ivshmem_pair_t *) ((char *) (vc)->ch.netmod_area.padding +                          \
-                                  MPIDI_NEM_VC_NETMOD_AREA_LEN -                                   \
-                                  sizeof(MPID_nem_ivshmem_pair_t)))
+                                  MPIDI_NEM_VC_NETMOD_AREA_LEN - sizeof(MPID_nem_ivshmem_pair_t)))
 _Static_assert(MPL_MAX(sizeof(MPID_nem_ivshmem_vc_t), sizeof(MPID_nem_tcp_vc_area)) +
                        sizeof(MPID_nem_ivshmem_pair_t) <=
                    MPIDI_NEM_VC_NETMOD_AREA_LEN,

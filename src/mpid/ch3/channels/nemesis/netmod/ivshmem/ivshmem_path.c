@@ -166,8 +166,7 @@ static int first_iStartContigMsg(MPIDI_VC_t *vc, void *hdr, intptr_t hdr_sz, voi
 {
     *sreq_ptr = NULL;
     int mpi_errno = decide(vc);
-    return mpi_errno ? mpi_errno
-                     : vc->ch.iStartContigMsg(vc, hdr, hdr_sz, data, data_sz, sreq_ptr);
+    return mpi_errno ? mpi_errno : vc->ch.iStartContigMsg(vc, hdr, hdr_sz, data, data_sz, sreq_ptr);
 }
 
 static int first_iSendContig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
@@ -188,20 +187,20 @@ static int first_SendNoncontig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, in
                                struct iovec *hdr_iov, int n_hdr_iov)
 {
     int mpi_errno = decide(vc);
-    return mpi_errno ? mpi_errno
-                     : vc->sendNoncontig_fn(vc, sreq, hdr, hdr_sz, hdr_iov, n_hdr_iov);
+    return mpi_errno ? mpi_errno : vc->sendNoncontig_fn(vc, sreq, hdr, hdr_sz, hdr_iov, n_hdr_iov);
 }
 
 static int first_RndvSend(MPIR_Request **sreq_p, const void *buf, MPI_Aint count,
-                          MPI_Datatype datatype, int dt_contig, intptr_t data_sz, MPI_Aint dt_true_lb,
-                          int rank, int tag, struct MPIR_Comm *comm, int context_offset)
+                          MPI_Datatype datatype, int dt_contig, intptr_t data_sz,
+                          MPI_Aint dt_true_lb, int rank, int tag, struct MPIR_Comm *comm,
+                          int context_offset)
 {
     MPIDI_VC_t *vc;
     MPIDI_Comm_get_vc_set_active(comm, rank, &vc);
     int mpi_errno = decide(vc);
     return mpi_errno ? mpi_errno
-                     : vc->rndvSend_fn(sreq_p, buf, count, datatype, dt_contig, data_sz,
-                                       dt_true_lb, rank, tag, comm, context_offset);
+                     : vc->rndvSend_fn(sreq_p, buf, count, datatype, dt_contig, data_sz, dt_true_lb,
+                                       rank, tag, comm, context_offset);
 }
 
 int MPID_nem_ivshmem_path_vc_init(MPIDI_VC_t *vc)
@@ -252,7 +251,7 @@ int MPID_nem_ivshmem_path_vc_destroy(MPIDI_VC_t *vc)
 int MPID_nem_ivshmem_path_vc_terminate(MPIDI_VC_t *vc)
 {
     return MPID_nem_ivshmem.tcp ? MPID_nem_tcp_vc_terminate(vc)
-                    : MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
+                                : MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
 }
 
 int MPID_nem_ivshmem_tcp_connect_to_root(const char *business_card, MPIDI_VC_t *vc)

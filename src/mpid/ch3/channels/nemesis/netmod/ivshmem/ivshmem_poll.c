@@ -75,9 +75,9 @@ fn_fail:
 }
 
 /*
- * Whether the peer is gone for good, and *again if that is to be asked in the next turn. What a peer
- * sent before it left is in our inbox before its claim says that it has left, so whoever was seen
- * gone and still is connected once the inbox was empty after that did not say goodbye.
+ * Whether the peer is gone for good, and *again if that is to be asked in the next turn. What a
+ * peer sent before it left is in our inbox before its claim says that it has left, so whoever was
+ * seen gone and still is connected once the inbox was empty after that did not say goodbye.
  */
 static bool is_gone(MPIDI_VC_t *vc, bool *again)
 {
