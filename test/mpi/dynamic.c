@@ -198,17 +198,13 @@ static void parent(void)
 
 static void announce(const char *where, const char *port)
 {
-    char tmp[1000];
     if (me != 0)
         return;
     if (!strchr(where, '/')) {
         MPI_Publish_name(where, MPI_INFO_NULL, port);
         return;
     }
-    snprintf(tmp, sizeof(tmp), "%s.tmp", where);
-    FILE *f = fopen(tmp, "w");
-    CHECK(f && fputs(port, f) >= 0 && fclose(f) == 0 && rename(tmp, where) == 0, "cannot write %s",
-          where);
+    write_line(where, port);
 }
 
 /* Whether it is there. For an unknown name, Hydra's name server gives an empty one and no error. */

@@ -160,23 +160,6 @@ static void calls(void)
     still_works();
 }
 
-static void put(const char *path, const char *line)
-{
-    char tmp[1000];
-    snprintf(tmp, sizeof(tmp), "%s.tmp", path);
-    FILE *f = fopen(tmp, "w");
-    CHECK(f && fputs(line, f) >= 0 && fclose(f) == 0 && rename(tmp, path) == 0, "%s", path);
-}
-
-static void get(const char *path, char *line)
-{
-    FILE *f;
-    for (int i = 0; !(f = fopen(path, "r")) && i < 1000; i++)
-        usleep(20000);
-    CHECK(f && fgets(line, MPI_MAX_PORT_NAME, f), "nothing in %s", path);
-    fclose(f);
-}
-
 /* Connecting there is an error, in time, and on every rank. */
 static void no_port(const char *port, const char *text, const char *what)
 {
@@ -216,7 +199,7 @@ static void not_accepted(const char *port, const char *what)
 static void ports(const char *file)
 {
     char ended[MPI_MAX_PORT_NAME] = "", port[MPI_MAX_PORT_NAME] = "", bad[MPI_MAX_PORT_NAME];
-    get(file, ended);
+    read_line(file, ended);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     no_port("", "Named port  does not exist", "an empty port");
     no_port("a port that I made up", "Named port a port that I made up does not exist",
@@ -258,7 +241,7 @@ static int call(const char *where, int timeout, MPI_Comm *inter)
 {
     char port[MPI_MAX_PORT_NAME], seconds[16];
     MPI_Info info;
-    get(where, port);
+    read_line(where, port);
     MPI_Info_create(&info);
     snprintf(seconds, sizeof(seconds), "%d", timeout);
     MPI_Info_set(info, "timeout", seconds);
@@ -311,13 +294,13 @@ static void victim(const char *when, const char *where)
         call(where, 30, &inter);
     } else if (strcmp(when, "called") == 0) {
         MPI_Open_port(MPI_INFO_NULL, port);
-        put(where, port);
+        write_line(where, port);
         alarm(1);
         for (;;)
             pause();
     } else {
         MPI_Open_port(MPI_INFO_NULL, port);
-        put(where, port);
+        write_line(where, port);
         MPI_Comm_accept(port, MPI_INFO_NULL, 0, MPI_COMM_SELF, &inter);
         alarm(1);
         talk(inter, 1, strcmp(when, "silent") == 0);
@@ -334,7 +317,7 @@ static void survivor(const char *when, const char *where)
     MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
     if (strcmp(when, "calling") == 0 || strcmp(when, "answered") == 0) {
         MPI_Open_port(MPI_INFO_NULL, port);
-        put(where, port);
+        write_line(where, port);
         sleep(3); /* the victim has called, and is dead or stopped */
         for (int tries = 0; tries < 3; tries++) {
             code = MPI_Comm_accept(port, MPI_INFO_NULL, 0, MPI_COMM_SELF, &inter);
@@ -378,7 +361,7 @@ int main(int argc, char **argv)
         calls();
     else if (strcmp(argv[1], "port") == 0) {
         MPI_Open_port(MPI_INFO_NULL, port);
-        put(argv[2], port);
+        write_line(argv[2], port);
     } else if (strcmp(argv[1], "ports") == 0)
         ports(argv[2]);
     else if (strcmp(argv[1], "names") == 0)

@@ -158,8 +158,7 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
     ended "$status" job "$region (4 MiB) is full" "A job of 24 ranks needs 8M" "ivshmem ps"
     wait "$bystander" || { say bystander; return 1; }
     good bystander 2
-    mpi next -n 1 "$programs/init"
-    empty
+    reclaimed
     # And 8 MiB do suffice.
     use_region 8M
     limit=60 mpi job -n 24 "$programs/init" || { say job; return 1; }
@@ -178,8 +177,7 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
     ended "$status" job "is in region" "$(ivshmem info --json "$one" | jq -r .id[:16])" \
         "$(ivshmem info --json "$two" | jq -r .id[:16])" "give every VM of the job the same memory backend"
     for region in "$one" "$two"; do
-        MPIR_CVAR_NEMESIS_IVSHMEM_REGION=$region mpi next -n 1 "$programs/init"
-        empty
+        reclaimed
     done
 }
 
@@ -189,8 +187,7 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
     limit=20 mpi job -n 2 "$programs/coll" : \
         -n 1 -env MPIR_CVAR_NEMESIS_IVSHMEM_REGION "$file" "$programs/coll" || status=$?
     ended "$status" job "region file $file does not exist"
-    mpi next -n 1 "$programs/init"
-    empty
+    reclaimed
 }
 
 # Kills rank 1 of three in the middle, each under a proxy of its own, as in VMs; mpiexec lets the others
@@ -219,8 +216,7 @@ rank_dies() {
     [ "$(grep -c "rank 1: its process is dead" "$BATS_TEST_TMPDIR/job.err")" -eq 2 ] || { say job; return 1; }
     wait "$bystander" || { say bystander; return 1; }
     good bystander 2
-    mpi next -n 1 "$programs/init"
-    empty
+    reclaimed
 }
 
 @test "a rank dies: the others are told by the process manager" {
@@ -228,8 +224,7 @@ rank_dies() {
     use_region 8M
     rank_dies told || status=$?
     ended "$status" job "rank 0 got an error" "rank 2 got an error" "rank 1"
-    mpi next -n 1 "$programs/init"
-    empty
+    reclaimed
 }
 
 @test "a rank dies: the job ends" {
@@ -238,6 +233,5 @@ rank_dies() {
     rank_dies || status=$?
     # Without a text: when a job aborts, Hydra may end before it has passed on what was printed.
     ended "$status" job
-    mpi next -n 1 "$programs/init"
-    empty
+    reclaimed
 }

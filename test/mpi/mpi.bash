@@ -147,6 +147,12 @@ empty() {
     ivshmem check "${1:-$region}" >/dev/null
 }
 
+# reclaimed: whoever joins the region next takes back what ranks held that were killed.
+reclaimed() {
+    MPIR_CVAR_NEMESIS_IVSHMEM_REGION=$region mpi next -n 1 "$programs/init" || { say next; return 1; }
+    empty
+}
+
 # passes RANKS PROGRAM ARG...
 passes() {
     mpi job -n "$@" || { echo "status $?: $*"; say job; return 1; }

@@ -48,24 +48,6 @@ static void merge(MPI_Comm inter, int side)
     MPI_Comm_disconnect(&all);
 }
 
-static void write_port(const char *path, const char *port)
-{
-    char tmp[1000];
-    snprintf(tmp, sizeof(tmp), "%s.tmp", path);
-    FILE *f = fopen(tmp, "w");
-    CHECK(f && fputs(port, f) >= 0 && fclose(f) == 0 && rename(tmp, path) == 0, "cannot write %s",
-          path);
-}
-
-static void read_port(const char *path, char *port)
-{
-    FILE *f;
-    for (int i = 0; !(f = fopen(path, "r")) && i < 1000; i++)
-        usleep(10000);
-    CHECK(f && fgets(port, MPI_MAX_PORT_NAME, f), "no port in %s", path);
-    fclose(f);
-}
-
 int main(int argc, char **argv)
 {
     char port[MPI_MAX_PORT_NAME] = "";
@@ -102,9 +84,9 @@ int main(int argc, char **argv)
         int server = strcmp(argv[1], "accept") == 0;
         if (server && rank == 0) {
             MPI_Open_port(MPI_INFO_NULL, port);
-            write_port(argv[2], port);
+            write_line(argv[2], port);
         } else if (!server && rank == 0) {
-            read_port(argv[2], port);
+            read_line(argv[2], port);
         }
         for (int i = 0; i < MEETINGS; i++) {
             if (server)

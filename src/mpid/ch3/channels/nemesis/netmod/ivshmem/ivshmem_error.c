@@ -27,16 +27,22 @@ int MPID_nem_ivshmem_error(const char *text)
     return mpi_errno;
 }
 
+/* Once in full, so that what to do, the last words, reaches the user. */
+static void say_if_cut(const char *text)
+{
+    if (strlen(text) > MPICH_KEEPS)
+        MPID_nem_ivshmem_say("", text);
+}
+
 /*
  * The MPI error for a peer that is dead, or cannot be reached: a program may live with that.
- * Printed only if MPICH would cut it, so that what to do, its last words, reaches the user.
- * (MPICH's scripts want the class literally: hence two functions.)
+ * Printed only if MPICH would cut it. (MPICH's scripts want the class literally: hence a function
+ * for each.)
  */
 int MPID_nem_ivshmem_peer_error(const char *text)
 {
     int mpi_errno = MPI_SUCCESS;
-    if (strlen(text) > MPICH_KEEPS)
-        MPID_nem_ivshmem_say("", text);
+    say_if_cut(text);
     MPIR_ERR_SET1(mpi_errno, MPIX_ERR_PROC_FAILED, "**ivshmem", "**ivshmem %s", text);
     return mpi_errno;
 }
@@ -45,8 +51,7 @@ int MPID_nem_ivshmem_peer_error(const char *text)
 int MPID_nem_ivshmem_port_error(const char *text)
 {
     int mpi_errno = MPI_SUCCESS;
-    if (strlen(text) > MPICH_KEEPS)
-        MPID_nem_ivshmem_say("", text);
+    say_if_cut(text);
     MPIR_ERR_SET1(mpi_errno, MPI_ERR_PORT, "**ivshmem", "**ivshmem %s", text);
     return mpi_errno;
 }

@@ -85,6 +85,19 @@ close_region:
     return err;
 }
 
+static void leave(void)
+{
+    MPID_nem_ivshmem_t *self = &MPID_nem_ivshmem;
+
+    if (!self->joined)
+        return;
+    MPID_nem_ivshmem_lmt_finalize();
+    ivshm_transport_close(&self->transport);
+    ivshm_region_close(&self->region);
+    MPL_free(self->vcs);
+    self->joined = false;
+}
+
 /*
  * Whether the job can do without a region here, which could not be joined for `err`: in a VM of its
  * own, or by tcp. Whoever named a region, or has a device that cannot be used, wants to know.
@@ -125,11 +138,7 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
 fn_exit:
     return mpi_errno;
 fn_fail:
-    if (MPID_nem_ivshmem.joined) {
-        ivshm_transport_close(&MPID_nem_ivshmem.transport);
-        ivshm_region_close(&MPID_nem_ivshmem.region);
-        MPID_nem_ivshmem.joined = false;
-    }
+    leave();
     goto fn_exit;
 }
 
@@ -138,13 +147,7 @@ static int ivshmem_finalize(void)
     int mpi_errno = MPID_nem_ivshmem_path_finalize();
     if (MPIR_CVAR_NEMESIS_IVSHMEM_STATS)
         MPID_nem_ivshmem_stats_print();
-    if (MPID_nem_ivshmem.joined) {
-        MPID_nem_ivshmem_lmt_finalize();
-        ivshm_transport_close(&MPID_nem_ivshmem.transport);
-        ivshm_region_close(&MPID_nem_ivshmem.region);
-        MPL_free(MPID_nem_ivshmem.vcs);
-        MPID_nem_ivshmem.joined = false;
-    }
+    leave();
     return mpi_errno;
 }
 
@@ -162,7 +165,7 @@ MPID_nem_netmod_funcs_t MPIDI_nem_ivshmem_funcs = {
     .get_business_card = MPID_nem_ivshmem_get_business_card,
     .connect_to_root = MPID_nem_ivshmem_connect_to_root,
     .vc_init = MPID_nem_ivshmem_path_vc_init,
-    .vc_destroy = MPID_nem_ivshmem_vc_destroy,
-    .vc_terminate = MPID_nem_ivshmem_vc_terminate,
+    .vc_destroy = MPID_nem_ivshmem_path_vc_destroy,
+    .vc_terminate = MPID_nem_ivshmem_path_vc_terminate,
     .get_ordering = ivshmem_get_ordering,
 };

@@ -236,8 +236,10 @@ fn_fail:
 
 int MPID_nem_ivshmem_path_vc_destroy(MPIDI_VC_t *vc)
 {
-    int mpi_errno = MPI_SUCCESS;
-
+    if (vc->ch.is_local)
+        return MPI_SUCCESS;
+    if (VC_PAIR(vc)->path == IVSHMEM_PATH_REGION)
+        return MPID_nem_ivshmem_vc_destroy(vc);
     if (VC_PAIR(vc)->path == IVSHMEM_PATH_TCP) {
         if (MPIR_CVAR_NEMESIS_IVSHMEM_STATS > 1 && VC_PAIR(vc)->sent_bytes > 0)
             MPID_nem_ivshmem_stats_print_vc(vc);
@@ -245,11 +247,13 @@ int MPID_nem_ivshmem_path_vc_destroy(MPIDI_VC_t *vc)
         tcp.pairs--;
         update_polling();
     }
-    return mpi_errno;
+    return MPI_SUCCESS;
 }
 
 int MPID_nem_ivshmem_path_vc_terminate(MPIDI_VC_t *vc)
 {
+    if (VC_PAIR(vc)->path == IVSHMEM_PATH_REGION)
+        return MPID_nem_ivshmem_vc_terminate(vc);
     return MPID_nem_ivshmem.tcp ? MPID_nem_tcp_vc_terminate(vc)
                                 : MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
 }

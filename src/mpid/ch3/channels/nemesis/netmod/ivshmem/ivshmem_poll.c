@@ -30,8 +30,8 @@ static int deliver(MPIDI_VC_t *vc, const unsigned char *data, size_t len)
         if (header.pkt.type < 0 || header.pkt.type >= MPIDI_CH3_PKT_END_ALL)
             return MPID_nem_ivshmem_vc_fail(vc, "sent a packet of an unknown type");
         MPID_nem_ivshmem.stats.eager_received++;
-        if (header.pkt.type == MPIDI_CH3_PKT_CONN_ACK ||
-            header.pkt.type == MPIDI_CH3_PKT_ACCEPT_ACK)
+        if (unlikely(VC_IVSHMEM(vc)->stream) && (header.pkt.type == MPIDI_CH3_PKT_CONN_ACK ||
+                                                 header.pkt.type == MPIDI_CH3_PKT_ACCEPT_ACK))
             VC_IVSHMEM(vc)->met = header.pkt.conn_ack.ack;
         mpi_errno = MPID_nem_handle_pkt(vc, header.bytes, sizeof(header));
         MPIR_ERR_CHECK(mpi_errno);

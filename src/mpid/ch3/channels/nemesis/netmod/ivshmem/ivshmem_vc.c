@@ -60,10 +60,6 @@ static void unbind(MPIDI_VC_t *vc)
 
 int MPID_nem_ivshmem_vc_destroy(MPIDI_VC_t *vc)
 {
-    if (vc->ch.is_local)
-        return MPI_SUCCESS;
-    if (VC_PAIR(vc)->path != IVSHMEM_PATH_REGION)
-        return MPID_nem_ivshmem_path_vc_destroy(vc);
     if (MPID_nem_ivshmem.joined)
         unbind(vc);
     return MPI_SUCCESS;
@@ -117,8 +113,6 @@ int MPID_nem_ivshmem_vc_terminate(MPIDI_VC_t *vc)
     int mpi_errno = MPI_SUCCESS;
     int req_errno = MPI_SUCCESS;
 
-    if (VC_PAIR(vc)->path != IVSHMEM_PATH_REGION)
-        return MPID_nem_ivshmem_path_vc_terminate(vc);
     if (vc->state != MPIDI_VC_STATE_CLOSED) {
         /* A process manager's word that the peer failed: nothing waits for it any more. */
         MPIR_ERR_SET1(req_errno, MPIX_ERR_PROC_FAILED, "**comm_fail", "**comm_fail %d",
