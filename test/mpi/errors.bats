@@ -190,18 +190,49 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
     reclaimed
 }
 
+# cards_cut: at every seventh byte.
+cards_cut() {
+    local keep status whole=
+    for ((keep = 0; keep < 1000; keep += 7)); do
+        status=0
+        limit=20 mpi job -n 2 "$programs/cut_card" "$keep" || status=$?
+        if grep -qx whole "$BATS_TEST_TMPDIR/job.out"; then
+            whole=$status
+            break
+        fi
+        ended "$status" job "the business card of rank 1 was cut short" || { echo "after $keep bytes"; return 1; }
+    done
+    if [ "$keep" -le 50 ] || [ "$whole" != 0 ]; then
+        say job
+        return 1
+    fi
+}
+
+@test "a business card that is cut short" {
+    use_region 8M
+    cards_cut
+    reclaimed
+}
+
+@test "a business card that is cut short, among ranks without a region" {
+    ivshmem info --all | grep -q "^no ivshmem device" || skip "this machine has an ivshmem device"
+    MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=1 cards_cut
+}
+
 # Kills rank 1 of three in the middle, each under a proxy of its own, as in VMs; mpiexec lets the others
 # run on.
 rank_dies() {
     local status=0 start job
+    by_rank job "$programs/stream" 60 "$@"
     limit=80 launch job -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1" -ppn 1 \
-        -n 3 "$programs/stream" 60 "$@"
+        -n 3 "${program[@]}"
     job=$pid
-    until_true grep -q running "$BATS_TEST_TMPDIR/job.out"
+    until_true grep -qs running "$BATS_TEST_TMPDIR/job.0"
     kill -KILL "$(ivshmem ps --json "$region" | jq '.endpoints[] | select(.job_size == 3 and .rank == 1) | .pid')"
     start=$SECONDS
     wait "$job" || status=$?
     [ $((SECONDS - start)) -le 15 ] || { echo "only after $((SECONDS - start)) s"; say job; return 1; }
+    cat "$BATS_TEST_TMPDIR"/job.[0-2] >>"$BATS_TEST_TMPDIR/job.err"
     return "$status"
 }
 

@@ -73,6 +73,13 @@ mpi() {
     return "$status"
 }
 
+# by_rank NAME PROGRAM ARG...: sets `program` to a command whose ranks write to $BATS_TEST_TMPDIR/NAME.RANK
+# what they say. Hydra loses some of it when a rank dies.
+by_rank() {
+    # shellcheck disable=SC2016
+    program=(sh -c 'exec "$@" >"$0.$PMI_RANK" 2>&1' "$BATS_TEST_TMPDIR/$1" "${@:2}")
+}
+
 say() {
     local part
     for part in out err; do

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Finding peers. A business card names the region and the endpoint of a rank, so that two ranks
- * know that they share a region without trying. Who sends to us is found the other way: its
- * endpoint's entry says its job and rank.
+ * Finding peers. A business card names the region and the endpoint of a rank, or says that it has
+ * none, so that two ranks know whether they share a region without trying. Who sends to us is found
+ * the other way: its endpoint's entry says its job and rank.
  */
 #include "ivshmem_netmod.h"
 
+/* The last part of the card; the dot at the end shows that nothing was cut off. */
 #define BC_KEY "ivshmem"
-#define BC_FORMAT "%016llx%016llx.%u.%u" /* region id, endpoint, generation */
+#define BC_FORMAT "%016llx%016llx.%u.%u." /* region id, endpoint, generation */
+#define BC_NONE "none."
 
 /*
  * A stream is named by who connects: the port's tag, by which the other side knows who is meant,
@@ -18,16 +20,17 @@
 #define STREAM_TAG_MASK UINT32_C(0x7fff)
 #define STREAM_COUNT_MASK UINT32_C(0xffff)
 
-/* Our part of the card, for a rank that has a region. */
+/* Our part of the card. */
 int MPID_nem_ivshmem_add_to_card(char **bc_val_p, int *val_max_sz_p)
 {
     int mpi_errno = MPI_SUCCESS;
-    char card[80];
+    char card[80] = BC_NONE;
     const struct ivshm_owner *self = &MPID_nem_ivshmem.transport.endpoint.owner;
     const uint64_t *id = MPID_nem_ivshmem.region.id;
 
-    snprintf(card, sizeof(card), BC_FORMAT, (unsigned long long) id[0], (unsigned long long) id[1],
-             self->endpoint, self->generation);
+    if (MPID_nem_ivshmem.joined)
+        snprintf(card, sizeof(card), BC_FORMAT, (unsigned long long) id[0],
+                 (unsigned long long) id[1], self->endpoint, self->generation);
     int str_errno = MPL_str_add_string_arg(bc_val_p, val_max_sz_p, BC_KEY, card);
     MPIR_ERR_CHKANDJUMP(str_errno, mpi_errno, MPI_ERR_OTHER, "**buscard_len");
 
@@ -44,9 +47,9 @@ int MPID_nem_ivshmem_get_business_card(int my_rank, char **bc_val_p, int *val_ma
 
     mpi_errno = MPID_nem_ivshmem_path_get_card(my_rank, bc_val_p, val_max_sz_p);
     MPIR_ERR_CHECK(mpi_errno);
-    if (MPID_nem_ivshmem.joined)
+    if (MPID_nem_ivshmem.joined || MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK != 0)
         mpi_errno = MPID_nem_ivshmem_add_to_card(bc_val_p, val_max_sz_p);
-    else if (MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK == 0)
+    else
         mpi_errno = MPID_nem_ivshmem_error(MPID_nem_ivshmem.diag.text);
     MPIR_ERR_CHECK(mpi_errno);
 
@@ -61,21 +64,28 @@ enum { TEXT_MAX = 600 };
 /*
  * Whether the process with that card shares our region, and if so which endpoint is its. Both ends
  * find the same, so a card that cannot be read is an error, as is a pair that would need tcp where
- * that is forbidden: false then, and why in `text`. `who` is for that.
+ * that is forbidden: false then, and why in `text`. `who` is for that. Only a process of another
+ * job, `elsewhere`, may have a card without our part: from MPICH's own tcp.
  */
-static bool read_card(const char *card, const char *who, struct ivshm_owner *peer, bool *shared,
-                      char text[TEXT_MAX])
+static bool read_card(const char *card, const char *who, bool elsewhere, struct ivshm_owner *peer,
+                      bool *shared, char text[TEXT_MAX])
 {
     const MPID_nem_ivshmem_t *self = &MPID_nem_ivshmem;
-    char value[80];
+    char value[80] = "";
     unsigned long long id[2];
+    int end = 0;
 
     *shared = false;
-    bool has_region = MPL_str_get_string_arg(card, BC_KEY, value, sizeof(value)) == MPL_SUCCESS;
-    if (has_region && sscanf(value, "%16llx%16llx.%u.%u", &id[0], &id[1], &peer->endpoint,
-                             &peer->generation) != 4) {
+    bool ours = MPL_str_get_string_arg(card, BC_KEY, value, sizeof(value)) == MPL_SUCCESS;
+    bool has_region = ours && strcmp(value, BC_NONE) != 0;
+    if (has_region)
+        sscanf(value, "%16llx%16llx.%u.%u.%n", &id[0], &id[1], &peer->endpoint, &peer->generation,
+               &end);
+    if (has_region ? end == 0 || value[end] : !ours && !elsewhere) {
         snprintf(text, TEXT_MAX,
-                 "%s has a business card of which the region cannot be read: '%.60s'", who, value);
+                 "the business card of %s was cut short or damaged on its way through the process "
+                 "manager: it ends in '%s', expected REGION.ENDPOINT.GENERATION. or " BC_NONE,
+                 who, ours ? value : card + strlen(card) - MPL_MIN(strlen(card), 60));
         return false;
     }
     *shared =
@@ -115,7 +125,7 @@ int MPID_nem_ivshmem_find_peer(MPIDI_VC_t *vc, struct ivshm_owner *peer, bool *s
     MPIR_ERR_CHKANDJUMP(!card, mpi_errno, MPI_ERR_OTHER, "**nomem");
     mpi_errno = vc->pg->getConnInfo(vc->pg_rank, card, size, vc->pg);
     MPIR_ERR_CHECK(mpi_errno);
-    if (!read_card(card, who, peer, shared, text))
+    if (!read_card(card, who, vc->pg != MPIDI_Process.my_pg, peer, shared, text))
         mpi_errno = MPID_nem_ivshmem_error(text);
     MPIR_ERR_CHECK(mpi_errno);
 
@@ -186,7 +196,7 @@ int MPID_nem_ivshmem_connect_to_root(const char *business_card, MPIDI_VC_t *new_
 
     mpi_errno = MPIDI_GetTagFromPort(business_card, &new_vc->port_name_tag);
     MPIR_ERR_CHECK(mpi_errno);
-    if (!read_card(business_card, who, &peer, &shared, text))
+    if (!read_card(business_card, who, true, &peer, &shared, text))
         mpi_errno = MPID_nem_ivshmem_port_error(text);
     MPIR_ERR_CHECK(mpi_errno);
     if (!shared) {

@@ -122,8 +122,6 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
     if (err == 0) {
         mpi_errno = MPID_nem_ivshmem_lmt_init(pg_p->size);
         MPIR_ERR_CHECK(mpi_errno);
-        mpi_errno = MPID_nem_ivshmem_add_to_card(bc_val_p, val_max_sz_p);
-        MPIR_ERR_CHECK(mpi_errno);
     } else if (!can_do_without(err)) {
         mpi_errno = MPID_nem_ivshmem_error(MPID_nem_ivshmem.diag.text);
         goto fn_fail;
@@ -134,6 +132,8 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
         if (MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK < 0)
             MPID_nem_ivshmem_say("uses tcp: ", MPID_nem_ivshmem.diag.text);
     }
+    mpi_errno = MPID_nem_ivshmem_add_to_card(bc_val_p, val_max_sz_p);
+    MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:
     return mpi_errno;

@@ -68,6 +68,7 @@ typedef struct {
 /* What a VC has on either path. At the end of the area, behind our part or tcp's. */
 typedef struct {
     enum { IVSHMEM_PATH_UNDECIDED, IVSHMEM_PATH_REGION, IVSHMEM_PATH_TCP } path;
+    bool lost; /* by tcp; an MPI call has said so */
     unsigned long long sent_bytes;
 } MPID_nem_ivshmem_pair_t;
 

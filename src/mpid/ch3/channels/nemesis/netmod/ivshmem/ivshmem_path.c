@@ -211,10 +211,6 @@ int MPID_nem_ivshmem_path_vc_init(MPIDI_VC_t *vc)
     if (MPID_nem_ivshmem.tcp) {
         mpi_errno = MPID_nem_tcp_vc_init(vc);
         MPIR_ERR_CHECK(mpi_errno);
-        if (!MPID_nem_ivshmem.joined) {
-            MPID_nem_ivshmem_take_tcp(vc);
-            goto fn_exit;
-        }
     }
     vc->sendNoncontig_fn = first_SendNoncontig;
     vc->rndvSend_fn = first_RndvSend;
@@ -308,6 +304,53 @@ fn_fail:
     goto fn_exit;
 }
 
+/* Who is at the other end of a connection by tcp that has just failed. */
+static const char *find_lost(void)
+{
+    MPIDI_PG_iterator iter;
+    MPIDI_PG_t *pg;
+
+    MPIDI_PG_Get_iterator(&iter);
+    while (MPIDI_PG_Has_next(&iter)) {
+        MPIDI_PG_Get_next(&iter, &pg);
+        for (int i = 0; i < pg->size; i++) {
+            MPIDI_VC_t *vc;
+            MPIDI_PG_Get_vc(pg, i, &vc);
+            if (!vc->ch.is_local && vc->state == MPIDI_VC_STATE_MORIBUND &&
+                VC_PAIR(vc)->path != IVSHMEM_PATH_REGION && !VC_PAIR(vc)->lost) {
+                VC_PAIR(vc)->lost = true;
+                return MPID_nem_ivshmem_vc_name(vc);
+            }
+        }
+    }
+    return "the process at the other end of a new connection";
+}
+
+/*
+ * MPICH's tcp completes only what it knows to wait for the peer: neither a rendezvous that waits
+ * for an answer nor a receive from any source. So the current call ends, as for a peer in the
+ * region.
+ */
+static int poll_socket(int in_blocking_poll)
+{
+    int mpi_errno = MPI_SUCCESS;
+    int failed = MPIDI_Failed_vc_count;
+
+    mpi_errno = MPID_nem_tcp_connpoll(in_blocking_poll);
+    MPIR_ERR_CHECK(mpi_errno);
+    if (MPIDI_Failed_vc_count > failed && !MPIR_CVAR_ENABLE_FT) {
+        char text[300];
+        snprintf(text, sizeof(text), "%s: its connection by tcp is lost", find_lost());
+        mpi_errno = MPID_nem_ivshmem_peer_error(text);
+    }
+    MPIR_ERR_CHECK(mpi_errno);
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
 int MPID_nem_ivshmem_tcp_poll(int in_blocking_poll)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -325,7 +368,7 @@ int MPID_nem_ivshmem_tcp_poll(int in_blocking_poll)
     update_polling();
     /* Whoever waits at a port is in a blocking call. */
     if (tcp.some_apart || tcp.pairs > 0 || (tcp.port && in_blocking_poll)) {
-        mpi_errno = MPID_nem_tcp_connpoll(in_blocking_poll);
+        mpi_errno = poll_socket(in_blocking_poll);
         MPIR_ERR_CHECK(mpi_errno);
     }
 
