@@ -18,11 +18,6 @@
 static struct ivshm_lane idle_lanes[IDLE_LANES_MAX];
 static int idle_count;
 
-/* What a CTS says: where the lane is. */
-typedef struct {
-    uint64_t lane;
-} cookie_t;
-
 static int keep_lane(struct ivshm_lane *lane)
 {
     if (idle_count == IDLE_LANES_MAX)
@@ -229,8 +224,8 @@ static int lend_lane(MPID_nem_ivshmem_transfer_t *t)
         goto fn_exit;
     activate(t, IVSHMEM_RECEIVING, req->ch.lmt_data_sz);
     find_buffer(t);
-    cookie_t cookie = {t->lane.off.bytes};
-    MPID_nem_lmt_send_CTS(vc, req, &cookie, sizeof(cookie));
+    /* From the transfer, which outlives the call: the packet may have to wait for a cell. */
+    MPID_nem_lmt_send_CTS(vc, req, &t->lane.off, sizeof(t->lane.off));
 
 fn_exit:
     return mpi_errno;
@@ -338,17 +333,17 @@ static int start_send(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec r_cookie)
     int mpi_errno = MPI_SUCCESS;
     MPID_nem_ivshmem_transfer_t *t = REQ_TRANSFER(req);
     struct ivshm_diag diag;
-    cookie_t cookie;
+    ivshm_off lane;
 
     intptr_t size = MPL_MIN(find_buffer(t), req->ch.lmt_data_sz);
-    if (r_cookie.iov_len < sizeof(cookie) || size <= 0) { /* the receive takes nothing */
+    if (r_cookie.iov_len < sizeof(lane) || size <= 0) { /* the receive takes nothing */
         mpi_errno = finish(t);
         MPIR_ERR_CHECK(mpi_errno);
         goto fn_exit;
     }
-    memcpy(&cookie, r_cookie.iov_base, sizeof(cookie));
-    if (ivshm_lane_attach(&MPID_nem_ivshmem.region, VC_IVSHMEM(vc)->channel->peer,
-                          (ivshm_off){cookie.lane}, &t->lane, &diag) != 0) {
+    memcpy(&lane, r_cookie.iov_base, sizeof(lane));
+    if (ivshm_lane_attach(&MPID_nem_ivshmem.region, VC_IVSHMEM(vc)->channel->peer, lane, &t->lane,
+                          &diag) != 0) {
         mpi_errno = MPID_nem_ivshmem_vc_fail(vc, diag.text);
         MPIR_ERR_CHECK(mpi_errno);
         goto fn_exit;
