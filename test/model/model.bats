@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: mpich2
 #
-# The models of the inbox and of attach against reap, checked by spin: whole, and broken on purpose, to
+# The models of the inbox, of the ring and of attach against reap, checked by spin: whole, and broken on purpose, to
 # see that the check would tell.
 
 setup() {
@@ -47,6 +47,15 @@ breaks() {
 @test "inbox with the head published too early fails" { breaks inbox -DHEAD_EARLY; }
 @test "inbox with a store for the compare-and-swap fails" { breaks inbox -DBLIND_STORE; }
 @test "inbox with tickets fails" { breaks inbox -DTICKET; }
+
+@test "ring: 2 slots" { holds ring; }
+@test "ring: 3 slots" { holds ring -DSLOTS=3 -DMESSAGES=12; }
+@test "ring: 4 slots, the head lags" { holds ring -DSLOTS=4 -DLAG=2 -DMESSAGES=12; }
+@test "ring with the word before the payload fails" { breaks ring -DWORD_FIRST; }
+@test "ring without the check for room fails" { breaks ring -DNO_FULL_CHECK; }
+@test "ring with the head published too early fails" { breaks ring -DHEAD_EARLY; }
+@test "ring without numbers fails" { breaks ring -DNO_NUMBER; }
+@test "ring that was not offered fails" { breaks ring -DNO_OFFER; }
 
 @test "attach: 2 attachers, 2 reapers" { holds attach; }
 @test "attach: 2 attachers that come again" { holds attach -DREAPERS=1 -DTURNS=2; }

@@ -145,7 +145,7 @@ static bool send_message(struct worker *w, struct peer *p, uint32_t stream, cons
 {
     struct ivshm_outgoing out;
     size_t want = sizeof(*m) + payload;
-    if (ivshm_cell_reserve(&w->t, p->channel, want, &out) != 0)
+    if (ivshm_cell_reserve(&w->t, p->channel, want, stream, &out) != 0)
         return false;
     if (out.capacity < want)
         FAIL("a cell for %zu bytes has %u", want, out.capacity);
@@ -155,7 +155,7 @@ static bool send_message(struct worker *w, struct peer *p, uint32_t stream, cons
     }
     memcpy(out.payload, m, sizeof(*m));
     fill(out.payload + sizeof(*m), payload, p->out_plan, m->number, 0);
-    ivshm_cell_publish(&w->t, p->channel, &out, (uint32_t) want, stream);
+    ivshm_cell_publish(&w->t, p->channel, &out, (uint32_t) want);
     return true;
 }
 
@@ -451,8 +451,8 @@ static int stand_by(void)
             if (ivshm_endpoint_read(&region, i, &info) == 0 && strcmp(info.job, "bystander") == 0 &&
                 ivshm_channel_open(&t, (struct ivshm_owner){i, info.claim.generation}, &ch, NULL) ==
                     0 &&
-                ivshm_cell_reserve(&t, ch, 100, &out) == 0)
-                ivshm_cell_publish(&t, ch, &out, 100, 9);
+                ivshm_cell_reserve(&t, ch, 100, 0, &out) == 0)
+                ivshm_cell_publish(&t, ch, &out, 100);
             if (ivshm_receive(&t, &in, NULL) == 1)
                 ivshm_hand_back(&in);
         }

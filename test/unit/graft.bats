@@ -16,19 +16,41 @@ setup() {
     # As in MPICH; a line that only looks like ours must stay.
     printf '%s\n' '## comment' '' 'include $(top_srcdir)/src/mpid/ch3/channels/nemesis/netmod/tcp/Makefile.mk' \
         'include $(top_srcdir)/src/mpid/ch3/channels/nemesis/netmod/ivshmem/MakefileXmk' '' >"$parent/Makefile.mk"
+    errors=$tree/src/mpi/errhan/errutil.c
+    mkdir -p "${errors%/*}"
+    printf '%s\n' 'static void CombineSpecificCodes(int error1_code, int error2_code, int error2_class)' '{' '}' \
+        'static void CombineSpecificCodes(int error1_code, int error2_code, int error2_class)' '{' \
+        '                ErrorRing[ring_idx].prev_error = error2_code;' '}' >"$errors"
     cp -a "$tree" "$tree.before"
 }
 
-@test "adds the folder and one line, and nothing else" {
+@test "adds the folder, one line, and one mended function, and nothing else" {
     run "$graft" "$tree"
     [ "$status" -eq 0 ]
     [[ $output == *"include line added"* && $output == *"./autogen.sh"* ]]
     [ "$(diff "$tree.before${parent#"$tree"}/Makefile.mk" "$parent/Makefile.mk")" = \
         $'5a6\n> include $(top_srcdir)/src/mpid/ch3/channels/nemesis/netmod/ivshmem/Makefile.mk' ]
     [ "$(cd "$netmod" && find . -type f | sed 's,^./,,' | LC_ALL=C sort)" = "$("$graft" --list)" ]
+    diff "$tree.before${errors#"$tree"}" "$errors" >"$tree.diff" || :
+    [ "$(grep -c '^[0-9]' "$tree.diff")" -eq 2 ]
+    grep -q '^3a' "$tree.diff"
+    grep -xF '>                 if (!is_in_stack(ring_idx, error2_code)) /* mpich-ivshmem */' "$tree.diff"
     rm -r "$netmod"
     run diff -rq "$tree.before" "$tree"
-    [ "${#lines[@]}" -eq 1 ]
+    [ "${#lines[@]}" -eq 2 ]
+}
+
+@test "a file that is not as expected is told, and left alone" {
+    echo "int other;" >"$errors"
+    cp "$errors" "$tree.before${errors#"$tree"}"
+    run "$graft" --quiet "$tree"
+    [ "$status" -eq 0 ]
+    [[ $output == "graft: src/mpi/errhan/errutil.c is not as expected"* ]]
+    cmp "$errors" "$tree.before${errors#"$tree"}"
+    rm "$errors"
+    run "$graft" --quiet "$tree"
+    [ "$status" -eq 0 ]
+    [[ $output == "graft: src/mpi/errhan/errutil.c is not as expected"* ]]
 }
 
 @test "says that there is nothing to change" {

@@ -12,6 +12,14 @@ static struct ivshm_transport transport_new(struct ivshm_region *r, uint32_t ran
     return t;
 }
 
+/* One that only knows inboxes and cells. */
+static struct ivshm_transport transport_without_rings(struct ivshm_region *r, uint32_t rank)
+{
+    struct ivshm_transport t = transport_new(r, rank);
+    t.ring_after = UINT32_MAX;
+    return t;
+}
+
 static struct ivshm_channel *channel_to(struct ivshm_transport *t,
                                         const struct ivshm_transport *peer)
 {
@@ -25,12 +33,12 @@ static bool send_numbered(struct ivshm_transport *t, struct ivshm_channel *ch, u
                           uint32_t n)
 {
     struct ivshm_outgoing out;
-    if (ivshm_cell_reserve(t, ch, len, &out) != 0)
+    if (ivshm_cell_reserve(t, ch, len, n, &out) != 0)
         return false;
     must(out.capacity >= len);
     for (uint32_t i = 0; i < len; i++)
         out.payload[i] = (unsigned char) (n + i);
-    ivshm_cell_publish(t, ch, &out, len, n);
+    ivshm_cell_publish(t, ch, &out, len);
     return true;
 }
 
@@ -75,7 +83,7 @@ TEST(test_there_and_back)
     assert_ptr_equal(ab->base, b.endpoint.base);
     for (uint32_t i = 0; i < LENGTH(lens); i++) {
         struct ivshm_outgoing out;
-        assert_int_equal(ivshm_cell_reserve(&a, ab, lens[i], &out), 0);
+        assert_int_equal(ivshm_cell_reserve(&a, ab, lens[i], 1, &out), 0);
         assert_int_equal(out.capacity, lens[i] <= small ? small : large);
         ivshm_cell_discard(&a, &out);
         assert_true(send_numbered(&a, ab, lens[i], i));
@@ -84,7 +92,7 @@ TEST(test_there_and_back)
     }
     /* More than fits: the caller gets what there is, and sends the rest in the next. */
     struct ivshm_outgoing out;
-    assert_int_equal(ivshm_cell_reserve(&a, ab, SIZE_MAX, &out), 0);
+    assert_int_equal(ivshm_cell_reserve(&a, ab, SIZE_MAX, 1, &out), 0);
     assert_int_equal(out.capacity, large);
     ivshm_cell_discard(&a, &out);
     /* The way back needs no open of its own kind. */
@@ -151,7 +159,7 @@ TEST(test_open_errors)
 TEST(test_all_cells_out)
 {
     struct ivshm_region r = region_new(4 * MIB);
-    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_transport a = transport_without_rings(&r, 0), b = transport_without_rings(&r, 1);
     struct ivshm_channel *ab = channel_to(&a, &b);
     struct ivshm_outgoing out;
     struct ivshm_incoming in;
@@ -159,14 +167,15 @@ TEST(test_all_cells_out)
     for (uint32_t round = 0; round < 3; round++) {
         for (uint32_t i = 0; i < cells; i++)
             assert_true(send_numbered(&a, ab, 10, round * cells + i));
-        assert_int_equal(ivshm_cell_reserve(&a, ab, 0, &out), -EAGAIN);
-        assert_int_equal(ivshm_cell_reserve(&a, ab, 10, &out), -EAGAIN);
-        assert_int_equal(ivshm_cell_reserve(&a, ab, 1000, &out), -EAGAIN);
+        assert_int_equal(ivshm_cell_reserve(&a, ab, 0, 1, &out), -EAGAIN);
+        assert_int_equal(ivshm_cell_reserve(&a, ab, 10, 1, &out), -EAGAIN);
+        assert_int_equal(ivshm_cell_reserve(&a, ab, 1000, 1, &out), -EAGAIN);
         assert_int_equal(ivshm_receive(&b, &in, NULL), 1);
-        assert_int_equal(ivshm_cell_reserve(&a, ab, 10, &out), -EAGAIN); /* not handed back yet */
+        assert_int_equal(ivshm_cell_reserve(&a, ab, 10, 1, &out),
+                         -EAGAIN); /* not handed back yet */
         assert_true(is_numbered(&in, 10, round * cells));
         ivshm_hand_back(&in);
-        assert_int_equal(ivshm_cell_reserve(&a, ab, 10, &out), 0);
+        assert_int_equal(ivshm_cell_reserve(&a, ab, 10, 1, &out), 0);
         ivshm_cell_discard(&a, &out);
         for (uint32_t i = 1; i < cells; i++)
             receive_numbered(&b, &a, 10, round * cells + i);
@@ -195,7 +204,8 @@ TEST(test_wraps)
     const uint32_t sequences[] = {UINT32_MAX - 5, UINT32_MAX, INT32_MAX};
     for (size_t s = 0; s < LENGTH(starts); s++)
         for (size_t q = 0; q < LENGTH(sequences); q++) {
-            struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+            struct ivshm_transport a = transport_without_rings(&r, 0),
+                                   b = transport_without_rings(&r, 1);
             inbox_begin_at(&b, starts[s]);
             struct ivshm_channel *ab = channel_to(&a, &b), *ba = channel_to(&b, &a);
             ab->sent = ba->received = sequences[q];
@@ -234,13 +244,13 @@ static void inbox_drain(struct ivshm_transport *t, uint32_t count)
 TEST(test_full_inbox)
 {
     struct ivshm_region r = region_new(4 * MIB);
-    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_transport a = transport_without_rings(&r, 0), b = transport_without_rings(&r, 1);
     struct ivshm_channel *ab = channel_to(&a, &b);
     struct ivshm_outgoing out;
     uint32_t filled = inbox_fill(&b);
     assert_true(send_numbered(&a, ab, 10, 1));
     assert_int_equal(a.pending, 1);
-    assert_int_equal(ivshm_cell_reserve(&a, ab, 10, &out), -EAGAIN);
+    assert_int_equal(ivshm_cell_reserve(&a, ab, 10, 1, &out), -EAGAIN);
     ivshm_transport_flush(&a);
     assert_int_equal(a.pending, 1);
     inbox_drain(&b, filled);
@@ -334,8 +344,8 @@ TEST(test_stale_reference)
     struct ivshm_transport b = transport_new(&r, 0), a = transport_new(&r, 1);
     struct ivshm_channel *ab = channel_to(&a, &b);
     struct ivshm_outgoing out;
-    assert_int_equal(ivshm_cell_reserve(&a, ab, 10, &out), 0);
-    ivshm_cell_publish(&a, ab, &out, 10, 5);
+    assert_int_equal(ivshm_cell_reserve(&a, ab, 10, 1, &out), 0);
+    ivshm_cell_publish(&a, ab, &out, 10);
     struct ivshm_owner before = a.endpoint.owner;
     ivshm_transport_close(&a);
     struct ivshm_transport c = transport_new(&r, 1);
@@ -351,7 +361,7 @@ TEST(test_stale_reference)
 TEST(test_nonsense)
 {
     struct ivshm_region r = region_new(4 * MIB);
-    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_transport a = transport_without_rings(&r, 0), b = transport_without_rings(&r, 1);
     struct ivshm_channel *ab = channel_to(&a, &b);
     struct ivshm_incoming in;
     struct ivshm_diag diag = {""};
@@ -362,7 +372,7 @@ TEST(test_nonsense)
         {UINT16_MAX, 0},
         {9, 0}, /* beyond the table; nobody's */
         {me, (uint16_t) (generation | (r.geo.small_cells + r.geo.large_cells))},
-        {me, (uint16_t) (generation | 255)}};
+        {me, (uint16_t) (generation | 254)}};
     for (size_t i = 0; i < LENGTH(refs); i++) {
         assert_int_equal(ivshm_queue_push_mpsc(&ab->inbox, refs[i]), 0);
         in.channel = (void *) &in;
@@ -375,7 +385,7 @@ TEST(test_nonsense)
             assert_int_equal(in.channel->peer.endpoint, me);
         assert_nothing_comes(&b);
     }
-    assert_says(diag, "cell 255 of 136");
+    assert_says(diag, "cell 254 of 136");
 
     /* A length beyond the cell, for both sizes, and at 2^31 and above. */
     const struct {
@@ -384,8 +394,8 @@ TEST(test_nonsense)
         {10, 241}, {10, UINT32_MAX}, {10, 1u << 31}, {1000, 16369}, {1000, UINT32_MAX - 15}};
     for (size_t i = 0; i < LENGTH(lies); i++) {
         struct ivshm_outgoing out;
-        assert_int_equal(ivshm_cell_reserve(&a, ab, lies[i].want, &out), 0);
-        ivshm_cell_publish(&a, ab, &out, lies[i].len, 0);
+        assert_int_equal(ivshm_cell_reserve(&a, ab, lies[i].want, 1, &out), 0);
+        ivshm_cell_publish(&a, ab, &out, lies[i].len);
         assert_int_equal(ivshm_receive(&b, &in, &diag), -EBADMSG);
         assert_says(diag, "bytes in a cell of");
         in.channel->received = ab->sent; /* as if it had not been */
@@ -400,6 +410,270 @@ TEST(test_nonsense)
     assert_says(diag, "one is lost");
     ivshm_transport_close(&a);
     ivshm_transport_close(&b);
+    ivshm_region_close(&r);
+}
+
+/* Rings */
+
+static uint32_t slot_room(const struct ivshm_region *r)
+{
+    return r->geo.slot_size - (uint32_t) sizeof(struct ivshm_slot_shm);
+}
+
+/* As send_numbered, on the job's own stream, the only one that goes into slots. */
+static bool send_plain(struct ivshm_transport *t, struct ivshm_channel *ch, uint32_t len,
+                       uint32_t n)
+{
+    struct ivshm_outgoing out;
+    if (ivshm_cell_reserve(t, ch, len, 0, &out) != 0)
+        return false;
+    must(out.capacity >= len);
+    memset(out.payload, (int) n, len);
+    ivshm_cell_publish(t, ch, &out, len);
+    return true;
+}
+
+static bool receive_plain(struct ivshm_transport *t, uint32_t len, uint32_t n)
+{
+    struct ivshm_incoming in;
+    struct ivshm_diag diag = {""};
+    int got = ivshm_receive(t, &in, &diag);
+    if (got < 0)
+        fail_msg("%s", diag.text);
+    if (got == 0)
+        return false;
+    must(in.len == len && in.stream == 0);
+    for (uint32_t i = 0; i < len; i++)
+        must(in.payload[i] == (unsigned char) n);
+    ivshm_hand_back(&in);
+    return true;
+}
+
+/* The first messages go by the inbox, then a ring takes over, all in order; sizes change the way.
+ */
+TEST(test_ring_takes_over)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_channel *ab = channel_to(&a, &b);
+    const uint32_t lens[] = {8, slot_room(&r), slot_room(&r) + 1, 0, 5000, 1};
+    for (uint32_t n = 0; n < 60; n += 6) { /* six on their way at once */
+        for (uint32_t i = 0; i < 6; i++)
+            assert_true(send_plain(&a, ab, lens[i], n + i));
+        for (uint32_t i = 0; i < 6; i++)
+            assert_true(receive_plain(&b, lens[i], n + i));
+        assert_nothing_comes(&b);
+    }
+    assert_non_null(ab->ring_out.shm);
+    assert_int_equal(b.ring_count, 1);
+    assert_true(ab->ring_out.tail >= 50);
+    struct ivshm_extent_usage usage;
+    ivshm_extent_usage(&r, &usage);
+    assert_int_equal(usage.ring_blocks,
+                     (r.geo.ring_bytes + r.geo.block_size - 1) / r.geo.block_size);
+
+    /* A slot that was reserved and not used is the next one's. */
+    struct ivshm_outgoing out;
+    assert_int_equal(ivshm_cell_reserve(&a, ab, 8, 0, &out), 0);
+    assert_int_equal(out.cell, IVSHM_NO_CELL);
+    ivshm_cell_discard(&a, &out);
+    assert_true(send_plain(&a, ab, 8, 9));
+    assert_true(receive_plain(&b, 8, 9));
+
+    /* Full: later. */
+    uint32_t sent = 0, got = 0;
+    while (send_plain(&a, ab, 8, sent))
+        sent++;
+    assert_true(sent > 0 && sent <= r.geo.ring_slots);
+    assert_int_equal(ivshm_cell_reserve(&a, ab, 5000, 0, &out), -EAGAIN);
+    while (receive_plain(&b, 8, got))
+        got++;
+    assert_int_equal(got, sent);
+    assert_true(send_plain(&a, ab, 8, 0));
+    assert_true(receive_plain(&b, 8, 0));
+    ivshm_transport_close(&a);
+    ivshm_transport_close(&b);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* Where memory is short, there is no ring, and all goes on by the inbox. */
+TEST(test_no_memory_for_a_ring)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_channel *ab = channel_to(&a, &b);
+    const struct ivshm_owner other = {5, 1};
+    ivshm_off off;
+    while (ivshm_extent_alloc(&r, other, IVSHM_KIND_LANE, 32 * r.geo.block_size, &off) == 0)
+        ;
+    for (uint32_t n = 0; n < 20; n++) {
+        assert_true(send_plain(&a, ab, 8, n));
+        assert_true(receive_plain(&b, 8, n));
+    }
+    assert_true(ab->ring_tried);
+    assert_null(ab->ring_out.shm);
+    ivshm_extent_reclaim(&r, other);
+    ivshm_transport_close(&a);
+    ivshm_transport_close(&b);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* More senders than rings that are looked at in every call: each is heard, soon after its knock. */
+TEST(test_parked_rings)
+{
+    enum { SENDERS = IVSHM_RINGS_WARM + 9 };
+    struct ivshm_region r = region_new(64 * MIB);
+    struct ivshm_transport b = transport_new(&r, 0), a[SENDERS];
+    struct ivshm_channel *ab[SENDERS];
+    for (uint32_t i = 0; i < SENDERS; i++) {
+        a[i] = transport_new(&r, 1 + i);
+        ab[i] = channel_to(&a[i], &b);
+        for (uint32_t n = 0; n < 10; n++) {
+            assert_true(send_plain(&a[i], ab[i], 8, n));
+            assert_true(receive_plain(&b, 8, n));
+        }
+    }
+    assert_int_equal(b.ring_count, SENDERS);
+    assert_int_equal(b.warm_count, IVSHM_RINGS_WARM);
+    for (uint32_t round = 0; round < 5; round++)
+        for (uint32_t i = 0; i < SENDERS; i++) {
+            assert_true(send_plain(&a[i], ab[i], 8, i));
+            assert_true(receive_plain(&b, 8, i)); /* at once: it was warm, or has knocked */
+        }
+    /* All at once, and none starves. */
+    uint32_t got[SENDERS] = {0};
+    for (uint32_t n = 0; n < 10; n++)
+        for (uint32_t i = 0; i < SENDERS; i++)
+            assert_true(send_plain(&a[i], ab[i], 4, n));
+    for (uint32_t left = 10 * SENDERS, calls = 0; left > 0; calls++) {
+        struct ivshm_incoming in;
+        assert_true(calls < 100 * SENDERS);
+        if (ivshm_receive(&b, &in, NULL) != 1)
+            continue;
+        uint32_t from = 0;
+        while (ab[from]->ring_out.shm != in.channel->ring_in.shm)
+            from++;
+        assert_int_equal(in.payload[0], got[from]++);
+        ivshm_hand_back(&in);
+        left--;
+    }
+    /* They leave in any order, one of them with a message on its way that nobody looked at. */
+    uint32_t last = a[3].endpoint.owner.endpoint;
+    assert_true(send_plain(&a[3], ab[3], 8, 77));
+    for (uint32_t i = 0; i < SENDERS; i++)
+        ivshm_transport_close(&a[(i * 7) % SENDERS]);
+    ivshm_transport_watch(&b);
+    assert_non_null(b.channels[last]);
+    assert_true(receive_plain(&b, 8, 77));
+    ivshm_transport_watch(&b);
+    assert_int_equal(b.ring_count, 0);
+    assert_int_equal(b.warm_count, 0);
+    ivshm_transport_close(&b);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* A missing knock costs time only: parked rings have their turn, one a call. */
+TEST(test_lost_knock)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_channel *ab = channel_to(&a, &b);
+    for (uint32_t n = 0; n < 10; n++) {
+        assert_true(send_plain(&a, ab, 8, n));
+        assert_true(receive_plain(&b, 8, n));
+    }
+    assert_int_equal(b.warm_count, 1);
+    b.warm_count = 0; /* parked, and the sender has not seen it */
+    assert_true(send_plain(&a, ab, 8, 1));
+    assert_true(receive_plain(&b, 8, 1));
+    assert_int_equal(b.warm_count, 1);
+    ivshm_transport_close(&a);
+    ivshm_transport_close(&b);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* Neither a flood through a ring nor one through the inbox keeps the other waiting. */
+TEST(test_ring_and_inbox_take_turns)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_transport c = transport_without_rings(&r, 2);
+    struct ivshm_channel *ab = channel_to(&a, &b), *cb = channel_to(&c, &b);
+    struct ivshm_incoming in;
+    uint32_t from_a = 0, from_c = 0;
+    for (uint32_t n = 0; n < 6; n++) {
+        assert_true(send_plain(&a, ab, 8, n));
+        assert_true(receive_plain(&b, 8, n));
+    }
+    for (uint32_t n = 0; n < 40; n++) {
+        while (send_plain(&a, ab, 8, 0))
+            ;
+        while (send_plain(&c, cb, 8, 0))
+            ;
+        assert_int_equal(ivshm_receive(&b, &in, NULL), 1);
+        *(in.channel->ring_in.shm ? &from_a : &from_c) += 1;
+        ivshm_hand_back(&in);
+    }
+    assert_true(from_a >= 15 && from_c >= 15);
+    ivshm_transport_close(&a);
+    ivshm_transport_close(&c);
+    ivshm_transport_close(&b);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* Records that no sender of ours writes. */
+TEST(test_ring_nonsense)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_channel *ab = channel_to(&a, &b);
+    struct ivshm_incoming in;
+    struct ivshm_diag diag = {""};
+    for (uint32_t n = 0; n < 6; n++) {
+        assert_true(send_plain(&a, ab, 8, n));
+        assert_true(receive_plain(&b, 8, n));
+    }
+    const struct {
+        uint32_t kind, value;
+        const char *words;
+    } lies[] = {{IVSHM_RECORD_INLINE, slot_room(&r) + 1, "a record of kind 1 and 249 bytes"},
+                {IVSHM_RECORD_INLINE, 0xffff, "65535 bytes"},
+                {3, 8, "a record of kind 3"},
+                {0xffff, 8, "a record of kind 65535"},
+                {IVSHM_RECORD_CELL, 136, "cell 136 of 136"},
+                {IVSHM_RECORD_CELL, 0xffff, "cell 65535 of 136"}};
+    for (size_t i = 0; i < LENGTH(lies); i++) {
+        assert_non_null(ivshm_ring_reserve_spsc(&ab->ring_out));
+        ivshm_ring_publish_spsc(
+            &ab->ring_out,
+            (struct ivshm_record){ab->sent, (enum ivshm_record_kind) lies[i].kind, lies[i].value});
+        assert_int_equal(ivshm_receive(&b, &in, &diag), -EBADMSG);
+        assert_int_equal(in.channel->peer.endpoint, a.endpoint.owner.endpoint);
+        assert_says(diag, lies[i].words);
+        assert_nothing_comes(&b);
+    }
+    /* A second ring, and one of the wrong size. */
+    struct ivshm_ring_producer ring = ab->ring_out;
+    for (int second = 0; second < 2; second++) {
+        struct ivshm_transport c = transport_without_rings(&r, 2);
+        struct ivshm_channel *cb = channel_to(&c, &b);
+        struct ivshm_outgoing out;
+        assert_int_equal(ivshm_cell_reserve(&c, cb, 8, IVSHM_STREAM_RING, &out), 0);
+        memcpy(out.payload, &ring.off, sizeof(ring.off)); /* a's */
+        ivshm_cell_publish(&c, cb, &out, second ? 8 : 7);
+        assert_int_equal(ivshm_receive(&b, &in, &diag), -EBADMSG);
+        assert_says(diag, second ? "not its own" : "offers a ring in 7 bytes");
+        ivshm_transport_close(&c);
+        ivshm_transport_watch(&b);
+    }
+    ivshm_transport_close(&a);
+    ivshm_transport_close(&b);
+    assert_all_given_back(&r);
     ivshm_region_close(&r);
 }
 
@@ -427,7 +701,7 @@ static void send_and_wait(void *arg)
 TEST(test_peer_dies_with_our_cells)
 {
     struct ivshm_region r = region_new(4 * MIB);
-    struct ivshm_transport a = transport_new(&r, 0);
+    struct ivshm_transport a = transport_without_rings(&r, 0);
     for (int closed_before = 0; closed_before < 2; closed_before++) {
         struct mortal m = {.r = &r, .survivor = &a};
         struct ivshm_owner owner;
@@ -584,6 +858,12 @@ int main(void)
         cmocka_unit_test(test_sent_before_it_left),
         cmocka_unit_test(test_stale_reference),
         cmocka_unit_test(test_nonsense),
+        cmocka_unit_test(test_ring_takes_over),
+        cmocka_unit_test(test_no_memory_for_a_ring),
+        cmocka_unit_test(test_parked_rings),
+        cmocka_unit_test(test_lost_knock),
+        cmocka_unit_test(test_ring_and_inbox_take_turns),
+        cmocka_unit_test(test_ring_nonsense),
         cmocka_unit_test(test_peer_dies_with_our_cells),
         cmocka_unit_test(test_used_channel_is_not_forgotten),
         cmocka_unit_test(test_all_to_all),

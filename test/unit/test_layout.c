@@ -36,7 +36,9 @@ TEST(test_offsets)
         AT(ivshm_superblock_shm, large_size, 128),
         AT(ivshm_superblock_shm, lane_chunks, 136),
         AT(ivshm_superblock_shm, chunk_size, 144),
-        SIZE(ivshm_superblock_shm, 152),
+        AT(ivshm_superblock_shm, ring_slots, 152),
+        AT(ivshm_superblock_shm, slot_size, 160),
+        SIZE(ivshm_superblock_shm, 168),
 
         AT(ivshm_endpoint_shm, claim, 0),
         AT(ivshm_endpoint_shm, base, 64),
@@ -62,36 +64,43 @@ TEST(test_offsets)
         AT(ivshm_cell_shm, sequence, 12),
         AT(ivshm_cell_shm, payload, 16),
 
+        AT(ivshm_ring_shm, head, 0),
+        AT(ivshm_ring_shm, parked, 64),
+        SIZE(ivshm_ring_shm, 128),
+        AT(ivshm_slot_shm, word, 0),
+        AT(ivshm_slot_shm, payload, 8),
+
         AT(ivshm_chunk_word_shm, len, 0),
         SIZE(ivshm_chunk_word_shm, 64),
     };
     for (size_t i = 0; i < LENGTH(rows); i++)
         if (rows[i].found != rows[i].expected)
-            fail_msg("%s is %zu, version 1 has %zu", rows[i].what, rows[i].found, rows[i].expected);
+            fail_msg("%s is %zu, version 2 has %zu", rows[i].what, rows[i].found, rows[i].expected);
 }
 
 TEST(test_constants)
 {
     assert_memory_equal(&(uint64_t){IVSHM_MAGIC}, "IVSHMPI", 8);
     assert_memory_equal(&(uint64_t){IVSHM_MARK}, "format..", 8);
-    assert_int_equal(IVSHM_VERSION, 1);
+    assert_int_equal(IVSHM_VERSION, 2);
     assert_int_equal(IVSHM_CLAIM_STATE_BITS + IVSHM_CLAIM_PID_BITS + IVSHM_CLAIM_HOST_BITS +
                          IVSHM_CLAIM_GEN_BITS,
                      64);
     /* All-zero is a valid empty region. */
     assert_int_equal(IVSHM_FREE, 0);
     assert_int_equal(IVSHM_CELL_HOME, 0);
-    assert_true(IVSHM_KIND_BASE > 0 && IVSHM_KIND_LANE > 0);
+    assert_int_equal(IVSHM_RECORD_NONE, 0);
+    assert_true(IVSHM_KIND_BASE > 0 && IVSHM_KIND_LANE > 0 && IVSHM_KIND_RING > 0);
     /* The block word has 16 bits for the endpoint, from 1. */
     assert_true(IVSHM_ENDPOINTS_MAX < 1 << 16);
 }
 
-/* golden-v1.hex is what `od -A x -t x1` prints: lines of zeroes may be left out. */
+/* golden-v2.hex is what `od -A x -t x1` prints: lines of zeroes may be left out. */
 static void read_golden(unsigned char page[IVSHM_PAGE])
 {
     char path[4096], line[256];
     snprintf(path, sizeof(path), "%s", __FILE__);
-    snprintf(strrchr(path, '/'), 32, "/golden-v1.hex");
+    snprintf(strrchr(path, '/'), 32, "/golden-v2.hex");
     FILE *file = fopen(path, "r");
     if (!file)
         fail_msg("cannot read %s", path);
@@ -123,7 +132,7 @@ TEST(test_golden_image)
     read_golden(golden);
     for (size_t i = 0; i < IVSHM_PAGE; i++)
         if (((unsigned char *) region.map.base)[i] != golden[i])
-            fail_msg("byte %zu is %02x, golden-v1.hex has %02x", i,
+            fail_msg("byte %zu is %02x, golden-v2.hex has %02x", i,
                      ((unsigned char *) region.map.base)[i], golden[i]);
     ivshm_region_close(&region);
     close(fd);

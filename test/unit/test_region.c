@@ -79,6 +79,11 @@ TEST(test_geometry)
         /* The lane. */
         assert_true(g.chunk_data >= g.lane_chunks * sizeof(struct ivshm_chunk_word_shm));
         assert_int_equal(g.lane_bytes, g.chunk_data + (uint64_t) g.lane_chunks * g.chunk_size);
+        /* The ring: whole blocks, and nearly all of them slots. */
+        assert_int_equal(g.slot_size % IVSHM_LINE, 0);
+        assert_int_equal(g.ring_bytes, 128 + (uint64_t) g.ring_slots * g.slot_size);
+        assert_true(g.ring_bytes % IVSHM_PAGE > IVSHM_PAGE - g.slot_size);
+        assert_true(g.small_cells + g.large_cells <= IVSHM_CELLS_MAX);
         /* Two ranks and a lane each way fit everywhere. */
         assert_true(g.blocks * g.block_size >= 2 * (g.base_bytes + g.lane_bytes));
         /* A function of the size alone. */
@@ -234,7 +239,7 @@ TEST(test_foreign_tables)
 
 TEST(test_other_version)
 {
-    static const uint64_t versions[] = {0, 2, UINT64_MAX};
+    static const uint64_t versions[] = {0, 1, 3, UINT64_MAX};
     for (size_t i = 0; i < LENGTH(versions); i++) {
         char text[64];
         int fd = file_new(4 * MIB);
@@ -242,7 +247,7 @@ TEST(test_other_version)
         put_word(fd, 16, versions[i]);
         snprintf(text, sizeof(text), "layout version %llu", (unsigned long long) versions[i]);
         assert_refused(fd, 4 * MIB, EPROTONOSUPPORT, text);
-        assert_refused(fd, 4 * MIB, EPROTONOSUPPORT, "knows version 1");
+        assert_refused(fd, 4 * MIB, EPROTONOSUPPORT, "knows version 2");
         ivshm_region_close(&region);
         close(fd);
     }

@@ -14,6 +14,7 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/alive.c               \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/pool.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/queue.c               \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/ring.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/channel.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/lane.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_init.c             \
@@ -37,6 +38,7 @@ noinst_HEADERS +=                                                           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/alive.h               \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/pool.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/queue.h               \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/ring.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/channel.h             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/lane.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_compat.h           \

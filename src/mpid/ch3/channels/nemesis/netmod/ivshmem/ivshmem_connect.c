@@ -211,9 +211,9 @@ int MPID_nem_ivshmem_connect_to_root(const char *business_card, MPIDI_VC_t *new_
                 ((uint32_t) new_vc->port_name_tag & STREAM_TAG_MASK) << STREAM_TAG_SHIFT |
                     (++count & STREAM_COUNT_MASK));
     /* An empty cell lets the other side accept before the first message; that one serves too. */
-    if (ivshm_cell_reserve(&MPID_nem_ivshmem.transport, channel, 0, &hello) == 0) {
-        ivshm_cell_publish(&MPID_nem_ivshmem.transport, channel, &hello, 0,
-                           VC_IVSHMEM(new_vc)->stream);
+    if (ivshm_cell_reserve(&MPID_nem_ivshmem.transport, channel, 0, VC_IVSHMEM(new_vc)->stream,
+                           &hello) == 0) {
+        ivshm_cell_publish(&MPID_nem_ivshmem.transport, channel, &hello, 0);
         MPID_nem_ivshmem.stats.cells_sent++;
     }
 

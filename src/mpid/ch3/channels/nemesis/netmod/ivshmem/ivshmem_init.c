@@ -120,6 +120,8 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
     int tcp_errno = MPID_nem_ivshmem_path_init(pg_p, pg_rank, bc_val_p, val_max_sz_p);
     int err = join(pg_p, pg_rank);
     if (err == 0) {
+        mpi_errno = MPID_nem_ivshmem_poll_init();
+        MPIR_ERR_CHECK(mpi_errno);
         mpi_errno = MPID_nem_ivshmem_lmt_init(pg_p->size);
         MPIR_ERR_CHECK(mpi_errno);
     } else if (!can_do_without(err)) {

@@ -141,6 +141,7 @@ int MPID_nem_ivshmem_send_progress(void);
 int MPID_nem_ivshmem_sendq_fail(MPIDI_VC_t *vc, int req_errno);
 
 /* ivshmem_poll.c */
+int MPID_nem_ivshmem_poll_init(void);
 int MPID_nem_ivshmem_poll(int in_blocking_poll);
 
 /* ivshmem_lmt.c: large messages */

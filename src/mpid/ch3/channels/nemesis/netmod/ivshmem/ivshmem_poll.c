@@ -13,33 +13,75 @@
 #define POLLS_PER_CLOCK 4096 /* a power of two: idle turns between two looks at the clock */
 #define WATCH_SECONDS 1
 
-/* Hands what a cell holds to CH3. The header of a packet is copied before CH3 sees it, and checked.
+/*
+ * CH3's handlers of packets, by type: the table that Nemesis keeps to itself. With it a packet's
+ * header can be a private copy while its data stays where it is.
  */
+static MPIDI_CH3_PktHandler_Fcn *handlers[MPIDI_CH3_PKT_END_ALL + 1];
+
+int MPID_nem_ivshmem_poll_init(void)
+{
+    int mpi_errno = MPI_SUCCESS;
+
+    mpi_errno = MPIDI_CH3_PktHandler_Init(handlers, MPIDI_CH3_PKT_END_ALL + 1);
+    MPIR_ERR_CHECK(mpi_errno);
+    mpi_errno = MPID_nem_lmt_pkthandler_init(handlers, MPIDI_CH3_PKT_END_ALL + 1);
+    MPIR_ERR_CHECK(mpi_errno);
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
+/* A new packet: gives CH3 its header, checked, and as much of its data as came with it. */
+static int begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len)
+{
+    int mpi_errno = MPI_SUCCESS;
+    MPIDI_CH3_Pkt_t pkt;
+    MPIR_Request *rreq = NULL;
+
+    if (unlikely(*len < sizeof(pkt)))
+        return MPID_nem_ivshmem_vc_fail(vc, "sent a message without a header");
+    memcpy(&pkt, *data, sizeof(pkt));
+    if (unlikely(pkt.type < 0 || pkt.type >= MPIDI_CH3_PKT_END_ALL || !handlers[pkt.type]))
+        return MPID_nem_ivshmem_vc_fail(vc, "sent a packet of an unknown type");
+    MPID_nem_ivshmem.stats.eager_received++;
+    if (unlikely(VC_IVSHMEM(vc)->stream) &&
+        (pkt.type == MPIDI_CH3_PKT_CONN_ACK || pkt.type == MPIDI_CH3_PKT_ACCEPT_ACK))
+        VC_IVSHMEM(vc)->met = pkt.conn_ack.ack;
+    *data += sizeof(pkt);
+    *len -= sizeof(pkt);
+    intptr_t taken = (intptr_t) *len;
+    mpi_errno = handlers[pkt.type](vc, &pkt, (void *) *data, &taken, &rreq);
+    MPIR_ERR_CHECK(mpi_errno);
+    *data += taken;
+    *len -= (size_t) taken;
+    if (rreq) { /* it wants more */
+        rreq->dev.iov_offset = 0;
+        vc->ch.recv_active = rreq;
+    }
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
+/* Hands to CH3 what a message of the channel holds: a packet, or more of the one before. */
 static int deliver(MPIDI_VC_t *vc, const unsigned char *data, size_t len)
 {
     int mpi_errno = MPI_SUCCESS;
-    union {
-        MPIDI_CH3_Pkt_t pkt;
-        char bytes[sizeof(MPIDI_CH3_Pkt_t)];
-    } header;
 
-    if (!vc->ch.recv_active && vc->ch.pending_pkt_len == 0) {
-        if (len < sizeof(header))
-            return MPID_nem_ivshmem_vc_fail(vc, "sent a message without a header");
-        memcpy(header.bytes, data, sizeof(header));
-        if (header.pkt.type < 0 || header.pkt.type >= MPIDI_CH3_PKT_END_ALL)
-            return MPID_nem_ivshmem_vc_fail(vc, "sent a packet of an unknown type");
-        MPID_nem_ivshmem.stats.eager_received++;
-        if (unlikely(VC_IVSHMEM(vc)->stream) && (header.pkt.type == MPIDI_CH3_PKT_CONN_ACK ||
-                                                 header.pkt.type == MPIDI_CH3_PKT_ACCEPT_ACK))
-            VC_IVSHMEM(vc)->met = header.pkt.conn_ack.ack;
-        mpi_errno = MPID_nem_handle_pkt(vc, header.bytes, sizeof(header));
+    if (likely(!vc->ch.recv_active)) {
+        mpi_errno = begin_packet(vc, &data, &len);
         MPIR_ERR_CHECK(mpi_errno);
-        data += sizeof(header);
-        len -= sizeof(header);
     }
-    if (len > 0) {
+    if (len > 0 && vc->ch.recv_active) {
         mpi_errno = MPID_nem_handle_pkt(vc, (char *) data, (intptr_t) len);
+        MPIR_ERR_CHECK(mpi_errno);
+    } else if (unlikely(len > 0) && VC_IVSHMEM(vc)->channel) {
+        mpi_errno = MPID_nem_ivshmem_vc_fail(vc, "sent more than its header says");
         MPIR_ERR_CHECK(mpi_errno);
     }
 
@@ -81,8 +123,11 @@ fn_fail:
  */
 static bool is_gone(MPIDI_VC_t *vc, bool *again)
 {
-    if (VC_IVSHMEM(vc)->gone)
-        return true;
+    if (VC_IVSHMEM(vc)->gone) {
+        bool more = ivshm_channel_has_more(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel);
+        *again |= more;
+        return !more;
+    }
     if (!ivshm_channel_is_live(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel))
         *again = VC_IVSHMEM(vc)->gone = true;
     return false;

@@ -18,7 +18,7 @@ static size_t send_cells(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
 
     while (sent < total) {
         struct ivshm_outgoing out;
-        if (ivshm_cell_reserve(transport, area->channel, total - sent, &out) != 0) {
+        if (ivshm_cell_reserve(transport, area->channel, total - sent, area->stream, &out) != 0) {
             MPID_nem_ivshmem.stats.waits++;
             break;
         }
@@ -33,13 +33,38 @@ static size_t send_cells(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
                 offset = 0;
             }
         }
-        ivshm_cell_publish(transport, area->channel, &out, (uint32_t) room, area->stream);
+        ivshm_cell_publish(transport, area->channel, &out, (uint32_t) room);
         MPID_nem_ivshmem.stats.cells_sent++;
         sent += room;
     }
     VC_PAIR(vc)->sent_bytes += sent;
     MPID_nem_ivshmem.stats.eager_sent_bytes += sent;
     return sent;
+}
+
+/* The usual case: header and data in one piece, at once. False if that is not so. */
+static bool send_whole(MPIDI_VC_t *vc, const void *hdr, const void *data, intptr_t data_sz)
+{
+    MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
+    struct ivshm_transport *transport = &MPID_nem_ivshmem.transport;
+    size_t total = sizeof(MPIDI_CH3_Pkt_t) + data_sz;
+    struct ivshm_outgoing out;
+
+    if (unlikely(!area->channel || area->sendq.head) ||
+        unlikely(ivshm_cell_reserve(transport, area->channel, total, area->stream, &out) != 0))
+        return false;
+    if (unlikely(out.capacity < total)) {
+        ivshm_cell_discard(transport, &out);
+        return false;
+    }
+    memcpy(out.payload, hdr, sizeof(MPIDI_CH3_Pkt_t));
+    MPIR_Memcpy(out.payload + sizeof(MPIDI_CH3_Pkt_t), data, data_sz);
+    ivshm_cell_publish(transport, area->channel, &out, (uint32_t) total);
+    MPID_nem_ivshmem.stats.eager_sent++;
+    MPID_nem_ivshmem.stats.cells_sent++;
+    MPID_nem_ivshmem.stats.eager_sent_bytes += total;
+    VC_PAIR(vc)->sent_bytes += total;
+    return true;
 }
 
 size_t MPID_nem_ivshmem_iov_bytes(const struct iovec *iov, int n)
@@ -163,6 +188,8 @@ int MPID_nem_ivshmem_iStartContigMsg(MPIDI_VC_t *vc, void *hdr, intptr_t hdr_sz,
 
     MPIR_Assert(hdr_sz <= sizeof(MPIDI_CH3_Pkt_t));
     *sreq_ptr = NULL;
+    if (likely(send_whole(vc, hdr, data, data_sz)))
+        goto fn_exit;
     mpi_errno = begin(vc, iov, total, &sent);
     MPIR_ERR_CHECK(mpi_errno);
     if (sent < total) {

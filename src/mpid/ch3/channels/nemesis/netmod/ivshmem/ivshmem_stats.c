@@ -19,17 +19,20 @@ void MPID_nem_ivshmem_stats_register(void)
     if (registered)
         return;
     registered = true;
-    REGISTER(ivshmem_eager_sent, eager_sent, "messages sent through cells of an ivshmem region");
-    REGISTER(ivshmem_eager_sent_bytes, eager_sent_bytes, "bytes sent through cells, with headers");
-    REGISTER(ivshmem_eager_received, eager_received, "messages received through cells");
-    REGISTER(ivshmem_eager_received_bytes, eager_received_bytes, "bytes received through cells");
+    REGISTER(ivshmem_eager_sent, eager_sent,
+             "messages sent through slots and cells of an ivshmem region");
+    REGISTER(ivshmem_eager_sent_bytes, eager_sent_bytes,
+             "bytes sent through slots and cells, with headers");
+    REGISTER(ivshmem_eager_received, eager_received, "messages received through slots and cells");
+    REGISTER(ivshmem_eager_received_bytes, eager_received_bytes,
+             "bytes received through slots and cells");
     REGISTER(ivshmem_bulk_sent, bulk_sent,
              "large messages sent through lanes of an ivshmem region");
     REGISTER(ivshmem_bulk_sent_bytes, bulk_sent_bytes, "bytes sent through lanes");
     REGISTER(ivshmem_bulk_received, bulk_received, "large messages received through lanes");
     REGISTER(ivshmem_bulk_received_bytes, bulk_received_bytes, "bytes received through lanes");
-    REGISTER(ivshmem_cells_sent, cells_sent, "cells sent");
-    REGISTER(ivshmem_cells_received, cells_received, "cells received");
+    REGISTER(ivshmem_cells_sent, cells_sent, "slots and cells sent");
+    REGISTER(ivshmem_cells_received, cells_received, "slots and cells received");
     REGISTER(ivshmem_waits, waits,
              "times that a send found no free cell, or the peer's inbox full");
     REGISTER(ivshmem_tcp_sent, tcp_sent, "messages sent by tcp, to ranks without a common region");

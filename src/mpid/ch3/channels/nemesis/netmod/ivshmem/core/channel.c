@@ -5,18 +5,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define RING_AFTER 4  /* messages: before that, a ring is not worth its memory */
+#define RING_LEAVES 4 /* the part of the region that rings leave free: one in so many */
+
+/* References in a row that lead to nothing, before the caller gets a turn. */
+#define DROPS_MAX 64
+
 int ivshm_transport_open(struct ivshm_transport *t, struct ivshm_region *region, const char *job,
                          uint32_t rank, uint32_t job_size, struct ivshm_diag *diag)
 {
     const struct ivshm_geometry *geo = &region->geo;
-    struct ivshm_transport r = {.region = region};
+    struct ivshm_transport r = {.region = region, .ring_after = RING_AFTER};
     int err = ivshm_endpoint_join(region, job, rank, job_size, &r.endpoint, diag);
     if (err)
         return err;
 
     char *base = r.endpoint.base;
     r.channels = calloc(geo->endpoints, sizeof(*r.channels));
-    if (!r.channels ||
+    r.rings = calloc(geo->endpoints, sizeof(*r.rings));
+    if (!r.channels || !r.rings ||
         ivshm_pool_init(&r.small, base + geo->small, geo->small_cells, geo->small_size) ||
         ivshm_pool_init(&r.large, base + geo->large, geo->large_cells, geo->large_size)) {
         err =
@@ -30,6 +37,7 @@ int ivshm_transport_open(struct ivshm_transport *t, struct ivshm_region *region,
 
 leave:
     ivshm_pool_destroy(&r.small);
+    free(r.rings);
     free(r.channels);
     ivshm_endpoint_leave(&r.endpoint);
     return err;
@@ -41,6 +49,7 @@ void ivshm_transport_close(struct ivshm_transport *t)
     for (uint32_t i = 0; i < t->region->geo.endpoints; i++)
         free(t->channels[i]);
     free(t->channels);
+    free(t->rings);
     ivshm_pool_destroy(&t->small);
     ivshm_pool_destroy(&t->large);
 }
@@ -64,8 +73,57 @@ static int attach(struct ivshm_transport *t, struct ivshm_owner peer,
     return 0;
 }
 
+static void place_ring(struct ivshm_transport *t, struct ivshm_channel *ch, uint32_t place)
+{
+    t->rings[place] = ch;
+    ch->place = place;
+}
+
+static void swap_rings(struct ivshm_transport *t, uint32_t a, uint32_t b)
+{
+    struct ivshm_channel *was = t->rings[a];
+    place_ring(t, t->rings[b], a);
+    place_ring(t, was, b);
+}
+
+/* Looks at the ring in every call from now on, and, if those are too many, at another one less. */
+static void warm(struct ivshm_transport *t, struct ivshm_channel *ch)
+{
+    if (ch->place < t->warm_count)
+        return;
+    if (t->warm_count < IVSHM_RINGS_WARM) {
+        swap_rings(t, ch->place, t->warm_count++);
+    } else {
+        uint32_t victim = t->next_warm % IVSHM_RINGS_WARM;
+        ivshm_ring_park(&t->rings[victim]->ring_in, true);
+        swap_rings(t, ch->place, victim);
+    }
+    ivshm_ring_park(&ch->ring_in, false);
+}
+
+static void add_ring(struct ivshm_transport *t, struct ivshm_channel *ch)
+{
+    place_ring(t, ch, t->ring_count++);
+    warm(t, ch);
+}
+
+static void remove_ring(struct ivshm_transport *t, struct ivshm_channel *ch)
+{
+    uint32_t hole = ch->place;
+    if (hole < t->warm_count) {
+        swap_rings(t, hole, --t->warm_count);
+        hole = t->warm_count;
+    }
+    swap_rings(t, hole, --t->ring_count);
+}
+
 static void detach(struct ivshm_transport *t, struct ivshm_channel *ch)
 {
+    /* The peer is gone, or never had it. */
+    if (ch->ring_out.shm)
+        ivshm_ring_free(t->region, t->endpoint.owner, &ch->ring_out);
+    if (ch->ring_in.shm)
+        remove_ring(t, ch);
     /* Cells that a dead peer held are ours again; a live one hands them back, here or not. */
     if (!ivshm_channel_is_live(t, ch)) {
         ivshm_pool_recall(&t->small, ch->peer.endpoint);
@@ -77,10 +135,20 @@ static void detach(struct ivshm_transport *t, struct ivshm_channel *ch)
     free(ch);
 }
 
-/* Gone, and all that it had sent is received: the inbox is seen empty after the death, edge E2. */
-static bool is_forgettable(const struct ivshm_transport *t, const struct ivshm_channel *ch)
+bool ivshm_channel_has_more(struct ivshm_transport *t, struct ivshm_channel *ch)
 {
-    return !ivshm_channel_is_live(t, ch) && ivshm_queue_is_empty_mpsc(&t->inbox);
+    struct ivshm_record record;
+    if (ch->ring_in.shm && ivshm_ring_peek_spsc(&ch->ring_in, ch->received, &record)) {
+        warm(t, ch);
+        return true;
+    }
+    return !ivshm_queue_is_empty_mpsc(&t->inbox);
+}
+
+/* Gone, and all that it had sent is received: inbox and ring are seen empty after the death, E2. */
+static bool is_forgettable(struct ivshm_transport *t, struct ivshm_channel *ch)
+{
+    return !ivshm_channel_is_live(t, ch) && !ivshm_channel_has_more(t, ch);
 }
 
 int ivshm_channel_open(struct ivshm_transport *t, struct ivshm_owner peer,
@@ -149,11 +217,10 @@ static bool flush(struct ivshm_transport *t, struct ivshm_channel *ch)
     return !ch->pending;
 }
 
-int ivshm_cell_reserve(struct ivshm_transport *t, struct ivshm_channel *channel, size_t want,
-                       struct ivshm_outgoing *out)
+/* A small cell if that suffices and there is one, else a large one. */
+static int reserve_cell(struct ivshm_transport *t, size_t want, uint32_t stream,
+                        struct ivshm_outgoing *out)
 {
-    if (channel->pending && !flush(t, channel))
-        return -EAGAIN;
     bool is_small = want <= t->small.size - sizeof(struct ivshm_cell_shm);
     int index = is_small ? ivshm_pool_take(&t->small) : -1;
     struct ivshm_pool *pool = &t->small;
@@ -165,23 +232,34 @@ int ivshm_cell_reserve(struct ivshm_transport *t, struct ivshm_channel *channel,
     }
     if (index < 0)
         return -EAGAIN;
-    out->payload = ivshm_pool_cell(pool, (uint32_t) index)->payload;
-    out->capacity = pool->size - (uint32_t) sizeof(struct ivshm_cell_shm);
-    out->cell = first + (uint32_t) index;
+    *out = (struct ivshm_outgoing){
+        .payload = ivshm_pool_cell(pool, (uint32_t) index)->payload,
+        .capacity = pool->size - (uint32_t) sizeof(struct ivshm_cell_shm),
+        .stream = stream,
+        .cell = first + (uint32_t) index,
+    };
     return 0;
 }
 
-void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel,
-                        const struct ivshm_outgoing *out, uint32_t len, uint32_t stream)
+/* Fills in the cell's header. */
+static void seal_cell(struct ivshm_transport *t, struct ivshm_channel *channel,
+                      const struct ivshm_outgoing *out, uint32_t len)
 {
     uint32_t index = out->cell;
     struct ivshm_pool *pool = pool_of(t, &index);
     struct ivshm_cell_shm *cell = ivshm_pool_cell(pool, index);
-    /* Relaxed: the push releases them, edge Q1. */
+    /* Relaxed: what names the cell releases them, edge Q1 or R1. */
     ivshm_store32_relaxed(&cell->len, len);
-    ivshm_store32_relaxed(&cell->stream, stream);
-    ivshm_store32_relaxed(&cell->sequence, channel->sent++);
+    ivshm_store32_relaxed(&cell->stream, out->stream);
+    ivshm_store32_relaxed(&cell->sequence, channel->sent);
     ivshm_pool_sent(pool, index, channel->peer.endpoint);
+}
+
+static void post_cell(struct ivshm_transport *t, struct ivshm_channel *channel,
+                      const struct ivshm_outgoing *out, uint32_t len)
+{
+    seal_cell(t, channel, out, len);
+    channel->sent++;
     struct ivshm_ref ref = make_ref(t, out->cell);
     if (ivshm_queue_push_mpsc(&channel->inbox, ref) != 0) {
         channel->pending_ref = ref;
@@ -190,8 +268,76 @@ void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel
     }
 }
 
+/*
+ * This pair talks: gives it a ring, if the region has memory to spare, and tells the peer. All that
+ * was sent before is in its inbox before that.
+ */
+static void try_ring(struct ivshm_transport *t, struct ivshm_channel *channel)
+{
+    struct ivshm_extent_usage usage;
+    struct ivshm_outgoing out;
+
+    if (reserve_cell(t, sizeof(ivshm_off), IVSHM_STREAM_RING, &out) != 0)
+        return;
+    channel->ring_tried = true;
+    ivshm_extent_usage(t->region, &usage);
+    if (usage.free_blocks < t->region->geo.blocks / RING_LEAVES ||
+        ivshm_ring_alloc(t->region, t->endpoint.owner, &channel->ring_out) != 0) {
+        ivshm_cell_discard(t, &out);
+        return;
+    }
+    memcpy(out.payload, &channel->ring_out.off, sizeof(ivshm_off));
+    post_cell(t, channel, &out, sizeof(ivshm_off));
+}
+
+int ivshm_cell_reserve(struct ivshm_transport *t, struct ivshm_channel *channel, size_t want,
+                       uint32_t stream, struct ivshm_outgoing *out)
+{
+    struct ivshm_ring_producer *ring = &channel->ring_out;
+
+    if (!ring->shm && channel->sent >= t->ring_after && !channel->ring_tried && !channel->pending)
+        try_ring(t, channel);
+    if (channel->pending && !flush(t, channel))
+        return -EAGAIN;
+    if (!ring->shm)
+        return reserve_cell(t, want, stream, out);
+
+    unsigned char *slot = ivshm_ring_reserve_spsc(ring);
+    if (!slot)
+        return -EAGAIN;
+    uint32_t room = ring->slot_size - (uint32_t) sizeof(struct ivshm_slot_shm);
+    if (want > room || stream != 0)
+        return reserve_cell(t, want, stream, out);
+    *out = (struct ivshm_outgoing){.payload = slot, .capacity = room, .cell = IVSHM_NO_CELL};
+    return 0;
+}
+
+void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel,
+                        const struct ivshm_outgoing *out, uint32_t len)
+{
+    struct ivshm_ring_producer *ring = &channel->ring_out;
+    struct ivshm_record record = {channel->sent, IVSHM_RECORD_INLINE, len};
+
+    if (!ring->shm) {
+        post_cell(t, channel, out, len);
+        return;
+    }
+    if (out->cell != IVSHM_NO_CELL) {
+        seal_cell(t, channel, out, len);
+        record.kind = IVSHM_RECORD_CELL;
+        record.value = out->cell;
+    }
+    channel->sent++;
+    ivshm_ring_publish_spsc(ring, record);
+    /* If the inbox is full, there is no need: the receiver is at work. */
+    if (ivshm_ring_wants_knock(ring))
+        ivshm_queue_push_mpsc(&channel->inbox, make_ref(t, IVSHM_REF_KNOCK));
+}
+
 void ivshm_cell_discard(struct ivshm_transport *t, const struct ivshm_outgoing *out)
 {
+    if (out->cell == IVSHM_NO_CELL)
+        return;
     uint32_t index = out->cell;
     struct ivshm_pool *pool = pool_of(t, &index);
     ivshm_pool_put(pool, index);
@@ -224,27 +370,18 @@ static struct ivshm_channel *sender(struct ivshm_transport *t, struct ivshm_ref 
     return attach(t, peer, &ch, diag) == 0 ? ch : NULL;
 }
 
-int ivshm_receive(struct ivshm_transport *t, struct ivshm_incoming *in, struct ivshm_diag *diag)
+/* Finds cell `number` of the sender's, and checks what its header says. */
+static int open_cell(struct ivshm_transport *t, struct ivshm_channel *ch, uint32_t number,
+                     struct ivshm_incoming *in, struct ivshm_diag *diag)
 {
     const struct ivshm_geometry *geo = &t->region->geo;
-    struct ivshm_ref ref;
-    bool stale;
-    do {
-        if (!ivshm_queue_pop_mpsc(&t->inbox, &ref))
-            return 0;
-        in->channel = sender(t, ref, &stale, diag);
-    } while (stale);
-    if (!in->channel)
-        return -EBADMSG;
-
-    uint32_t number = ref.cell & 255;
     bool is_small = number < geo->small_cells;
     uint32_t index = is_small ? number : number - geo->small_cells;
     uint32_t size = is_small ? geo->small_size : geo->large_size;
     if (!is_small && index >= geo->large_cells)
-        return ivshm_fail(diag, EBADMSG, "endpoint %u sent cell %u of %u", ref.endpoint, number,
-                          geo->small_cells + geo->large_cells);
-    char *cells = (char *) in->channel->base + (is_small ? geo->small : geo->large);
+        return ivshm_fail(diag, EBADMSG, "endpoint %u sent cell %u of %u", ch->peer.endpoint,
+                          number, geo->small_cells + geo->large_cells);
+    char *cells = (char *) ch->base + (is_small ? geo->small : geo->large);
     in->cell = (struct ivshm_cell_shm *) (cells + (uint64_t) index * size);
     in->payload = in->cell->payload;
     /* Each read once, into a private copy that is checked and then used. */
@@ -252,19 +389,133 @@ int ivshm_receive(struct ivshm_transport *t, struct ivshm_incoming *in, struct i
     in->stream = ivshm_load32_relaxed(&in->cell->stream);
     uint32_t sequence = ivshm_load32_relaxed(&in->cell->sequence);
     if (in->len > size - sizeof(struct ivshm_cell_shm))
-        return ivshm_fail(diag, EBADMSG, "endpoint %u sent %u bytes in a cell of %u", ref.endpoint,
-                          in->len, size);
-    if (sequence != in->channel->received)
+        return ivshm_fail(diag, EBADMSG, "endpoint %u sent %u bytes in a cell of %u",
+                          ch->peer.endpoint, in->len, size);
+    if (sequence != ch->received)
         return ivshm_fail(diag, EBADMSG,
                           "endpoint %u sent cell number %u where %u was due: one is lost",
-                          ref.endpoint, sequence, in->channel->received);
-    in->channel->received++;
+                          ch->peer.endpoint, sequence, ch->received);
+    ch->received++;
     return 1;
+}
+
+static int open_record(struct ivshm_transport *t, struct ivshm_channel *ch,
+                       struct ivshm_record record, struct ivshm_incoming *in,
+                       struct ivshm_diag *diag)
+{
+    struct ivshm_ring_consumer *ring = &ch->ring_in;
+    uint32_t room = ring->slot_size - (uint32_t) sizeof(struct ivshm_slot_shm);
+
+    in->channel = ch;
+    switch (record.kind) {
+    case IVSHM_RECORD_INLINE:
+        if (record.value > room)
+            break;
+        ch->received++;
+        in->payload = ivshm_ring_payload(ring);
+        in->len = record.value;
+        in->stream = 0;
+        in->cell = NULL;
+        return 1;
+    case IVSHM_RECORD_CELL:
+        ivshm_ring_consume_spsc(ring);
+        return open_cell(t, ch, record.value, in, diag);
+    case IVSHM_RECORD_NONE:
+        break;
+    }
+    ivshm_ring_consume_spsc(ring);
+    return ivshm_fail(diag, EBADMSG, "endpoint %u sent a record of kind %u and %u bytes",
+                      ch->peer.endpoint, (unsigned) record.kind, record.value);
+}
+
+/* The peer offers a ring for all that follows. */
+static int bind_ring(struct ivshm_transport *t, const struct ivshm_incoming *in,
+                     struct ivshm_diag *diag)
+{
+    struct ivshm_channel *ch = in->channel;
+    ivshm_off off;
+
+    if (in->len != sizeof(off) || ch->ring_in.shm)
+        return ivshm_fail(diag, EBADMSG, "endpoint %u offers a ring in %u bytes%s",
+                          ch->peer.endpoint, in->len, ch->ring_in.shm ? ", and has one" : "");
+    memcpy(&off, in->payload, sizeof(off));
+    int err = ivshm_ring_attach(t->region, ch->peer, off, &ch->ring_in, diag);
+    if (err)
+        return err;
+    add_ring(t, ch);
+    return 0;
+}
+
+/* From a ring: one of the warm ones, beginning where we left off, or the next parked one. */
+static int from_rings(struct ivshm_transport *t, struct ivshm_incoming *in, struct ivshm_diag *diag)
+{
+    struct ivshm_record record;
+    for (uint32_t n = t->warm_count; n > 0; n--) {
+        if (t->next_warm >= t->warm_count)
+            t->next_warm = 0;
+        struct ivshm_channel *ch = t->rings[t->next_warm++];
+        if (ivshm_ring_peek_spsc(&ch->ring_in, ch->received, &record))
+            return open_record(t, ch, record, in, diag);
+    }
+    if (t->ring_count > t->warm_count) {
+        if (t->next_parked < t->warm_count || t->next_parked >= t->ring_count)
+            t->next_parked = t->warm_count;
+        struct ivshm_channel *ch = t->rings[t->next_parked++];
+        if (ivshm_ring_peek_spsc(&ch->ring_in, ch->received, &record)) {
+            warm(t, ch);
+            return open_record(t, ch, record, in, diag);
+        }
+    }
+    return 0;
+}
+
+static int from_inbox(struct ivshm_transport *t, struct ivshm_incoming *in, struct ivshm_diag *diag)
+{
+    struct ivshm_ref ref;
+    for (int drops = 0; drops < DROPS_MAX && ivshm_queue_pop_mpsc(&t->inbox, &ref); drops++) {
+        bool stale;
+        in->channel = sender(t, ref, &stale, diag);
+        if (stale)
+            continue;
+        if (!in->channel)
+            return -EBADMSG;
+        int got = 0;
+        if ((ref.cell & 255) == IVSHM_REF_KNOCK) {
+            if (in->channel->ring_in.shm)
+                warm(t, in->channel);
+        } else {
+            got = open_cell(t, in->channel, ref.cell & 255, in, diag);
+            if (got != 1 || in->stream != IVSHM_STREAM_RING)
+                return got;
+            got = bind_ring(t, in, diag);
+            ivshm_hand_back(in);
+        }
+        if (got == 0)
+            got = from_rings(t, in, diag);
+        if (got != 0)
+            return got;
+    }
+    return 0;
+}
+
+int ivshm_receive(struct ivshm_transport *t, struct ivshm_incoming *in, struct ivshm_diag *diag)
+{
+    /* After a message from a ring the inbox is first, so that neither starves the other. */
+    int got = t->ring_was_last ? from_inbox(t, in, diag) : 0;
+    t->ring_was_last = false;
+    if (got == 0) {
+        got = from_rings(t, in, diag);
+        t->ring_was_last = got != 0;
+    }
+    return got ? got : from_inbox(t, in, diag);
 }
 
 void ivshm_hand_back(struct ivshm_incoming *in)
 {
-    ivshm_store32_release(&in->cell->state, IVSHM_CELL_HOME); /* C1 */
+    if (in->cell)
+        ivshm_store32_release(&in->cell->state, IVSHM_CELL_HOME); /* C1 */
+    else
+        ivshm_ring_consume_spsc(&in->channel->ring_in);
 }
 
 void ivshm_transport_watch(struct ivshm_transport *t)

@@ -10,15 +10,23 @@
 #include "endpoint.h"
 #include "pool.h"
 #include "queue.h"
+#include "ring.h"
+
+/* Rings that are looked at in every call; one of the others a call. */
+#define IVSHM_RINGS_WARM 16
 
 struct ivshm_channel {
     struct ivshm_owner peer;
     void *base; /* the peer's base extent, while attached */
     uint32_t users;
-    uint32_t sent, received; /* cells, for their sequence numbers */
+    uint32_t sent, received; /* messages, for their sequence numbers */
     bool pending;            /* a cell that found the peer's inbox full waits in pending_ref */
     struct ivshm_ref pending_ref;
     struct ivshm_queue_producer inbox;
+    struct ivshm_ring_producer ring_out; /* once there is one, all goes that way */
+    struct ivshm_ring_consumer ring_in;
+    bool ring_tried;
+    uint32_t place; /* in the transport's rings, if there is a ring_in */
 };
 
 struct ivshm_transport {
@@ -28,22 +36,30 @@ struct ivshm_transport {
     struct ivshm_pool small, large;
     struct ivshm_channel **channels; /* by endpoint; NULL where not attached */
     uint32_t pending;                /* channels whose cell waits */
+    uint32_t ring_after;             /* messages, before a channel gets a ring */
+    struct ivshm_channel **rings;    /* those with a ring_in, the warm ones first */
+    uint32_t ring_count, warm_count;
+    uint32_t next_warm, next_parked; /* where to look next */
+    bool ring_was_last;
 };
 
-/* A cell of ours on its way out: reserve, fill, then publish or discard. */
+/* A message of ours on its way out: reserve, fill, then publish or discard. */
 struct ivshm_outgoing {
     unsigned char *payload;
     uint32_t capacity; /* bytes */
-    uint32_t cell;     /* small cells first, then large */
+    uint32_t stream;
+    uint32_t cell; /* small cells first, then large; or IVSHM_NO_CELL: in the ring's next slot */
 };
 
-/* A cell of a peer's: use, then hand back. */
+#define IVSHM_NO_CELL UINT32_MAX
+
+/* A message of a peer's: use, then hand back. */
 struct ivshm_incoming {
     struct ivshm_channel *channel;
     const unsigned char *payload; /* in the region: the peer can change it, read it once */
-    uint32_t len;                 /* checked: all of it is in the cell */
+    uint32_t len;                 /* checked: all of it is there */
     uint32_t stream;
-    struct ivshm_cell_shm *cell;
+    struct ivshm_cell_shm *cell; /* NULL: it is in a slot of the ring */
 };
 
 /* Joins the region. Errors as ivshm_endpoint_join, and -ENOMEM. */
@@ -74,27 +90,34 @@ static inline bool ivshm_channel_is_live(const struct ivshm_transport *t,
 }
 
 /*
- * A cell for up to `want` bytes: small if that suffices and there is one, else large. One at a
- * time. -EAGAIN if all cells are out or the peer's inbox is full: later, after peers have made
- * progress.
+ * Room for up to `want` bytes on `stream` (not IVSHM_STREAM_RING): in the ring if that suffices,
+ * else a small cell, else a large one. One at a time. -EAGAIN if all cells are out, or the ring or
+ * the peer's inbox is full: later, after peers have made progress.
  */
 int ivshm_cell_reserve(struct ivshm_transport *t, struct ivshm_channel *channel, size_t want,
-                       struct ivshm_outgoing *out);
+                       uint32_t stream, struct ivshm_outgoing *out);
 
-/* Sends the first `len` bytes of the payload on `stream`. */
+/* Sends the first `len` bytes of the payload. */
 void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel,
-                        const struct ivshm_outgoing *out, uint32_t len, uint32_t stream);
+                        const struct ivshm_outgoing *out, uint32_t len);
 
 void ivshm_cell_discard(struct ivshm_transport *t, const struct ivshm_outgoing *out);
 
 /*
- * The next message for us: 1, or 0 if there is none. -EBADMSG if a peer sent nonsense, which was
- * dropped: diag says what, and in->channel is the peer's if it is known, else NULL.
+ * The next message for us: 1, or 0 if none was found: parked rings are not looked at in every call.
+ * -EBADMSG if a peer sent nonsense, which was dropped: diag says what, and in->channel is the
+ * peer's if it is known, else NULL.
  */
 int ivshm_receive(struct ivshm_transport *t, struct ivshm_incoming *in, struct ivshm_diag *diag);
 
-/* Hands the cell back to its owner. */
+/* Done with the message, before the next one is received from that peer. */
 void ivshm_hand_back(struct ivshm_incoming *in);
+
+/*
+ * Whether a message of the peer's may be there; if so, the next calls look for it. Once the peer is
+ * seen dead, false is final: edge E2.
+ */
+bool ivshm_channel_has_more(struct ivshm_transport *t, struct ivshm_channel *channel);
 
 /* Sends cells that found a full inbox. To be called now and then while t->pending is not 0. */
 void ivshm_transport_flush(struct ivshm_transport *t);

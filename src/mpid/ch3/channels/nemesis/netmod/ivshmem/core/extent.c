@@ -130,10 +130,16 @@ void ivshm_extent_usage(const struct ivshm_region *region, struct ivshm_extent_u
             continue;
         }
         run = 0;
-        if ((found >> OWNER_BITS & KIND_MASK) == IVSHM_KIND_LANE)
+        switch (found >> OWNER_BITS & KIND_MASK) {
+        case IVSHM_KIND_LANE:
             u.lane_blocks++;
-        else
+            break;
+        case IVSHM_KIND_RING:
+            u.ring_blocks++;
+            break;
+        default:
             u.base_blocks++;
+        }
     }
     *usage = u;
 }
@@ -153,9 +159,8 @@ bool ivshm_block_decode(const struct ivshm_region *region, uint64_t word, struct
     uint64_t count = word >> COUNT_SHIFT;
     uint64_t kind = word >> OWNER_BITS & KIND_MASK;
     bool first = word & FIRST_BIT;
-    if (owner.endpoint >= region->geo.endpoints ||
-        (kind != IVSHM_KIND_BASE && kind != IVSHM_KIND_LANE) || first != (count > 0) ||
-        count > region->geo.blocks)
+    if (owner.endpoint >= region->geo.endpoints || kind < IVSHM_KIND_BASE ||
+        kind > IVSHM_KIND_RING || first != (count > 0) || count > region->geo.blocks)
         return false;
     *block = (struct ivshm_block){owner, (enum ivshm_block_kind) kind, first, count};
     return true;

@@ -36,7 +36,7 @@ bool ivshm_extent_owned(const struct ivshm_region *region, struct ivshm_owner ow
 uint64_t ivshm_extent_reclaim(struct ivshm_region *region, struct ivshm_owner owner);
 
 struct ivshm_extent_usage {
-    uint64_t free_blocks, base_blocks, lane_blocks;
+    uint64_t free_blocks, base_blocks, lane_blocks, ring_blocks;
     uint64_t longest_free; /* blocks in a row */
 };
 

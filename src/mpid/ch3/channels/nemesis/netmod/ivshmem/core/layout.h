@@ -21,7 +21,7 @@
 
 #define IVSHM_MAGIC UINT64_C(0x0049504d48535649) /* "IVSHMPI" */
 #define IVSHM_MARK UINT64_C(0x2e2e74616d726f66)  /* "format..": a format has begun */
-#define IVSHM_VERSION 1
+#define IVSHM_VERSION 2
 
 #define IVSHM_LINE 64
 #define IVSHM_PAGE 4096
@@ -57,10 +57,12 @@ struct ivshm_superblock_shm {
     ivshm_a64 large_size;
     ivshm_a64 lane_chunks; /* of a bulk lane */
     ivshm_a64 chunk_size;  /* bytes of a chunk */
+    ivshm_a64 ring_slots;  /* of a ring */
+    ivshm_a64 slot_size;   /* bytes of a slot, its word included */
 };
 
 #define IVSHM_SUPERBLOCK_WORDS (sizeof(struct ivshm_superblock_shm) / 8)
-_Static_assert(sizeof(struct ivshm_superblock_shm) == 19 * 8, "layout version 1");
+_Static_assert(sizeof(struct ivshm_superblock_shm) == 21 * 8, "layout version 2");
 
 /*
  * The claim word of an endpoint: one CAS takes the entry and says who took it, so that the death of
@@ -100,7 +102,7 @@ struct ivshm_endpoint_shm {
     ivshm_a64 reserved2[16];
 };
 
-_Static_assert(sizeof(struct ivshm_endpoint_shm) == 512, "layout version 1");
+_Static_assert(sizeof(struct ivshm_endpoint_shm) == 512, "layout version 2");
 _Static_assert(offsetof(struct ivshm_endpoint_shm, base) == 64, "claim has a line of its own");
 
 /*
@@ -109,7 +111,7 @@ _Static_assert(offsetof(struct ivshm_endpoint_shm, base) == 64, "claim has a lin
  * generation | 35-39 kind | 40 first block of its extent | 41-63 number of blocks of the extent, in
  * its first block, else 0
  */
-enum ivshm_block_kind { IVSHM_KIND_BASE = 1, IVSHM_KIND_LANE = 2 };
+enum ivshm_block_kind { IVSHM_KIND_BASE = 1, IVSHM_KIND_LANE = 2, IVSHM_KIND_RING = 3 };
 
 /*
  * Inbox: a bounded multi-producer ring of references. A producer publishes with one CAS of the
@@ -126,10 +128,13 @@ struct ivshm_inbox_shm {
     ivshm_a64 slot[]; /* CAS by producers (release Q1), consumer loads (acquire Q1) */
 };
 
+/* In the place of a cell's number: the sender's ring, which was parked, has a record. */
+#define IVSHM_REF_KNOCK 255
+
 _Static_assert(offsetof(struct ivshm_inbox_shm, tail_hint) == IVSHM_LINE, "consumer's line");
 _Static_assert(offsetof(struct ivshm_inbox_shm, slot) == 2 * IVSHM_LINE, "producers' line");
 
-#define IVSHM_CELLS_MAX 256 /* of an endpoint, small and large together */
+#define IVSHM_CELLS_MAX 255 /* of an endpoint, small and large together */
 
 /*
  * Cell: payload on its way from its owner, the sender, to one receiver. It changes hands as a
@@ -141,12 +146,41 @@ enum ivshm_cell_state { IVSHM_CELL_HOME = 0, IVSHM_CELL_OUT = 1 };
 struct ivshm_cell_shm {
     ivshm_a32 state;    /* sender stores OUT; receiver stores HOME when done (release C1) */
     ivshm_a32 len;      /* bytes of payload */
-    ivshm_a32 stream;   /* which connection between the two endpoints; 0 is the job's own */
+    ivshm_a32 stream;   /* which connection between the two endpoints; 0 is the job's own, or
+                           IVSHM_STREAM_RING */
     ivshm_a32 sequence; /* counts the cells from this sender to this receiver */
     unsigned char payload[];
 };
 
 _Static_assert(sizeof(struct ivshm_cell_shm) == 16, "48 bytes of payload share the header's line");
+
+/* The payload is the offset of a ring of the sender's, by which all comes from now on. */
+#define IVSHM_STREAM_RING UINT32_MAX
+
+/*
+ * Ring: records from its owner, the sender, to one receiver. Slots follow. A slot's word is stored
+ * last and says all of the record: bits 0-31 number of the record among all that this sender has
+ * sent to this receiver | 32-47 bytes of payload, or a cell | 48-63 kind
+ */
+struct ivshm_ring_shm {
+    ivshm_a64 head; /* receiver stores (release R2): records that it has read */
+    ivshm_a64 reserved0[7];
+    ivshm_a64 parked; /* receiver stores, relaxed: odd while it looks here but seldom */
+    ivshm_a64 reserved1[7];
+};
+
+enum ivshm_record_kind {
+    IVSHM_RECORD_NONE = 0,
+    IVSHM_RECORD_INLINE = 1, /* the payload is in the slot, and its stream is 0 */
+    IVSHM_RECORD_CELL = 2    /* it is in a cell of the sender's */
+};
+
+struct ivshm_slot_shm {
+    ivshm_a64 word; /* sender stores (release R1), receiver loads (acquire R1) */
+    unsigned char payload[];
+};
+
+_Static_assert(sizeof(struct ivshm_ring_shm) == 2 * IVSHM_LINE, "slots begin with a line");
 
 /*
  * Lane: a ring of chunks through which one large message at a time flows to its owner, the

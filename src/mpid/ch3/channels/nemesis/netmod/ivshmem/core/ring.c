@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: mpich2 */
+#include "ring.h"
+
+#include <errno.h>
+
+int ivshm_ring_alloc(struct ivshm_region *region, struct ivshm_owner self,
+                     struct ivshm_ring_producer *ring)
+{
+    const struct ivshm_geometry *geo = &region->geo;
+    ivshm_off off;
+    int err = ivshm_extent_alloc(region, self, IVSHM_KIND_RING, geo->ring_bytes, &off);
+    if (err)
+        return err;
+    *ring = (struct ivshm_ring_producer){
+        .shm = ivshm_resolve(region, off, geo->ring_bytes),
+        .slots = geo->ring_slots,
+        .slot_size = geo->slot_size,
+        .off = off,
+    };
+    /* Relaxed: the receiver learns of the ring through a message, which releases them. */
+    ivshm_store64_relaxed(&ring->shm->head, 0);
+    ivshm_store64_relaxed(&ring->shm->parked, 0);
+    for (uint32_t i = 0; i < ring->slots; i++)
+        ivshm_store64_relaxed(&ivshm_ring_slot(ring->shm, i, ring->slot_size)->word, 0);
+    return 0;
+}
+
+void ivshm_ring_free(struct ivshm_region *region, struct ivshm_owner self,
+                     struct ivshm_ring_producer *ring)
+{
+    ivshm_extent_free(region, self, ring->off, region->geo.ring_bytes);
+    ring->shm = NULL;
+}
+
+int ivshm_ring_attach(struct ivshm_region *region, struct ivshm_owner sender, ivshm_off off,
+                      struct ivshm_ring_consumer *ring, struct ivshm_diag *diag)
+{
+    const struct ivshm_geometry *geo = &region->geo;
+    struct ivshm_ring_shm *shm = ivshm_resolve(region, off, geo->ring_bytes);
+    if (!shm || !ivshm_extent_owned(region, sender, IVSHM_KIND_RING, off, geo->ring_bytes))
+        return ivshm_fail(diag, EBADMSG, "endpoint %u offers a ring at %llu that is not its own",
+                          sender.endpoint, (unsigned long long) off.bytes);
+    *ring = (struct ivshm_ring_consumer){
+        .shm = shm,
+        .slots = geo->ring_slots,
+        .slot_size = geo->slot_size,
+    };
+    return 0;
+}
+
+static uint32_t after(uint32_t slot, uint32_t slots)
+{
+    return slot + 1 == slots ? 0 : slot + 1;
+}
+
+unsigned char *ivshm_ring_reserve_spsc(struct ivshm_ring_producer *ring)
+{
+    if (ring->tail - ring->head >= ring->slots) {
+        ring->head = ivshm_load64_acquire(&ring->shm->head); /* R2: they have been read */
+        /* Also what only a broken consumer can say: it has read more than was sent. */
+        if (ring->tail - ring->head >= ring->slots)
+            return NULL;
+    }
+    return ivshm_ring_slot(ring->shm, ring->next, ring->slot_size)->payload;
+}
+
+void ivshm_ring_publish_spsc(struct ivshm_ring_producer *ring, struct ivshm_record record)
+{
+    uint64_t word =
+        (uint64_t) record.sequence | (uint64_t) record.value << 32 | (uint64_t) record.kind << 48;
+    ivshm_store64_release(&ivshm_ring_slot(ring->shm, ring->next, ring->slot_size)->word,
+                          word); /* R1 */
+    ring->next = after(ring->next, ring->slots);
+    ring->tail++;
+}
+
+bool ivshm_ring_wants_knock(struct ivshm_ring_producer *ring)
+{
+    uint64_t parked = ivshm_load64_relaxed(&ring->shm->parked); /* a hint */
+    if (parked % 2 == 0 || parked == ring->rung)
+        return false;
+    ring->rung = parked;
+    return true;
+}
+
+void ivshm_ring_consume_spsc(struct ivshm_ring_consumer *ring)
+{
+    ring->next = after(ring->next, ring->slots);
+    ring->head++;
+    /* Seldom, so that the producer's copy of the line stays with it. */
+    if (ring->head - ring->published >= ring->slots / 4) {
+        ivshm_store64_release(&ring->shm->head, ring->head); /* R2 */
+        ring->published = ring->head;
+    }
+}
+
+/* Counts, odd while parked: the producer knocks once each time. */
+void ivshm_ring_park(struct ivshm_ring_consumer *ring, bool parked)
+{
+    uint64_t count = ivshm_load64_relaxed(&ring->shm->parked); /* nobody else stores it */
+    if (count % 2 != parked)
+        ivshm_store64_relaxed(&ring->shm->parked, count + 1);
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * A ring: the way of a pair that talks, from one sender to one receiver, in memory of the sender. A
+ * record is a slot: one word that says what it is, stored last, and up to slot_size - 8 bytes, so
+ * that a small message is one cache line, written by one side and read by the other. Larger ones
+ * travel in a cell, and the record names it.
+ *
+ * A word carries the number of its record, which never comes twice in 2^32, so nobody has to empty
+ * a slot. Neither side ever waits. One thread a handle.
+ */
+#ifndef IVSHM_RING_H
+#define IVSHM_RING_H
+
+#include "extent.h"
+
+struct ivshm_record {
+    uint32_t sequence;
+    enum ivshm_record_kind kind;
+    uint32_t value; /* bytes, or the number of a cell */
+};
+
+struct ivshm_ring_producer {
+    struct ivshm_ring_shm *shm; /* NULL without a ring */
+    uint32_t slots, slot_size;
+    uint32_t next; /* slot */
+    uint64_t tail; /* records sent */
+    uint64_t head; /* records that the consumer has read, as last seen */
+    uint64_t rung; /* `parked`, when it was last answered by a knock */
+    ivshm_off off;
+};
+
+struct ivshm_ring_consumer {
+    struct ivshm_ring_shm *shm; /* NULL without a ring */
+    uint32_t slots, slot_size;
+    uint32_t next; /* slot */
+    uint64_t head; /* records done with */
+    uint64_t published;
+};
+
+/* The sender takes memory for a ring. -ENOSPC if the region has none. */
+int ivshm_ring_alloc(struct ivshm_region *region, struct ivshm_owner self,
+                     struct ivshm_ring_producer *ring);
+
+/* Gives it back. The consumer must be dead, or have left: it could write into it otherwise. */
+void ivshm_ring_free(struct ivshm_region *region, struct ivshm_owner self,
+                     struct ivshm_ring_producer *ring);
+
+/* The receiver's handle of the ring at `off`. -EBADMSG if that is not a ring of `sender`'s. */
+int ivshm_ring_attach(struct ivshm_region *region, struct ivshm_owner sender, ivshm_off off,
+                      struct ivshm_ring_consumer *ring, struct ivshm_diag *diag);
+
+/* The next record's payload, slot_size - 8 bytes, or NULL if all slots are in use. */
+unsigned char *ivshm_ring_reserve_spsc(struct ivshm_ring_producer *ring);
+
+/* Sends the record reserved, and with it all that the caller wrote before. */
+void ivshm_ring_publish_spsc(struct ivshm_ring_producer *ring, struct ivshm_record record);
+
+/*
+ * Whether the consumer wants a knock at its inbox, because it looks at this ring but seldom. True
+ * once each time that it is parked. May come too late to be seen: a knock only saves time.
+ */
+bool ivshm_ring_wants_knock(struct ivshm_ring_producer *ring);
+
+/* The next record, if it has that number; false if it is not there. */
+static inline bool ivshm_ring_peek_spsc(const struct ivshm_ring_consumer *ring, uint32_t sequence,
+                                        struct ivshm_record *record);
+
+/* The payload of the record peeked at. */
+static inline const unsigned char *ivshm_ring_payload(const struct ivshm_ring_consumer *ring);
+
+/* Done with the record peeked at. */
+void ivshm_ring_consume_spsc(struct ivshm_ring_consumer *ring);
+
+/* The consumer will look here seldom, or often again. */
+void ivshm_ring_park(struct ivshm_ring_consumer *ring, bool parked);
+
+static inline struct ivshm_slot_shm *ivshm_ring_slot(struct ivshm_ring_shm *shm, uint32_t slot,
+                                                     uint32_t slot_size)
+{
+    return (struct ivshm_slot_shm *) ((char *) (shm + 1) + (uint64_t) slot * slot_size);
+}
+
+static inline bool ivshm_ring_peek_spsc(const struct ivshm_ring_consumer *ring, uint32_t sequence,
+                                        struct ivshm_record *record)
+{
+    /* Acquire R1: the payload, and what the record names. */
+    uint64_t word =
+        ivshm_load64_acquire(&ivshm_ring_slot(ring->shm, ring->next, ring->slot_size)->word);
+    *record = (struct ivshm_record){(uint32_t) word, (enum ivshm_record_kind)(word >> 48),
+                                    (uint32_t) (word >> 32 & 0xffff)};
+    return record->sequence == sequence && record->kind != IVSHM_RECORD_NONE;
+}
+
+static inline const unsigned char *ivshm_ring_payload(const struct ivshm_ring_consumer *ring)
+{
+    return ivshm_ring_slot(ring->shm, ring->next, ring->slot_size)->payload;
+}
+
+#endif

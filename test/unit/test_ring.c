@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: mpich2 */
+#include "unit.h"
+
+static const struct ivshm_owner receiver = {2, 9}, sender = {3, 9};
+
+struct pair {
+    struct ivshm_ring_producer out;
+    struct ivshm_ring_consumer in;
+    uint32_t sent, received;
+};
+
+static struct pair pair_new(struct ivshm_region *r)
+{
+    struct pair p = {.sent = 0};
+    must(ivshm_ring_alloc(r, sender, &p.out) == 0);
+    must(ivshm_ring_attach(r, sender, p.out.off, &p.in, NULL) == 0);
+    return p;
+}
+
+static uint32_t room(const struct ivshm_region *r)
+{
+    return r->geo.slot_size - (uint32_t) sizeof(struct ivshm_slot_shm);
+}
+
+static bool put(struct pair *p, uint32_t len)
+{
+    unsigned char *payload = ivshm_ring_reserve_spsc(&p->out);
+    if (!payload)
+        return false;
+    memset(payload, (int) (p->sent & 255), len);
+    ivshm_ring_publish_spsc(&p->out, (struct ivshm_record){p->sent++, IVSHM_RECORD_INLINE, len});
+    return true;
+}
+
+static bool get(struct pair *p, uint32_t len)
+{
+    struct ivshm_record record;
+    if (!ivshm_ring_peek_spsc(&p->in, p->received, &record))
+        return false;
+    must(record.kind == IVSHM_RECORD_INLINE && record.value == len);
+    for (uint32_t i = 0; i < len; i++)
+        must(ivshm_ring_payload(&p->in)[i] == (p->received & 255));
+    ivshm_ring_consume_spsc(&p->in);
+    p->received++;
+    return true;
+}
+
+TEST(test_alloc_and_free)
+{
+    struct ivshm_region r = region_new(16 * MIB);
+    struct pair p = pair_new(&r);
+    struct ivshm_ring_consumer ring;
+    struct ivshm_diag diag;
+    assert_true(ivshm_extent_owned(&r, sender, IVSHM_KIND_RING, p.out.off, r.geo.ring_bytes));
+    assert_ptr_equal(p.out.shm, (char *) r.map.base + p.out.off.bytes);
+    assert_ptr_equal(p.in.shm, p.out.shm);
+
+    /* A ring of somebody else's, not a ring, not even in the region. */
+    assert_int_equal(ivshm_ring_attach(&r, receiver, p.out.off, &ring, &diag), -EBADMSG);
+    assert_says(diag, "endpoint 2 offers a ring at");
+    const uint64_t offs[] = {0, 64, r.geo.data, p.out.off.bytes + 64, r.geo.size - 64, UINT64_MAX};
+    for (size_t i = 0; i < LENGTH(offs); i++)
+        if (offs[i] != p.out.off.bytes)
+            assert_int_equal(ivshm_ring_attach(&r, sender, (ivshm_off){offs[i]}, &ring, &diag),
+                             -EBADMSG);
+    ivshm_off lane;
+    assert_int_equal(ivshm_extent_alloc(&r, sender, IVSHM_KIND_LANE, r.geo.ring_bytes, &lane), 0);
+    assert_int_equal(ivshm_ring_attach(&r, sender, lane, &ring, &diag), -EBADMSG);
+    ivshm_extent_free(&r, sender, lane, r.geo.ring_bytes);
+
+    ivshm_ring_free(&r, sender, &p.out);
+    assert_null(p.out.shm);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+TEST(test_no_memory)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_ring_producer ring;
+    while (ivshm_ring_alloc(&r, sender, &ring) == 0)
+        ;
+    assert_int_equal(ivshm_ring_alloc(&r, sender, &ring), -ENOSPC);
+    ivshm_extent_reclaim(&r, sender);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* What the memory was before is not taken for records. */
+TEST(test_dirty_memory)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_record record;
+    for (size_t i = 0; i < r.geo.ring_bytes / 8; i++)
+        ((uint64_t *) ((char *) r.map.base + r.geo.data))[i] = (uint64_t) IVSHM_RECORD_INLINE << 48;
+    struct pair p = pair_new(&r);
+    assert_false(ivshm_ring_peek_spsc(&p.in, 0, &record));
+    assert_false(ivshm_ring_wants_knock(&p.out));
+    assert_true(put(&p, 1));
+    assert_true(get(&p, 1));
+    assert_false(get(&p, 1));
+    ivshm_region_close(&r);
+}
+
+/* Full, and the slots return a few at a time; records of every length, several times round. */
+TEST(test_full)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct pair p = pair_new(&r);
+    for (uint32_t i = 0; i < r.geo.ring_slots; i++)
+        assert_true(put(&p, room(&r)));
+    assert_false(put(&p, 1));
+    assert_true(get(&p, room(&r)));
+    uint32_t read = 1;
+    while (!put(&p, room(&r))) {
+        assert_true(get(&p, room(&r)));
+        read++;
+    }
+    assert_true(read <= r.geo.ring_slots / 4 + 1);
+    while (p.received < p.sent)
+        assert_true(get(&p, room(&r)));
+    assert_false(get(&p, 0));
+    for (uint32_t n = 0; n < 1000; n++) {
+        assert_true(put(&p, n % (room(&r) + 1)));
+        assert_true(get(&p, n % (room(&r) + 1)));
+    }
+    ivshm_region_close(&r);
+}
+
+/* The numbers of records wrap, and positions do not depend on them. */
+TEST(test_wrap)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct pair p = pair_new(&r);
+    p.sent = p.received = UINT32_MAX - 50;
+    for (uint32_t n = 0; n < 100; n++) {
+        assert_true(put(&p, 8));
+        assert_true(put(&p, 9));
+        assert_true(get(&p, 8));
+        assert_true(get(&p, 9));
+        assert_false(get(&p, 8));
+    }
+    assert_int_equal(p.sent, 149);
+    ivshm_region_close(&r);
+}
+
+/* A record of another number stays where it is: what was sent before it came another way. */
+TEST(test_other_number)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct pair p = pair_new(&r);
+    p.sent = 5;
+    assert_true(put(&p, 8));
+    for (p.received = 0; p.received < 5; p.received++)
+        assert_false(get(&p, 8));
+    assert_true(get(&p, 8));
+    ivshm_region_close(&r);
+}
+
+/* A consumer that lies about how far it is: no slot is lent that it may still read, nothing breaks.
+ */
+TEST(test_lying_consumer)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct pair p = pair_new(&r);
+    const uint64_t lies[] = {r.geo.ring_slots + 1, UINT64_MAX, UINT64_C(1) << 63};
+    for (uint32_t i = 0; i < r.geo.ring_slots; i++)
+        assert_true(put(&p, 1));
+    for (size_t i = 0; i < LENGTH(lies); i++) {
+        ivshm_store64_release(&p.in.shm->head, lies[i]);
+        assert_null(ivshm_ring_reserve_spsc(&p.out));
+    }
+    ivshm_region_close(&r);
+}
+
+TEST(test_knock)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct pair p = pair_new(&r);
+    for (int i = 0; i < 3; i++) {
+        assert_false(ivshm_ring_wants_knock(&p.out));
+        ivshm_ring_park(&p.in, true);
+        ivshm_ring_park(&p.in, true); /* no change */
+        assert_true(ivshm_ring_wants_knock(&p.out));
+        assert_false(ivshm_ring_wants_knock(&p.out)); /* once is enough */
+        ivshm_ring_park(&p.in, false);
+        assert_false(ivshm_ring_wants_knock(&p.out));
+    }
+    ivshm_region_close(&r);
+}
+
+#define MESSAGES 20000
+
+static void *produce(void *arg)
+{
+    struct pair *p = arg;
+    while (p->sent < MESSAGES)
+        if (!put(p, p->sent % 97))
+            sched_yield();
+    return NULL;
+}
+
+/* Payloads are plain memory: the thread sanitizer tells whether R1 and R2 order them. */
+TEST(test_two_threads)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct pair p = pair_new(&r), out = p;
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, produce, &out), 0);
+    while (p.received < MESSAGES)
+        if (!get(&p, p.received % 97))
+            sched_yield();
+    pthread_join(thread, NULL);
+    ivshm_region_close(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_alloc_and_free), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_dirty_memory),   cmocka_unit_test(test_full),
+        cmocka_unit_test(test_wrap),           cmocka_unit_test(test_other_number),
+        cmocka_unit_test(test_lying_consumer), cmocka_unit_test(test_knock),
+        cmocka_unit_test(test_two_threads),
+    };
+    return RUN(tests);
+}
