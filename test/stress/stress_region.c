@@ -466,11 +466,13 @@ static int stand_by(void)
 static pid_t start(uint32_t rank, uint32_t round, double end)
 {
     fflush(NULL);
-    pid_t pid = fork();
+    pid_t parent = getpid(), pid = fork();
     if (pid < 0)
         FAIL("fork: %s", strerror(errno));
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent) /* it died before that */
+            _exit(1);
         exit(rank < options.processes ? work(rank, round, end) : stand_by());
     }
     return pid;

@@ -91,6 +91,7 @@ typedef struct {
     struct MPIDI_VC *dynamic; /* connections made by MPI_Comm_connect */
     struct MPIDI_VC *busy;    /* VCs to look at in each turn, linked by ch.next and ch.prev */
     MPID_nem_ivshmem_transfer_t *transfers;
+    int failure; /* an MPI error that the current call is to end with */
     MPID_nem_ivshmem_stats_t stats;
 } MPID_nem_ivshmem_t;
 

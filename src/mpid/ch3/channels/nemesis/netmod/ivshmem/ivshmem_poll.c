@@ -170,6 +170,11 @@ static int watch(void)
     int mpi_errno = MPI_SUCCESS;
     struct timespec now;
 
+    if (unlikely(MPID_nem_ivshmem.failure)) {
+        mpi_errno = MPIR_CVAR_ENABLE_FT ? MPI_SUCCESS : MPID_nem_ivshmem.failure;
+        MPID_nem_ivshmem.failure = MPI_SUCCESS;
+        MPIR_ERR_CHECK(mpi_errno);
+    }
     if (likely(!seen_gone)) {
         if ((++idle & (POLLS_PER_CLOCK - 1)) != 0)
             goto fn_exit;

@@ -108,15 +108,19 @@ fn_fail:
     goto fn_exit;
 }
 
+/* By CH3's close protocol, or because the process manager says that the peer's process has failed.
+ */
 int MPID_nem_ivshmem_vc_terminate(MPIDI_VC_t *vc)
 {
     int mpi_errno = MPI_SUCCESS;
-    int req_errno = MPI_SUCCESS;
 
     if (vc->state != MPIDI_VC_STATE_CLOSED) {
-        /* A process manager's word that the peer failed: nothing waits for it any more. */
-        MPIR_ERR_SET1(req_errno, MPIX_ERR_PROC_FAILED, "**comm_fail", "**comm_fail %d",
-                      vc->pg_rank);
+        char text[300];
+        snprintf(text, sizeof(text), "%s: its process is dead, says the process manager",
+                 MPID_nem_ivshmem_vc_name(vc));
+        int req_errno = MPID_nem_ivshmem_peer_error(text);
+        /* Ends the current call, as in vc_fail, but not before CH3 is done with all who failed. */
+        MPID_nem_ivshmem.failure = req_errno;
         mpi_errno = MPID_nem_ivshmem_vc_fail_requests(vc, req_errno);
         MPIR_ERR_CHECK(mpi_errno);
     }
