@@ -55,13 +55,8 @@ name_server() {
 
 @test "spawn: several programs at once, from each rank, children of children, from a merged communicator" {
     ln -s "$programs/dynamic" "$BATS_TEST_TMPDIR/other"
-    for how in all_remote half_remote; do
-        $how
-        mpi job -n 2 "$programs/dynamic" spawn "$BATS_TEST_TMPDIR/other" || { say job; return 1; }
-        # Two, four of many programs, one of each of two, three in a line, two and their two.
-        good job 15
-        empty
-    done
+    # Two, four of many programs, one of each of two, three in a line, two and their two.
+    total=15 passes_both 2 "$programs/dynamic" spawn "$BATS_TEST_TMPDIR/other"
 }
 
 @test "join over a socket, within a job" {

@@ -12,7 +12,7 @@ PATH=$IVSHM_INST/bin:$PATH
 programs=$IVSHM_BUILD/obj/mpi
 
 # Only what a test sets.
-unset "${!MPIR_CVAR_@}" "${!HYDRA_@}" "${!MPIEXEC_@}" "${!MPICH_@}"
+unset "${!MPIR_CVAR_@}" "${!HYDRA_@}" "${!MPIEXEC_@}" "${!MPICH_@}" total
 # Ranks outnumber the cores.
 export MPIR_CVAR_POLLS_BEFORE_YIELD=1
 export MPIR_CVAR_NEMESIS_IVSHMEM_STATS=1
@@ -160,10 +160,10 @@ reclaimed() {
     empty
 }
 
-# passes RANKS PROGRAM ARG...
+# passes RANKS PROGRAM ARG...; `total` says how many ranks there are in the end, if some are spawned.
 passes() {
     mpi job -n "$@" || { echo "status $?: $*"; say job; return 1; }
-    good job "$1"
+    good job "${total:-$1}"
     empty
 }
 

@@ -127,12 +127,7 @@ alone() {
 
 @test "spawn" {
     # Two parents, three times two children.
-    for how in all_remote half_remote; do
-        $how
-        mpi job -n 2 "$programs/spawn" spawn || { say job; return 1; }
-        good job 8
-        empty
-    done
+    total=8 passes_both 2 "$programs/spawn" spawn
 }
 
 @test "accept and connect between two jobs" {

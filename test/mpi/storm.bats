@@ -25,14 +25,7 @@ teardown() { at_end; }
 
 @test "threads: one-sided" { passes_both 3 "$programs/storm" one-sided; }
 
-@test "threads: one spawns, the others send" {
-    for how in all_remote half_remote; do
-        $how
-        mpi job -n 3 "$programs/storm" spawn || { say job; return 1; }
-        good job 7
-        empty
-    done
-}
+@test "threads: one spawns, the others send" { total=7 passes_both 3 "$programs/storm" spawn; }
 
 @test "threads: in 4 MiB, where cells and lanes run out" {
     use_region 4M

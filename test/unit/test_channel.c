@@ -415,11 +415,6 @@ TEST(test_nonsense)
 
 /* Rings */
 
-static uint32_t slot_room(const struct ivshm_region *r)
-{
-    return r->geo.slot_size - (uint32_t) sizeof(struct ivshm_slot_shm);
-}
-
 /* As send_numbered, on the job's own stream, the only one that goes into slots. */
 static bool send_plain(struct ivshm_transport *t, struct ivshm_channel *ch, uint32_t len,
                        uint32_t n)
@@ -456,7 +451,7 @@ TEST(test_ring_takes_over)
     struct ivshm_region r = region_new(4 * MIB);
     struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
     struct ivshm_channel *ab = channel_to(&a, &b);
-    const uint32_t lens[] = {8, slot_room(&r), slot_room(&r) + 1, 0, 5000, 1};
+    const uint32_t lens[] = {8, ivshm_ring_room(&r), ivshm_ring_room(&r) + 1, 0, 5000, 1};
     for (uint32_t n = 0; n < 60; n += 6) { /* six on their way at once */
         for (uint32_t i = 0; i < 6; i++)
             assert_true(send_plain(&a, ab, lens[i], n + i));
@@ -641,7 +636,7 @@ TEST(test_ring_nonsense)
     const struct {
         uint32_t kind, value;
         const char *words;
-    } lies[] = {{IVSHM_RECORD_INLINE, slot_room(&r) + 1, "a record of kind 1 and 249 bytes"},
+    } lies[] = {{IVSHM_RECORD_INLINE, ivshm_ring_room(&r) + 1, "a record of kind 1 and 249 bytes"},
                 {IVSHM_RECORD_INLINE, 0xffff, "65535 bytes"},
                 {3, 8, "a record of kind 3"},
                 {0xffff, 8, "a record of kind 65535"},

@@ -17,11 +17,6 @@ static struct pair pair_new(struct ivshm_region *r)
     return p;
 }
 
-static uint32_t room(const struct ivshm_region *r)
-{
-    return r->geo.slot_size - (uint32_t) sizeof(struct ivshm_slot_shm);
-}
-
 static bool put(struct pair *p, uint32_t len)
 {
     unsigned char *payload = ivshm_ring_reserve_spsc(&p->out);
@@ -108,21 +103,21 @@ TEST(test_full)
     struct ivshm_region r = region_new(4 * MIB);
     struct pair p = pair_new(&r);
     for (uint32_t i = 0; i < r.geo.ring_slots; i++)
-        assert_true(put(&p, room(&r)));
+        assert_true(put(&p, ivshm_ring_room(&r)));
     assert_false(put(&p, 1));
-    assert_true(get(&p, room(&r)));
+    assert_true(get(&p, ivshm_ring_room(&r)));
     uint32_t read = 1;
-    while (!put(&p, room(&r))) {
-        assert_true(get(&p, room(&r)));
+    while (!put(&p, ivshm_ring_room(&r))) {
+        assert_true(get(&p, ivshm_ring_room(&r)));
         read++;
     }
     assert_true(read <= r.geo.ring_slots / 4 + 1);
     while (p.received < p.sent)
-        assert_true(get(&p, room(&r)));
+        assert_true(get(&p, ivshm_ring_room(&r)));
     assert_false(get(&p, 0));
     for (uint32_t n = 0; n < 1000; n++) {
-        assert_true(put(&p, n % (room(&r) + 1)));
-        assert_true(get(&p, n % (room(&r) + 1)));
+        assert_true(put(&p, n % (ivshm_ring_room(&r) + 1)));
+        assert_true(get(&p, n % (ivshm_ring_room(&r) + 1)));
     }
     ivshm_region_close(&r);
 }

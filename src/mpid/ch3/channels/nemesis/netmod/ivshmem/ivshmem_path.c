@@ -304,8 +304,8 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Who is at the other end of a connection by tcp that has just failed. */
-static const char *find_lost(void)
+/* The connection by tcp that has just failed; NULL if it is with no rank of a job that we know. */
+static MPIDI_VC_t *find_lost(void)
 {
     MPIDI_PG_iterator iter;
     MPIDI_PG_t *pg;
@@ -319,11 +319,11 @@ static const char *find_lost(void)
             if (!vc->ch.is_local && vc->state == MPIDI_VC_STATE_MORIBUND &&
                 VC_PAIR(vc)->path != IVSHMEM_PATH_REGION && !VC_PAIR(vc)->lost) {
                 VC_PAIR(vc)->lost = true;
-                return MPID_nem_ivshmem_vc_name(vc);
+                return vc;
             }
         }
     }
-    return "the process at the other end of a new connection";
+    return NULL;
 }
 
 /*
@@ -340,7 +340,8 @@ static int poll_socket(int in_blocking_poll)
     MPIR_ERR_CHECK(mpi_errno);
     if (MPIDI_Failed_vc_count > failed && !MPIR_CVAR_ENABLE_FT) {
         char text[300];
-        snprintf(text, sizeof(text), "%s: its connection by tcp is lost", find_lost());
+        snprintf(text, sizeof(text), "%s: its connection by tcp is lost",
+                 MPID_nem_ivshmem_vc_name(find_lost()));
         mpi_errno = MPID_nem_ivshmem_peer_error(text);
     }
     MPIR_ERR_CHECK(mpi_errno);

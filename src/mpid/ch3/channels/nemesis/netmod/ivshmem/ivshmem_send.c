@@ -8,6 +8,14 @@
  */
 #include "ivshmem_netmod.h"
 
+static void publish(MPIDI_VC_t *vc, const struct ivshm_outgoing *out, size_t len)
+{
+    ivshm_cell_publish(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel, out, (uint32_t) len);
+    MPID_nem_ivshmem.stats.cells_sent++;
+    MPID_nem_ivshmem.stats.eager_sent_bytes += len;
+    VC_PAIR(vc)->sent_bytes += len;
+}
+
 /* Copies from the front of iov into cells and sends them; returns how many of `total` bytes went.
  */
 static size_t send_cells(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
@@ -33,12 +41,9 @@ static size_t send_cells(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
                 offset = 0;
             }
         }
-        ivshm_cell_publish(transport, area->channel, &out, (uint32_t) room);
-        MPID_nem_ivshmem.stats.cells_sent++;
+        publish(vc, &out, room);
         sent += room;
     }
-    VC_PAIR(vc)->sent_bytes += sent;
-    MPID_nem_ivshmem.stats.eager_sent_bytes += sent;
     return sent;
 }
 
@@ -59,11 +64,8 @@ static bool send_whole(MPIDI_VC_t *vc, const void *hdr, const void *data, intptr
     }
     memcpy(out.payload, hdr, sizeof(MPIDI_CH3_Pkt_t));
     MPIR_Memcpy(out.payload + sizeof(MPIDI_CH3_Pkt_t), data, data_sz);
-    ivshm_cell_publish(transport, area->channel, &out, (uint32_t) total);
+    publish(vc, &out, total);
     MPID_nem_ivshmem.stats.eager_sent++;
-    MPID_nem_ivshmem.stats.cells_sent++;
-    MPID_nem_ivshmem.stats.eager_sent_bytes += total;
-    VC_PAIR(vc)->sent_bytes += total;
     return true;
 }
 

@@ -133,12 +133,12 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Who is at the other end, for messages. Valid until the next call. */
+/* Who is at the other end, for messages. Valid until the next call. NULL is of no job yet. */
 const char *MPID_nem_ivshmem_vc_name(const MPIDI_VC_t *vc)
 {
     static char name[200];
 
-    if (!vc->pg)
+    if (!vc || !vc->pg)
         snprintf(name, sizeof(name), "the process at the other end of a new connection");
     else if (vc->pg == MPIDI_Process.my_pg)
         snprintf(name, sizeof(name), "rank %d", vc->pg_rank);

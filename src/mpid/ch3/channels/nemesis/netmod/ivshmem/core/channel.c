@@ -305,7 +305,7 @@ int ivshm_cell_reserve(struct ivshm_transport *t, struct ivshm_channel *channel,
     unsigned char *slot = ivshm_ring_reserve_spsc(ring);
     if (!slot)
         return -EAGAIN;
-    uint32_t room = ring->slot_size - (uint32_t) sizeof(struct ivshm_slot_shm);
+    uint32_t room = ivshm_ring_room(t->region);
     if (want > room || stream != 0)
         return reserve_cell(t, want, stream, out);
     *out = (struct ivshm_outgoing){.payload = slot, .capacity = room, .cell = IVSHM_NO_CELL};
@@ -404,12 +404,11 @@ static int open_record(struct ivshm_transport *t, struct ivshm_channel *ch,
                        struct ivshm_diag *diag)
 {
     struct ivshm_ring_consumer *ring = &ch->ring_in;
-    uint32_t room = ring->slot_size - (uint32_t) sizeof(struct ivshm_slot_shm);
 
     in->channel = ch;
     switch (record.kind) {
     case IVSHM_RECORD_INLINE:
-        if (record.value > room)
+        if (record.value > ivshm_ring_room(t->region))
             break;
         ch->received++;
         in->payload = ivshm_ring_payload(ring);

@@ -37,6 +37,12 @@ struct ivshm_ring_consumer {
     uint64_t published;
 };
 
+/* Bytes that a slot holds. */
+static inline uint32_t ivshm_ring_room(const struct ivshm_region *region)
+{
+    return region->geo.slot_size - (uint32_t) sizeof(struct ivshm_slot_shm);
+}
+
 /* The sender takes memory for a ring. -ENOSPC if the region has none. */
 int ivshm_ring_alloc(struct ivshm_region *region, struct ivshm_owner self,
                      struct ivshm_ring_producer *ring);
