@@ -149,7 +149,7 @@ int tool_check(const struct tool_options *opt)
     else
         printf("region %s is sound: superblock, %u endpoints in use, %llu blocks in use\n",
                region.map.name, in_use,
-               (unsigned long long) (usage.base_blocks + usage.lane_blocks + usage.ring_blocks));
+               (unsigned long long) (region.geo.blocks - usage.free_blocks));
     ivshm_region_close(&region);
     return status;
 }

@@ -193,27 +193,29 @@ static void info_json(const struct ivshm_region *region, const struct stat *st,
            "\"block_size\": %llu, \"block_map\": %llu, \"data\": %llu, \"inbox_slots\": %u, "
            "\"small_cells\": %u, \"small_size\": %u, \"large_cells\": %u, \"large_size\": %u, "
            "\"lane_chunks\": %u, \"chunk_size\": %u, \"base_bytes\": %llu, \"attached\": %llu, "
-           "\"lane_bytes\": %llu, \"ring_slots\": %u, \"slot_size\": %u, \"ring_bytes\": %llu},\n",
+           "\"lane_bytes\": %llu, \"ring_slots\": %u, \"slot_size\": %u, \"ring_buffers\": %u, "
+           "\"buffer_size\": %u, \"ring_bytes\": %llu},\n",
            g->endpoints, (unsigned long long) g->endpoint_table, (unsigned long long) g->blocks,
            (unsigned long long) g->block_size, (unsigned long long) g->block_map,
            (unsigned long long) g->data, g->inbox_slots, g->small_cells, g->small_size,
            g->large_cells, g->large_size, g->lane_chunks, g->chunk_size,
            (unsigned long long) g->base_bytes, (unsigned long long) g->attached,
-           (unsigned long long) g->lane_bytes, g->ring_slots, g->slot_size,
-           (unsigned long long) g->ring_bytes);
+           (unsigned long long) g->lane_bytes, g->ring_slots, g->slot_size, g->ring_buffers,
+           g->buffer_size, (unsigned long long) g->ring_bytes);
     printf(" \"usage\": {\"endpoints\": %u, \"base_blocks\": %llu, \"lane_blocks\": %llu, "
-           "\"ring_blocks\": %llu, "
+           "\"ring_blocks\": %llu, \"user_blocks\": %llu, "
            "\"free_blocks\": %llu, \"longest_free\": %llu, \"room_for_ranks\": %llu}}\n",
            in_use, (unsigned long long) usage->base_blocks, (unsigned long long) usage->lane_blocks,
-           (unsigned long long) usage->ring_blocks, (unsigned long long) usage->free_blocks,
-           (unsigned long long) usage->longest_free, (unsigned long long) tool_room(region));
+           (unsigned long long) usage->ring_blocks, (unsigned long long) usage->user_blocks,
+           (unsigned long long) usage->free_blocks, (unsigned long long) usage->longest_free,
+           (unsigned long long) tool_room(region));
 }
 
 static void info_text(const struct ivshm_region *region, const struct stat *st,
                       const struct ivshm_extent_usage *usage, uint32_t in_use)
 {
     const struct ivshm_geometry *g = &region->geo;
-    uint64_t used = (usage->base_blocks + usage->lane_blocks + usage->ring_blocks) * g->block_size;
+    uint64_t used = (g->blocks - usage->free_blocks) * g->block_size;
     printf("region     %s (%s, mode %04o, %s:%s)\n", region->map.name,
            region->map.is_device ? "device" : "file", st->st_mode & 07777, owner_name(st->st_uid),
            group_name(st->st_gid));
@@ -222,20 +224,21 @@ static void info_text(const struct ivshm_region *region, const struct stat *st,
         printf(", formatted for %s", tool_size(g->size));
     printf("\nid         %s\nlayout     version %d\n", tool_id(region), IVSHM_VERSION);
     printf("endpoints  %u of %u in use\n", in_use, g->endpoints);
-    printf("memory     %llu blocks of %s: %s in use (%s in lanes, %s in rings), %s free (%s in one "
-           "piece)\n",
+    printf("memory     %llu blocks of %s: %s in use (%s in lanes, %s in rings, %s of programs), %s "
+           "free (%s in one piece)\n",
            (unsigned long long) g->blocks, tool_size(g->block_size), tool_size(used),
            tool_size(usage->lane_blocks * g->block_size),
            tool_size(usage->ring_blocks * g->block_size),
+           tool_size(usage->user_blocks * g->block_size),
            tool_size(usage->free_blocks * g->block_size),
            tool_size(usage->longest_free * g->block_size));
     printf("a rank     %s: inbox of %u, %u cells of %u bytes, %u of %s\n", tool_size(g->base_bytes),
            g->inbox_slots, g->small_cells, g->small_size, g->large_cells, tool_size(g->large_size));
     printf("a lane     %s: %u chunks of %s, for a large message at a time\n",
            tool_size(g->lane_bytes), g->lane_chunks, tool_size(g->chunk_size));
-    printf(
-        "a ring     %s: %u slots of %u bytes, for each pair that talks, while memory is plenty\n",
-        tool_size(g->ring_bytes), g->ring_slots, g->slot_size);
+    printf("a ring     %s: %u slots of %u bytes and %u buffers of %u, for each pair that talks, "
+           "while memory is plenty\n",
+           tool_size(g->ring_bytes), g->ring_slots, g->slot_size, g->ring_buffers, g->buffer_size);
     printf("room       for %llu more ranks, each with a lane\n",
            (unsigned long long) tool_room(region));
 }

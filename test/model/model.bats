@@ -55,7 +55,9 @@ breaks() {
 @test "ring without the check for room fails" { breaks ring -DNO_FULL_CHECK; }
 @test "ring with the head published too early fails" { breaks ring -DHEAD_EARLY; }
 @test "ring without numbers fails" { breaks ring -DNO_NUMBER; }
+@test "ring: 4 slots, 3 buffers" { holds ring -DSLOTS=4 -DLAG=3 -DBUFFERS=3 -DMESSAGES=12; }
 @test "ring that was not offered fails" { breaks ring -DNO_OFFER; }
+@test "ring without the check for a free buffer fails" { breaks ring -DSLOTS=4 -DNO_BUFFER_CHECK; }
 
 @test "attach: 2 attachers, 2 reapers" { holds attach; }
 @test "attach: 2 attachers that come again" { holds attach -DREAPERS=1 -DTURNS=2; }

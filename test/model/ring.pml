@@ -3,11 +3,12 @@
  * The ring of core/ring.c, and how it takes over from the inbox in core/channel.c, step by step: each
  * access to shared memory is one step. The sender may stop for ever between any two of them. Checked:
  *   - messages arrive once, in order, whole, whichever way they went;
- *   - no slot is written that the receiver is reading;
+ *   - no slot or buffer is written that holds what the receiver has not read;
  *   - when nothing moves any more, all that was published has been read, and a sender that did not stop
  *     has published all: neither waits for the other for ever.
  *
- * A payload is two words, so that it can be seen half written.
+ * A payload is in the slot or in the next buffer, as the sender likes. It is two words, so that it can be
+ * seen half written.
  *
  * Broken on purpose, and expected to fail:
  *   -DWORD_FIRST     the sender stores the word before the payload
@@ -15,6 +16,7 @@
  *   -DHEAD_EARLY     the receiver frees a slot before it has read it
  *   -DNO_NUMBER      the receiver takes any record for the next
  *   -DNO_OFFER       the sender uses the ring without telling the receiver
+ *   -DNO_BUFFER_CHECK  the sender does not ask whether the buffer has been read
  */
 #ifndef MESSAGES
 #define MESSAGES 7
@@ -22,37 +24,34 @@
 #ifndef SLOTS
 #define SLOTS 2
 #endif
+#ifndef BUFFERS
+#define BUFFERS 2
+#endif
 #ifndef LAG
 #define LAG 1 /* records that the published head may be behind */
 #endif
 #define FIRST 2 /* messages that go by the inbox; the next one is the offer of the ring */
 #define OFFER 99
 
-typedef slot_t { byte number; byte one; byte two }; /* number + 1; 0 is none */
+typedef slot_t { byte number; bool buffer; byte one; byte two }; /* number + 1; 0 is none */
+typedef buffer_t { byte one; byte two };
 slot_t slot[SLOTS];
+buffer_t buffer[BUFFERS];
 byte head;
 chan inbox = [FIRST + 1] of { byte };
 
 /* For the checks alone. */
 byte published, received;
-bool stopped, reading;
-byte read_slot;
+bool stopped;
+bool unread[SLOTS], buffer_unread[BUFFERS];
 
 #define MAY_STOP if :: stopped = true; goto out :: true fi
 
-inline write(at, value)
-{
-    assert(!(reading && read_slot == at));
-    slot[at].one = value;
-    MAY_STOP;
-    assert(!(reading && read_slot == at));
-    slot[at].two = value;
-    MAY_STOP
-}
-
 proctype sender()
 {
-    byte number, tail, seen;
+    byte number, tail, seen, next_buffer;
+    byte last_use[BUFFERS];
+    bool in_buffer;
 
     do
     :: number == MESSAGES -> break
@@ -75,15 +74,56 @@ proctype sender()
         :: else
         fi;
 #endif
+        in_buffer = false;
+        if
+#ifdef NO_BUFFER_CHECK
+        :: in_buffer = true
+#else
+        :: seen >= last_use[next_buffer] -> in_buffer = true
+        :: seen < last_use[next_buffer] ->
+            seen = head;
+            if
+            :: seen >= last_use[next_buffer] -> in_buffer = true
+            :: else /* a cell */
+            fi
+#endif
+        :: true
+        fi;
+        assert(!unread[tail % SLOTS]);
 #ifdef WORD_FIRST
+        slot[tail % SLOTS].buffer = in_buffer;
         slot[tail % SLOTS].number = number + 1;
         MAY_STOP;
-        write(tail % SLOTS, number);
-#else
-        write(tail % SLOTS, number);
-        slot[tail % SLOTS].number = number + 1;
 #endif
-        d_step { tail++; number++; published = number }
+        if
+        :: in_buffer ->
+            assert(!buffer_unread[next_buffer]);
+            buffer[next_buffer].one = number;
+            MAY_STOP;
+            buffer[next_buffer].two = number
+        :: else ->
+            slot[tail % SLOTS].one = number;
+            MAY_STOP;
+            slot[tail % SLOTS].two = number
+        fi;
+        MAY_STOP;
+        d_step {
+#ifndef WORD_FIRST
+            slot[tail % SLOTS].buffer = in_buffer;
+            slot[tail % SLOTS].number = number + 1;
+#endif
+            unread[tail % SLOTS] = true;
+            tail++;
+            if
+            :: in_buffer ->
+                buffer_unread[next_buffer] = true;
+                last_use[next_buffer] = tail;
+                next_buffer = (next_buffer + 1) % BUFFERS
+            :: else
+            fi;
+            number++;
+            published = number
+        }
     od;
 out:
     skip
@@ -91,7 +131,7 @@ out:
 
 proctype receiver()
 {
-    byte next, free, got;
+    byte next, free, got, next_buffer, used;
     bool bound;
 end:
     do
@@ -109,17 +149,26 @@ end:
     :: bound && slot[next % SLOTS].number == received + 1 ->
 #endif
 #endif
-        atomic { reading = true; read_slot = next % SLOTS };
 #ifdef HEAD_EARLY
         head = next + 1;
-        reading = false;
 #endif
-        assert(slot[next % SLOTS].one == received);
-        assert(slot[next % SLOTS].two == received);
-        d_step { reading = false; next++; received++ }
+        if
+        :: slot[next % SLOTS].buffer ->
+            assert(buffer[next_buffer].one == received);
+            assert(buffer[next_buffer].two == received);
+            d_step {
+                buffer_unread[next_buffer] = false;
+                next_buffer = (next_buffer + 1) % BUFFERS;
+                used++
+            }
+        :: else ->
+            assert(slot[next % SLOTS].one == received);
+            assert(slot[next % SLOTS].two == received)
+        fi;
+        d_step { unread[next % SLOTS] = false; next++; received++ };
 #ifndef HEAD_EARLY
         if
-        :: next - free >= LAG -> head = next; free = next
+        :: next - free >= LAG || 2 * used > BUFFERS -> head = next; free = next; used = 0
         :: else
         fi
 #endif

@@ -34,6 +34,16 @@ teardown() { at_end; }
     ' "$BATS_TEST_TMPDIR/job.out" "$BATS_TEST_TMPDIR/job.err"
 }
 
+@test "memory of the region, and large messages of all kinds; 2 ranks" {
+    use_region 64M
+    passes_both 2 "$programs/memory"
+}
+
+@test "memory of the region, and large messages of all kinds; 3 ranks" {
+    use_region 64M
+    passes_both 3 "$programs/memory"
+}
+
 @test "derived datatypes" { passes_both 2 "$programs/types"; }
 
 @test "derived datatypes, with the chunks of a small region" {

@@ -638,7 +638,8 @@ TEST(test_ring_nonsense)
         const char *words;
     } lies[] = {{IVSHM_RECORD_INLINE, ivshm_ring_room(&r) + 1, "a record of kind 1 and 249 bytes"},
                 {IVSHM_RECORD_INLINE, 0xffff, "65535 bytes"},
-                {3, 8, "a record of kind 3"},
+                {IVSHM_RECORD_BUFFER, 2177, "a record of kind 3"},
+                {4, 8, "a record of kind 4"},
                 {0xffff, 8, "a record of kind 65535"},
                 {IVSHM_RECORD_CELL, 136, "cell 136 of 136"},
                 {IVSHM_RECORD_CELL, 0xffff, "cell 65535 of 136"}};

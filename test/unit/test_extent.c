@@ -65,6 +65,51 @@ TEST(test_extreme_owners)
     ivshm_region_close(&r);
 }
 
+TEST(test_covers)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    uint64_t bs = r.geo.block_size;
+    ivshm_off a, b, lane;
+    assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_USER, 3 * bs, &a), 0);
+    assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_USER, bs, &b), 0);
+    assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_LANE, bs, &lane), 0);
+    const struct {
+        uint64_t off, bytes;
+        bool covered;
+    } rows[] = {
+        {a.bytes, 3 * bs, true},      {a.bytes, 4 * bs, true}, /* and the next extent */
+        {a.bytes, 4 * bs + 1, false}, {a.bytes + 1, 4 * bs - 1, true}, {a.bytes + bs + 77, 1, true},
+        {b.bytes + bs - 1, 1, true},  {b.bytes + bs - 1, 2, false},    {a.bytes, 0, false},
+        {a.bytes, UINT64_MAX, false}, {a.bytes - 1, 2, false},         {0, 1, false},
+        {r.geo.size, 1, false},       {UINT64_MAX, 2, false},
+    };
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        ivshm_off off = {rows[i].off};
+        if (ivshm_extent_covers(&r, me, IVSHM_KIND_USER, off, rows[i].bytes) != rows[i].covered)
+            fail_msg("row %zu", i);
+        assert_false(ivshm_extent_covers(&r, other, IVSHM_KIND_USER, off, rows[i].bytes));
+        assert_false(ivshm_extent_covers(&r, later, IVSHM_KIND_USER, off, rows[i].bytes));
+    }
+    ivshm_region_close(&r);
+}
+
+/* A quarter stays free. */
+TEST(test_spare)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    uint64_t bs = r.geo.block_size, most = (r.geo.blocks - r.geo.blocks / 4) * bs;
+    ivshm_off off;
+    assert_true(ivshm_extent_spare(&r, most));
+    assert_false(ivshm_extent_spare(&r, most + 1));
+    assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_USER, most - bs, &off), 0);
+    assert_true(ivshm_extent_spare(&r, bs));
+    assert_false(ivshm_extent_spare(&r, bs + 1));
+    struct ivshm_extent_usage u;
+    ivshm_extent_usage(&r, &u);
+    assert_int_equal(u.user_blocks, most / bs - 1);
+    ivshm_region_close(&r);
+}
+
 TEST(test_all_memory)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -285,6 +330,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_alloc_and_free), cmocka_unit_test(test_extreme_owners),
+        cmocka_unit_test(test_covers),         cmocka_unit_test(test_spare),
         cmocka_unit_test(test_all_memory),     cmocka_unit_test(test_holes),
         cmocka_unit_test(test_owned),          cmocka_unit_test(test_free_of_others),
         cmocka_unit_test(test_hostile_map),    cmocka_unit_test(test_no_overlap),

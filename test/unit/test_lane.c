@@ -202,13 +202,44 @@ TEST(test_transfers)
     ivshm_region_close(&r);
 }
 
+TEST(test_drained_and_reset)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_lane out, in;
+    uint32_t len;
+    assert_int_equal(ivshm_lane_alloc(&r, receiver, &out), 0); /* here the owner sends */
+    assert_int_equal(ivshm_lane_attach(&r, receiver, out.off, &in, NULL), 0);
+    for (uint32_t round = 0; round < 2 * out.count; round++) {
+        assert_true(ivshm_lane_is_drained(&out));
+        for (int i = 0; i < 2; i++) {
+            assert_non_null(ivshm_lane_reserve_spsc(&out));
+            ivshm_lane_publish_spsc(&out, 1);
+        }
+        for (int i = 0; i < 2; i++) {
+            assert_false(ivshm_lane_is_drained(&out));
+            assert_non_null(ivshm_lane_peek_spsc(&in, &len));
+            ivshm_lane_consume_spsc(&in);
+        }
+    }
+    while (ivshm_lane_reserve_spsc(&out))
+        ivshm_lane_publish_spsc(&out, 1);
+    ivshm_lane_reset(&out);
+    assert_int_equal(ivshm_lane_attach(&r, receiver, out.off, &in, NULL), 0);
+    assert_null(ivshm_lane_peek_spsc(&in, &len));
+    assert_non_null(ivshm_lane_reserve_spsc(&out));
+    ivshm_lane_publish_spsc(&out, 7);
+    assert_non_null(ivshm_lane_peek_spsc(&in, &len));
+    assert_int_equal(len, 7);
+    ivshm_region_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_alloc_and_free), cmocka_unit_test(test_dirty_memory),
         cmocka_unit_test(test_no_memory),      cmocka_unit_test(test_attach),
         cmocka_unit_test(test_ring),           cmocka_unit_test(test_hostile_length),
-        cmocka_unit_test(test_transfers),
+        cmocka_unit_test(test_transfers),      cmocka_unit_test(test_drained_and_reset),
     };
     return RUN(tests);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 #include "unit.h"
 
+#include "ring.h"
+
 #define WORDS IVSHM_SUPERBLOCK_WORDS
 
 /* The bytes of a memory file, to see that a refusal has left them alone. */
@@ -79,10 +81,14 @@ TEST(test_geometry)
         /* The lane. */
         assert_true(g.chunk_data >= g.lane_chunks * sizeof(struct ivshm_chunk_word_shm));
         assert_int_equal(g.lane_bytes, g.chunk_data + (uint64_t) g.lane_chunks * g.chunk_size);
-        /* The ring: whole blocks, and nearly all of them slots. */
+        /* The ring: nearly all of its blocks are used; a payload's length fits into a record. */
         assert_int_equal(g.slot_size % IVSHM_LINE, 0);
-        assert_int_equal(g.ring_bytes, 128 + (uint64_t) g.ring_slots * g.slot_size);
+        assert_int_equal(g.buffer_size % IVSHM_LINE, 0);
+        assert_int_equal(g.ring_bytes, 128 + (uint64_t) g.ring_slots * g.slot_size +
+                                           (uint64_t) g.ring_buffers * g.buffer_size);
         assert_true(g.ring_bytes % IVSHM_PAGE > IVSHM_PAGE - g.slot_size);
+        assert_true(g.ring_buffers <= IVSHM_RING_BUFFERS_MAX && g.buffer_size <= UINT16_MAX);
+        assert_int_equal(g.ring_buffers == 0, g.buffer_size == 0);
         assert_true(g.small_cells + g.large_cells <= IVSHM_CELLS_MAX);
         /* Two ranks and a lane each way fit everywhere. */
         assert_true(g.blocks * g.block_size >= 2 * (g.base_bytes + g.lane_bytes));
@@ -239,7 +245,7 @@ TEST(test_foreign_tables)
 
 TEST(test_other_version)
 {
-    static const uint64_t versions[] = {0, 1, 3, UINT64_MAX};
+    static const uint64_t versions[] = {0, 1, 2, 4, UINT64_MAX};
     for (size_t i = 0; i < LENGTH(versions); i++) {
         char text[64];
         int fd = file_new(4 * MIB);
@@ -247,7 +253,7 @@ TEST(test_other_version)
         put_word(fd, 16, versions[i]);
         snprintf(text, sizeof(text), "layout version %llu", (unsigned long long) versions[i]);
         assert_refused(fd, 4 * MIB, EPROTONOSUPPORT, text);
-        assert_refused(fd, 4 * MIB, EPROTONOSUPPORT, "knows version 2");
+        assert_refused(fd, 4 * MIB, EPROTONOSUPPORT, "knows version 3");
         ivshm_region_close(&region);
         close(fd);
     }
@@ -312,9 +318,11 @@ TEST(test_damaged_superblock)
             int fd = file_new(4 * MIB);
             region = region_of_file(fd);
             ivshm_region_close(&region);
-            if (w == 2 || ((w == 4 || w == 5) && bad[b] != 0)) {
+            uint64_t good;
+            must(pread(fd, &good, sizeof(good), (off_t) w * 8) == sizeof(good));
+            if (w == 2 || ((w == 4 || w == 5) && bad[b] != 0) || bad[b] == good) {
                 close(fd);
-                continue; /* another version; an id may have any value but 0 */
+                continue; /* another version; an id may have any value but 0; no damage */
             }
             put_word(fd, w * 8, bad[b]);
             unsigned char *before = copy_of(fd, 4 * MIB), *after;

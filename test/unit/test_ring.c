@@ -17,13 +17,20 @@ static struct pair pair_new(struct ivshm_region *r)
     return p;
 }
 
+/* Longer ones take a buffer, if there is one. */
 static bool put(struct pair *p, uint32_t len)
 {
+    struct ivshm_record record = {p->sent, IVSHM_RECORD_INLINE, len};
     unsigned char *payload = ivshm_ring_reserve_spsc(&p->out);
+    if (payload && len > p->out.slot_size - 8) {
+        record.kind = IVSHM_RECORD_BUFFER;
+        payload = ivshm_ring_buffer_spsc(&p->out);
+    }
     if (!payload)
         return false;
     memset(payload, (int) (p->sent & 255), len);
-    ivshm_ring_publish_spsc(&p->out, (struct ivshm_record){p->sent++, IVSHM_RECORD_INLINE, len});
+    ivshm_ring_publish_spsc(&p->out, record);
+    p->sent++;
     return true;
 }
 
@@ -32,9 +39,11 @@ static bool get(struct pair *p, uint32_t len)
     struct ivshm_record record;
     if (!ivshm_ring_peek_spsc(&p->in, p->received, &record))
         return false;
-    must(record.kind == IVSHM_RECORD_INLINE && record.value == len);
+    must(record.value == len);
+    must(record.kind == (len > p->in.slot_size - 8 ? IVSHM_RECORD_BUFFER : IVSHM_RECORD_INLINE));
+    const unsigned char *payload = ivshm_ring_payload(&p->in, record);
     for (uint32_t i = 0; i < len; i++)
-        must(ivshm_ring_payload(&p->in)[i] == (p->received & 255));
+        must(payload[i] == (p->received & 255));
     ivshm_ring_consume_spsc(&p->in);
     p->received++;
     return true;
@@ -122,6 +131,45 @@ TEST(test_full)
     ivshm_region_close(&r);
 }
 
+/* All buffers out, while slots remain; they return a few at a time, also if each takes one. */
+TEST(test_buffers)
+{
+    struct ivshm_region r = region_new(16 * MIB);
+    struct pair p = pair_new(&r);
+    for (uint32_t round = 0; round < 5; round++) {
+        while (put(&p, r.geo.buffer_size))
+            ;
+        assert_true(p.sent - p.received <= r.geo.ring_buffers);
+        assert_non_null(ivshm_ring_reserve_spsc(&p.out));
+        assert_true(put(&p, 8));
+        uint32_t read = 0;
+        while (!put(&p, r.geo.buffer_size)) {
+            assert_true(p.received < p.sent);
+            assert_true(get(&p, read < r.geo.ring_buffers ? r.geo.buffer_size : 8));
+            read++;
+        }
+        assert_true(read <= r.geo.ring_buffers / 2 + 2);
+        while (p.received < p.sent) {
+            struct ivshm_record record;
+            assert_true(ivshm_ring_peek_spsc(&p.in, p.received, &record));
+            assert_true(get(&p, record.value));
+        }
+    }
+    for (uint32_t n = 0; n < 10000; n++) {
+        assert_true(put(&p, n % (r.geo.buffer_size + 1)));
+        assert_true(put(&p, n * 7 % (r.geo.buffer_size + 1)));
+        assert_true(get(&p, n % (r.geo.buffer_size + 1)));
+        assert_true(get(&p, n * 7 % (r.geo.buffer_size + 1)));
+    }
+    ivshm_region_close(&r);
+
+    r = region_new(4 * MIB); /* has none */
+    p = pair_new(&r);
+    assert_non_null(ivshm_ring_reserve_spsc(&p.out));
+    assert_null(ivshm_ring_buffer_spsc(&p.out));
+    ivshm_region_close(&r);
+}
+
 /* The numbers of records wrap, and positions do not depend on them. */
 TEST(test_wrap)
 {
@@ -158,12 +206,22 @@ TEST(test_lying_consumer)
 {
     struct ivshm_region r = region_new(4 * MIB);
     struct pair p = pair_new(&r);
-    const uint64_t lies[] = {r.geo.ring_slots + 1, UINT64_MAX, UINT64_C(1) << 63};
+    const uint64_t lies[] = {1000, UINT64_MAX, UINT64_C(1) << 63};
     for (uint32_t i = 0; i < r.geo.ring_slots; i++)
         assert_true(put(&p, 1));
     for (size_t i = 0; i < LENGTH(lies); i++) {
         ivshm_store64_release(&p.in.shm->head, lies[i]);
         assert_null(ivshm_ring_reserve_spsc(&p.out));
+    }
+    ivshm_region_close(&r);
+
+    r = region_new(16 * MIB);
+    p = pair_new(&r);
+    while (put(&p, 2000))
+        ;
+    for (size_t i = 0; i < LENGTH(lies); i++) {
+        ivshm_store64_release(&p.in.shm->head, lies[i]);
+        assert_null(ivshm_ring_buffer_spsc(&p.out));
     }
     ivshm_region_close(&r);
 }
@@ -190,7 +248,7 @@ static void *produce(void *arg)
 {
     struct pair *p = arg;
     while (p->sent < MESSAGES)
-        if (!put(p, p->sent % 97))
+        if (!put(p, p->sent % 997))
             sched_yield();
     return NULL;
 }
@@ -198,12 +256,12 @@ static void *produce(void *arg)
 /* Payloads are plain memory: the thread sanitizer tells whether R1 and R2 order them. */
 TEST(test_two_threads)
 {
-    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_region r = region_new(16 * MIB);
     struct pair p = pair_new(&r), out = p;
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, produce, &out), 0);
     while (p.received < MESSAGES)
-        if (!get(&p, p.received % 97))
+        if (!get(&p, p.received % 997))
             sched_yield();
     pthread_join(thread, NULL);
     ivshm_region_close(&r);
@@ -214,9 +272,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_alloc_and_free), cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_dirty_memory),   cmocka_unit_test(test_full),
-        cmocka_unit_test(test_wrap),           cmocka_unit_test(test_other_number),
-        cmocka_unit_test(test_lying_consumer), cmocka_unit_test(test_knock),
-        cmocka_unit_test(test_two_threads),
+        cmocka_unit_test(test_buffers),        cmocka_unit_test(test_wrap),
+        cmocka_unit_test(test_other_number),   cmocka_unit_test(test_lying_consumer),
+        cmocka_unit_test(test_knock),          cmocka_unit_test(test_two_threads),
     };
     return RUN(tests);
 }

@@ -89,7 +89,7 @@ says_usage() {
     run -0 ivshmem ps --help
     says "usage: ivshmem COMMAND"
     run -0 ivshmem --version
-    [[ $output =~ ^ivshmem\ .*layout\ version\ 2$ ]]
+    [[ $output =~ ^ivshmem\ .*layout\ version\ 3$ ]]
     [ "$(ivshmem check --version)" = "$output" ]
 }
 
@@ -238,7 +238,7 @@ says_usage() {
     says "superblock of $r is damaged: inbox slots is 77, expected 1024"
     poke 16 9
     run -1 ivshmem format "$r"
-    says "layout version 9, this program knows version 2"
+    says "layout version 9, this program knows version 3"
     run -0 ivshmem format --force "$r"
     run -0 ivshmem check "$r"
 }
@@ -360,13 +360,13 @@ says_usage() {
     poke "$(block_at 7)" $((6 | 1 << 16 | 1 << 35 | 1 << 40 | 2 << 41))
     poke "$(block_at 8)" $((6 | 1 << 16 | 1 << 35))
     poke "$(block_at 50)" $((1 << 41))
-    poke "$(block_at 60)" $((6 | 4 << 35))
+    poke "$(block_at 60)" $((6 | 5 << 35))
     poke "$(block_at 70)" $((1 | 1 << 16 | 1 << 35 | 1 << 40 | 1 << 60))
     run -1 ivshmem check "$r"
     says "bad: blocks 70 to 70"
     says "bad: blocks 7 to 8 (0000050800010006, 8 KiB) are of an endpoint that is gone: leaked"
     says "bad: blocks 50 to 50 (0000020000000000, 4 KiB) say nothing that makes sense"
-    says "bad: blocks 60 to 60 (0000002000000006, 4 KiB) say nothing that makes sense"
+    says "bad: blocks 60 to 60 (0000002800000006, 4 KiB) say nothing that makes sense"
     says "region $r is damaged"
     for _ in $(seq 31); do printf '\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'; done |
         dd of="$r" bs=1 seek="$(block_at 100)" conv=notrunc status=none

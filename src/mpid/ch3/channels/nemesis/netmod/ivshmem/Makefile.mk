@@ -23,6 +23,7 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_send.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_poll.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_lmt.c              \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_memory.c           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_connect.c          \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_stats.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_error.c

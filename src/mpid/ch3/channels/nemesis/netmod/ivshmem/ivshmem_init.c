@@ -91,6 +91,7 @@ static void leave(void)
 
     if (!self->joined)
         return;
+    MPID_nem_ivshmem_memory_finalize();
     MPID_nem_ivshmem_lmt_finalize();
     ivshm_transport_close(&self->transport);
     ivshm_region_close(&self->region);
@@ -124,6 +125,7 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
         MPIR_ERR_CHECK(mpi_errno);
         mpi_errno = MPID_nem_ivshmem_lmt_init(pg_p->size);
         MPIR_ERR_CHECK(mpi_errno);
+        MPID_nem_ivshmem_memory_init();
     } else if (!can_do_without(err)) {
         mpi_errno = MPID_nem_ivshmem_error(MPID_nem_ivshmem.diag.text);
         goto fn_fail;

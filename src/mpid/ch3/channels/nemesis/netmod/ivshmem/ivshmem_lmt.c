@@ -1,22 +1,35 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Large messages, by Nemesis' LMT hooks:
+ * Large messages, by Nemesis' LMT hooks. Each side's first packet may carry an offer:
  *
- *   sender                      receiver
- *   RTS            ---->        matched: lends a lane of its own
- *                  <----        CTS with the lane's offset
- *   fills chunks   ====>        empties chunks, at the same time
+ *   sender                            receiver
+ *   RTS, offers a lane of its own     matched: empties chunks
+ *   or fills chunks          ====>    at the same time
  *
- * Each turn of the progress engine moves what it can and goes on. A lane serves one transfer at a
- * time; where all are lent and the region has no memory for another, receives wait their turn. Each
- * rank has a lane from the start, so that one receive can always go on.
+ *   RTS, offers its buffer   ====>    matched: copies it
+ *                            <----    DONE
+ *
+ *   RTS, offers nothing      ---->    matched: offers a lane, or its buffer
+ *                            <----    CTS
+ *   fills chunks, or copies  ====>    empties chunks
+ *   DONE, if it has copied   ---->
+ *
+ * A buffer can be offered if it is memory of the region: then there is one copy. Otherwise both
+ * sides copy through a lane. The sender's lanes spare a trip, but wait for the receiver; so they
+ * are few, and each rank keeps one to lend, so that one receive can always go on. Where all are
+ * lent and the region has no memory for another, receives wait their turn.
+ *
+ * Each turn of the progress engine moves what it can and goes on.
  */
 #include "ivshmem_netmod.h"
 
-#define IDLE_LANES_MAX 4 /* kept warm; more are given back to the region */
+#define OFFERED_LANES_MAX 4
+#define IDLE_LANES_MAX (1 + OFFERED_LANES_MAX) /* kept warm; more are given back to the region */
+#define PIECE_BYTES_MIN (8 << 10)
+#define DIRECT_BYTES (256 << 10) /* copied in one turn */
 
 static struct ivshm_lane idle_lanes[IDLE_LANES_MAX];
-static int idle_count;
+static int idle_count, offered_count;
 
 static int keep_lane(struct ivshm_lane *lane)
 {
@@ -33,12 +46,16 @@ static void give_back_lane(struct ivshm_lane *lane)
         ivshm_lane_free(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.transport.endpoint.owner, lane);
 }
 
-static bool borrow_lane(struct ivshm_lane *lane)
+/* Leaves `keep` idle ones alone. */
+static bool borrow_lane(struct ivshm_lane *lane, int keep)
 {
-    if (idle_count > 0) {
+    if (idle_count > keep) {
         *lane = idle_lanes[--idle_count];
         return true;
     }
+    if (keep > 0 &&
+        !ivshm_extent_spare(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.region.geo.lane_bytes))
+        return false;
     return ivshm_lane_alloc(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.transport.endpoint.owner,
                             lane) == 0;
 }
@@ -48,8 +65,8 @@ int MPID_nem_ivshmem_lmt_init(int job_size)
     struct ivshm_lane lane;
     struct ivshm_diag diag;
 
-    idle_count = 0;
-    if (!borrow_lane(&lane)) {
+    idle_count = offered_count = 0;
+    if (!borrow_lane(&lane, 0)) {
         ivshm_endpoint_no_memory(&MPID_nem_ivshmem.region, (uint32_t) job_size, &diag);
         return MPID_nem_ivshmem_error(diag.text);
     }
@@ -96,7 +113,7 @@ static MPID_nem_ivshmem_transfer_t *new_transfer(MPIDI_VC_t *vc, MPIR_Request *r
     return t;
 }
 
-/* Sets where the user's data is, and returns how much that is. */
+/* Sets where the user's data is, and returns how many bytes that are. */
 static intptr_t find_buffer(MPID_nem_ivshmem_transfer_t *t)
 {
     MPIR_Request *req = t->req;
@@ -110,48 +127,146 @@ static intptr_t find_buffer(MPID_nem_ivshmem_transfer_t *t)
     return size;
 }
 
+/* From now on one side works in the other's memory. */
 static void activate(MPID_nem_ivshmem_transfer_t *t, int state, intptr_t size)
 {
     t->state = state;
-    t->size = size;
+    t->size = t->counted = size;
+    t->active = true;
     VC_IVSHMEM(t->vc)->transfers++;
 }
 
-/* The transfer is over: takes it off the list and completes its request. */
-static int finish(MPID_nem_ivshmem_transfer_t *t)
+/*
+ * The transfer is over: takes it off the list and completes its request. A peer that we lost sight
+ * of may still write into a lane of ours: if that is not idle, it is not used again.
+ */
+static int finish(MPID_nem_ivshmem_transfer_t *t, bool lane_is_idle)
 {
-    MPIR_Request *req = t->req;
-    if (t->state == IVSHMEM_SENDING || t->state == IVSHMEM_RECEIVING)
-        VC_IVSHMEM(t->vc)->transfers--;
-    /* A sender that failed may still write into its lane: that one is not used again. */
-    if (t->state == IVSHMEM_RECEIVING && t->moved + t->carry_len == t->size)
+    MPIR_Request *req = t->req, *entry;
+
+    VC_IVSHMEM(t->vc)->transfers -= t->active;
+    offered_count -= t->own_lane && t->state == IVSHMEM_SENDING;
+    if (t->own_lane && lane_is_idle)
         give_back_lane(&t->lane);
+    if (MPIR_CVAR_ENABLE_FT) /* what has had no CTS is still on CH3's list */
+        MPID_nem_lmt_rtsq_search_remove(&t->vc->ch.lmt_rts_queue, req->handle, &entry);
     int mpi_errno = MPIR_Request_is_complete(req) ? MPI_SUCCESS : MPID_Request_complete(req);
     unlink_transfer(t);
     return mpi_errno;
 }
 
-static int send_chunks(MPID_nem_ivshmem_transfer_t *t)
+static int sent(MPID_nem_ivshmem_transfer_t *t)
 {
-    MPIR_Request *req = t->req;
-    unsigned char *chunk;
-
-    while (t->moved < t->size && (chunk = ivshm_lane_reserve_spsc(&t->lane))) {
-        MPI_Aint len = MPL_MIN(t->size - t->moved, (intptr_t) t->lane.size);
-        if (t->contig)
-            MPIR_Memcpy(chunk, t->contig + t->moved, len);
-        else
-            ivshmem_compat_pack(req->dev.user_buf, req->dev.user_count, req->dev.datatype, t->moved,
-                                chunk, len, &len);
-        ivshm_lane_publish_spsc(&t->lane, (uint32_t) len);
-        t->moved += len;
-    }
-    if (t->moved < t->size)
-        return MPI_SUCCESS;
     MPID_nem_ivshmem.stats.bulk_sent++;
     MPID_nem_ivshmem.stats.bulk_sent_bytes += t->size;
     VC_PAIR(t->vc)->sent_bytes += t->size;
-    return finish(t);
+    return finish(t, true);
+}
+
+static int received(MPID_nem_ivshmem_transfer_t *t)
+{
+    MPID_nem_ivshmem.stats.bulk_received++;
+    MPID_nem_ivshmem.stats.bulk_received_bytes += t->counted;
+    VC_IVSHMEM(t->vc)->received_bytes += t->counted;
+    return finish(t, true);
+}
+
+/* Tells the other side that its memory is no longer used. */
+static int send_done(MPID_nem_ivshmem_transfer_t *t)
+{
+    int mpi_errno = MPI_SUCCESS;
+
+    MPID_nem_lmt_send_DONE(t->vc, t->req);
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
+/* Up to `max` bytes of the user's, the next ones. */
+static void pack(MPID_nem_ivshmem_transfer_t *t, void *to, intptr_t max)
+{
+    MPIR_Request *req = t->req;
+    MPI_Aint len = MPL_MIN(t->size - t->moved, max);
+    if (t->contig)
+        MPIR_Memcpy(to, t->contig + t->moved, len);
+    else
+        ivshmem_compat_pack(req->dev.user_buf, req->dev.user_count, req->dev.datatype, t->moved, to,
+                            len, &len);
+    t->moved += len;
+}
+
+static void fill_chunks(MPID_nem_ivshmem_transfer_t *t)
+{
+    unsigned char *chunk;
+    /* Small enough that the receiver soon has something to do, large enough to be worth a trip. */
+    intptr_t piece = MPL_MAX(t->size / 8, PIECE_BYTES_MIN);
+
+    while (t->moved < t->size && (chunk = ivshm_lane_reserve_spsc(&t->lane))) {
+        intptr_t before = t->moved;
+        pack(t, chunk, MPL_MIN(piece, (intptr_t) t->lane.size));
+        ivshm_lane_publish_spsc(&t->lane, (uint32_t) (t->moved - before));
+    }
+}
+
+static int send_chunks(MPID_nem_ivshmem_transfer_t *t)
+{
+    fill_chunks(t);
+    /* Our own lane is ours again, and the message matched, once it is empty. */
+    if (t->moved < t->size || (t->own_lane && !ivshm_lane_is_drained(&t->lane)))
+        return MPI_SUCCESS;
+    return sent(t);
+}
+
+/* One turn's copy into the receiver's buffer. */
+static int write_direct(MPID_nem_ivshmem_transfer_t *t)
+{
+    int mpi_errno = MPI_SUCCESS;
+
+    pack(t, t->direct + t->moved, DIRECT_BYTES);
+    if (t->moved < t->size)
+        goto fn_exit;
+    MPID_nem_ivshmem.stats.direct++;
+    mpi_errno = send_done(t);
+    MPIR_ERR_CHECK(mpi_errno);
+    mpi_errno = sent(t);
+    MPIR_ERR_CHECK(mpi_errno);
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
+/* One turn's copy out of the sender's buffer. *why is set if that does not fit the receive. */
+static int read_direct(MPID_nem_ivshmem_transfer_t *t, const char **why)
+{
+    int mpi_errno = MPI_SUCCESS;
+    MPIR_Request *req = t->req;
+    MPI_Aint len = MPL_MIN(t->size - t->moved, DIRECT_BYTES), done = len;
+
+    if (t->contig)
+        MPIR_Memcpy(t->contig + t->moved, t->direct + t->moved, len);
+    else
+        ivshmem_compat_unpack(t->direct + t->moved, len, req->dev.user_buf, req->dev.user_count,
+                              req->dev.datatype, t->moved, &done);
+    /* Only whole elements are unpacked. What is left of the last one is no element. */
+    t->moved += t->moved + len == t->size ? len : done;
+    if (done == 0 && t->moved < t->size)
+        *why = "sent data that cannot be unpacked";
+    if (t->moved < t->size)
+        goto fn_exit;
+    MPID_nem_ivshmem.stats.direct++;
+    mpi_errno = send_done(t);
+    MPIR_ERR_CHECK(mpi_errno);
+    mpi_errno = received(t);
+    MPIR_ERR_CHECK(mpi_errno);
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
 }
 
 /*
@@ -188,44 +303,37 @@ static bool unpack_chunk(MPID_nem_ivshmem_transfer_t *t, const unsigned char *ch
 /* *why is set if the sender sends nonsense. */
 static int receive_chunks(MPID_nem_ivshmem_transfer_t *t, const char **why)
 {
+    int mpi_errno = MPI_SUCCESS;
     const unsigned char *chunk;
     uint32_t len;
 
     while (t->moved + t->carry_len < t->size && (chunk = ivshm_lane_peek_spsc(&t->lane, &len))) {
-        if (len == 0 || (intptr_t) len > t->size - t->moved - (intptr_t) t->carry_len) {
+        intptr_t left = t->size - t->moved - (intptr_t) t->carry_len;
+        if (t->is_part && left < (intptr_t) len)
+            len = (uint32_t) left;
+        if (len == 0 || (intptr_t) len > left) {
             *why = "sent a chunk of a length that is not possible";
-            return MPI_SUCCESS;
+            goto fn_exit;
         }
         if (t->contig) {
             MPIR_Memcpy(t->contig + t->moved, chunk, len);
             t->moved += len;
         } else if (!unpack_chunk(t, chunk, len)) {
             *why = "sent a chunk that cannot be unpacked";
-            return MPI_SUCCESS;
+            goto fn_exit;
         }
+        if (t->is_part && t->moved + t->carry_len == t->size)
+            break; /* never empty: what ends the send is our DONE, and nothing else */
         ivshm_lane_consume_spsc(&t->lane);
     }
     if (t->moved + t->carry_len < t->size)
-        return MPI_SUCCESS;
-    MPID_nem_ivshmem.stats.bulk_received++;
-    MPID_nem_ivshmem.stats.bulk_received_bytes += t->size;
-    VC_IVSHMEM(t->vc)->received_bytes += t->size;
-    return finish(t);
-}
-
-/* Lends a lane to the sender, if there is one, and tells it. */
-static int lend_lane(MPID_nem_ivshmem_transfer_t *t)
-{
-    int mpi_errno = MPI_SUCCESS;
-    MPIDI_VC_t *vc = t->vc;
-    MPIR_Request *req = t->req;
-
-    if (!borrow_lane(&t->lane))
         goto fn_exit;
-    activate(t, IVSHMEM_RECEIVING, req->ch.lmt_data_sz);
-    find_buffer(t);
-    /* From the transfer, which outlives the call: the packet may have to wait for a cell. */
-    MPID_nem_lmt_send_CTS(vc, req, &t->lane.off, sizeof(t->lane.off));
+    if (t->is_part) {
+        mpi_errno = send_done(t);
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+    mpi_errno = received(t);
+    MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:
     return mpi_errno;
@@ -233,20 +341,63 @@ fn_fail:
     goto fn_exit;
 }
 
+/* Receiver: sends our offer, from the transfer, which outlives the call: it may have to wait. */
+static int send_cts(MPID_nem_ivshmem_transfer_t *t)
+{
+    int mpi_errno = MPI_SUCCESS;
+
+    MPID_nem_lmt_send_CTS(t->vc, t->req, &t->offer, sizeof(t->offer));
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
+/* Lends a lane to the sender, if there is one, and tells it. */
+static int lend_lane(MPID_nem_ivshmem_transfer_t *t)
+{
+    if (!borrow_lane(&t->lane, 0))
+        return MPI_SUCCESS;
+    t->own_lane = true;
+    activate(t, IVSHMEM_RECEIVING, t->req->ch.lmt_data_sz);
+    t->offer = (MPID_nem_ivshmem_offer_t){IVSHMEM_OFFER_LANE, t->lane.off, (uint64_t) t->size};
+    return send_cts(t);
+}
+
+/* CH3 has cancelled the send: the receiver knows nothing of it any more. */
+static int forget(MPID_nem_ivshmem_transfer_t *t)
+{
+    if (t->own_lane)
+        ivshm_lane_reset(&t->lane);
+    return finish(t, true);
+}
+
 static int advance(MPID_nem_ivshmem_transfer_t *t, const char **why)
 {
     switch (t->state) {
     case IVSHMEM_SENDING:
-        return send_chunks(t);
+        return t->own_lane && MPIR_Request_is_complete(t->req) ? forget(t) : send_chunks(t);
     case IVSHMEM_RECEIVING:
         return receive_chunks(t, why);
+    case IVSHMEM_WRITING:
+        return write_direct(t);
+    case IVSHMEM_READING:
+        return read_direct(t, why);
     case IVSHMEM_AWAIT_LANE:
         return lend_lane(t);
     case IVSHMEM_AWAIT_CTS:
+        return MPIR_Request_is_complete(t->req) ? forget(t) : MPI_SUCCESS;
+    case IVSHMEM_AWAIT_DONE:
         break;
     }
-    /* CH3 has cancelled it: no CTS will come. */
-    return MPIR_Request_is_complete(t->req) ? finish(t) : MPI_SUCCESS;
+    return MPI_SUCCESS;
+}
+
+/* `t` ends here, if the peer has done what it must not. */
+static int fail_if(MPID_nem_ivshmem_transfer_t *t, const char *why)
+{
+    return why ? MPID_nem_ivshmem_vc_fail(t->vc, why) : MPI_SUCCESS;
 }
 
 int MPID_nem_ivshmem_lmt_progress(void)
@@ -279,8 +430,10 @@ int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t *vc, int req_errno)
         next = t->next;
         if (t->vc != vc)
             continue;
+        if (t->state == IVSHMEM_AWAIT_DONE)
+            MPID_nem_ivshmem_memory_lose(t->contig);
         t->req->status.MPI_ERROR = req_errno;
-        mpi_errno = finish(t);
+        mpi_errno = finish(t, false);
         MPIR_ERR_CHECK(mpi_errno);
     }
 
@@ -290,27 +443,96 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Sender: a large message begins. */
+/* Makes our buffer the offer, if it is memory of the region. */
+static bool offer_buffer(MPID_nem_ivshmem_transfer_t *t)
+{
+    intptr_t size = t->req->ch.lmt_data_sz;
+
+    if (!t->contig || !MPID_nem_ivshmem_memory_find(t->contig, size, &t->offer.off))
+        return false;
+    t->offer.what = IVSHMEM_OFFER_BUFFER;
+    t->offer.bytes = (uint64_t) size;
+    return true;
+}
+
+/*
+ * Sender: a large message begins. The RTS is on its way before the lane is filled; nothing is
+ * complete before CH3 has entered the request into its lists.
+ */
 static int initiate_lmt(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, MPIR_Request *req)
 {
     int mpi_errno = MPI_SUCCESS;
     MPID_nem_pkt_lmt_rts_t *rts_pkt = (MPID_nem_pkt_lmt_rts_t *) pkt;
-
     MPID_nem_ivshmem_transfer_t *t = new_transfer(vc, req, IVSHMEM_AWAIT_CTS);
-    MPID_nem_lmt_send_RTS(vc, rts_pkt, NULL, 0);
-    req->ch.lmt_data_sz = find_buffer(t);
+
+    t->size = req->ch.lmt_data_sz = find_buffer(t);
+    if (!offer_buffer(t) && offered_count < OFFERED_LANES_MAX && borrow_lane(&t->lane, 1)) {
+        offered_count++;
+        t->own_lane = true;
+        t->offer.what = IVSHMEM_OFFER_LANE;
+        t->offer.off = t->lane.off;
+        t->offer.bytes = (uint64_t) t->size;
+    }
+    MPID_nem_lmt_send_RTS(vc, rts_pkt, &t->offer, sizeof(t->offer));
+    if (t->own_lane) {
+        t->state = IVSHMEM_SENDING;
+        fill_chunks(t);
+    }
 
 fn_exit:
     return mpi_errno;
 fn_fail:
+    offered_count -= t->own_lane;
     unlink_transfer(t);
     goto fn_exit;
 }
 
+/* Receiver: goes on with what the sender offers. False if it offers nothing that is of use. */
+static bool accept_offer(MPID_nem_ivshmem_transfer_t *t, struct iovec cookie, const char **why,
+                         struct ivshm_diag *diag)
+{
+    struct ivshm_region *region = &MPID_nem_ivshmem.region;
+    struct ivshm_channel *channel = VC_IVSHMEM(t->vc)->channel; /* NULL after a failure */
+    MPID_nem_ivshmem_offer_t offer = {0};
+    intptr_t size = t->req->ch.lmt_data_sz;
+
+    if (channel && cookie.iov_len == sizeof(offer))
+        memcpy(&offer, cookie.iov_base, sizeof(offer));
+    switch (offer.what) {
+    case IVSHMEM_OFFER_NOTHING:
+        return false;
+    case IVSHMEM_OFFER_LANE:
+        if (size > (intptr_t) (region->geo.lane_chunks * region->geo.chunk_size) && offer_buffer(t))
+            return false; /* one copy is better, if not most are made already */
+        if (ivshm_lane_attach(region, channel->peer, offer.off, &t->lane, diag) != 0) {
+            *why = diag->text;
+            break;
+        }
+        t->is_part = offer.bytes > (uint64_t) size;
+        activate(t, IVSHMEM_RECEIVING, size);
+        break;
+    case IVSHMEM_OFFER_BUFFER:
+        if (!ivshm_extent_covers(region, channel->peer, IVSHM_KIND_USER, offer.off,
+                                 (uint64_t) size)) {
+            *why = "offers a buffer that is not its own";
+            break;
+        }
+        t->direct = (char *) region->map.base + offer.off.bytes;
+        activate(t, IVSHMEM_READING, size);
+        break;
+    default:
+        *why = "offers what is unknown";
+    }
+    t->counted = (intptr_t) offer.bytes; /* as the sender does, who is not told what is taken */
+    return true;
+}
+
 /* Receiver: a large message has met its receive. */
-static int start_recv(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec s_cookie ATTRIBUTE((unused)))
+static int start_recv(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec s_cookie)
 {
     int mpi_errno = MPI_SUCCESS;
+    struct ivshm_diag diag;
+    const char *why = NULL;
 
     if (req->ch.lmt_data_sz == 0) { /* the receive takes nothing */
         MPID_nem_lmt_send_CTS(vc, req, NULL, 0);
@@ -318,8 +540,23 @@ static int start_recv(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec s_cookie A
         MPIR_ERR_CHECK(mpi_errno);
         goto fn_exit;
     }
-    mpi_errno = lend_lane(new_transfer(vc, req, IVSHMEM_AWAIT_LANE));
-    MPIR_ERR_CHECK(mpi_errno);
+
+    MPID_nem_ivshmem_transfer_t *t = new_transfer(vc, req, IVSHMEM_AWAIT_LANE);
+    find_buffer(t);
+    if (accept_offer(t, s_cookie, &why, &diag)) {
+        if (!why)
+            mpi_errno = advance(t, &why);
+        MPIR_ERR_CHECK(mpi_errno);
+        mpi_errno = fail_if(t, why);
+        MPIR_ERR_CHECK(mpi_errno);
+    } else if (offer_buffer(t)) {
+        activate(t, IVSHMEM_AWAIT_DONE, req->ch.lmt_data_sz);
+        mpi_errno = send_cts(t);
+        MPIR_ERR_CHECK(mpi_errno);
+    } else {
+        mpi_errno = lend_lane(t);
+        MPIR_ERR_CHECK(mpi_errno);
+    }
 
 fn_exit:
     return mpi_errno;
@@ -327,29 +564,56 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Sender: the receiver has lent us a lane. */
+/* Sender: the receiver does without our lane. */
+static void withdraw_lane(MPID_nem_ivshmem_transfer_t *t)
+{
+    ivshm_lane_reset(&t->lane);
+    give_back_lane(&t->lane);
+    t->own_lane = false;
+    t->moved = 0;
+    offered_count--;
+}
+
+/* Sender: the receiver has an offer of its own, or takes nothing. */
 static int start_send(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec r_cookie)
 {
     int mpi_errno = MPI_SUCCESS;
     MPID_nem_ivshmem_transfer_t *t = REQ_TRANSFER(req);
+    struct ivshm_region *region = &MPID_nem_ivshmem.region;
+    struct ivshm_owner peer = VC_IVSHMEM(vc)->channel->peer;
+    MPID_nem_ivshmem_offer_t offer = {0};
     struct ivshm_diag diag;
-    ivshm_off lane;
+    const char *why = NULL;
 
-    intptr_t size = MPL_MIN(find_buffer(t), req->ch.lmt_data_sz);
-    if (r_cookie.iov_len < sizeof(lane) || size <= 0) { /* the receive takes nothing */
-        mpi_errno = finish(t);
+    intptr_t size = MPL_MIN(t->size, req->ch.lmt_data_sz);
+    if (r_cookie.iov_len == sizeof(offer))
+        memcpy(&offer, r_cookie.iov_base, sizeof(offer));
+    if (offer.what == IVSHMEM_OFFER_NOTHING || size <= 0) { /* the receive takes nothing */
+        mpi_errno = forget(t);
         MPIR_ERR_CHECK(mpi_errno);
         goto fn_exit;
     }
-    memcpy(&lane, r_cookie.iov_base, sizeof(lane));
-    if (ivshm_lane_attach(&MPID_nem_ivshmem.region, VC_IVSHMEM(vc)->channel->peer, lane, &t->lane,
-                          &diag) != 0) {
-        mpi_errno = MPID_nem_ivshmem_vc_fail(vc, diag.text);
-        MPIR_ERR_CHECK(mpi_errno);
-        goto fn_exit;
+    if (t->offer.what != IVSHMEM_OFFER_NOTHING &&
+        (t->offer.what != IVSHMEM_OFFER_LANE || offer.what != IVSHMEM_OFFER_BUFFER))
+        why = "answers an offer with another that is no better";
+    if (t->own_lane)
+        withdraw_lane(t);
+    if (why) {
+        /* nothing is begun */
+    } else if (offer.what == IVSHMEM_OFFER_BUFFER) {
+        if (!ivshm_extent_covers(region, peer, IVSHM_KIND_USER, offer.off, (uint64_t) size))
+            why = "offers a buffer that is not its own";
+        t->direct = (char *) region->map.base + offer.off.bytes;
+        activate(t, IVSHMEM_WRITING, size);
+    } else {
+        if (ivshm_lane_attach(region, peer, offer.off, &t->lane, &diag) != 0)
+            why = diag.text;
+        activate(t, IVSHMEM_SENDING, size);
     }
-    activate(t, IVSHMEM_SENDING, size);
-    mpi_errno = send_chunks(t);
+    if (!why)
+        mpi_errno = advance(t, &why);
+    MPIR_ERR_CHECK(mpi_errno);
+    mpi_errno = fail_if(t, why);
     MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:
@@ -364,10 +628,26 @@ static int handle_cookie(MPIDI_VC_t *vc ATTRIBUTE((unused)), MPIR_Request *req A
     return MPI_SUCCESS;
 }
 
-/* The protocol has no DONE: each side knows by itself. */
-static int done(MPIDI_VC_t *vc ATTRIBUTE((unused)), MPIR_Request *req ATTRIBUTE((unused)))
+/* Sender: the receiver has copied our buffer, or wants no more of our lane. */
+static int done_send(MPIDI_VC_t *vc, MPIR_Request *req)
 {
-    return MPI_SUCCESS;
+    MPID_nem_ivshmem_transfer_t *t = REQ_TRANSFER(req);
+
+    if (t->offer.what == IVSHMEM_OFFER_NOTHING)
+        return MPID_nem_ivshmem_vc_fail(vc, "says that it is done with what it was not offered");
+    if (t->own_lane)
+        ivshm_lane_reset(&t->lane);
+    return sent(t);
+}
+
+/* Receiver: the sender has filled our buffer. */
+static int done_recv(MPIDI_VC_t *vc, MPIR_Request *req)
+{
+    MPID_nem_ivshmem_transfer_t *t = REQ_TRANSFER(req);
+
+    if (t->state != IVSHMEM_AWAIT_DONE)
+        return MPID_nem_ivshmem_vc_fail(vc, "says that it is done with what it was not offered");
+    return received(t);
 }
 
 /* As long as a message fits into a few cells, one trip beats the three of a rendezvous. */
@@ -386,8 +666,8 @@ void MPID_nem_ivshmem_lmt_vc_init(MPIDI_VC_t *vc)
     vc->ch.lmt_start_recv = start_recv;
     vc->ch.lmt_start_send = start_send;
     vc->ch.lmt_handle_cookie = handle_cookie;
-    vc->ch.lmt_done_send = done;
-    vc->ch.lmt_done_recv = done;
+    vc->ch.lmt_done_send = done_send;
+    vc->ch.lmt_done_recv = done_recv;
     vc->ch.lmt_vc_terminated = NULL;
     vc->ch.lmt_rts_queue.head = NULL;
     vc->ch.lmt_rts_queue.tail = NULL;

@@ -17,29 +17,46 @@ typedef struct {
     unsigned long long eager_sent,
         eager_sent_bytes; /* packets, with their headers, through cells */
     unsigned long long eager_received, eager_received_bytes;
-    unsigned long long bulk_sent, bulk_sent_bytes; /* large messages, through lanes */
+    unsigned long long bulk_sent, bulk_sent_bytes; /* large messages, through lanes or once */
     unsigned long long bulk_received, bulk_received_bytes;
+    unsigned long long direct; /* of the large ones, those that this rank copied once */
     unsigned long long cells_sent, cells_received;
     unsigned long long waits; /* sends that found no cell or a full inbox, and were queued */
     unsigned long long tcp_sent, tcp_sent_bytes; /* packets, with their headers and data, by tcp */
 } MPID_nem_ivshmem_stats_t;
 
-/* One message through a lane, from RTS to its end. Lives in the request's netmod area. */
+/* What a side says in its RTS or CTS: where the data is, or is to go. */
+typedef struct {
+    enum { IVSHMEM_OFFER_NOTHING, IVSHMEM_OFFER_LANE, IVSHMEM_OFFER_BUFFER } what;
+    ivshm_off off;
+    uint64_t bytes; /* of the message */
+} MPID_nem_ivshmem_offer_t;
+
+/* One large message, from RTS to its end. Lives in the request's netmod area. */
 typedef struct MPID_nem_ivshmem_transfer {
     struct MPIR_Request *req;
     struct MPIDI_VC *vc;
     struct MPID_nem_ivshmem_transfer *next, *prev;
     enum {
-        IVSHMEM_AWAIT_CTS,  /* sender: the receiver has not matched it yet */
+        IVSHMEM_AWAIT_CTS,  /* sender: the receiver has not matched it yet, or reads our buffer */
         IVSHMEM_AWAIT_LANE, /* receiver: all our lanes are lent */
-        IVSHMEM_SENDING,
-        IVSHMEM_RECEIVING
+        IVSHMEM_AWAIT_DONE, /* receiver: the sender writes into our buffer */
+        IVSHMEM_SENDING,    /* through a lane */
+        IVSHMEM_RECEIVING,
+        IVSHMEM_WRITING, /* into the receiver's buffer */
+        IVSHMEM_READING  /* the sender's */
     } state;
+    bool active;          /* counted in the connection's transfers */
+    bool own_lane;        /* which is not with the idle ones */
+    bool is_part;         /* receiver: the sender has more, that is not wanted */
     uint32_t carry_len;   /* bytes that the last chunk held beyond a whole element */
     intptr_t moved, size; /* bytes */
+    intptr_t counted;     /* bytes, in the statistics of the receiver */
     char *contig;         /* the user's buffer, or NULL if it needs packing */
+    char *direct;         /* the other side's, in the region */
     struct ivshm_lane lane;
-    unsigned char carry[64];
+    MPID_nem_ivshmem_offer_t offer; /* ours: a packet that has to wait refers to it */
+    unsigned char carry[32];
 } MPID_nem_ivshmem_transfer_t;
 
 #define REQ_TRANSFER(req) ((MPID_nem_ivshmem_transfer_t *) (req)->ch.netmod_area.padding)
@@ -54,7 +71,7 @@ typedef struct {
         struct MPIR_Request *head, *tail;
     } sendq;
     uint32_t stream;    /* 0 is the job's own connection */
-    uint32_t transfers; /* in state SENDING or RECEIVING */
+    uint32_t transfers; /* that one side works at in the other's memory */
     bool busy;          /* on the list of VCs that have something to send, or to end */
     bool terminating;   /* to end once all is sent */
     bool gone;          /* the peer's claim no longer says that it lives */
@@ -152,6 +169,12 @@ intptr_t MPID_nem_ivshmem_eager_limit(void);
 void MPID_nem_ivshmem_lmt_vc_init(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_lmt_progress(void);
 int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t *vc, int req_errno);
+
+/* ivshmem_memory.c: what the program has in the region */
+void MPID_nem_ivshmem_memory_init(void);
+void MPID_nem_ivshmem_memory_finalize(void);
+bool MPID_nem_ivshmem_memory_find(const void *start, intptr_t bytes, ivshm_off *off);
+void MPID_nem_ivshmem_memory_lose(const void *start);
 
 /* ivshmem_stats.c */
 void MPID_nem_ivshmem_stats_register(void);

@@ -89,6 +89,32 @@ static inline uint64_t ivshm_add64(ivshm_a64 *a, uint64_t n)
     return __atomic_fetch_add(&a->word, n, __ATOMIC_SEQ_CST);
 }
 
+/* Processors exchange memory in lines of so many bytes. */
+#define IVSHM_LINE 64
+
+/* What processors have under way at once, about: asking for more brings nothing. */
+#define IVSHM_PREFETCH_MAX 1024
+
+/* Asks for what will be read soon, a line at a time. A hint: any address will do. */
+static inline void ivshm_prefetch(const void *start, uint32_t bytes)
+{
+    for (uint32_t i = 0; i < bytes; i += IVSHM_LINE)
+        __builtin_prefetch((const char *) start + i);
+}
+
+/* Asks for what will be written soon. */
+static inline void ivshm_prefetch_write(const void *start, uint32_t bytes)
+{
+    for (uint32_t i = 0; i < bytes; i += IVSHM_LINE) {
+        const char *line = (const char *) start + i;
+#if defined(__x86_64__) || defined(__i386__)
+        __asm__ volatile("prefetchw %0" : : "m"(*line)); /* gcc's is none for a generic processor */
+#else
+        __builtin_prefetch(line, 1);
+#endif
+    }
+}
+
 /* In a loop that waits for another process' store. */
 static inline void ivshm_pause(void)
 {

@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RING_AFTER 4  /* messages: before that, a ring is not worth its memory */
-#define RING_LEAVES 4 /* the part of the region that rings leave free: one in so many */
+#define RING_AFTER 4 /* messages: before that, a ring is not worth its memory */
 
 /* References in a row that lead to nothing, before the caller gets a turn. */
 #define DROPS_MAX 64
@@ -274,14 +273,12 @@ static void post_cell(struct ivshm_transport *t, struct ivshm_channel *channel,
  */
 static void try_ring(struct ivshm_transport *t, struct ivshm_channel *channel)
 {
-    struct ivshm_extent_usage usage;
     struct ivshm_outgoing out;
 
     if (reserve_cell(t, sizeof(ivshm_off), IVSHM_STREAM_RING, &out) != 0)
         return;
     channel->ring_tried = true;
-    ivshm_extent_usage(t->region, &usage);
-    if (usage.free_blocks < t->region->geo.blocks / RING_LEAVES ||
+    if (!ivshm_extent_spare(t->region, t->region->geo.ring_bytes) ||
         ivshm_ring_alloc(t->region, t->endpoint.owner, &channel->ring_out) != 0) {
         ivshm_cell_discard(t, &out);
         return;
@@ -302,13 +299,17 @@ int ivshm_cell_reserve(struct ivshm_transport *t, struct ivshm_channel *channel,
     if (!ring->shm)
         return reserve_cell(t, want, stream, out);
 
-    unsigned char *slot = ivshm_ring_reserve_spsc(ring);
-    if (!slot)
+    unsigned char *payload = ivshm_ring_reserve_spsc(ring);
+    if (!payload)
         return -EAGAIN;
-    uint32_t room = ivshm_ring_room(t->region);
-    if (want > room || stream != 0)
+    uint32_t capacity = ivshm_ring_room(t->region);
+    if (want > capacity) {
+        capacity = t->region->geo.buffer_size;
+        payload = want <= capacity && stream == 0 ? ivshm_ring_buffer_spsc(ring) : NULL;
+    }
+    if (!payload || stream != 0)
         return reserve_cell(t, want, stream, out);
-    *out = (struct ivshm_outgoing){.payload = slot, .capacity = room, .cell = IVSHM_NO_CELL};
+    *out = (struct ivshm_outgoing){.payload = payload, .capacity = capacity, .cell = IVSHM_NO_CELL};
     return 0;
 }
 
@@ -326,6 +327,8 @@ void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel
         seal_cell(t, channel, out, len);
         record.kind = IVSHM_RECORD_CELL;
         record.value = out->cell;
+    } else if (out->capacity > ivshm_ring_room(t->region)) {
+        record.kind = IVSHM_RECORD_BUFFER;
     }
     channel->sent++;
     ivshm_ring_publish_spsc(ring, record);
@@ -408,10 +411,12 @@ static int open_record(struct ivshm_transport *t, struct ivshm_channel *ch,
     in->channel = ch;
     switch (record.kind) {
     case IVSHM_RECORD_INLINE:
-        if (record.value > ivshm_ring_room(t->region))
+    case IVSHM_RECORD_BUFFER:
+        if (record.value >
+            (record.kind == IVSHM_RECORD_INLINE ? ivshm_ring_room(t->region) : ring->buffer_size))
             break;
         ch->received++;
-        in->payload = ivshm_ring_payload(ring);
+        in->payload = ivshm_ring_payload(ring, record);
         in->len = record.value;
         in->stream = 0;
         in->cell = NULL;

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#define SPARE_LEAVES 4 /* the part of the region that stays free: one in so many */
+
 #define OWNER_BITS 35
 #define OWNER_MASK ((UINT64_C(1) << OWNER_BITS) - 1)
 #define KIND_MASK UINT64_C(31)
@@ -104,6 +106,29 @@ bool ivshm_extent_owned(const struct ivshm_region *region, struct ivshm_owner ow
     return true;
 }
 
+bool ivshm_extent_covers(const struct ivshm_region *region, struct ivshm_owner owner,
+                         enum ivshm_block_kind kind, ivshm_off off, uint64_t bytes)
+{
+    const struct ivshm_geometry *geo = &region->geo;
+    uint64_t end = geo->data + geo->blocks * geo->block_size, wanted = block_word(owner, kind, 0);
+
+    if (bytes == 0 || off.bytes < geo->data || off.bytes >= end || bytes > end - off.bytes)
+        return false;
+    for (uint64_t i = (off.bytes - geo->data) / geo->block_size;
+         i <= (off.bytes + bytes - 1 - geo->data) / geo->block_size; i++)
+        if ((ivshm_load64_relaxed(&region->block_map[i]) & NAME_MASK & ~FIRST_BIT) != wanted)
+            return false;
+    return true;
+}
+
+bool ivshm_extent_spare(const struct ivshm_region *region, uint64_t bytes)
+{
+    uint64_t wanted = block_count(region, bytes) + region->geo.blocks / SPARE_LEAVES, found = 0;
+    for (uint64_t i = region->geo.blocks; i-- > 0 && found < wanted;) /* free ones are at the end */
+        found += ivshm_load64_relaxed(&region->block_map[i]) == 0;
+    return found >= wanted;
+}
+
 uint64_t ivshm_extent_reclaim(struct ivshm_region *region, struct ivshm_owner owner)
 {
     uint64_t freed = 0;
@@ -137,6 +162,9 @@ void ivshm_extent_usage(const struct ivshm_region *region, struct ivshm_extent_u
         case IVSHM_KIND_RING:
             u.ring_blocks++;
             break;
+        case IVSHM_KIND_USER:
+            u.user_blocks++;
+            break;
         default:
             u.base_blocks++;
         }
@@ -160,7 +188,7 @@ bool ivshm_block_decode(const struct ivshm_region *region, uint64_t word, struct
     uint64_t kind = word >> OWNER_BITS & KIND_MASK;
     bool first = word & FIRST_BIT;
     if (owner.endpoint >= region->geo.endpoints || kind < IVSHM_KIND_BASE ||
-        kind > IVSHM_KIND_RING || first != (count > 0) || count > region->geo.blocks)
+        kind > IVSHM_KIND_USER || first != (count > 0) || count > region->geo.blocks)
         return false;
     *block = (struct ivshm_block){owner, (enum ivshm_block_kind) kind, first, count};
     return true;

@@ -27,9 +27,7 @@ int ivshm_lane_alloc(struct ivshm_region *region, struct ivshm_owner self, struc
     if (err)
         return err;
     bind(region, off, lane);
-    /* Relaxed: the sender learns of the lane through a message, which releases them. */
-    for (uint32_t i = 0; i < lane->count; i++)
-        ivshm_store64_relaxed(&lane->words[i].len, 0);
+    ivshm_lane_reset(lane);
     return 0;
 }
 
@@ -38,13 +36,13 @@ void ivshm_lane_free(struct ivshm_region *region, struct ivshm_owner self, struc
     ivshm_extent_free(region, self, lane->off, region->geo.lane_bytes);
 }
 
-int ivshm_lane_attach(struct ivshm_region *region, struct ivshm_owner receiver, ivshm_off off,
+int ivshm_lane_attach(struct ivshm_region *region, struct ivshm_owner owner, ivshm_off off,
                       struct ivshm_lane *lane, struct ivshm_diag *diag)
 {
-    if (!ivshm_extent_owned(region, receiver, IVSHM_KIND_LANE, off, region->geo.lane_bytes) ||
+    if (!ivshm_extent_owned(region, owner, IVSHM_KIND_LANE, off, region->geo.lane_bytes) ||
         !bind(region, off, lane))
         return ivshm_fail(diag, EBADMSG, "endpoint %u lent a lane at %llu that is not its own",
-                          receiver.endpoint, (unsigned long long) off.bytes);
+                          owner.endpoint, (unsigned long long) off.bytes);
     return 0;
 }
 
@@ -79,4 +77,18 @@ void ivshm_lane_consume_spsc(struct ivshm_lane *lane)
 {
     ivshm_store64_release(&lane->words[lane->next].len, 0); /* L2 */
     advance(lane);
+}
+
+bool ivshm_lane_is_drained(const struct ivshm_lane *lane)
+{
+    uint32_t last = (lane->next == 0 ? lane->count : lane->next) - 1;
+    return ivshm_load64_acquire(&lane->words[last].len) == 0; /* L2: read, and those before it */
+}
+
+void ivshm_lane_reset(struct ivshm_lane *lane)
+{
+    /* Relaxed: the other side learns of the lane through a message, which releases them. */
+    for (uint32_t i = 0; i < lane->count; i++)
+        ivshm_store64_relaxed(&lane->words[i].len, 0);
+    lane->next = 0;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * A lane: a ring of chunks for one large message at a time, in memory of the receiver, who lends it
- * to a sender for the length of a transfer. Single producer, single consumer; both copy at the same
- * time, and neither ever waits. One thread a handle.
+ * A lane: a ring of chunks for one large message at a time, in memory of its owner: of the sender,
+ * who offers it filled as far as it goes, or of the receiver, who lends it to a sender. Single
+ * producer, single consumer; both copy at the same time, and neither ever waits. One thread a
+ * handle.
  */
 #ifndef IVSHM_LANE_H
 #define IVSHM_LANE_H
@@ -17,17 +18,17 @@ struct ivshm_lane {
     ivshm_off off;
 };
 
-/* The receiver takes memory for a lane. -ENOSPC if the region has none. */
+/* The owner takes memory for a lane. -ENOSPC if the region has none. */
 int ivshm_lane_alloc(struct ivshm_region *region, struct ivshm_owner self, struct ivshm_lane *lane);
 
-/* Gives it back; nobody may be sending through it any more. */
+/* Gives it back; the other side must be done with it. */
 void ivshm_lane_free(struct ivshm_region *region, struct ivshm_owner self, struct ivshm_lane *lane);
 
 /*
- * The sender's handle of the lane at `off`, which `receiver` has lent it. -EBADMSG if that is not a
- * lane of the receiver's: a sender never writes elsewhere.
+ * The other side's handle of the lane at `off`, which is `owner`'s. -EBADMSG if that is not so:
+ * nothing else is ever read or written.
  */
-int ivshm_lane_attach(struct ivshm_region *region, struct ivshm_owner receiver, ivshm_off off,
+int ivshm_lane_attach(struct ivshm_region *region, struct ivshm_owner owner, ivshm_off off,
                       struct ivshm_lane *lane, struct ivshm_diag *diag);
 
 /* The next chunk to fill, lane->size bytes, or NULL if the receiver has to empty one first. */
@@ -42,5 +43,11 @@ const unsigned char *ivshm_lane_peek_spsc(struct ivshm_lane *lane, uint32_t *len
 
 /* The chunk peeked at is empty again. */
 void ivshm_lane_consume_spsc(struct ivshm_lane *lane);
+
+/* Producer: whether all that was published has been emptied. */
+bool ivshm_lane_is_drained(const struct ivshm_lane *lane);
+
+/* Owner: makes the lane as new. The other side must be done with it. */
+void ivshm_lane_reset(struct ivshm_lane *lane);
 
 #endif

@@ -21,9 +21,8 @@
 
 #define IVSHM_MAGIC UINT64_C(0x0049504d48535649) /* "IVSHMPI" */
 #define IVSHM_MARK UINT64_C(0x2e2e74616d726f66)  /* "format..": a format has begun */
-#define IVSHM_VERSION 2
+#define IVSHM_VERSION 3
 
-#define IVSHM_LINE 64
 #define IVSHM_PAGE 4096
 #define IVSHM_SIZE_MIN (UINT64_C(4) << 20)
 #define IVSHM_SIZE_MAX (UINT64_C(1) << 40)
@@ -59,10 +58,12 @@ struct ivshm_superblock_shm {
     ivshm_a64 chunk_size;  /* bytes of a chunk */
     ivshm_a64 ring_slots;  /* of a ring */
     ivshm_a64 slot_size;   /* bytes of a slot, its word included */
+    ivshm_a64 ring_buffers;
+    ivshm_a64 buffer_size; /* bytes */
 };
 
 #define IVSHM_SUPERBLOCK_WORDS (sizeof(struct ivshm_superblock_shm) / 8)
-_Static_assert(sizeof(struct ivshm_superblock_shm) == 21 * 8, "layout version 2");
+_Static_assert(sizeof(struct ivshm_superblock_shm) == 23 * 8, "layout version 3");
 
 /*
  * The claim word of an endpoint: one CAS takes the entry and says who took it, so that the death of
@@ -111,7 +112,12 @@ _Static_assert(offsetof(struct ivshm_endpoint_shm, base) == 64, "claim has a lin
  * generation | 35-39 kind | 40 first block of its extent | 41-63 number of blocks of the extent, in
  * its first block, else 0
  */
-enum ivshm_block_kind { IVSHM_KIND_BASE = 1, IVSHM_KIND_LANE = 2, IVSHM_KIND_RING = 3 };
+enum ivshm_block_kind {
+    IVSHM_KIND_BASE = 1,
+    IVSHM_KIND_LANE = 2,
+    IVSHM_KIND_RING = 3,
+    IVSHM_KIND_USER = 4, /* memory that the program asked for */
+};
 
 /*
  * Inbox: a bounded multi-producer ring of references. A producer publishes with one CAS of the
@@ -158,9 +164,10 @@ _Static_assert(sizeof(struct ivshm_cell_shm) == 16, "48 bytes of payload share t
 #define IVSHM_STREAM_RING UINT32_MAX
 
 /*
- * Ring: records from its owner, the sender, to one receiver. Slots follow. A slot's word is stored
- * last and says all of the record: bits 0-31 number of the record among all that this sender has
- * sent to this receiver | 32-47 bytes of payload, or a cell | 48-63 kind
+ * Ring: records from its owner, the sender, to one receiver. Slots follow, and behind them buffers,
+ * which are used in turn. A slot's word is stored last and says all of the record: bits 0-31 number
+ * of the record among all that this sender has sent to this receiver | 32-47 bytes of payload, or a
+ * cell | 48-63 kind
  */
 struct ivshm_ring_shm {
     ivshm_a64 head; /* receiver stores (release R2): records that it has read */
@@ -172,7 +179,8 @@ struct ivshm_ring_shm {
 enum ivshm_record_kind {
     IVSHM_RECORD_NONE = 0,
     IVSHM_RECORD_INLINE = 1, /* the payload is in the slot, and its stream is 0 */
-    IVSHM_RECORD_CELL = 2    /* it is in a cell of the sender's */
+    IVSHM_RECORD_CELL = 2,   /* it is in a cell of the sender's */
+    IVSHM_RECORD_BUFFER = 3  /* it is in the next buffer, and its stream is 0 */
 };
 
 struct ivshm_slot_shm {
@@ -183,9 +191,9 @@ struct ivshm_slot_shm {
 _Static_assert(sizeof(struct ivshm_ring_shm) == 2 * IVSHM_LINE, "slots begin with a line");
 
 /*
- * Lane: a ring of chunks through which one large message at a time flows to its owner, the
- * receiver. Each chunk's word has a line of its own: 0 is empty, else the bytes in it. Chunks
- * follow the words at the next page.
+ * Lane: a ring of chunks through which one large message at a time flows, from its owner or to it.
+ * Each chunk's word has a line of its own: 0 is empty, else the bytes in it. Chunks follow the
+ * words at the next page.
  */
 struct ivshm_chunk_word_shm {
     ivshm_a64 len; /* sender stores > 0 (release L1); receiver stores 0 (release L2) */

@@ -51,14 +51,16 @@ int ivshm_geometry(uint64_t size, struct ivshm_geometry *geo, struct ivshm_diag 
     g.large_size = 16 << 10;
     g.lane_chunks = 8;
     g.chunk_size = 32 << 10;
+    g.ring_slots = 71;
     g.slot_size = 256;
-    uint64_t ring = 16 << 10; /* at most */
-    if (size < 16 * MIB) {    /* half of everything, so that a job of a few ranks fits into 4 MiB */
+    g.ring_buffers = 16;
+    g.buffer_size = 2048 + 128; /* and the header of an MPI packet */
+    if (size < 16 * MIB) { /* half of everything, so that a job of a few ranks fits into 4 MiB */
         g.large_cells = 8;
         g.chunk_size = 8 << 10;
-        ring = IVSHM_PAGE;
+        g.ring_slots = 15;
+        g.ring_buffers = g.buffer_size = 0;
     }
-    g.ring_slots = (uint32_t) ((ring - sizeof(struct ivshm_ring_shm)) / g.slot_size);
 
     g.attached =
         round_up(sizeof(struct ivshm_inbox_shm) + g.inbox_slots * sizeof(ivshm_a64), IVSHM_LINE);
@@ -67,7 +69,8 @@ int ivshm_geometry(uint64_t size, struct ivshm_geometry *geo, struct ivshm_diag 
     g.base_bytes = g.large + (uint64_t) g.large_cells * g.large_size;
     g.chunk_data = round_up(g.lane_chunks * sizeof(struct ivshm_chunk_word_shm), IVSHM_PAGE);
     g.lane_bytes = g.chunk_data + (uint64_t) g.lane_chunks * g.chunk_size;
-    g.ring_bytes = sizeof(struct ivshm_ring_shm) + (uint64_t) g.ring_slots * g.slot_size;
+    g.ring_bytes = sizeof(struct ivshm_ring_shm) + (uint64_t) g.ring_slots * g.slot_size +
+                   (uint64_t) g.ring_buffers * g.buffer_size;
     *geo = g;
     return 0;
 }
@@ -94,6 +97,8 @@ static void superblock_words(const struct ivshm_geometry *geo, uint64_t *words)
         .chunk_size = {geo->chunk_size},
         .ring_slots = {geo->ring_slots},
         .slot_size = {geo->slot_size},
+        .ring_buffers = {geo->ring_buffers},
+        .buffer_size = {geo->buffer_size},
     };
     memcpy(words, &sb, sizeof(sb));
 }
@@ -223,10 +228,10 @@ static int load(struct ivshm_region *region, struct ivshm_diag *diag)
     struct ivshm_map *map = &region->map;
     uint64_t expected[IVSHM_SUPERBLOCK_WORDS], size;
     static const char *const names[] = {
-        "magic",       "mark",           "version",    "size",        "id",         "id",
-        "endpoints",   "endpoint table", "blocks",     "block size",  "block map",  "data",
-        "inbox slots", "small cells",    "small size", "large cells", "large size", "lane chunks",
-        "chunk size",  "ring slots",     "slot size"};
+        "magic",       "mark",           "version",    "size",         "id",         "id",
+        "endpoints",   "endpoint table", "blocks",     "block size",   "block map",  "data",
+        "inbox slots", "small cells",    "small size", "large cells",  "large size", "lane chunks",
+        "chunk size",  "ring slots",     "slot size",  "ring buffers", "buffer size"};
     _Static_assert(sizeof(names) / sizeof(names[0]) == IVSHM_SUPERBLOCK_WORDS, "a name a word");
 
     size = ivshm_load64_relaxed(word_at(map, WORD_OF(size) * 8));

@@ -24,7 +24,7 @@ struct ivshm_geometry {
     uint32_t small_cells, small_size;
     uint32_t large_cells, large_size;
     uint32_t lane_chunks, chunk_size;
-    uint32_t ring_slots, slot_size;
+    uint32_t ring_slots, slot_size, ring_buffers, buffer_size;
     /* Derived: within an endpoint's base extent, of a lane, of a ring. */
     uint64_t attached, small, large, base_bytes; /* the inbox is at 0 */
     uint64_t chunk_data, lane_bytes;

@@ -16,6 +16,8 @@ int ivshm_ring_alloc(struct ivshm_region *region, struct ivshm_owner self,
         .slots = geo->ring_slots,
         .slot_size = geo->slot_size,
         .off = off,
+        .buffers = geo->ring_buffers,
+        .buffer_size = geo->buffer_size,
     };
     /* Relaxed: the receiver learns of the ring through a message, which releases them. */
     ivshm_store64_relaxed(&ring->shm->head, 0);
@@ -44,6 +46,8 @@ int ivshm_ring_attach(struct ivshm_region *region, struct ivshm_owner sender, iv
         .shm = shm,
         .slots = geo->ring_slots,
         .slot_size = geo->slot_size,
+        .buffers = geo->ring_buffers,
+        .buffer_size = geo->buffer_size,
     };
     return 0;
 }
@@ -64,6 +68,44 @@ unsigned char *ivshm_ring_reserve_spsc(struct ivshm_ring_producer *ring)
     return ivshm_ring_slot(ring->shm, ring->next, ring->slot_size)->payload;
 }
 
+static unsigned char *buffer_to_fill(const struct ivshm_ring_producer *ring)
+{
+    return ivshm_ring_buffer(ring->shm, ring->slots, ring->slot_size, ring->next_buffer,
+                             ring->buffer_size);
+}
+
+unsigned char *ivshm_ring_buffer_spsc(struct ivshm_ring_producer *ring)
+{
+    if (ring->buffers == 0)
+        return NULL;
+    if (ring->head < ring->last_use[ring->next_buffer]) {
+        uint64_t head = ivshm_load64_acquire(&ring->shm->head); /* R2: it has been read */
+        if (head > ring->tail || head < ring->last_use[ring->next_buffer])
+            return NULL;
+        ring->head = head;
+    }
+    return buffer_to_fill(ring);
+}
+
+static uint32_t at_most(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/*
+ * The next record will be like this one: takes the lines that it will be written to, so that they
+ * need no trip then. Its first line is left to the consumer, who looks there until it comes.
+ */
+static void prepare_next(struct ivshm_ring_producer *ring, struct ivshm_record record)
+{
+    const uint32_t here = IVSHM_LINE - (uint32_t) sizeof(struct ivshm_slot_shm);
+    struct ivshm_slot_shm *slot = ivshm_ring_slot(ring->shm, ring->next, ring->slot_size);
+    if (record.kind == IVSHM_RECORD_BUFFER)
+        ivshm_prefetch_write(buffer_to_fill(ring), at_most(record.value, IVSHM_PREFETCH_MAX));
+    else if (record.kind == IVSHM_RECORD_INLINE && record.value > here)
+        ivshm_prefetch_write(slot->payload + here, record.value - here);
+}
+
 void ivshm_ring_publish_spsc(struct ivshm_ring_producer *ring, struct ivshm_record record)
 {
     uint64_t word =
@@ -72,6 +114,11 @@ void ivshm_ring_publish_spsc(struct ivshm_ring_producer *ring, struct ivshm_reco
                           word); /* R1 */
     ring->next = after(ring->next, ring->slots);
     ring->tail++;
+    if (record.kind == IVSHM_RECORD_BUFFER) {
+        ring->last_use[ring->next_buffer] = ring->tail;
+        ring->next_buffer = after(ring->next_buffer, ring->buffers);
+    }
+    prepare_next(ring, record);
 }
 
 bool ivshm_ring_wants_knock(struct ivshm_ring_producer *ring)
@@ -83,14 +130,33 @@ bool ivshm_ring_wants_knock(struct ivshm_ring_producer *ring)
     return true;
 }
 
+const unsigned char *ivshm_ring_payload(struct ivshm_ring_consumer *ring,
+                                        struct ivshm_record record)
+{
+    const unsigned char *payload = ivshm_ring_slot(ring->shm, ring->next, ring->slot_size)->payload;
+    const uint32_t here = IVSHM_LINE - (uint32_t) sizeof(struct ivshm_slot_shm);
+
+    if (record.kind == IVSHM_RECORD_BUFFER) {
+        payload = ivshm_ring_buffer(ring->shm, ring->slots, ring->slot_size, ring->next_buffer,
+                                    ring->buffer_size);
+        ring->next_buffer = after(ring->next_buffer, ring->buffers);
+        ring->used_buffers++;
+        ivshm_prefetch(payload, at_most(record.value, IVSHM_PREFETCH_MAX));
+    } else if (record.value > here) {
+        ivshm_prefetch(payload + here, record.value - here);
+    }
+    return payload;
+}
+
 void ivshm_ring_consume_spsc(struct ivshm_ring_consumer *ring)
 {
     ring->next = after(ring->next, ring->slots);
     ring->head++;
-    /* Seldom, so that the producer's copy of the line stays with it. */
-    if (ring->head - ring->published >= ring->slots / 4) {
+    /* Seldom, so that the producer's copy of the line stays with it; but soon enough for both. */
+    if (ring->head - ring->published >= ring->slots / 4 || 2 * ring->used_buffers > ring->buffers) {
         ivshm_store64_release(&ring->shm->head, ring->head); /* R2 */
         ring->published = ring->head;
+        ring->used_buffers = 0;
     }
 }
 

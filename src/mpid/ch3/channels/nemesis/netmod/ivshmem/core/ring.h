@@ -3,7 +3,11 @@
  * A ring: the way of a pair that talks, from one sender to one receiver, in memory of the sender. A
  * record is a slot: one word that says what it is, stored last, and up to slot_size - 8 bytes, so
  * that a small message is one cache line, written by one side and read by the other. Larger ones
- * travel in a cell, and the record names it.
+ * travel in the ring's buffers, which are used in turn, so that the receiver knows where before it
+ * looks; or in a cell, and the record names it.
+ *
+ * Slots and buffers are apart on purpose: a processor that reads lines in a row is given the lines
+ * behind them too, which the other one is about to write.
  *
  * A word carries the number of its record, which never comes twice in 2^32, so nobody has to empty
  * a slot. Neither side ever waits. One thread a handle.
@@ -12,6 +16,8 @@
 #define IVSHM_RING_H
 
 #include "extent.h"
+
+#define IVSHM_RING_BUFFERS_MAX 16 /* of any geometry */
 
 struct ivshm_record {
     uint32_t sequence;
@@ -27,6 +33,9 @@ struct ivshm_ring_producer {
     uint64_t head; /* records that the consumer has read, as last seen */
     uint64_t rung; /* `parked`, when it was last answered by a knock */
     ivshm_off off;
+    uint32_t buffers, buffer_size;
+    uint32_t next_buffer;
+    uint64_t last_use[IVSHM_RING_BUFFERS_MAX]; /* `tail` behind it; free once `head` is there */
 };
 
 struct ivshm_ring_consumer {
@@ -35,6 +44,9 @@ struct ivshm_ring_consumer {
     uint32_t next; /* slot */
     uint64_t head; /* records done with */
     uint64_t published;
+    uint32_t buffers, buffer_size;
+    uint32_t next_buffer;
+    uint32_t used_buffers; /* of the records since `published` */
 };
 
 /* Bytes that a slot holds. */
@@ -58,6 +70,9 @@ int ivshm_ring_attach(struct ivshm_region *region, struct ivshm_owner sender, iv
 /* The next record's payload, slot_size - 8 bytes, or NULL if all slots are in use. */
 unsigned char *ivshm_ring_reserve_spsc(struct ivshm_ring_producer *ring);
 
+/* In its stead, once it is reserved: the next buffer, or NULL if that is in use. */
+unsigned char *ivshm_ring_buffer_spsc(struct ivshm_ring_producer *ring);
+
 /* Sends the record reserved, and with it all that the caller wrote before. */
 void ivshm_ring_publish_spsc(struct ivshm_ring_producer *ring, struct ivshm_record record);
 
@@ -71,8 +86,9 @@ bool ivshm_ring_wants_knock(struct ivshm_ring_producer *ring);
 static inline bool ivshm_ring_peek_spsc(const struct ivshm_ring_consumer *ring, uint32_t sequence,
                                         struct ivshm_record *record);
 
-/* The payload of the record peeked at. */
-static inline const unsigned char *ivshm_ring_payload(const struct ivshm_ring_consumer *ring);
+/* The payload of the record peeked at, if it is in the ring. Once a record. */
+const unsigned char *ivshm_ring_payload(struct ivshm_ring_consumer *ring,
+                                        struct ivshm_record record);
 
 /* Done with the record peeked at. */
 void ivshm_ring_consume_spsc(struct ivshm_ring_consumer *ring);
@@ -86,6 +102,14 @@ static inline struct ivshm_slot_shm *ivshm_ring_slot(struct ivshm_ring_shm *shm,
     return (struct ivshm_slot_shm *) ((char *) (shm + 1) + (uint64_t) slot * slot_size);
 }
 
+static inline unsigned char *ivshm_ring_buffer(struct ivshm_ring_shm *shm, uint32_t slots,
+                                               uint32_t slot_size, uint32_t buffer,
+                                               uint32_t buffer_size)
+{
+    return (unsigned char *) ivshm_ring_slot(shm, slots, slot_size) +
+           (uint64_t) buffer * buffer_size;
+}
+
 static inline bool ivshm_ring_peek_spsc(const struct ivshm_ring_consumer *ring, uint32_t sequence,
                                         struct ivshm_record *record)
 {
@@ -95,11 +119,6 @@ static inline bool ivshm_ring_peek_spsc(const struct ivshm_ring_consumer *ring, 
     *record = (struct ivshm_record){(uint32_t) word, (enum ivshm_record_kind)(word >> 48),
                                     (uint32_t) (word >> 32 & 0xffff)};
     return record->sequence == sequence && record->kind != IVSHM_RECORD_NONE;
-}
-
-static inline const unsigned char *ivshm_ring_payload(const struct ivshm_ring_consumer *ring)
-{
-    return ivshm_ring_slot(ring->shm, ring->next, ring->slot_size)->payload;
 }
 
 #endif
