@@ -11,5 +11,5 @@
         next
     hop = (before + after) / 2
     class = hop == 0 ? 0 : hop < 35 ? 20 : hop < 90 ? 55 : hop < 175 ? 130 : 225
-    print class "," ($3 == "inregion" ? $3 : $4) "," $6 "," $5 "," $2 "," $7 "," $8
+    print class "," ($3 == "inregion" || $3 == "crowd" ? $3 : $4) "," $6 "," $5 "," $2 "," $7 "," $8
 }

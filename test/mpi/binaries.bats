@@ -142,7 +142,7 @@ a_process() {
         gcc -shared -fPIC -Wl,-soname,"${name%:*}" -o "${name%:*}" stub.c
         gcc -o "for-${name%:*}" "${name#*:}.c" "./${name%:*}"
     done
-    which 1 "libmpi.so.40: not found*another binary interface" ./for-libmpi.so.40
+    which 1 "libmpi.so.40: *another binary interface" ./for-libmpi.so.40
     LD_LIBRARY_PATH=. which 1 "libmpi.so.40, Open MPI*another binary interface" ./for-libmpi.so.40
 
     gcc -I/usr/include/"${debian##*/}"/mpich -c -o hello.o -xc - <<<'
