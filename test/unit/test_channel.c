@@ -492,6 +492,29 @@ TEST(test_ring_takes_over)
     ivshm_region_close(&r);
 }
 
+/* A short look sees what is in the inbox and in the rings that it looks at, and knows of the
+ * others. */
+TEST(test_idle)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_channel *ab = channel_to(&a, &b);
+    for (uint32_t n = 0; n < 20; n++) {
+        assert_true(ivshm_transport_is_idle(&b));
+        assert_true(send_plain(&a, ab, 8, n));
+        assert_false(ivshm_transport_is_idle(&b));
+        assert_true(receive_plain(&b, 8, n));
+    }
+    assert_int_equal(b.warm_count, 1);
+    assert_true(ivshm_transport_is_idle(&b));
+    b.warm_count = 0; /* parked */
+    assert_false(ivshm_transport_is_idle(&b));
+    ivshm_transport_close(&a);
+    ivshm_transport_close(&b);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
 /* Where memory is short, there is no ring, and all goes on by the inbox. */
 TEST(test_no_memory_for_a_ring)
 {
@@ -855,6 +878,7 @@ int main(void)
         cmocka_unit_test(test_stale_reference),
         cmocka_unit_test(test_nonsense),
         cmocka_unit_test(test_ring_takes_over),
+        cmocka_unit_test(test_idle),
         cmocka_unit_test(test_no_memory_for_a_ring),
         cmocka_unit_test(test_parked_rings),
         cmocka_unit_test(test_lost_knock),

@@ -213,7 +213,7 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
     }
     if (unlikely(!MPID_nem_ivshmem.joined))
         goto fn_exit;
-    for (n = 0; n < CELLS_PER_POLL; n++) {
+    for (n = 0; n < CELLS_PER_POLL && !ivshm_transport_is_idle(&MPID_nem_ivshmem.transport); n++) {
         got = ivshm_receive(&MPID_nem_ivshmem.transport, &in, &diag);
         if (got <= 0)
             break;

@@ -103,6 +103,16 @@ void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel
 
 void ivshm_cell_discard(struct ivshm_transport *t, const struct ivshm_outgoing *out);
 
+/* Whether a short look finds nothing to receive, nor rings that it does not look at. */
+static inline bool ivshm_transport_is_idle(const struct ivshm_transport *t)
+{
+    struct ivshm_record record;
+    for (uint32_t i = 0; i < t->warm_count; i++)
+        if (ivshm_ring_peek_spsc(&t->rings[i]->ring_in, t->rings[i]->received, &record))
+            return false;
+    return t->ring_count == t->warm_count && ivshm_queue_is_empty_mpsc(&t->inbox);
+}
+
 /*
  * The next message for us: 1, or 0 if none was found: parked rings are not looked at in every call.
  * -EBADMSG if a peer sent nonsense, which was dropped: diag says what, and in->channel is the
