@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: mpich2
+#
+# callgrind_annotate's list of functions, in; instructions a message, by layer, out.
+
+BEGIN { split("mpich netmod core libc", order, " ") }
+/^ *[0-9,]+ \(/ && /:/ && !/PROGRAM TOTALS/ {
+    n = $1
+    gsub(",", "", n)
+    name = $0
+    sub(/ \[.*/, "", name)
+    sub(/.*:/, "", name)
+    sub(/\..*/, "", name)
+    if ($0 !~ /libmpi/)
+        layer = "libc"
+    else if (name ~ /^MPID_nem_ivshmem_|^(receive|deliver|begin_packet|publish|send_whole|watch)$/)
+        layer = "netmod"
+    else if (name ~ /^ivshm_|^(open_record|from_rings|from_inbox|prepare_next|warm)$/)
+        layer = "core"
+    else
+        layer = "mpich"
+    if (name !~ /^counted_/)
+        sum[layer] += n
+}
+END {
+    for (i = 1; i in order; i++)
+        printf "%s %s %.0f\n", side, order[i], sum[order[i]] / messages
+}

@@ -1,0 +1,46 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: mpich2
+# The suites and mpi.bash share variables and functions.
+# shellcheck disable=SC2154
+#
+# What a small message costs, in instructions: those can be compared, where times cannot.
+
+load mpi
+
+setup() {
+    command -v callgrind_annotate >/dev/null || skip "no valgrind"
+    use_region 32M
+    all_remote
+}
+
+teardown() { at_end; }
+
+# count: prints what instructions.expected holds.
+count() {
+    local rank
+    head -c 4096 /dev/zero >"$BATS_TEST_TMPDIR/page"
+    mpi job -n 2 valgrind --tool=callgrind --toggle-collect=counted_send --toggle-collect=counted_receive \
+        --callgrind-out-file="$BATS_TEST_TMPDIR/callgrind.%q{PMI_RANK}" "$programs/instructions" "$BATS_TEST_TMPDIR/page" ||
+        { say job; return 1; }
+    good job 2 >&2
+    for rank in 0 1; do
+        callgrind_annotate --threshold=100 --auto=no "$BATS_TEST_TMPDIR/callgrind.$rank" |
+            awk -v side="$([ "$rank" = 0 ] && echo send || echo receive)" -v messages=200 -f "$BATS_TEST_DIRNAME/instructions.awk"
+    done
+}
+
+@test "instructions of a small message" {
+    count >"$BATS_TEST_TMPDIR/found"
+    cat "$BATS_TEST_TMPDIR/found"
+    if [ "${INSTRUCTIONS_RECORD-}" ]; then
+        sed -i '/^#/!d' "$BATS_TEST_DIRNAME/instructions.expected"
+        cat "$BATS_TEST_TMPDIR/found" >>"$BATS_TEST_DIRNAME/instructions.expected"
+    fi
+    # A third more is another path; a third less deserves to be written down.
+    awk '/^#/ { next }
+        NR == FNR { expected[$1 " " $2] = $3; next }
+        { found++; e = expected[$1 " " $2]
+          if ($3 == 0 || $3 > e * 4 / 3 + 10 || $3 < e * 2 / 3 - 10) { print $0 ", expected " e; bad = 1 } }
+        END { exit bad || found != 8 }' "$BATS_TEST_DIRNAME/instructions.expected" "$BATS_TEST_TMPDIR/found"
+    empty
+}

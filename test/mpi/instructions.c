@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * instructions FILE: messages of 8 bytes, to be run by callgrind, which counts inside counted_send
+ * and counted_receive. Each receive finds its message there, so that nobody polls for nothing and
+ * the counts are the same each time: rank 1 learns from FILE, of a page of zeros, that it is sent.
+ */
+#include "mpitest.h"
+
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+
+#define WARM 20 /* rounds, before which a pair may still be getting to know each other */
+#define COUNTED 200
+
+/* Under their names, and with calls that are no jumps: callgrind goes by both. */
+__attribute__((noipa)) static void counted_send(long long *data)
+{
+    MPI_Send(data, 8, MPI_BYTE, 1, 0, MPI_COMM_WORLD);
+    __asm__ volatile("" : : : "memory");
+}
+
+__attribute__((noipa)) static void counted_receive(long long *data)
+{
+    MPI_Recv(data, 8, MPI_BYTE, 0, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    __asm__ volatile("" : : : "memory");
+}
+
+int main(int argc, char **argv)
+{
+    start(&argc, &argv);
+    CHECK(argc == 2 && size == 2, "a file, and two ranks");
+    int fd = open(argv[1], O_RDWR);
+    atomic_int *done = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK(done != MAP_FAILED, "cannot map %s", argv[1]);
+    for (int i = 0; i < WARM + COUNTED; i++) {
+        long long data = i;
+        if (rank == 0) {
+            if (i < WARM)
+                MPI_Send(&data, 8, MPI_BYTE, 1, 0, MPI_COMM_WORLD);
+            else
+                counted_send(&data);
+            atomic_store(&done[0], i + 1);
+            while (atomic_load(&done[1]) <= i)
+                usleep(10);
+            sent(1, 1, 8);
+        } else {
+            while (atomic_load(&done[0]) <= i)
+                usleep(10);
+            data = -1;
+            if (i < WARM)
+                MPI_Recv(&data, 8, MPI_BYTE, 0, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+            else
+                counted_receive(&data);
+            CHECK(data == i, "%lld in round %d", data, i);
+            atomic_store(&done[1], i + 1);
+        }
+    }
+    munmap(done, 4096);
+    close(fd);
+    finish();
+    return 0;
+}
