@@ -8,12 +8,17 @@
  */
 #include "ivshmem_netmod.h"
 
-static void publish(MPIDI_VC_t *vc, const struct ivshm_outgoing *out, size_t len)
+static inline void count(MPIDI_VC_t *vc, size_t len)
 {
-    ivshm_cell_publish(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel, out, (uint32_t) len);
     MPID_nem_ivshmem.stats.cells_sent++;
     MPID_nem_ivshmem.stats.eager_sent_bytes += len;
     VC_PAIR(vc)->sent_bytes += len;
+}
+
+static void publish(MPIDI_VC_t *vc, const struct ivshm_outgoing *out, size_t len)
+{
+    ivshm_cell_publish(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel, out, (uint32_t) len);
+    count(vc, len);
 }
 
 /* Copies from the front of iov into cells and sends them; returns how many of `total` bytes went.
@@ -47,24 +52,37 @@ static size_t send_cells(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
     return sent;
 }
 
+static inline void fill(unsigned char *payload, const void *hdr, const void *data, intptr_t data_sz)
+{
+    memcpy(payload, hdr, sizeof(MPIDI_CH3_Pkt_t));
+    MPIR_Memcpy(payload + sizeof(MPIDI_CH3_Pkt_t), data, data_sz);
+}
+
 /* The usual case: header and data in one piece, at once. False if that is not so. */
 static bool send_whole(MPIDI_VC_t *vc, const void *hdr, const void *data, intptr_t data_sz)
 {
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
     struct ivshm_transport *transport = &MPID_nem_ivshmem.transport;
     size_t total = sizeof(MPIDI_CH3_Pkt_t) + data_sz;
+    unsigned char *slot;
     struct ivshm_outgoing out;
 
-    if (unlikely(!area->channel || area->sendq.head) ||
-        unlikely(ivshm_cell_reserve(transport, area->channel, total, area->stream, &out) != 0))
+    if (unlikely(!area->channel || area->sendq.head))
         return false;
-    if (unlikely(out.capacity < total)) {
-        ivshm_cell_discard(transport, &out);
-        return false;
+    if (likely(area->stream == 0 && (slot = ivshm_slot_reserve(area->channel, total)))) {
+        fill(slot, hdr, data, data_sz);
+        ivshm_slot_publish(transport, area->channel, (uint32_t) total);
+        count(vc, total);
+    } else {
+        if (ivshm_cell_reserve(transport, area->channel, total, area->stream, &out) != 0)
+            return false;
+        if (out.capacity < total) {
+            ivshm_cell_discard(transport, &out);
+            return false;
+        }
+        fill(out.payload, hdr, data, data_sz);
+        publish(vc, &out, total);
     }
-    memcpy(out.payload, hdr, sizeof(MPIDI_CH3_Pkt_t));
-    MPIR_Memcpy(out.payload + sizeof(MPIDI_CH3_Pkt_t), data, data_sz);
-    publish(vc, &out, total);
     MPID_nem_ivshmem.stats.eager_sent++;
     return true;
 }

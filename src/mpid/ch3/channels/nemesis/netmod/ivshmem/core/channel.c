@@ -313,6 +313,12 @@ int ivshm_cell_reserve(struct ivshm_transport *t, struct ivshm_channel *channel,
     return 0;
 }
 
+void ivshm_channel_knock(struct ivshm_transport *t, struct ivshm_channel *channel)
+{
+    /* If the inbox is full, there is no need: the receiver is at work. */
+    ivshm_queue_push_mpsc(&channel->inbox, make_ref(t, IVSHM_REF_KNOCK));
+}
+
 void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel,
                         const struct ivshm_outgoing *out, uint32_t len)
 {
@@ -332,9 +338,8 @@ void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel
     }
     channel->sent++;
     ivshm_ring_publish_spsc(ring, record);
-    /* If the inbox is full, there is no need: the receiver is at work. */
     if (ivshm_ring_wants_knock(ring))
-        ivshm_queue_push_mpsc(&channel->inbox, make_ref(t, IVSHM_REF_KNOCK));
+        ivshm_channel_knock(t, channel);
 }
 
 void ivshm_cell_discard(struct ivshm_transport *t, const struct ivshm_outgoing *out)
@@ -505,7 +510,9 @@ static int from_inbox(struct ivshm_transport *t, struct ivshm_incoming *in, stru
 int ivshm_receive(struct ivshm_transport *t, struct ivshm_incoming *in, struct ivshm_diag *diag)
 {
     /* After a message from a ring the inbox is first, so that neither starves the other. */
-    int got = t->ring_was_last ? from_inbox(t, in, diag) : 0;
+    int got = 0;
+    if (t->ring_was_last && !ivshm_queue_is_empty_mpsc(&t->inbox))
+        got = from_inbox(t, in, diag);
     t->ring_was_last = false;
     if (got == 0) {
         got = from_rings(t, in, diag);

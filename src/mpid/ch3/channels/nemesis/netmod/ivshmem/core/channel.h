@@ -101,6 +101,30 @@ int ivshm_cell_reserve(struct ivshm_transport *t, struct ivshm_channel *channel,
 void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel,
                         const struct ivshm_outgoing *out, uint32_t len);
 
+/*
+ * Both for a message that fits into a slot of the ring, on stream 0; NULL if that cannot be, or not
+ * now: the others know what to do then.
+ */
+static inline unsigned char *ivshm_slot_reserve(struct ivshm_channel *channel, size_t len)
+{
+    struct ivshm_ring_producer *ring = &channel->ring_out;
+    if (!ring->shm || channel->pending || len > ring->slot_size - sizeof(struct ivshm_slot_shm))
+        return NULL;
+    return ivshm_ring_reserve_spsc(ring);
+}
+
+/* Tells a peer that has parked our ring to look. */
+void ivshm_channel_knock(struct ivshm_transport *t, struct ivshm_channel *channel);
+
+static inline void ivshm_slot_publish(struct ivshm_transport *t, struct ivshm_channel *channel,
+                                      uint32_t len)
+{
+    struct ivshm_record record = {channel->sent++, IVSHM_RECORD_INLINE, len};
+    ivshm_ring_publish_spsc(&channel->ring_out, record);
+    if (ivshm_ring_wants_knock(&channel->ring_out))
+        ivshm_channel_knock(t, channel);
+}
+
 void ivshm_cell_discard(struct ivshm_transport *t, const struct ivshm_outgoing *out);
 
 /* Whether a short look finds nothing to receive, nor rings that it does not look at. */

@@ -52,28 +52,6 @@ int ivshm_ring_attach(struct ivshm_region *region, struct ivshm_owner sender, iv
     return 0;
 }
 
-static uint32_t after(uint32_t slot, uint32_t slots)
-{
-    return slot + 1 == slots ? 0 : slot + 1;
-}
-
-unsigned char *ivshm_ring_reserve_spsc(struct ivshm_ring_producer *ring)
-{
-    if (ring->tail - ring->head >= ring->slots) {
-        ring->head = ivshm_load64_acquire(&ring->shm->head); /* R2: they have been read */
-        /* Also what only a broken consumer can say: it has read more than was sent. */
-        if (ring->tail - ring->head >= ring->slots)
-            return NULL;
-    }
-    return ivshm_ring_slot(ring->shm, ring->next, ring->slot_size)->payload;
-}
-
-static unsigned char *buffer_to_fill(const struct ivshm_ring_producer *ring)
-{
-    return ivshm_ring_buffer(ring->shm, ring->slots, ring->slot_size, ring->next_buffer,
-                             ring->buffer_size);
-}
-
 unsigned char *ivshm_ring_buffer_spsc(struct ivshm_ring_producer *ring)
 {
     if (ring->buffers == 0)
@@ -84,50 +62,7 @@ unsigned char *ivshm_ring_buffer_spsc(struct ivshm_ring_producer *ring)
             return NULL;
         ring->head = head;
     }
-    return buffer_to_fill(ring);
-}
-
-static uint32_t at_most(uint32_t a, uint32_t b)
-{
-    return a < b ? a : b;
-}
-
-/*
- * The next record will be like this one: takes the lines that it will be written to, so that they
- * need no trip then. Its first line is left to the consumer, who looks there until it comes.
- */
-static void prepare_next(struct ivshm_ring_producer *ring, struct ivshm_record record)
-{
-    const uint32_t here = IVSHM_LINE - (uint32_t) sizeof(struct ivshm_slot_shm);
-    struct ivshm_slot_shm *slot = ivshm_ring_slot(ring->shm, ring->next, ring->slot_size);
-    if (record.kind == IVSHM_RECORD_BUFFER)
-        ivshm_prefetch_write(buffer_to_fill(ring), at_most(record.value, IVSHM_PREFETCH_MAX));
-    else if (record.kind == IVSHM_RECORD_INLINE && record.value > here)
-        ivshm_prefetch_write(slot->payload + here, record.value - here);
-}
-
-void ivshm_ring_publish_spsc(struct ivshm_ring_producer *ring, struct ivshm_record record)
-{
-    uint64_t word =
-        (uint64_t) record.sequence | (uint64_t) record.value << 32 | (uint64_t) record.kind << 48;
-    ivshm_store64_release(&ivshm_ring_slot(ring->shm, ring->next, ring->slot_size)->word,
-                          word); /* R1 */
-    ring->next = after(ring->next, ring->slots);
-    ring->tail++;
-    if (record.kind == IVSHM_RECORD_BUFFER) {
-        ring->last_use[ring->next_buffer] = ring->tail;
-        ring->next_buffer = after(ring->next_buffer, ring->buffers);
-    }
-    prepare_next(ring, record);
-}
-
-bool ivshm_ring_wants_knock(struct ivshm_ring_producer *ring)
-{
-    uint64_t parked = ivshm_load64_relaxed(&ring->shm->parked); /* a hint */
-    if (parked % 2 == 0 || parked == ring->rung)
-        return false;
-    ring->rung = parked;
-    return true;
+    return ivshm_ring_next_buffer(ring);
 }
 
 const unsigned char *ivshm_ring_payload(struct ivshm_ring_consumer *ring,
@@ -139,9 +74,9 @@ const unsigned char *ivshm_ring_payload(struct ivshm_ring_consumer *ring,
     if (record.kind == IVSHM_RECORD_BUFFER) {
         payload = ivshm_ring_buffer(ring->shm, ring->slots, ring->slot_size, ring->next_buffer,
                                     ring->buffer_size);
-        ring->next_buffer = after(ring->next_buffer, ring->buffers);
+        ring->next_buffer = ivshm_ring_after(ring->next_buffer, ring->buffers);
         ring->used_buffers++;
-        ivshm_prefetch(payload, at_most(record.value, IVSHM_PREFETCH_MAX));
+        ivshm_prefetch(payload, ivshm_ring_at_most(record.value, IVSHM_PREFETCH_MAX));
     } else if (record.value > here) {
         ivshm_prefetch(payload + here, record.value - here);
     }
@@ -150,7 +85,7 @@ const unsigned char *ivshm_ring_payload(struct ivshm_ring_consumer *ring,
 
 void ivshm_ring_consume_spsc(struct ivshm_ring_consumer *ring)
 {
-    ring->next = after(ring->next, ring->slots);
+    ring->next = ivshm_ring_after(ring->next, ring->slots);
     ring->head++;
     /* Seldom, so that the producer's copy of the line stays with it; but soon enough for both. */
     if (ring->head - ring->published >= ring->slots / 4 || 2 * ring->used_buffers > ring->buffers) {

@@ -68,19 +68,20 @@ int ivshm_ring_attach(struct ivshm_region *region, struct ivshm_owner sender, iv
                       struct ivshm_ring_consumer *ring, struct ivshm_diag *diag);
 
 /* The next record's payload, slot_size - 8 bytes, or NULL if all slots are in use. */
-unsigned char *ivshm_ring_reserve_spsc(struct ivshm_ring_producer *ring);
+static inline unsigned char *ivshm_ring_reserve_spsc(struct ivshm_ring_producer *ring);
 
 /* In its stead, once it is reserved: the next buffer, or NULL if that is in use. */
 unsigned char *ivshm_ring_buffer_spsc(struct ivshm_ring_producer *ring);
 
 /* Sends the record reserved, and with it all that the caller wrote before. */
-void ivshm_ring_publish_spsc(struct ivshm_ring_producer *ring, struct ivshm_record record);
+static inline void ivshm_ring_publish_spsc(struct ivshm_ring_producer *ring,
+                                           struct ivshm_record record);
 
 /*
  * Whether the consumer wants a knock at its inbox, because it looks at this ring but seldom. True
  * once each time that it is parked. May come too late to be seen: a knock only saves time.
  */
-bool ivshm_ring_wants_knock(struct ivshm_ring_producer *ring);
+static inline bool ivshm_ring_wants_knock(struct ivshm_ring_producer *ring);
 
 /* The next record, if it has that number; false if it is not there. */
 static inline bool ivshm_ring_peek_spsc(const struct ivshm_ring_consumer *ring, uint32_t sequence,
@@ -108,6 +109,73 @@ static inline unsigned char *ivshm_ring_buffer(struct ivshm_ring_shm *shm, uint3
 {
     return (unsigned char *) ivshm_ring_slot(shm, slots, slot_size) +
            (uint64_t) buffer * buffer_size;
+}
+
+static inline uint32_t ivshm_ring_after(uint32_t slot, uint32_t slots)
+{
+    return slot + 1 == slots ? 0 : slot + 1;
+}
+
+static inline uint32_t ivshm_ring_at_most(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline unsigned char *ivshm_ring_reserve_spsc(struct ivshm_ring_producer *ring)
+{
+    if (ring->tail - ring->head >= ring->slots) {
+        ring->head = ivshm_load64_acquire(&ring->shm->head); /* R2: they have been read */
+        /* Also what only a broken consumer can say: it has read more than was sent. */
+        if (ring->tail - ring->head >= ring->slots)
+            return NULL;
+    }
+    return ivshm_ring_slot(ring->shm, ring->next, ring->slot_size)->payload;
+}
+
+static inline unsigned char *ivshm_ring_next_buffer(const struct ivshm_ring_producer *ring)
+{
+    return ivshm_ring_buffer(ring->shm, ring->slots, ring->slot_size, ring->next_buffer,
+                             ring->buffer_size);
+}
+
+/*
+ * The next record will be like this one: takes the lines that it will be written to, so that they
+ * need no trip then. Its first line is left to the consumer, who looks there until it comes.
+ */
+static inline void ivshm_ring_prepare(struct ivshm_ring_producer *ring, struct ivshm_record record)
+{
+    const uint32_t here = IVSHM_LINE - (uint32_t) sizeof(struct ivshm_slot_shm);
+    struct ivshm_slot_shm *slot = ivshm_ring_slot(ring->shm, ring->next, ring->slot_size);
+    if (record.kind == IVSHM_RECORD_BUFFER)
+        ivshm_prefetch_write(ivshm_ring_next_buffer(ring),
+                             ivshm_ring_at_most(record.value, IVSHM_PREFETCH_MAX));
+    else if (record.kind == IVSHM_RECORD_INLINE && record.value > here)
+        ivshm_prefetch_write(slot->payload + here, record.value - here);
+}
+
+static inline void ivshm_ring_publish_spsc(struct ivshm_ring_producer *ring,
+                                           struct ivshm_record record)
+{
+    uint64_t word =
+        (uint64_t) record.sequence | (uint64_t) record.value << 32 | (uint64_t) record.kind << 48;
+    ivshm_store64_release(&ivshm_ring_slot(ring->shm, ring->next, ring->slot_size)->word,
+                          word); /* R1 */
+    ring->next = ivshm_ring_after(ring->next, ring->slots);
+    ring->tail++;
+    if (record.kind == IVSHM_RECORD_BUFFER) {
+        ring->last_use[ring->next_buffer] = ring->tail;
+        ring->next_buffer = ivshm_ring_after(ring->next_buffer, ring->buffers);
+    }
+    ivshm_ring_prepare(ring, record);
+}
+
+static inline bool ivshm_ring_wants_knock(struct ivshm_ring_producer *ring)
+{
+    uint64_t parked = ivshm_load64_relaxed(&ring->shm->parked); /* a hint */
+    if (parked % 2 == 0 || parked == ring->rung)
+        return false;
+    ring->rung = parked;
+    return true;
 }
 
 static inline bool ivshm_ring_peek_spsc(const struct ivshm_ring_consumer *ring, uint32_t sequence,
