@@ -378,19 +378,30 @@ static struct ivshm_channel *sender(struct ivshm_transport *t, struct ivshm_ref 
     return attach(t, peer, &ch, diag) == 0 ? ch : NULL;
 }
 
+/* NULL if the sender has no such cell. */
+static struct ivshm_cell_shm *cell_of(const struct ivshm_geometry *geo,
+                                      const struct ivshm_channel *ch, uint32_t number,
+                                      uint32_t *size)
+{
+    bool is_small = number < geo->small_cells;
+    uint32_t index = is_small ? number : number - geo->small_cells;
+    if (!is_small && index >= geo->large_cells)
+        return NULL;
+    *size = is_small ? geo->small_size : geo->large_size;
+    return (struct ivshm_cell_shm *) ((char *) ch->base + (is_small ? geo->small : geo->large) +
+                                      (uint64_t) index * *size);
+}
+
 /* Finds cell `number` of the sender's, and checks what its header says. */
 static int open_cell(struct ivshm_transport *t, struct ivshm_channel *ch, uint32_t number,
                      struct ivshm_incoming *in, struct ivshm_diag *diag)
 {
     const struct ivshm_geometry *geo = &t->region->geo;
-    bool is_small = number < geo->small_cells;
-    uint32_t index = is_small ? number : number - geo->small_cells;
-    uint32_t size = is_small ? geo->small_size : geo->large_size;
-    if (!is_small && index >= geo->large_cells)
+    uint32_t size;
+    in->cell = cell_of(geo, ch, number, &size);
+    if (!in->cell)
         return ivshm_fail(diag, EBADMSG, "endpoint %u sent cell %u of %u", ch->peer.endpoint,
                           number, geo->small_cells + geo->large_cells);
-    char *cells = (char *) ch->base + (is_small ? geo->small : geo->large);
-    in->cell = (struct ivshm_cell_shm *) (cells + (uint64_t) index * size);
     in->payload = in->cell->payload;
     /* Each read once, into a private copy that is checked and then used. */
     in->len = ivshm_load32_relaxed(&in->cell->len);
@@ -405,6 +416,20 @@ static int open_cell(struct ivshm_transport *t, struct ivshm_channel *ch, uint32
                           ch->peer.endpoint, sequence, ch->received);
     ch->received++;
     return 1;
+}
+
+/* If the record behind this one names a cell too, that comes while the caller is busy with this
+ * one. */
+static void fetch_next_cell(const struct ivshm_transport *t, const struct ivshm_channel *ch)
+{
+    struct ivshm_record next;
+    uint32_t size;
+    if (!ivshm_ring_peek_spsc(&ch->ring_in, ch->received + 1, &next) ||
+        next.kind != IVSHM_RECORD_CELL)
+        return;
+    const struct ivshm_cell_shm *cell = cell_of(&t->region->geo, ch, next.value, &size);
+    if (cell)
+        ivshm_prefetch(cell, size < IVSHM_PREFETCH_MAX ? size : IVSHM_PREFETCH_MAX);
 }
 
 static int open_record(struct ivshm_transport *t, struct ivshm_channel *ch,
@@ -428,6 +453,7 @@ static int open_record(struct ivshm_transport *t, struct ivshm_channel *ch,
         return 1;
     case IVSHM_RECORD_CELL:
         ivshm_ring_consume_spsc(ring);
+        fetch_next_cell(t, ch);
         return open_cell(t, ch, record.value, in, diag);
     case IVSHM_RECORD_NONE:
         break;

@@ -65,21 +65,39 @@ unsigned char *ivshm_ring_buffer_spsc(struct ivshm_ring_producer *ring)
     return ivshm_ring_next_buffer(ring);
 }
 
+/* Where the payload of a record is, that will be in slot `slot`, and asks for all of it. */
+static const unsigned char *fetch(const struct ivshm_ring_consumer *ring, uint32_t slot,
+                                  enum ivshm_record_kind kind, uint32_t len)
+{
+    const uint32_t here = IVSHM_LINE - (uint32_t) sizeof(struct ivshm_slot_shm);
+    const unsigned char *payload = ivshm_ring_slot(ring->shm, slot, ring->slot_size)->payload;
+
+    if (kind == IVSHM_RECORD_BUFFER) {
+        payload = ivshm_ring_buffer(ring->shm, ring->slots, ring->slot_size, ring->next_buffer,
+                                    ring->buffer_size);
+        ivshm_prefetch(payload, ivshm_ring_at_most(len, IVSHM_PREFETCH_MAX));
+    } else if (len > here) {
+        ivshm_prefetch(payload + here,
+                       ivshm_ring_at_most(len - here, ring->slot_size - IVSHM_LINE));
+    }
+    return payload;
+}
+
 const unsigned char *ivshm_ring_payload(struct ivshm_ring_consumer *ring,
                                         struct ivshm_record record)
 {
-    const unsigned char *payload = ivshm_ring_slot(ring->shm, ring->next, ring->slot_size)->payload;
-    const uint32_t here = IVSHM_LINE - (uint32_t) sizeof(struct ivshm_slot_shm);
+    const unsigned char *payload = fetch(ring, ring->next, record.kind, record.value);
 
-    if (record.kind == IVSHM_RECORD_BUFFER) {
-        payload = ivshm_ring_buffer(ring->shm, ring->slots, ring->slot_size, ring->next_buffer,
-                                    ring->buffer_size);
-        ring->next_buffer = ivshm_ring_after(ring->next_buffer, ring->buffers);
-        ring->used_buffers++;
-        ivshm_prefetch(payload, ivshm_ring_at_most(record.value, IVSHM_PREFETCH_MAX));
-    } else if (record.value > here) {
-        ivshm_prefetch(payload + here, record.value - here);
-    }
+    if (record.kind != IVSHM_RECORD_BUFFER)
+        return payload;
+    ring->next_buffer = ivshm_ring_after(ring->next_buffer, ring->buffers);
+    ring->used_buffers++;
+    /* Another one that is there too comes while the caller is busy with this one. Relaxed: a hint.
+     */
+    uint32_t next = ivshm_ring_after(ring->next, ring->slots);
+    uint64_t word = ivshm_load64_relaxed(&ivshm_ring_slot(ring->shm, next, ring->slot_size)->word);
+    if ((uint32_t) word == record.sequence + 1 && word >> 48 == IVSHM_RECORD_BUFFER)
+        fetch(ring, next, IVSHM_RECORD_BUFFER, (uint32_t) (word >> 32 & 0xffff));
     return payload;
 }
 
