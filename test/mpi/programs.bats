@@ -65,15 +65,13 @@ teardown() { at_end; }
 @test "64 ranks, each with each, in 128 MiB" {
     use_region 128M
     all_remote
-    limit=120
-    passes 64 "$programs/everybody" 8 1000 20000 100000 8
+    limit=120 passes 64 "$programs/everybody" 8 1000 20000 100000 8
 }
 
 @test "256 ranks, each with each, in 512 MiB" {
     use_region 512M
     all_remote
-    limit=300
-    passes 256 "$programs/everybody" 100 3000
+    limit=300 passes 256 "$programs/everybody" 100 3000
 }
 
 @test "collectives, communicators, one-sided; 2 ranks" { passes_both 2 "$programs/coll"; }
