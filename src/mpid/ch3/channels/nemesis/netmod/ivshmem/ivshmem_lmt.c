@@ -219,18 +219,15 @@ static int send_chunks(MPID_nem_ivshmem_transfer_t *t)
     return sent(t);
 }
 
-/* One turn's copy into the receiver's buffer. */
-static int write_direct(MPID_nem_ivshmem_transfer_t *t)
+/* All is copied, once, by this side. */
+static int end_direct(MPID_nem_ivshmem_transfer_t *t, int (*end)(MPID_nem_ivshmem_transfer_t *))
 {
     int mpi_errno = MPI_SUCCESS;
 
-    pack(t, t->direct + t->moved, DIRECT_BYTES);
-    if (t->moved < t->size)
-        goto fn_exit;
     MPID_nem_ivshmem.stats.direct++;
     mpi_errno = send_done(t);
     MPIR_ERR_CHECK(mpi_errno);
-    mpi_errno = sent(t);
+    mpi_errno = end(t);
     MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:
@@ -239,10 +236,16 @@ fn_fail:
     goto fn_exit;
 }
 
+/* One turn's copy into the receiver's buffer. */
+static int write_direct(MPID_nem_ivshmem_transfer_t *t)
+{
+    pack(t, t->direct + t->moved, DIRECT_BYTES);
+    return t->moved < t->size ? MPI_SUCCESS : end_direct(t, sent);
+}
+
 /* One turn's copy out of the sender's buffer. *why is set if that does not fit the receive. */
 static int read_direct(MPID_nem_ivshmem_transfer_t *t, const char **why)
 {
-    int mpi_errno = MPI_SUCCESS;
     MPIR_Request *req = t->req;
     MPI_Aint len = MPL_MIN(t->size - t->moved, DIRECT_BYTES), done = len;
 
@@ -253,20 +256,11 @@ static int read_direct(MPID_nem_ivshmem_transfer_t *t, const char **why)
                               req->dev.datatype, t->moved, &done);
     /* Only whole elements are unpacked. What is left of the last one is no element. */
     t->moved += t->moved + len == t->size ? len : done;
-    if (done == 0 && t->moved < t->size)
+    if (t->moved == t->size)
+        return end_direct(t, received);
+    if (done == 0)
         *why = "sent data that cannot be unpacked";
-    if (t->moved < t->size)
-        goto fn_exit;
-    MPID_nem_ivshmem.stats.direct++;
-    mpi_errno = send_done(t);
-    MPIR_ERR_CHECK(mpi_errno);
-    mpi_errno = received(t);
-    MPIR_ERR_CHECK(mpi_errno);
-
-fn_exit:
-    return mpi_errno;
-fn_fail:
-    goto fn_exit;
+    return MPI_SUCCESS;
 }
 
 /*
