@@ -341,6 +341,29 @@ TEST(test_many_producers)
 
 /* A producer that is killed at any instruction is in nobody's way. */
 
+/* An old hint, to where the consumer has been already, is no full inbox. */
+TEST(test_old_hint)
+{
+    enum { slots = SLOTS };
+    struct ivshm_inbox_shm *shm = inbox_new(slots);
+    struct ivshm_queue_producer p, q;
+    struct ivshm_queue_consumer in;
+    struct ivshm_ref ref;
+    ivshm_queue_reset(shm, slots, 0);
+    ivshm_queue_producer_init(&p, shm, slots);
+    ivshm_queue_producer_init(&q, shm, slots);
+    ivshm_queue_consumer_init(&in, shm, slots);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(ivshm_queue_push_mpsc(i == 15 ? &p : &q, (struct ivshm_ref){1, 1}), 0);
+        assert_true(ivshm_queue_pop_mpsc(&in, &ref));
+    }
+    ivshm_store64_relaxed(&shm->tail_hint, 19); /* its producer has died before the last store */
+    assert_int_equal(ivshm_queue_push_mpsc(&p, (struct ivshm_ref){1, 2}), 0);
+    assert_true(ivshm_queue_pop_mpsc(&in, &ref));
+    assert_int_equal(ref.cell, 2);
+    free(shm);
+}
+
 struct killed {
     struct ivshm_inbox_shm *shm;
     uint64_t slots;
@@ -411,6 +434,7 @@ int main(void)
         cmocka_unit_test(test_no_gap),
         cmocka_unit_test(test_hostile_slots),
         cmocka_unit_test(test_many_producers),
+        cmocka_unit_test(test_old_hint),
         cmocka_unit_test(test_killed_producer),
     };
     return RUN(tests);

@@ -80,6 +80,8 @@ int ivshm_queue_push_mpsc(struct ivshm_queue_producer *p, struct ivshm_ref ref)
     for (uint64_t step = 0; step <= slots; step++) {
         if (position - p->head >= slots) {
             refresh_head(p);
+            if ((int64_t) (p->next - position) > 0) /* the hint was old: that has been read */
+                position = p->next;
             if (position - p->head >= slots)
                 return -EAGAIN;
         }
