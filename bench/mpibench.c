@@ -40,7 +40,6 @@
 #define WINDOW_MAX 64
 #define WINDOW_BYTES (4 << 20) /* in flight, if that is at least 4 messages */
 #define HOPS 1000
-#define RANKS_MAX 64
 
 static int rank, size;
 static char *sendbuf, *recvbuf;
@@ -159,58 +158,47 @@ static int window(int bytes)
     return w > WINDOW_MAX ? WINDOW_MAX : w < 4 ? 4 : w;
 }
 
-/* Messages in a second, of all pairs together: windows of messages, each ended by a word back. */
-static double one_way(int bytes, int n)
+/*
+ * Messages in a second, of all pairs together, by windows: in both directions, or from the lower
+ * half to the upper, which ends each window by a word back.
+ */
+static double windows(int bytes, int n, int both)
 {
-    MPI_Request requests[WINDOW_MAX];
-    int w = window(bytes);
+    MPI_Request requests[2 * WINDOW_MAX];
+    int w = window(bytes), sends = both || rank < size / 2, receives = both || rank >= size / 2;
     double start;
 
     MPI_Barrier(MPI_COMM_WORLD);
     start = now();
     for (int i = 0; i < n; i++) {
-        for (int k = 0; k < w; k++)
-            if (rank < size / 2)
-                MPI_Isend(sendbuf, bytes, MPI_BYTE, partner(), 1, MPI_COMM_WORLD, &requests[k]);
-            else
-                MPI_Irecv(recvbuf, bytes, MPI_BYTE, partner(), 1, MPI_COMM_WORLD, &requests[k]);
-        MPI_Waitall(w, requests, MPI_STATUSES_IGNORE);
-        if (rank < size / 2)
+        int used = 0;
+        for (int k = 0; receives && k < w; k++)
+            MPI_Irecv(recvbuf, bytes, MPI_BYTE, partner(), 1, MPI_COMM_WORLD, &requests[used++]);
+        for (int k = 0; sends && k < w; k++)
+            MPI_Isend(sendbuf, bytes, MPI_BYTE, partner(), 1, MPI_COMM_WORLD, &requests[used++]);
+        MPI_Waitall(used, requests, MPI_STATUSES_IGNORE);
+        if (!receives)
             MPI_Recv(NULL, 0, MPI_BYTE, partner(), 2, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-        else
+        else if (!sends)
             MPI_Send(NULL, 0, MPI_BYTE, partner(), 2, MPI_COMM_WORLD);
     }
     MPI_Barrier(MPI_COMM_WORLD);
-    return (double) n * w * (size / 2) / (now() - start);
+    return (double) n * w * (both ? size : size / 2) / (now() - start);
 }
 
-static double both_ways(int bytes, int n)
+static double messages(int bytes, int n)
 {
-    MPI_Request requests[2 * WINDOW_MAX];
-    int w = window(bytes);
-    double start;
-
-    MPI_Barrier(MPI_COMM_WORLD);
-    start = now();
-    for (int i = 0; i < n; i++) {
-        for (int k = 0; k < w; k++)
-            MPI_Irecv(recvbuf, bytes, MPI_BYTE, partner(), 1, MPI_COMM_WORLD, &requests[k]);
-        for (int k = 0; k < w; k++)
-            MPI_Isend(sendbuf, bytes, MPI_BYTE, partner(), 1, MPI_COMM_WORLD, &requests[w + k]);
-        MPI_Waitall(2 * w, requests, MPI_STATUSES_IGNORE);
-    }
-    MPI_Barrier(MPI_COMM_WORLD);
-    return (double) n * w * size / (now() - start);
+    return windows(bytes, n, 0);
 }
 
 static double bandwidth(int bytes, int n)
 {
-    return one_way(bytes, n) * bytes / 1e6;
+    return windows(bytes, n, 0) * bytes / 1e6;
 }
 
 static double bidirectional(int bytes, int n)
 {
-    return both_ways(bytes, n) * bytes / 1e6;
+    return windows(bytes, n, 1) * bytes / 1e6;
 }
 
 static void compute(double seconds)
@@ -339,7 +327,7 @@ static const struct test {
     {"latency", latency, "us", LADDER}, /* half a round trip */
     {"bandwidth", bandwidth, "MB/s", LADDER},
     {"bidirectional", bidirectional, "MB/s", LARGE},
-    {"rate", one_way, "1/s", "0,8,64,512"},
+    {"rate", messages, "1/s", "0,8,64,512"},
     {"overlap", overlap, "%", LARGE},
     {"barrier", barrier, "us", "0"},
     {"bcast", bcast, "us", FEW},

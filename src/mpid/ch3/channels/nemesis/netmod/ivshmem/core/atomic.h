@@ -95,17 +95,17 @@ static inline uint64_t ivshm_add64(ivshm_a64 *a, uint64_t n)
 /* What processors have under way at once, about: asking for more brings nothing. */
 #define IVSHM_PREFETCH_MAX 1024
 
-/* Asks for what will be read soon, a line at a time. A hint: any address will do. */
+/* Asks for what will be read soon, or the beginning of it. A hint: any address will do. */
 static inline void ivshm_prefetch(const void *start, uint32_t bytes)
 {
-    for (uint32_t i = 0; i < bytes; i += IVSHM_LINE)
+    for (uint32_t i = 0; i < bytes && i < IVSHM_PREFETCH_MAX; i += IVSHM_LINE)
         __builtin_prefetch((const char *) start + i);
 }
 
 /* Asks for what will be written soon. */
 static inline void ivshm_prefetch_write(const void *start, uint32_t bytes)
 {
-    for (uint32_t i = 0; i < bytes; i += IVSHM_LINE) {
+    for (uint32_t i = 0; i < bytes && i < IVSHM_PREFETCH_MAX; i += IVSHM_LINE) {
         const char *line = (const char *) start + i;
 #if defined(__x86_64__) || defined(__i386__)
         __asm__ volatile("prefetchw %0" : : "m"(*line)); /* gcc's is none for a generic processor */

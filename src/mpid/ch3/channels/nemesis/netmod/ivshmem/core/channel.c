@@ -429,7 +429,7 @@ static void fetch_next_cell(const struct ivshm_transport *t, const struct ivshm_
         return;
     const struct ivshm_cell_shm *cell = cell_of(&t->region->geo, ch, next.value, &size);
     if (cell)
-        ivshm_prefetch(cell, size < IVSHM_PREFETCH_MAX ? size : IVSHM_PREFETCH_MAX);
+        ivshm_prefetch(cell, size);
 }
 
 static int open_record(struct ivshm_transport *t, struct ivshm_channel *ch,

@@ -75,10 +75,9 @@ static const unsigned char *fetch(const struct ivshm_ring_consumer *ring, uint32
     if (kind == IVSHM_RECORD_BUFFER) {
         payload = ivshm_ring_buffer(ring->shm, ring->slots, ring->slot_size, ring->next_buffer,
                                     ring->buffer_size);
-        ivshm_prefetch(payload, ivshm_ring_at_most(len, IVSHM_PREFETCH_MAX));
+        ivshm_prefetch(payload, len);
     } else if (len > here) {
-        ivshm_prefetch(payload + here,
-                       ivshm_ring_at_most(len - here, ring->slot_size - IVSHM_LINE));
+        ivshm_prefetch(payload + here, len - here);
     }
     return payload;
 }

@@ -116,11 +116,6 @@ static inline uint32_t ivshm_ring_after(uint32_t slot, uint32_t slots)
     return slot + 1 == slots ? 0 : slot + 1;
 }
 
-static inline uint32_t ivshm_ring_at_most(uint32_t a, uint32_t b)
-{
-    return a < b ? a : b;
-}
-
 static inline unsigned char *ivshm_ring_reserve_spsc(struct ivshm_ring_producer *ring)
 {
     if (ring->tail - ring->head >= ring->slots) {
@@ -147,8 +142,7 @@ static inline void ivshm_ring_prepare(struct ivshm_ring_producer *ring, struct i
     const uint32_t here = IVSHM_LINE - (uint32_t) sizeof(struct ivshm_slot_shm);
     struct ivshm_slot_shm *slot = ivshm_ring_slot(ring->shm, ring->next, ring->slot_size);
     if (record.kind == IVSHM_RECORD_BUFFER)
-        ivshm_prefetch_write(ivshm_ring_next_buffer(ring),
-                             ivshm_ring_at_most(record.value, IVSHM_PREFETCH_MAX));
+        ivshm_prefetch_write(ivshm_ring_next_buffer(ring), record.value);
     else if (record.kind == IVSHM_RECORD_INLINE && record.value > here)
         ivshm_prefetch_write(slot->payload + here, record.value - here);
 }
