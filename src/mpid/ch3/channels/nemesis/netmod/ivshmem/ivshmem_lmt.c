@@ -481,6 +481,30 @@ fn_fail:
     goto fn_exit;
 }
 
+/* Begins to use what `peer` offers, in the direction of our request; or says why that cannot be. */
+static const char *use_offer(MPID_nem_ivshmem_transfer_t *t, const MPID_nem_ivshmem_offer_t *offer,
+                             intptr_t size, struct ivshm_owner peer, struct ivshm_diag *diag)
+{
+    struct ivshm_region *region = &MPID_nem_ivshmem.region;
+    bool sends = t->state == IVSHMEM_AWAIT_CTS || t->state == IVSHMEM_SENDING;
+
+    switch (offer->what) {
+    case IVSHMEM_OFFER_LANE:
+        if (ivshm_lane_attach(region, peer, offer->off, &t->lane, diag) != 0)
+            return diag->text;
+        activate(t, sends ? IVSHMEM_SENDING : IVSHMEM_RECEIVING, size);
+        return NULL;
+    case IVSHMEM_OFFER_BUFFER:
+        if (!ivshm_extent_covers(region, peer, IVSHM_KIND_USER, offer->off, (uint64_t) size))
+            return "offers a buffer that is not its own";
+        t->direct = (char *) region->map.base + offer->off.bytes;
+        activate(t, sends ? IVSHMEM_WRITING : IVSHMEM_READING, size);
+        return NULL;
+    default:
+        return "offers what is unknown";
+    }
+}
+
 /* Receiver: goes on with what the sender offers. False if it offers nothing that is of use. */
 static bool accept_offer(MPID_nem_ivshmem_transfer_t *t, struct iovec cookie, const char **why,
                          struct ivshm_diag *diag)
@@ -492,31 +516,14 @@ static bool accept_offer(MPID_nem_ivshmem_transfer_t *t, struct iovec cookie, co
 
     if (channel && cookie.iov_len == sizeof(offer))
         memcpy(&offer, cookie.iov_base, sizeof(offer));
-    switch (offer.what) {
-    case IVSHMEM_OFFER_NOTHING:
+    if (offer.what == IVSHMEM_OFFER_NOTHING)
         return false;
-    case IVSHMEM_OFFER_LANE:
-        if (size > (intptr_t) (region->geo.lane_chunks * region->geo.chunk_size) && offer_buffer(t))
-            return false; /* one copy is better, if not most are made already */
-        if (ivshm_lane_attach(region, channel->peer, offer.off, &t->lane, diag) != 0) {
-            *why = diag->text;
-            break;
-        }
-        t->is_part = offer.bytes > (uint64_t) size;
-        activate(t, IVSHMEM_RECEIVING, size);
-        break;
-    case IVSHMEM_OFFER_BUFFER:
-        if (!ivshm_extent_covers(region, channel->peer, IVSHM_KIND_USER, offer.off,
-                                 (uint64_t) size)) {
-            *why = "offers a buffer that is not its own";
-            break;
-        }
-        t->direct = (char *) region->map.base + offer.off.bytes;
-        activate(t, IVSHMEM_READING, size);
-        break;
-    default:
-        *why = "offers what is unknown";
-    }
+    /* One copy is better, if not most are made already. */
+    if (offer.what == IVSHMEM_OFFER_LANE &&
+        size > (intptr_t) (region->geo.lane_chunks * region->geo.chunk_size) && offer_buffer(t))
+        return false;
+    t->is_part = offer.what == IVSHMEM_OFFER_LANE && offer.bytes > (uint64_t) size;
+    *why = use_offer(t, &offer, size, channel->peer, diag);
     t->counted = (intptr_t) offer.bytes; /* as the sender does, who is not told what is taken */
     return true;
 }
@@ -573,8 +580,6 @@ static int start_send(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec r_cookie)
 {
     int mpi_errno = MPI_SUCCESS;
     MPID_nem_ivshmem_transfer_t *t = REQ_TRANSFER(req);
-    struct ivshm_region *region = &MPID_nem_ivshmem.region;
-    struct ivshm_owner peer = VC_IVSHMEM(vc)->channel->peer;
     MPID_nem_ivshmem_offer_t offer = {0};
     struct ivshm_diag diag;
     const char *why = NULL;
@@ -592,18 +597,8 @@ static int start_send(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec r_cookie)
         why = "answers an offer with another that is no better";
     if (t->own_lane)
         withdraw_lane(t);
-    if (why) {
-        /* nothing is begun */
-    } else if (offer.what == IVSHMEM_OFFER_BUFFER) {
-        if (!ivshm_extent_covers(region, peer, IVSHM_KIND_USER, offer.off, (uint64_t) size))
-            why = "offers a buffer that is not its own";
-        t->direct = (char *) region->map.base + offer.off.bytes;
-        activate(t, IVSHMEM_WRITING, size);
-    } else {
-        if (ivshm_lane_attach(region, peer, offer.off, &t->lane, &diag) != 0)
-            why = diag.text;
-        activate(t, IVSHMEM_SENDING, size);
-    }
+    if (!why)
+        why = use_offer(t, &offer, size, VC_IVSHMEM(vc)->channel->peer, &diag);
     if (!why)
         mpi_errno = advance(t, &why);
     MPIR_ERR_CHECK(mpi_errno);
