@@ -22,70 +22,97 @@ _Static_assert(sizeof(ivshm_a32) == 4 && sizeof(ivshm_a64) == 8, "shared words h
 _Static_assert(__atomic_always_lock_free(4, 0) && __atomic_always_lock_free(8, 0),
                "a lock of the compiler's library would not be shared between VMs");
 
+/*
+ * Tests define IVSHM_STEPS, and then act between any two accesses: an explorer lets other actors go
+ * on, or this one die; a fuzzer changes the word that is about to be read.
+ */
+#ifdef IVSHM_STEPS
+void ivshm_step(const void *word, bool writes);
+#else
+static inline void ivshm_step(const void *word, bool writes)
+{
+    (void) word;
+    (void) writes;
+}
+#endif
+
 static inline uint32_t ivshm_load32_relaxed(const ivshm_a32 *a)
 {
+    ivshm_step(a, false);
     return __atomic_load_n(&a->word, __ATOMIC_RELAXED);
 }
 
 static inline uint32_t ivshm_load32_acquire(const ivshm_a32 *a)
 {
+    ivshm_step(a, false);
     return __atomic_load_n(&a->word, __ATOMIC_ACQUIRE);
 }
 
 static inline void ivshm_store32_relaxed(ivshm_a32 *a, uint32_t v)
 {
+    ivshm_step(a, true);
     __atomic_store_n(&a->word, v, __ATOMIC_RELAXED);
 }
 
 static inline void ivshm_store32_release(ivshm_a32 *a, uint32_t v)
 {
+    ivshm_step(a, true);
     __atomic_store_n(&a->word, v, __ATOMIC_RELEASE);
 }
 
 static inline uint64_t ivshm_load64_relaxed(const ivshm_a64 *a)
 {
+    ivshm_step(a, false);
     return __atomic_load_n(&a->word, __ATOMIC_RELAXED);
 }
 
 static inline uint64_t ivshm_load64_acquire(const ivshm_a64 *a)
 {
+    ivshm_step(a, false);
     return __atomic_load_n(&a->word, __ATOMIC_ACQUIRE);
 }
 
 static inline uint64_t ivshm_load64_seqcst(const ivshm_a64 *a)
 {
+    ivshm_step(a, false);
     return __atomic_load_n(&a->word, __ATOMIC_SEQ_CST);
 }
 
 static inline void ivshm_store64_relaxed(ivshm_a64 *a, uint64_t v)
 {
+    ivshm_step(a, true);
     __atomic_store_n(&a->word, v, __ATOMIC_RELAXED);
 }
 
 static inline void ivshm_store64_release(ivshm_a64 *a, uint64_t v)
 {
+    ivshm_step(a, true);
     __atomic_store_n(&a->word, v, __ATOMIC_RELEASE);
 }
 
 /* Returns whether *a was `expected` and is now `desired`. Sequentially consistent either way. */
 static inline bool ivshm_cas64(ivshm_a64 *a, uint64_t expected, uint64_t desired)
 {
+    ivshm_step(a, true);
     return __atomic_compare_exchange_n(&a->word, &expected, desired, false, __ATOMIC_SEQ_CST,
                                        __ATOMIC_SEQ_CST);
 }
 
 static inline uint64_t ivshm_or64(ivshm_a64 *a, uint64_t bits)
 {
+    ivshm_step(a, true);
     return __atomic_fetch_or(&a->word, bits, __ATOMIC_SEQ_CST);
 }
 
 static inline uint64_t ivshm_and64(ivshm_a64 *a, uint64_t bits)
 {
+    ivshm_step(a, true);
     return __atomic_fetch_and(&a->word, bits, __ATOMIC_SEQ_CST);
 }
 
 static inline uint64_t ivshm_add64(ivshm_a64 *a, uint64_t n)
 {
+    ivshm_step(a, true);
     return __atomic_fetch_add(&a->word, n, __ATOMIC_SEQ_CST);
 }
 
