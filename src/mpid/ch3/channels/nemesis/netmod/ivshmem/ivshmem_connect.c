@@ -167,6 +167,7 @@ int MPID_nem_ivshmem_connect(MPIDI_VC_t *vc)
     if (!open_channel(VC_IVSHMEM(vc)->peer, MPID_nem_ivshmem_vc_name(vc), &channel, text))
         mpi_errno = MPID_nem_ivshmem_peer_error(text);
     MPIR_ERR_CHECK(mpi_errno);
+    IVSHM_POINT(connected);
     bind_vc(vc, channel);
 
 fn_exit:
@@ -317,7 +318,10 @@ static MPIDI_VC_t *adopt_rank(struct ivshm_channel *channel)
         MPID_nem_ivshmem_take_region(vc, channel->peer);
     if (!vc || VC_PAIR(vc)->path != IVSHMEM_PATH_REGION || VC_IVSHMEM(vc)->channel)
         return NULL;
+    if (vc->state == MPIDI_VC_STATE_MORIBUND) /* failed already: its last words come too late */
+        return NULL;
     VC_IVSHMEM(vc)->peer = channel->peer;
+    IVSHM_POINT(adopted);
     channel->users++;
     bind_vc(vc, channel);
     return vc;

@@ -91,6 +91,7 @@ static void leave(void)
 
     if (!self->joined)
         return;
+    IVSHM_POINT(leave);
     MPID_nem_ivshmem_memory_finalize();
     MPID_nem_ivshmem_lmt_finalize();
     ivshm_transport_close(&self->transport);

@@ -176,6 +176,7 @@ static int send_done(MPID_nem_ivshmem_transfer_t *t)
 {
     int mpi_errno = MPI_SUCCESS;
 
+    IVSHM_POINT(done);
     MPID_nem_lmt_send_DONE(t->vc, t->req);
 
 fn_exit:
@@ -240,6 +241,7 @@ fn_fail:
 static int write_direct(MPID_nem_ivshmem_transfer_t *t)
 {
     pack(t, t->direct + t->moved, DIRECT_BYTES);
+    IVSHM_POINT(write_direct);
     return t->moved < t->size ? MPI_SUCCESS : end_direct(t, sent);
 }
 
@@ -254,6 +256,7 @@ static int read_direct(MPID_nem_ivshmem_transfer_t *t, const char **why)
     else
         ivshmem_compat_unpack(t->direct + t->moved, len, req->dev.user_buf, req->dev.user_count,
                               req->dev.datatype, t->moved, &done);
+    IVSHM_POINT(read_direct);
     /* Only whole elements are unpacked. What is left of the last one is no element. */
     t->moved += t->moved + len == t->size ? len : done;
     if (t->moved == t->size)
@@ -340,6 +343,7 @@ static int send_cts(MPID_nem_ivshmem_transfer_t *t)
 {
     int mpi_errno = MPI_SUCCESS;
 
+    IVSHM_POINT(cts);
     MPID_nem_lmt_send_CTS(t->vc, t->req, &t->offer, sizeof(t->offer));
 
 fn_exit:
@@ -467,7 +471,9 @@ static int initiate_lmt(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, MPIR_Request *req)
         t->offer.off = t->lane.off;
         t->offer.bytes = (uint64_t) t->size;
     }
+    IVSHM_POINT(rts);
     MPID_nem_lmt_send_RTS(vc, rts_pkt, &t->offer, sizeof(t->offer));
+    IVSHM_POINT(rts_sent);
     if (t->own_lane) {
         t->state = IVSHMEM_SENDING;
         fill_chunks(t);

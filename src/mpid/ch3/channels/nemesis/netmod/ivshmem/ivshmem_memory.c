@@ -48,6 +48,7 @@ static void *take(MPI_Aint bytes)
         MPL_free(piece);
         return NULL;
     }
+    IVSHM_POINT(user_allocated);
     *piece = (piece_t){pieces, (char *) region->map.base + off.bytes, (uint64_t) bytes, false};
     pieces = piece;
     return piece->start;

@@ -66,6 +66,7 @@ static int attach(struct ivshm_transport *t, struct ivshm_owner peer,
         free(ch);
         return err;
     }
+    IVSHM_POINT(channel_attached);
     ivshm_queue_producer_init(&ch->inbox, ch->base, t->region->geo.inbox_slots);
     t->channels[peer.endpoint] = ch;
     *channel = ch;
@@ -118,6 +119,7 @@ static void remove_ring(struct ivshm_transport *t, struct ivshm_channel *ch)
 
 static void detach(struct ivshm_transport *t, struct ivshm_channel *ch)
 {
+    IVSHM_POINT(channel_detach);
     /* The peer is gone, or never had it. */
     if (ch->ring_out.shm)
         ivshm_ring_free(t->region, t->endpoint.owner, &ch->ring_out);
@@ -130,6 +132,7 @@ static void detach(struct ivshm_transport *t, struct ivshm_channel *ch)
     }
     t->pending -= ch->pending;
     ivshm_endpoint_detach(&t->endpoint, ch->peer.endpoint);
+    IVSHM_POINT(channel_detached);
     t->channels[ch->peer.endpoint] = NULL;
     free(ch);
 }
@@ -247,6 +250,7 @@ static void seal_cell(struct ivshm_transport *t, struct ivshm_channel *channel,
     uint32_t index = out->cell;
     struct ivshm_pool *pool = pool_of(t, &index);
     struct ivshm_cell_shm *cell = ivshm_pool_cell(pool, index);
+    IVSHM_POINT(cell_filled);
     /* Relaxed: what names the cell releases them, edge Q1 or R1. */
     ivshm_store32_relaxed(&cell->len, len);
     ivshm_store32_relaxed(&cell->stream, out->stream);
@@ -258,6 +262,7 @@ static void post_cell(struct ivshm_transport *t, struct ivshm_channel *channel,
                       const struct ivshm_outgoing *out, uint32_t len)
 {
     seal_cell(t, channel, out, len);
+    IVSHM_POINT(cell_sealed);
     channel->sent++;
     struct ivshm_ref ref = make_ref(t, out->cell);
     if (ivshm_queue_push_mpsc(&channel->inbox, ref) != 0) {
@@ -283,8 +288,10 @@ static void try_ring(struct ivshm_transport *t, struct ivshm_channel *channel)
         ivshm_cell_discard(t, &out);
         return;
     }
+    IVSHM_POINT(ring_allocated);
     memcpy(out.payload, &channel->ring_out.off, sizeof(ivshm_off));
     post_cell(t, channel, &out, sizeof(ivshm_off));
+    IVSHM_POINT(ring_offered);
 }
 
 int ivshm_cell_reserve(struct ivshm_transport *t, struct ivshm_channel *channel, size_t want,
@@ -316,6 +323,7 @@ int ivshm_cell_reserve(struct ivshm_transport *t, struct ivshm_channel *channel,
 void ivshm_channel_knock(struct ivshm_transport *t, struct ivshm_channel *channel)
 {
     /* If the inbox is full, there is no need: the receiver is at work. */
+    IVSHM_POINT(knock);
     ivshm_queue_push_mpsc(&channel->inbox, make_ref(t, IVSHM_REF_KNOCK));
 }
 
@@ -331,6 +339,7 @@ void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel
     }
     if (out->cell != IVSHM_NO_CELL) {
         seal_cell(t, channel, out, len);
+        IVSHM_POINT(cell_in_ring);
         record.kind = IVSHM_RECORD_CELL;
         record.value = out->cell;
     } else if (out->capacity > ivshm_ring_room(t->region)) {
@@ -414,6 +423,7 @@ static int open_cell(struct ivshm_transport *t, struct ivshm_channel *ch, uint32
         return ivshm_fail(diag, EBADMSG,
                           "endpoint %u sent cell number %u where %u was due: one is lost",
                           ch->peer.endpoint, sequence, ch->received);
+    IVSHM_POINT(cell_opened);
     ch->received++;
     return 1;
 }
@@ -477,6 +487,7 @@ static int bind_ring(struct ivshm_transport *t, const struct ivshm_incoming *in,
     int err = ivshm_ring_attach(t->region, ch->peer, off, &ch->ring_in, diag);
     if (err)
         return err;
+    IVSHM_POINT(ring_bound);
     add_ring(t, ch);
     return 0;
 }
@@ -549,6 +560,7 @@ int ivshm_receive(struct ivshm_transport *t, struct ivshm_incoming *in, struct i
 
 void ivshm_hand_back(struct ivshm_incoming *in)
 {
+    IVSHM_POINT(hand_back);
     if (in->cell)
         ivshm_store32_release(&in->cell->state, IVSHM_CELL_HOME); /* C1 */
     else

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: mpich2 */
 #include "endpoint.h"
+#include "point.h"
 
 #include <errno.h>
 #include <string.h>
@@ -153,7 +154,9 @@ static bool reclaim(struct ivshm_region *region, uint32_t index, uint64_t word, 
     struct ivshm_owner owner = {index, unpack(word).generation};
     if (is_attached_to(region, index))
         return false;
+    IVSHM_POINT(reap_free);
     *blocks += ivshm_extent_reclaim(region, owner);
+    IVSHM_POINT(reap_freed);
     /* Keeps the generation, from which the next claim counts on. */
     ivshm_cas64(claim_word(region, index), word,
                 pack((struct ivshm_claim){.state = IVSHM_FREE, .generation = owner.generation}));
@@ -261,6 +264,7 @@ static void give_up(struct ivshm_endpoint *ep)
     uint64_t word = ivshm_load64_relaxed(claim_word(ep->region, ep->owner.endpoint));
     if (unpack(word).generation == ep->owner.generation && unpack(word).state != IVSHM_FREE)
         ivshm_cas64(claim_word(ep->region, ep->owner.endpoint), word, with_state(word, IVSHM_DEAD));
+    IVSHM_POINT(leave_dead);
     ivshm_endpoint_reap(ep->region, &ep->process, NULL);
 }
 
@@ -272,17 +276,21 @@ int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t r
     if (err)
         return err;
     ivshm_endpoint_reap(region, &r.process, NULL);
+    IVSHM_POINT(join_claim);
     if (!claim_entry(region, &r.process, &r.owner))
         return explain_full(region, true, job_size, diag);
+    IVSHM_POINT(join_claimed);
     if (ivshm_extent_alloc(region, r.owner, IVSHM_KIND_BASE, region->geo.base_bytes, &r.base_off)) {
         give_up(&r);
         return explain_full(region, false, job_size, diag);
     }
+    IVSHM_POINT(join_allocated);
     r.base = ivshm_resolve(region, r.base_off, region->geo.base_bytes);
     r.attached = (ivshm_a64 *) ((char *) r.base + region->geo.attached);
     memset(r.base, 0, region->geo.base_bytes);
 
     struct ivshm_endpoint_shm *e = &region->endpoints[r.owner.endpoint];
+    IVSHM_POINT(join_zeroed);
     /* Release E3: after the claim, for who reads the entry while it changes hands. */
     for (int i = 0; i < 2; i++) {
         ivshm_store64_release(&e->boot_id[i], r.process.boot_id[i]);
@@ -291,12 +299,14 @@ int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t r
     ivshm_store64_release(&e->pid_ns, r.process.pid_ns);
     ivshm_store64_release(&e->pid, r.process.pid);
     ivshm_store64_release(&e->start_time, r.process.start_time);
+    IVSHM_POINT(join_half_written);
     ivshm_store64_release(&e->base, r.base_off.bytes);
     ivshm_store64_release(&e->joined_at, (uint64_t) time(NULL));
     ivshm_store64_release(&e->rank, rank);
     ivshm_store64_release(&e->job_size, job_size);
     store_text(e->host, 8, r.process.host);
     store_text(e->job, 16, job);
+    IVSHM_POINT(join_written);
     *ep = r;
     return 0;
 }
@@ -306,12 +316,14 @@ void ivshm_endpoint_publish(struct ivshm_endpoint *ep)
     uint64_t word = ivshm_load64_relaxed(claim_word(ep->region, ep->owner.endpoint));
     ivshm_cas64(claim_word(ep->region, ep->owner.endpoint), word,
                 with_state(word, IVSHM_LIVE)); /* E1 */
+    IVSHM_POINT(join_published);
 }
 
 void ivshm_endpoint_leave(struct ivshm_endpoint *ep)
 {
     for (uint32_t i = 0; i < ep->region->geo.endpoints / 64; i++)
         ivshm_store64_release(&ep->attached[i], 0);
+    IVSHM_POINT(leave_detached);
     give_up(ep);
 }
 
@@ -330,6 +342,7 @@ int ivshm_endpoint_attach(struct ivshm_endpoint *ep, struct ivshm_owner peer, vo
     uint64_t bit = UINT64_C(1) << (peer.endpoint % 64);
     bool was_attached = ivshm_or64(&ep->attached[peer.endpoint / 64], bit) & bit;
     uint64_t word = ivshm_load64_seqcst(claim_word(region, peer.endpoint));
+    IVSHM_POINT(attach_announced);
     struct ivshm_claim c = unpack(word);
     if (c.state != IVSHM_LIVE || c.generation != peer.generation) {
         if (!was_attached)
@@ -348,6 +361,7 @@ int ivshm_endpoint_attach(struct ivshm_endpoint *ep, struct ivshm_owner peer, vo
                           "region is damaged",
                           peer.endpoint, region->map.name, (unsigned long long) off.bytes);
     }
+    IVSHM_POINT(attach_done);
     *base = addr;
     return 0;
 }

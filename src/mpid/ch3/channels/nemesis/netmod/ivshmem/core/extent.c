@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: mpich2 */
 #include "extent.h"
+#include "point.h"
 
 #include <errno.h>
 
@@ -65,14 +66,17 @@ int ivshm_extent_alloc(struct ivshm_region *region, struct ivshm_owner owner,
         ivshm_a64 *word = &map[start + run];
         if (ivshm_load64_relaxed(word) == 0 &&
             ivshm_cas64(word, 0, block_word(owner, kind, run == 0 ? want : 0))) {
+            IVSHM_POINT(extent_taken_one);
             run++;
             continue;
         }
         uint64_t found = ivshm_load64_relaxed(word);
+        IVSHM_POINT(extent_collided);
         give_back(&map[start], run);
         start += run + (found & FIRST_BIT && found >> COUNT_SHIFT ? found >> COUNT_SHIFT : 1);
         run = 0;
     }
+    IVSHM_POINT(extent_taken);
     off->bytes = region->geo.data + start * region->geo.block_size;
     return 0;
 }
@@ -87,6 +91,7 @@ void ivshm_extent_free(struct ivshm_region *region, struct ivshm_owner owner, iv
     for (uint64_t i = count; i-- > 0;) {
         ivshm_a64 *word = &region->block_map[(uint64_t) first + i];
         uint64_t found = ivshm_load64_relaxed(word);
+        IVSHM_POINT(extent_free_one);
         if ((found & OWNER_MASK) == owner_bits(owner))
             ivshm_cas64(word, found, 0);
     }

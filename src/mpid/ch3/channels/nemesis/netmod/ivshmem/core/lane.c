@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: mpich2 */
 #include "lane.h"
+#include "point.h"
 
 #include <errno.h>
 #include <string.h>
@@ -26,6 +27,7 @@ int ivshm_lane_alloc(struct ivshm_region *region, struct ivshm_owner self, struc
     int err = ivshm_extent_alloc(region, self, IVSHM_KIND_LANE, region->geo.lane_bytes, &off);
     if (err)
         return err;
+    IVSHM_POINT(lane_allocated);
     bind(region, off, lane);
     ivshm_lane_reset(lane);
     return 0;
@@ -60,6 +62,7 @@ static void advance(struct ivshm_lane *lane)
 
 void ivshm_lane_publish_spsc(struct ivshm_lane *lane, uint32_t len)
 {
+    IVSHM_POINT(lane_publish);
     ivshm_store64_release(&lane->words[lane->next].len, len); /* L1 */
     advance(lane);
 }
@@ -75,6 +78,7 @@ const unsigned char *ivshm_lane_peek_spsc(struct ivshm_lane *lane, uint32_t *len
 
 void ivshm_lane_consume_spsc(struct ivshm_lane *lane)
 {
+    IVSHM_POINT(lane_consume);
     ivshm_store64_release(&lane->words[lane->next].len, 0); /* L2 */
     advance(lane);
 }

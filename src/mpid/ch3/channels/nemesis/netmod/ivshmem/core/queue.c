@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: mpich2 */
 #include "queue.h"
+#include "point.h"
 
 #include <errno.h>
 
@@ -99,8 +100,10 @@ int ivshm_queue_push_mpsc(struct ivshm_queue_producer *p, struct ivshm_ref ref)
         }
         if (ahead != -1) /* more than a lap behind: somebody has overwritten it */
             return -EAGAIN;
+        IVSHM_POINT(push_found);
         /* Release Q1: the cell, and all before it, is there for who sees the slot. */
         if (ivshm_cas64(slot, found, pack(ref, lap_of(position, slots)))) {
+            IVSHM_POINT(push_done);
             p->next = position + 1;
             ivshm_store64_relaxed(&shm->tail_hint, position + 1);
             return 0;
@@ -124,6 +127,7 @@ bool ivshm_queue_pop_mpsc(struct ivshm_queue_consumer *c, struct ivshm_ref *ref)
     c->head++;
     /* Seldom, so that the producers' copy of the line stays with them. */
     if (c->head - c->published >= c->slots / 4) {
+        IVSHM_POINT(pop_head);
         ivshm_store64_release(&c->shm->head, c->head); /* Q2 */
         c->published = c->head;
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: mpich2 */
 #include "region.h"
+#include "point.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -203,9 +204,12 @@ static void write_superblock(struct ivshm_map *map, const struct ivshm_geometry 
 {
     uint64_t words[IVSHM_SUPERBLOCK_WORDS];
     superblock_words(geo, words);
+    IVSHM_POINT(format_mark);
     ivshm_cas64(word_at(map, WORD_OF(mark) * 8), 0, IVSHM_MARK);
+    IVSHM_POINT(format_words);
     for (size_t i = WORD_OF(version); i < IVSHM_SUPERBLOCK_WORDS; i++)
         ivshm_cas64(word_at(map, i * 8), 0, is_id_word(i) ? random_word() : words[i]);
+    IVSHM_POINT(format_magic);
     ivshm_cas64(word_at(map, WORD_OF(magic) * 8), 0, IVSHM_MAGIC);
 }
 

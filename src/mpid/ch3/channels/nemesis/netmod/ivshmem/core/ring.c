@@ -91,6 +91,7 @@ const unsigned char *ivshm_ring_payload(struct ivshm_ring_consumer *ring,
         return payload;
     ring->next_buffer = ivshm_ring_after(ring->next_buffer, ring->buffers);
     ring->used_buffers++;
+    IVSHM_POINT(ring_buffer_used);
     /* Another one that is there too comes while the caller is busy with this one. Relaxed: a hint.
      */
     uint32_t next = ivshm_ring_after(ring->next, ring->slots);
@@ -106,6 +107,7 @@ void ivshm_ring_consume_spsc(struct ivshm_ring_consumer *ring)
     ring->head++;
     /* Seldom, so that the producer's copy of the line stays with it; but soon enough for both. */
     if (ring->head - ring->published >= ring->slots / 4 || 2 * ring->used_buffers > ring->buffers) {
+        IVSHM_POINT(ring_head);
         ivshm_store64_release(&ring->shm->head, ring->head); /* R2 */
         ring->published = ring->head;
         ring->used_buffers = 0;
@@ -116,6 +118,7 @@ void ivshm_ring_consume_spsc(struct ivshm_ring_consumer *ring)
 void ivshm_ring_park(struct ivshm_ring_consumer *ring, bool parked)
 {
     uint64_t count = ivshm_load64_relaxed(&ring->shm->parked); /* nobody else stores it */
+    IVSHM_POINT(ring_park);
     if (count % 2 != parked)
         ivshm_store64_relaxed(&ring->shm->parked, count + 1);
 }

@@ -16,6 +16,7 @@
 #define IVSHM_RING_H
 
 #include "extent.h"
+#include "point.h"
 
 #define IVSHM_RING_BUFFERS_MAX 16 /* of any geometry */
 
@@ -152,8 +153,10 @@ static inline void ivshm_ring_publish_spsc(struct ivshm_ring_producer *ring,
 {
     uint64_t word =
         (uint64_t) record.sequence | (uint64_t) record.value << 32 | (uint64_t) record.kind << 48;
+    IVSHM_POINT(ring_publish);
     ivshm_store64_release(&ivshm_ring_slot(ring->shm, ring->next, ring->slot_size)->word,
                           word); /* R1 */
+    IVSHM_POINT(ring_published);
     ring->next = ivshm_ring_after(ring->next, ring->slots);
     ring->tail++;
     if (record.kind == IVSHM_RECORD_BUFFER) {

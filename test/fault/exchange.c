@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * exchange ROUNDS|FILE [BYTES [survive]]
+ *
+ * A job that passes by all points of core/point.h: in each of ROUNDS rounds, or until FILE exists,
+ * every rank exchanges messages of all kinds, of up to BYTES, with every other, some from memory of
+ * the region, and checks every byte. "survive": where a peer is lost, the others go on without it.
+ */
+#include "../mpi/mpitest.h"
+
+#include <stdbool.h>
+
+#define PEERS_MAX 64
+
+static const int lengths[] = {0, 8, 180, 1800, 6000, 40000, 300000, 1000000};
+enum { LENGTHS = sizeof(lengths) / sizeof(lengths[0]) };
+
+static int largest = 1000000, total;
+static bool survive, lost[PEERS_MAX];
+static char *out[PEERS_MAX], *in[PEERS_MAX];
+
+static uint64_t seed(int round, int from, int to, int i)
+{
+    return ((uint64_t) round * PEERS_MAX + (uint64_t) from) * PEERS_MAX * LENGTHS +
+           (uint64_t) to * LENGTHS + (uint64_t) i;
+}
+
+/* False if the request failed, as those with a dead peer may. */
+static bool ended(MPI_Request *req, MPI_Status *status, int peer)
+{
+    int err = MPI_Wait(req, status);
+    if (err == MPI_SUCCESS)
+        return true;
+    if (!lost[peer]) {
+        char text[MPI_MAX_ERROR_STRING];
+        int len;
+        MPI_Error_string(err, text, &len);
+        for (char *c = text; *c; c++)
+            if (*c == '\n')
+                *c = ' ';
+        printf("rank %d lost rank %d: %s\n", rank, peer, text);
+        lost[peer] = true;
+    }
+    return false;
+}
+
+static void exchange(int round)
+{
+    MPI_Request req[PEERS_MAX][LENGTHS][2];
+    MPI_Status status;
+    bool open[PEERS_MAX];
+    int count;
+
+    for (int d = 1; d < size; d++) {
+        int to = (rank + d) % size;
+        open[to] = !lost[to];
+        for (int i = 0, at = 0; open[to] && i < LENGTHS && lengths[i] <= largest; i++) {
+            MPI_Irecv(in[to] + at, lengths[i], MPI_BYTE, to, i, MPI_COMM_WORLD, &req[to][i][0]);
+            at += lengths[i];
+        }
+    }
+    for (int d = 1; d < size; d++) {
+        int to = (rank + d) % size;
+        for (int i = 0, at = 0; open[to] && i < LENGTHS && lengths[i] <= largest; i++) {
+            fill(out[to] + at, lengths[i], seed(round, rank, to, i));
+            MPI_Isend(out[to] + at, lengths[i], MPI_BYTE, to, i, MPI_COMM_WORLD, &req[to][i][1]);
+            at += lengths[i];
+        }
+    }
+    for (int d = 1; d < size; d++) {
+        int peer = (rank + d) % size;
+        for (int i = 0, at = 0; open[peer] && i < LENGTHS && lengths[i] <= largest; i++) {
+            if (ended(&req[peer][i][0], &status, peer)) {
+                MPI_Get_count(&status, MPI_BYTE, &count);
+                CHECK(count == lengths[i], "round %d: %d bytes from %d, sent %d", round, count,
+                      peer, lengths[i]);
+                CHECK_PATTERN(in[peer] + at, count, seed(round, peer, rank, i),
+                              "round %d: message %d from %d", round, i, peer);
+            }
+            ended(&req[peer][i][1], &status, peer);
+            at += lengths[i];
+        }
+    }
+}
+
+/* A window, whose memory is of the region. */
+static void put(int round)
+{
+    int len = total < 70000 ? total : 70000, to = (rank + 1) % size,
+        from = (rank + size - 1) % size;
+    char *base;
+    MPI_Win win;
+    MPI_Win_allocate(len, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &base, &win);
+    MPI_Win_fence(0, win);
+    fill(out[to], len, seed(round, rank, to, 0));
+    MPI_Put(out[to], len, MPI_BYTE, to, 0, len, MPI_BYTE, win);
+    MPI_Win_fence(0, win);
+    CHECK_PATTERN(base, len, seed(round, from, rank, 0), "round %d: put by %d", round, from);
+    MPI_Win_free(&win);
+}
+
+int main(int argc, char **argv)
+{
+    int round = 0, go = 1;
+
+    start(&argc, &argv);
+    CHECK(argc > 1 && size <= PEERS_MAX, "how many rounds, with up to %d ranks?", PEERS_MAX);
+    int rounds = atoi(argv[1]);
+    if (argc > 2)
+        largest = atoi(argv[2]);
+    survive = argc > 3;
+    if (survive)
+        MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+
+    for (int i = 0; i < LENGTHS && lengths[i] <= largest; i++)
+        total += lengths[i];
+    /* So that there are connections that the other side began. */
+    if (rank == 0)
+        for (int to = 1; to < size; to++)
+            MPI_Send(&go, 1, MPI_INT, to, LENGTHS, MPI_COMM_WORLD);
+    else
+        MPI_Recv(&go, 1, MPI_INT, 0, LENGTHS, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    for (; go; round++) {
+        for (int i = 0; i < size; i++) {
+            /* In turn both, the sender's, the receiver's and none. */
+            if (round & 1)
+                out[i] = malloc((size_t) total);
+            else
+                MPI_Alloc_mem(total, MPI_INFO_NULL, &out[i]);
+            if (round & 2)
+                in[i] = malloc((size_t) total);
+            else
+                MPI_Alloc_mem(total, MPI_INFO_NULL, &in[i]);
+        }
+        exchange(round);
+        if (!survive)
+            put(round);
+        for (int i = 0; i < size; i++) {
+            if (round & 1)
+                free(out[i]);
+            else
+                MPI_Free_mem(out[i]);
+            if (round & 2)
+                free(in[i]);
+            else
+                MPI_Free_mem(in[i]);
+        }
+        if (rounds > 0) {
+            go = round + 1 < rounds;
+        } else {
+            usleep(20000); /* leaves the processors to the jobs that are struck */
+            go = access(argv[1], F_OK) != 0;
+            MPI_Bcast(&go, 1, MPI_INT, 0, MPI_COMM_WORLD);
+        }
+        if (round == 0 && rank == 0) {
+            printf("running\n");
+            fflush(stdout);
+        }
+    }
+    printf("rank %d: %d rounds, every byte right\n", rank, round);
+    fflush(stdout);
+    MPI_Finalize();
+    return 0;
+}
