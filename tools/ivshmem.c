@@ -30,6 +30,9 @@ static const char help[] =
     "                            and `--between 1` in the other, at the same time\n"
     "            --timeout SECS  how long to wait for the other place (60)\n"
     "  reap    take back what dead processes held\n"
+    "            --vm-gone VM    also all that ran in VM, which will never run again: its host "
+    "name,\n"
+    "                            its uuid, or one of its endpoints, as ps shows them\n"
     "\n"
     "REGION is the PCI address of an ivshmem device, or the file that backs one. Without it,\n"
     "MPIR_CVAR_NEMESIS_IVSHMEM_REGION says which, else it is the first ivshmem device.\n"
@@ -41,19 +44,15 @@ static const struct command {
     int (*run)(const struct tool_options *opt);
 } commands[] = {
     {"format", "sf", tool_format}, {"info", "aj", tool_info}, {"ps", "j", tool_ps},
-    {"check", "bt", tool_check},   {"reap", "", tool_reap},
+    {"check", "bt", tool_check},   {"reap", "g", tool_reap},
 };
 
 static const struct option long_options[] = {
-    {"size", required_argument, NULL, 's'},
-    {"force", no_argument, NULL, 'f'},
-    {"all", no_argument, NULL, 'a'},
-    {"json", no_argument, NULL, 'j'},
-    {"between", required_argument, NULL, 'b'},
-    {"timeout", required_argument, NULL, 't'},
-    {"help", no_argument, NULL, 'h'},
-    {"version", no_argument, NULL, 'v'},
-    {0},
+    {"size", required_argument, NULL, 's'},    {"force", no_argument, NULL, 'f'},
+    {"all", no_argument, NULL, 'a'},           {"json", no_argument, NULL, 'j'},
+    {"between", required_argument, NULL, 'b'}, {"timeout", required_argument, NULL, 't'},
+    {"vm-gone", required_argument, NULL, 'g'}, {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'v'},       {0},
 };
 
 __attribute__((format(printf, 1, 2))) static int usage(const char *fmt, ...)
@@ -152,6 +151,9 @@ static int run(int argc, char **argv)
             if (strcmp(optarg, "0") != 0 && strcmp(optarg, "1") != 0)
                 return usage("--between %s: one place is 0, the other is 1", optarg);
             opt.side = optarg[0] - '0';
+            break;
+        case 'g':
+            opt.vm_gone = optarg;
             break;
         case 't':
             errno = 0;

@@ -5,6 +5,7 @@
 #include "ivshmem_tool.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* The live endpoints that are attached to entry `index`, as text; empty if none is. */
 static void name_attached(const struct ivshm_region *region, uint32_t index, char *text,
@@ -43,11 +44,60 @@ static bool report(const struct ivshm_region *region, const struct tool_entry *e
             tool_describe(e), attached[0] ? attached : "another", tool_size(e->held));
     } else if (e->verdict == IVSHM_UNKNOWN)
         printf("left  %s: it runs in another VM or container, if it runs; `ivshmem reap` there can "
-               "tell\n",
+               "tell, or `ivshmem reap --vm-gone` if that VM will never run again\n",
                tool_describe(e));
     else
         printf("left  %s: alive\n", tool_describe(e));
     return false;
+}
+
+/* Whether `id` names the entry's VM: by its host name or uuid, or by the endpoint that ran there.
+ */
+static bool is_of_vm(const struct tool_entry *e, const char *id)
+{
+    char endpoint[24];
+    if (!*id)
+        return false;
+    snprintf(endpoint, sizeof(endpoint), "%u.%u", e->index, e->info.claim.generation);
+    return strcmp(id, endpoint) == 0 ||
+           (e->known && (strcmp(id, e->info.process.host) == 0 ||
+                         strcasecmp(id, tool_uuid(e->info.process.vm_uuid)) == 0));
+}
+
+/* Marks as dead all that ran in a VM, of which an administrator says that it will not come back. */
+static int declare_gone(struct ivshm_region *region, const struct ivshm_process *self,
+                        const struct tool_entry *list, int n, const char *id)
+{
+    const struct tool_entry *first = NULL;
+    for (int i = 0; i < n; i++) {
+        if (!is_of_vm(&list[i], id))
+            continue;
+        if (!first)
+            first = &list[i];
+        if (list[i].known && first->known &&
+            memcmp(list[i].info.process.vm_uuid, first->info.process.vm_uuid,
+                   sizeof(self->vm_uuid)) != 0)
+            return tool_error("two VMs are named %s: say which by its uuid, see `ivshmem ps --json "
+                              "%s`",
+                              id, region->map.name);
+    }
+    if (!first)
+        return tool_error(
+            "no endpoint of region %s is of a VM %s: it is named by its host name, its "
+            "uuid or one of its endpoints, as `ivshmem ps --json` shows them",
+            region->map.name, id);
+    uint32_t hash = first->info.claim.host_hash;
+    if (hash == ivshm_process_host_hash(self) ||
+        (first->known &&
+         memcmp(first->info.process.boot_id, self->boot_id, sizeof(self->boot_id)) == 0))
+        return tool_error(
+            "%s is this machine, which is here: `ivshmem reap` without --vm-gone tells "
+            "who of its processes is dead",
+            id);
+    for (int i = 0; i < n; i++)
+        if (is_of_vm(&list[i], id) || (!list[i].known && list[i].info.claim.host_hash == hash))
+            ivshm_endpoint_declare_dead(region, list[i].index, list[i].info.claim);
+    return TOOL_OK;
 }
 
 int tool_reap(const struct tool_options *opt)
@@ -71,6 +121,10 @@ int tool_reap(const struct tool_options *opt)
         status = tool_error("%s", diag.text);
         goto close;
     }
+    if (opt->vm_gone)
+        status = declare_gone(&region, &self, before, n, opt->vm_gone);
+    if (status != TOOL_OK)
+        goto close;
     ivshm_endpoint_reap(&region, &self, &reaped);
     for (int i = 0; i < n; i++)
         freed += report(&region, &before[i]);

@@ -36,6 +36,15 @@ const char *tool_id(const struct ivshm_region *region)
     return id;
 }
 
+const char *tool_uuid(const uint64_t uuid[2])
+{
+    static char text[37];
+    snprintf(text, sizeof(text), "%08x-%04x-%04x-%04x-%012llx", (unsigned) (uuid[0] >> 32),
+             (unsigned) (uuid[0] >> 16 & 0xffff), (unsigned) (uuid[0] & 0xffff),
+             (unsigned) (uuid[1] >> 48), (unsigned long long) (uuid[1] & 0xffffffffffff));
+    return uuid[0] | uuid[1] ? text : "";
+}
+
 uint64_t tool_room(const struct ivshm_region *region)
 {
     const struct ivshm_geometry *geo = &region->geo;
@@ -405,6 +414,7 @@ static void ps_json(const struct ivshm_region *region, const struct tool_entry *
             printf(", \"rank\": %u, \"job_size\": %u, \"since\": %llu, \"host\": ", e->info.rank,
                    e->info.job_size, (unsigned long long) e->info.joined_at);
             json_text(e->info.process.host);
+            printf(", \"vm\": \"%s\"", tool_uuid(e->info.process.vm_uuid));
         }
         printf("}");
     }

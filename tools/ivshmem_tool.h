@@ -14,8 +14,9 @@ struct tool_options {
     const char *region; /* PCI address or path; NULL is the first device */
     uint64_t size;      /* bytes, 0 if not given */
     bool force, json, all;
-    int side;         /* of check --between; -1 if not given */
-    unsigned timeout; /* seconds */
+    const char *vm_gone; /* of reap; NULL if not given */
+    int side;            /* of check --between; -1 if not given */
+    unsigned timeout;    /* seconds */
 };
 
 int tool_format(const struct tool_options *opt);
@@ -34,6 +35,9 @@ const char *tool_size(uint64_t bytes);
 
 /* The region's id as 32 hex digits, in a static buffer. */
 const char *tool_id(const struct ivshm_region *region);
+
+/* A uuid as it is written, in a static buffer; empty if it is not known. */
+const char *tool_uuid(const uint64_t uuid[2]);
 
 /* How many more ranks fit: each needs its base extent, and a lane for large messages. */
 uint64_t tool_room(const struct ivshm_region *region);

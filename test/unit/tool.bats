@@ -72,6 +72,18 @@ peek() { od -An -t u8 -j "$1" -N 8 "$r" | tr -d ' '; }
 entry_at() { echo $((4096 + $1 * 512 + 8 * ${2:-0})); }
 block_at() { echo $(($(number .geometry.block_map) + 8 * $1)); }
 
+# moved INDEX UUID: as if endpoint INDEX were of another VM, whose uuid ends in the digit UUID.
+moved() {
+    local ids claim hash
+    poke "$(entry_at "$1" 9)" "$2"
+    poke "$(entry_at "$1" 11)" 0x1111222233334444
+    poke "$(entry_at "$1" 12)" $((0x5555666677778880 + $2))
+    ids=$(($(peek "$(entry_at "$1" 9)") ^ $(peek "$(entry_at "$1" 10)") ^ $(peek "$(entry_at "$1" 13)")))
+    hash=$(((ids * 0x9e3779b97f4a7c15) >> 44 & 0xfffff))
+    claim=$(peek "$(entry_at "$1")")
+    poke "$(entry_at "$1")" $((claim & ~(0xfffff << 25) | hash << 25))
+}
+
 says() { [[ $output == *"$1"* ]] || { echo "expected: $1"; echo "found: $output"; return 1; }; }
 
 # says_usage TEXT COMMAND...: one line on stderr, status 2.
@@ -298,7 +310,7 @@ says_usage() {
     [[ ${lines[1]} =~ ^ivshmem-check\ +"1 of 2"\ +0\.1\ +live\ +alive\ +"$(uname -n)"\ +$pid\ +"172 KiB"\ +20 ]]
     ivshmem ps --json "$r" | jq -e --argjson pid "$pid" --arg host "$(uname -n)" '.endpoints == [{
         endpoint: 0, generation: 1, state: "live", process: "alive", pid: $pid, held: 176128,
-        job: "ivshmem-check", rank: 1, job_size: 2, since: .endpoints[0].since, host: $host}]'
+        job: "ivshmem-check", rank: 1, job_size: 2, since: .endpoints[0].since, host: $host, vm: .endpoints[0].vm}]'
 }
 
 @test "names that peers wrote cannot harm a terminal or JSON" {
@@ -349,7 +361,41 @@ says_usage() {
     # Another pid namespace: the entry's word and its hash in the claim no longer say it is ours.
     poke "$(entry_at 0 13)" 1
     run -0 ivshmem reap "$r"
-    says "left  endpoint 0 (pid $pid): it runs in another VM or container, if it runs"
+    says "left  endpoint 0 (pid $pid): it runs in another VM or container, if it runs; \`ivshmem reap\` there can tell, or \`ivshmem reap --vm-gone\`"
+}
+
+@test "reap --vm-gone takes an administrator's word for another VM, and not for this one" {
+    local uuid=11112222-3333-4444-5555-66667777888 vm
+    format
+    checker 0
+    checker 0
+    checker 0
+    for vm in "$(uname -n)" 0.1; do
+        run -1 ivshmem reap --vm-gone "$vm" "$r"
+        says "$vm is this machine, which is here: \`ivshmem reap\` without --vm-gone tells"
+    done
+    moved 0 1
+    moved 1 2
+    moved 2 2
+    ivshmem ps --json "$r" | jq -e --arg vm "${uuid}2" '[.endpoints[] | select(.vm == $vm)] | length == 2'
+    run -1 ivshmem reap --vm-gone nobody "$r"
+    says "no endpoint of region $r is of a VM nobody: it is named by its host name, its uuid or one of its endpoints"
+    run -1 ivshmem reap --vm-gone "" "$r"
+    says "no endpoint of region $r is of a VM"
+    run -1 ivshmem reap --vm-gone "$(uname -n)" "$r"
+    says "two VMs are named $(uname -n): say which by its uuid"
+    [ "$(number .usage.endpoints)" -eq 3 ]
+    # One that is joining has not said yet whose it is: the hash in its claim tells.
+    poke "$(entry_at 2)" $(($(peek "$(entry_at 2)") & ~7 | 1))
+    run -0 ivshmem reap --vm-gone "${uuid}2" "$r"
+    says "freed endpoint 1 "
+    says "freed endpoint 2 "
+    says "left  endpoint 0 "
+    says "freed 2 of 3 endpoints and 344 KiB"
+    run -0 ivshmem reap --vm-gone 0.1 "$r"
+    says "freed 1 of 1 endpoints and 172 KiB"
+    run -0 ivshmem check "$r"
+    says "0 endpoints in use, 0 blocks in use"
 }
 
 @test "check finds a region that was written where it must not" {

@@ -173,6 +173,13 @@ void ivshm_endpoint_watch(struct ivshm_region *region, const struct ivshm_proces
     }
 }
 
+void ivshm_endpoint_declare_dead(struct ivshm_region *region, uint32_t index,
+                                 struct ivshm_claim claim)
+{
+    if (claim.state == IVSHM_JOINING || claim.state == IVSHM_LIVE)
+        ivshm_cas64(claim_word(region, index), pack(claim), with_state(pack(claim), IVSHM_DEAD));
+}
+
 void ivshm_endpoint_reap(struct ivshm_region *region, const struct ivshm_process *self,
                          struct ivshm_reaped *reaped)
 {

@@ -88,6 +88,13 @@ struct ivshm_reaped {
 void ivshm_endpoint_reap(struct ivshm_region *region, const struct ivshm_process *self,
                          struct ivshm_reaped *reaped);
 
+/*
+ * Marks the entry as dead, if it still is of that claim: on the word of somebody who knows that its
+ * process will never run again. Frees nothing.
+ */
+void ivshm_endpoint_declare_dead(struct ivshm_region *region, uint32_t index,
+                                 struct ivshm_claim claim);
+
 /* Marks as dead what `self` can prove dead, and frees nothing: cheap, for the progress engine. */
 void ivshm_endpoint_watch(struct ivshm_region *region, const struct ivshm_process *self);
 
