@@ -26,6 +26,7 @@ static const char help[] =
     "  ps      jobs and processes on the region\n"
     "            --json\n"
     "  check   whether the region is sound\n"
+    "            --deep          also what is under way between the processes on it\n"
     "            --between 0|1   whether two places share it properly: run `--between 0` in one\n"
     "                            and `--between 1` in the other, at the same time\n"
     "            --timeout SECS  how long to wait for the other place (60)\n"
@@ -44,15 +45,21 @@ static const struct command {
     int (*run)(const struct tool_options *opt);
 } commands[] = {
     {"format", "sf", tool_format}, {"info", "aj", tool_info}, {"ps", "j", tool_ps},
-    {"check", "bt", tool_check},   {"reap", "g", tool_reap},
+    {"check", "dbt", tool_check},  {"reap", "g", tool_reap},
 };
 
 static const struct option long_options[] = {
-    {"size", required_argument, NULL, 's'},    {"force", no_argument, NULL, 'f'},
-    {"all", no_argument, NULL, 'a'},           {"json", no_argument, NULL, 'j'},
-    {"between", required_argument, NULL, 'b'}, {"timeout", required_argument, NULL, 't'},
-    {"vm-gone", required_argument, NULL, 'g'}, {"help", no_argument, NULL, 'h'},
-    {"version", no_argument, NULL, 'v'},       {0},
+    {"size", required_argument, NULL, 's'},
+    {"force", no_argument, NULL, 'f'},
+    {"all", no_argument, NULL, 'a'},
+    {"json", no_argument, NULL, 'j'},
+    {"deep", no_argument, NULL, 'd'},
+    {"between", required_argument, NULL, 'b'},
+    {"timeout", required_argument, NULL, 't'},
+    {"vm-gone", required_argument, NULL, 'g'},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'v'},
+    {0},
 };
 
 __attribute__((format(printf, 1, 2))) static int usage(const char *fmt, ...)
@@ -147,6 +154,9 @@ static int run(int argc, char **argv)
         case 'j':
             opt.json = true;
             break;
+        case 'd':
+            opt.deep = true;
+            break;
         case 'b':
             if (strcmp(optarg, "0") != 0 && strcmp(optarg, "1") != 0)
                 return usage("--between %s: one place is 0, the other is 1", optarg);
@@ -166,6 +176,8 @@ static int run(int argc, char **argv)
     }
     if (argc - optind > 1)
         return usage("%s: one region at a time, not also %s", cmd->name, argv[optind + 1]);
+    if (opt.deep && opt.side >= 0)
+        return usage("--deep does not go with --between");
     if (timeout_given && opt.side < 0)
         return usage("--timeout goes with --between");
     if (optind < argc)

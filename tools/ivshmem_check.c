@@ -137,6 +137,12 @@ int tool_check(const struct tool_options *opt)
     if (ivshm_region_inspect(opt->region, &region, &diag) != 0)
         return tool_error("%s", diag.text);
     unsigned found = check_endpoints(&region) + check_blocks(&region);
+    int deep = opt->deep ? tool_deep(&region, &diag) : 0;
+    if (deep < 0) {
+        ivshm_region_close(&region);
+        return tool_error("%s", diag.text);
+    }
+    found += (unsigned) deep;
     for (uint32_t i = 0; i < region.geo.endpoints; i++)
         in_use += ivshm_endpoint_claim(&region, i).state != IVSHM_FREE;
     ivshm_extent_usage(&region, &usage);
@@ -147,9 +153,10 @@ int tool_check(const struct tool_options *opt)
             "it (`ivshmem ps %s`), then `ivshmem format --force %s`",
             region.map.name, region.map.name, region.map.name);
     else
-        printf("region %s is sound: superblock, %u endpoints in use, %llu blocks in use\n",
+        printf("region %s is sound: superblock, %u endpoints in use, %llu blocks in use%s\n",
                region.map.name, in_use,
-               (unsigned long long) (region.geo.blocks - usage.free_blocks));
+               (unsigned long long) (region.geo.blocks - usage.free_blocks),
+               opt->deep ? ", inboxes, cells, rings and lanes" : "");
     ivshm_region_close(&region);
     return status;
 }

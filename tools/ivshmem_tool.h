@@ -13,7 +13,7 @@ enum { TOOL_OK = 0, TOOL_FAILED = 1, TOOL_USAGE = 2 };
 struct tool_options {
     const char *region; /* PCI address or path; NULL is the first device */
     uint64_t size;      /* bytes, 0 if not given */
-    bool force, json, all;
+    bool force, json, all, deep;
     const char *vm_gone; /* of reap; NULL if not given */
     int side;            /* of check --between; -1 if not given */
     unsigned timeout;    /* seconds */
@@ -24,6 +24,8 @@ int tool_info(const struct tool_options *opt);
 int tool_ps(const struct tool_options *opt);
 int tool_check(const struct tool_options *opt);
 int tool_between(const struct tool_options *opt);
+/* What is wrong with what live endpoints share, a line each; their number, or -errno. */
+int tool_deep(const struct ivshm_region *region, struct ivshm_diag *diag);
 int tool_reap(const struct tool_options *opt);
 
 /* Prints "ivshmem: " and the text; returns TOOL_FAILED. */

@@ -423,6 +423,58 @@ says_usage() {
     run -0 ivshmem check "$r"
 }
 
+@test "check --deep looks into inboxes, cells, rings and lanes" {
+    local base block data bytes
+    format
+    checker 0
+    base=$(peek "$(entry_at 0 8)")
+    run -0 ivshmem check --deep "$r"
+    says "inboxes, cells, rings and lanes"
+
+    # deep TEXT OFFSET WORD: finds a word that is wrong, and nothing once it is right again.
+    deep() {
+        local was
+        was=$(peek "$2")
+        poke "$2" "$3"
+        run -0 ivshmem check "$r"
+        run -1 ivshmem check --deep "$r"
+        says "bad: endpoint 0 (job ivshmem-check, rank 0 of 2, $(uname -n) pid $pid) $1"
+        poke "$2" "$was"
+        run -0 ivshmem check --deep "$r"
+    }
+    slot() { echo $((base + 128 + 8 * $1)); }
+    deep "has lap 2 at position 5 of its inbox, where 0 or 1 is due" "$(slot 5)" $((2 << 32))
+    deep "has a message at position 7 of its inbox, but none at 0" "$(slot 7)" $((1 << 32))
+    deep "has a message in its inbox in cell 254 of endpoint 0, which do not exist" "$(slot 0)" $((1 << 32 | 254))
+    deep "has cell 1 in state 2 with 0 bytes of 240" $((base + $(number .geometry.attached) + 64 + 256)) 2
+    deep "has cell 0 in state 0 with 241 bytes of 240" $((base + $(number .geometry.attached) + 64)) $((241 << 32))
+
+    # extent KIND BYTES: gives endpoint 0 one behind its base extent; its offset is in $data.
+    extent() {
+        block=$(($(number .geometry.blocks) - $(number .usage.free_blocks)))
+        local count=$((($2 + 4095) / 4096)) i
+        for ((i = 0; i < count; i++)); do
+            poke "$(block_at $((block + i)))" $((1 | 1 << 16 | $1 << 35 | (i == 0) << 40 | (i == 0 ? count : 0) << 41))
+        done
+        data=$(($(number .geometry.data) + block * 4096))
+    }
+    bytes=$(number .geometry.slot_size)
+    extent 3 "$(number .geometry.ring_bytes)"
+    deep "has a record of kind 9 and 0 bytes in a ring" $((data + 128)) $((9 << 48))
+    deep "has a record of kind 1 and 249 bytes in a ring" $((data + 128)) $((1 << 48 | 249 << 32))
+    poke $((data + 128)) $((1 << 48 | 5))
+    poke $((data + 128 + bytes)) $((1 << 48 | 6))
+    deep "has a ring whose records are not in a row" $((data + 128 + 2 * bytes)) $((1 << 48 | 9))
+    extent 2 "$(number .geometry.lane_bytes)"
+    deep "has a chunk of 8193 bytes in a lane, where 8192 fit" $((data + 64)) 8193
+
+    # What a dead process left half done is nobody's business.
+    poke "$(slot 7)" $((1 << 32))
+    kill -KILL "$pid"
+    wait "$pid" || :
+    run -0 ivshmem check --deep "$r"
+}
+
 @test "check finds an endpoint that cannot be" {
     format
     checker 0

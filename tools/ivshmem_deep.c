@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * ivshmem check --deep: whether what live endpoints share, their inboxes, cells, rings and lanes,
+ * can be what processes of ours have written. They go on meanwhile, and nobody waits for us; so a
+ * finding counts if it is still there after a while, in words that did not change.
+ */
+#include "ivshmem_tool.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define LOOKS 5
+#define PAUSE_NS 2000000
+#define RING_SLOTS_MAX 128 /* of any geometry */
+
+struct place {
+    const struct ivshm_region *region;
+    const char *base;
+    char text[160]; /* what is wrong */
+};
+
+static void pause_a_little(void)
+{
+    nanosleep(&(struct timespec){0, PAUSE_NS}, NULL);
+}
+
+/*
+ * Positions from `head` on, `slots` of them, are taken or empty, and no empty one is before one
+ * that is taken: at a gap the consumer would wait for ever.
+ */
+static bool inbox_is_sound(struct place *p)
+{
+    const struct ivshm_geometry *geo = &p->region->geo;
+    const struct ivshm_inbox_shm *inbox = (const struct ivshm_inbox_shm *) p->base;
+    uint64_t head = ivshm_load64_acquire(&inbox->head), slots = geo->inbox_slots;
+    uint64_t gap = UINT64_MAX;
+
+    for (uint64_t at = head; at < head + slots; at++) {
+        uint64_t word = ivshm_load64_acquire(&inbox->slot[at & (slots - 1)]);
+        uint32_t lap = (uint32_t) (word >> 32), due = (uint32_t) (at / slots + 1);
+        uint32_t sender = (uint32_t) (word >> 16 & 0xffff), cell = (uint32_t) (word & 0xff);
+        if (lap == due - 1) {
+            gap = gap == UINT64_MAX ? at : gap;
+            continue;
+        }
+        if (lap != due)
+            snprintf(p->text, sizeof(p->text),
+                     "has lap %u at position %llu of its inbox, where %u or %u is due", lap,
+                     (unsigned long long) at, due - 1, due);
+        else if (gap != UINT64_MAX)
+            snprintf(p->text, sizeof(p->text),
+                     "has a message at position %llu of its inbox, but none at %llu",
+                     (unsigned long long) at, (unsigned long long) gap);
+        else if (sender >= geo->endpoints ||
+                 (cell >= geo->small_cells + geo->large_cells && cell != IVSHM_REF_KNOCK))
+            snprintf(p->text, sizeof(p->text),
+                     "has a message in its inbox in cell %u of endpoint %u, which do not exist",
+                     cell, sender);
+        else
+            continue;
+        return ivshm_load64_acquire(&inbox->head) != head; /* read while it went on */
+    }
+    return true;
+}
+
+static bool cells_are_sound(struct place *p)
+{
+    const struct ivshm_geometry *geo = &p->region->geo;
+    for (uint32_t i = 0; i < geo->small_cells + geo->large_cells; i++) {
+        bool is_small = i < geo->small_cells;
+        uint32_t size = is_small ? geo->small_size : geo->large_size;
+        uint64_t off = is_small ? geo->small + (uint64_t) i * size
+                                : geo->large + (uint64_t) (i - geo->small_cells) * size;
+        const struct ivshm_cell_shm *cell = (const struct ivshm_cell_shm *) (p->base + off);
+        uint32_t state = ivshm_load32_acquire(&cell->state), len = ivshm_load32_relaxed(&cell->len);
+        if (state <= IVSHM_CELL_OUT && len <= size - sizeof(*cell))
+            continue;
+        snprintf(p->text, sizeof(p->text), "has cell %u in state %u with %u bytes of %zu", i, state,
+                 len, size - sizeof(*cell));
+        return false;
+    }
+    return true;
+}
+
+static bool ring_is_sound(struct place *p, const char *base)
+{
+    const struct ivshm_geometry *geo = &p->region->geo;
+    const uint32_t most[] = {
+        [IVSHM_RECORD_INLINE] = geo->slot_size - (uint32_t) sizeof(struct ivshm_slot_shm),
+        [IVSHM_RECORD_CELL] = geo->small_cells + geo->large_cells - 1,
+        [IVSHM_RECORD_BUFFER] = geo->buffer_size,
+    };
+    uint64_t words[2][RING_SLOTS_MAX];
+    uint32_t slots = geo->ring_slots, turns = 0;
+
+    for (int look = 0; look < 2; look++)
+        for (uint32_t i = 0; i < slots && i < RING_SLOTS_MAX; i++) {
+            const char *slot = base + sizeof(struct ivshm_ring_shm) + (uint64_t) i * geo->slot_size;
+            words[look][i] = ivshm_load64_acquire(&((const struct ivshm_slot_shm *) slot)->word);
+        }
+    if (slots > RING_SLOTS_MAX || memcmp(words[0], words[1], slots * sizeof(words[0][0])) != 0)
+        return true;                                           /* it went on */
+    for (uint32_t i = 0; i < slots && words[0][i] != 0; i++) { /* none yet, and none behind it */
+        uint64_t word = words[0][i], kind = word >> 48, next = words[0][(i + 1) % slots];
+        uint32_t value = (uint32_t) (word >> 32 & 0xffff);
+        if (kind < IVSHM_RECORD_INLINE || kind > IVSHM_RECORD_BUFFER || value > most[kind]) {
+            snprintf(p->text, sizeof(p->text), "has a record of kind %llu and %u bytes in a ring",
+                     (unsigned long long) kind, value);
+            return false;
+        }
+        /* In a ring that is full the newest record is followed by the oldest. */
+        turns += next != 0 && (uint32_t) next != (uint32_t) word + 1;
+    }
+    if (turns > (words[0][slots - 1] != 0)) {
+        snprintf(p->text, sizeof(p->text), "has a ring whose records are not in a row");
+        return false;
+    }
+    return true;
+}
+
+static bool lane_is_sound(struct place *p, const char *base)
+{
+    const struct ivshm_geometry *geo = &p->region->geo;
+    const struct ivshm_chunk_word_shm *words = (const struct ivshm_chunk_word_shm *) base;
+    for (uint32_t i = 0; i < geo->lane_chunks; i++) {
+        uint64_t len = ivshm_load64_acquire(&words[i].len);
+        if (len <= geo->chunk_size)
+            continue;
+        snprintf(p->text, sizeof(p->text), "has a chunk of %llu bytes in a lane, where %u fit",
+                 (unsigned long long) len, geo->chunk_size);
+        return false;
+    }
+    return true;
+}
+
+/* The endpoint's rings and lanes. */
+static bool extents_are_sound(struct place *p, struct ivshm_owner owner)
+{
+    const struct ivshm_region *region = p->region;
+    for (uint64_t i = 0; i < region->geo.blocks; i++) {
+        struct ivshm_block b;
+        uint64_t word = ivshm_load64_acquire(&region->block_map[i]);
+        if (word == 0 || !ivshm_block_decode(region, word, &b) || !b.first ||
+            b.owner.endpoint != owner.endpoint || b.owner.generation != owner.generation)
+            continue;
+        ivshm_off off = {region->geo.data + i * region->geo.block_size};
+        bool is_ring = b.kind == IVSHM_KIND_RING, is_lane = b.kind == IVSHM_KIND_LANE;
+        uint64_t bytes = is_ring ? region->geo.ring_bytes : region->geo.lane_bytes;
+        if ((!is_ring && !is_lane) || !ivshm_extent_owned(region, owner, b.kind, off, bytes))
+            continue; /* growing or shrinking */
+        const char *base = ivshm_resolve(region, off, bytes);
+        if (is_ring ? !ring_is_sound(p, base) : !lane_is_sound(p, base))
+            return false;
+    }
+    return true;
+}
+
+static bool is_sound(struct place *p, const struct tool_entry *e)
+{
+    struct ivshm_owner owner = {e->index, e->info.claim.generation};
+    struct ivshm_claim now;
+    for (int looks = 0; looks < LOOKS; looks++) {
+        if (looks)
+            pause_a_little();
+        if (inbox_is_sound(p) && cells_are_sound(p) && extents_are_sound(p, owner))
+            return true;
+        now = ivshm_endpoint_claim(p->region, e->index);
+        if (now.state != IVSHM_LIVE || now.generation != owner.generation)
+            return true;
+    }
+    return false;
+}
+
+int tool_deep(const struct ivshm_region *region, struct ivshm_diag *diag)
+{
+    struct tool_entry *list;
+    int found = 0, n = tool_entries(region, &list, diag);
+    for (int i = 0; i < n; i++) {
+        const struct tool_entry *e = &list[i];
+        struct ivshm_owner owner = {e->index, e->info.claim.generation};
+        struct place p = {.region = region};
+        /* What the dead left half done is nobody's business, and goes with them. */
+        if (e->info.claim.state != IVSHM_LIVE || e->verdict == IVSHM_PROVED_DEAD || !e->known ||
+            !ivshm_extent_owned(region, owner, IVSHM_KIND_BASE, e->info.base,
+                                region->geo.base_bytes))
+            continue;
+        p.base = ivshm_resolve(region, e->info.base, region->geo.base_bytes);
+        if (is_sound(&p, e))
+            continue;
+        printf("bad: %s %s\n", tool_describe(e), p.text);
+        found++;
+    }
+    if (n >= 0)
+        free(list);
+    return n < 0 ? n : found;
+}
