@@ -547,7 +547,7 @@ END
         "$IVSHM_SRC/tools/ivshmem_between.c" >"$BATS_FILE_TMPDIR/between.c"
     core=$IVSHM_SRC/src/mpid/ch3/channels/nemesis/netmod/ivshmem/core
     ${CC:-gcc} -std=gnu11 -O2 -I"$core" -I"$IVSHM_SRC/tools" -o "$BATS_FILE_TMPDIR/lossy-swap" \
-        "$BATS_FILE_TMPDIR/between.c" "$IVSHM_SRC"/tools/ivshmem{,_check,_format,_reap,_show}.c "$core"/*.c
+        "$BATS_FILE_TMPDIR/between.c" "$IVSHM_SRC"/tools/ivshmem{,_check,_deep,_format,_reap,_show}.c "$core"/*.c
     format
     for kind in "add fetch-and-add" "swap compare-and-swap"; do
         pair "lossy-${kind%% *}"
