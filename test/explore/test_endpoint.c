@@ -4,10 +4,10 @@
  * three: no entry and no memory is given to two, who is attached is alone in what it writes to with
  * its peer (edge A1), and once all have left or are proved dead, all is given back.
  *
- * Seen to fail: an attach that looks at the claim before it announces itself; a reaper that does
- * not look at the announcements; an entry that is freed before its blocks; a claim that is stored,
- * and not compared and swapped; a claim of the same generation as the last; a reaper that takes the
- * living for dead; an endpoint that leaves and stays attached.
+ * Seen to fail: an attach that announces itself only after it has looked; a reaper that does not
+ * look at the announcements, or at some; an entry that is freed before its blocks; a claim, or a
+ * death, that is stored, and not compared and swapped; a claim of the same generation as the last;
+ * a base extent that is not cleared.
  */
 #include "alive_double.h"
 
@@ -97,6 +97,17 @@ static void use(const struct ivshm_endpoint *ep)
     must(ivshm_load64_relaxed(&base->from_peer) == 0);
 }
 
+/* The entry and the memory are that actor's. */
+static void must_be_there(int actor)
+{
+    const struct ivshm_endpoint *ep = &endpoints[actor];
+    struct ivshm_claim claim = ivshm_endpoint_claim(&region, ep->owner.endpoint);
+    must(claim.state == IVSHM_LIVE && claim.generation == ep->owner.generation);
+    must(claim.pid == PID_OF_ACTOR + (uint32_t) actor);
+    must(
+        ivshm_extent_owned(&region, ep->owner, IVSHM_KIND_BASE, ep->base_off, sizeof(struct base)));
+}
+
 static void join(void)
 {
     struct ivshm_endpoint *ep = &endpoints[explore.self];
@@ -107,8 +118,7 @@ static void join(void)
     joined[explore.self] = true;
     use(ep);
     ivshm_endpoint_publish(ep);
-    must(ivshm_endpoint_is_live(&region, ep->owner));
-    must(ivshm_load64_relaxed(&((struct base *) ep->base)->owner) == (uint64_t) explore.self + 1);
+    must_be_there(explore.self);
 }
 
 static void leave(void)
@@ -129,7 +139,9 @@ static void attach(void)
 {
     struct ivshm_endpoint *ep = &endpoints[explore.self], *peer = &endpoints[1];
     void *addr;
-    if (ivshm_endpoint_attach(ep, peer->owner, &addr, NULL) == 0) {
+    int err = ivshm_endpoint_attach(ep, peer->owner, &addr, NULL);
+    must(err == 0 || err == -ESHUTDOWN);
+    if (err == 0) {
         struct base *base = addr;
         must(base == peer->base);
         ivshm_store64_relaxed(&base->from_peer, 1);
@@ -156,8 +168,10 @@ static void check(void)
         for (int i = 0; i < explore.count; i++)
             must(joined[i] || explore.now->actors[i] == reap);
     for (int i = 0; i < explore.count; i++)
-        if (joined[i] && !left[i] && explore_fate(i) == EXPLORE_ENDED)
+        if (joined[i] && !left[i] && explore_fate(i) == EXPLORE_ENDED) {
+            must_be_there(i);
             ivshm_endpoint_leave(&endpoints[i]);
+        }
     reap();
     ivshm_extent_usage(&region, &usage);
     must(usage.free_blocks == region.geo.blocks);

@@ -4,8 +4,9 @@
  * arrive, in order and whole, and a lane that is seen drained is empty; whoever dies, the other one
  * does not touch what it should not, and ends.
  *
- * Seen to fail: a chunk that is filled without a look whether it is empty; a word that is stored
- * before the chunk is full; a lane that counts as drained when its first chunk is empty.
+ * Seen to fail: a chunk that is filled without a look whether it is empty; a lane that counts as
+ * drained when its first chunk is empty; a word that is not the chunk's; a lane that is not begun
+ * anew.
  */
 #include "explore.h"
 

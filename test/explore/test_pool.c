@@ -4,9 +4,8 @@
  * in turn. A cell is not written while a receiver reads it, comes home once, and is recalled from a
  * receiver that died, and from no other.
  *
- * Seen to fail: a cell that is taken without a look at its state; a state that is set after the
- * push, and not before it; a recall of the cells of all holders; a cell that is collected twice; a
- * recall that forgets the others.
+ * Seen to fail: a cell that is taken without a look at its state; a state that is not set; a recall
+ * of all cells, or one that forgets those of others; a cell that is counted as out when it is home.
  */
 #include "explore.h"
 

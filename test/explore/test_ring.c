@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * A ring: a sender and a receiver, three slots and two buffers, numbers that wrap. Records arrive
+ * A ring: a sender and a receiver, a few slots, two buffers, numbers that wrap. Records arrive
  * in order and whole, none is overwritten before it is read, a parked ring asks for one knock, and
  * whoever dies, the other one ends.
  *
- * Seen to fail: a slot, or a buffer, that is reserved without a look at the head; a word that is
- * stored before the payload; a head that is published before the record is read, or never; a knock
- * that is asked for again.
+ * Seen to fail: a slot, or a buffer, that is reserved without a look at the head; a head that is
+ * published before the record is read, or not, or not in time for the buffers; a knock that is
+ * asked for again.
  */
 #include "explore.h"
 
 #include "core/ring.h"
 
-#define SLOTS 3
+#define SLOTS_MAX 12
 #define SLOT_SIZE 16
 #define BUFFERS 2
 #define BUFFER_SIZE 8
@@ -24,12 +24,12 @@
 /* In shared memory. */
 struct stage {
     struct ivshm_ring_shm shm;
-    unsigned char slots[SLOTS][SLOT_SIZE];
-    ivshm_a64 buffers[BUFFERS];
+    unsigned char slots_and_buffers[SLOTS_MAX * SLOT_SIZE + BUFFERS * BUFFER_SIZE];
 };
 
 static const struct {
     enum ivshm_record_kind kinds[RECORDS];
+    uint32_t slots;
     bool parks; /* between any two records */
 } * shape;
 
@@ -50,12 +50,12 @@ static void setup(const void *arg)
     memset(&sender, 0, sizeof(sender));
     memset(&receiver, 0, sizeof(receiver));
     sender.ring = (struct ivshm_ring_producer){.shm = &stage->shm,
-                                               .slots = SLOTS,
+                                               .slots = shape->slots,
                                                .slot_size = SLOT_SIZE,
                                                .buffers = BUFFERS,
                                                .buffer_size = BUFFER_SIZE};
     receiver.ring = (struct ivshm_ring_consumer){.shm = &stage->shm,
-                                                 .slots = SLOTS,
+                                                 .slots = shape->slots,
                                                  .slot_size = SLOT_SIZE,
                                                  .buffers = BUFFERS,
                                                  .buffer_size = BUFFER_SIZE};
@@ -127,12 +127,17 @@ int main(int argc, char **argv)
 #define ALL EXPLORE_ALL
 #define INLINE IVSHM_RECORD_INLINE
 #define BUFFER IVSHM_RECORD_BUFFER
-    static const __typeof__(*shape) in_slots = {{INLINE, INLINE, INLINE, INLINE, INLINE}, false},
-                                    in_buffers = {{BUFFER, BUFFER, BUFFER, BUFFER, BUFFER}, false},
-                                    mixed = {{BUFFER, INLINE, BUFFER, BUFFER, INLINE}, true};
+    static const __typeof__(*shape) in_slots = {{INLINE, INLINE, INLINE, INLINE, INLINE}, 3, false},
+                                    in_buffers = {{BUFFER, BUFFER, BUFFER, BUFFER, BUFFER},
+                                                  3,
+                                                  false},
+                                    mixed = {{BUFFER, INLINE, BUFFER, BUFFER, INLINE}, 3, true},
+                                    more_slots = {
+                                        {BUFFER, BUFFER, BUFFER, BUFFER, BUFFER}, SLOTS_MAX, false};
     static const struct explore_case cases[] = {
         {"in slots", setup, &in_slots, {send, receive}, 3, check, ALL, ALL, false},
         {"in buffers", setup, &in_buffers, {send, receive}, 3, check, ALL, ALL, false},
+        {"more slots than buffers", setup, &more_slots, {send, receive}, 3, check, ALL, ALL, false},
         {"mixed and parked", setup, &mixed, {send, receive}, 3, check, ALL, ALL, false},
     };
     return explore_main(argc, argv, cases, LENGTH(cases));
