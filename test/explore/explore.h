@@ -60,7 +60,7 @@ enum explore_fate { EXPLORE_RUNS = 0, EXPLORE_ENDED = 1, EXPLORE_DIED = 2 };
 #define must(cond) ((cond) ? (void) 0 : explore_fail(__FILE__, __LINE__, #cond))
 
 /*
- * `local` is all that the actor knows at this point of its code: what else it has read does not
+ * `local` is all that the actor knows at this line of its code: what else it has read does not
  * matter any more, and makes no state of its own.
  */
 #define explore_knows(local) explore_knows_at(__LINE__, local, sizeof(*(local)))
