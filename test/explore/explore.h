@@ -78,9 +78,9 @@ enum explore_fate { EXPLORE_RUNS = 0, EXPLORE_ENDED = 1, EXPLORE_DIED = 2 };
 
 struct explore_actor {
     ucontext_t context;
-    uint64_t history; /* hash of all that it has read */
-    uint64_t last_idle;
-    bool waits, news; /* for a store of somebody else's; there was one */
+    uint64_t history;   /* hash of all that it has read */
+    uint64_t last_idle; /* of what it knew when it last looked in vain; 0 if it knows more now */
+    bool waits, news;   /* for a store of somebody else's; there was one */
 };
 
 /* A decision on the way to the present state. */
@@ -225,7 +225,7 @@ static uint64_t explore_state(int staying)
     uint64_t state = explore.bound == EXPLORE_ALL ? 1 : (uint64_t) staying + 2;
     for (int i = 0; i < explore.count; i++) {
         const struct explore_actor *a = &explore.actors[i];
-        state = explore_mix(state, a->history);
+        state = explore_mix(explore_mix(state, a->history), a->last_idle);
         state = explore_mix(state, (uint64_t) explore_fate_now(i) << 2 | a->waits << 1 | a->news);
     }
     for (uint32_t i = 0; i < explore.conflict_count; i++)
@@ -421,13 +421,17 @@ void *__wrap_memset(void *start, int byte, size_t size)
 
 static inline uint64_t explore_knows_at(int line, const void *local, size_t size)
 {
-    uint64_t knows = (uint64_t) line;
+    struct explore_actor *a = &explore.actors[explore.self];
+    uint64_t knows = 1;
     for (size_t i = 0; i < size; i += 8) {
         uint64_t part = 0;
         memcpy(&part, (const char *) local + i, size - i < 8 ? size - i : 8);
         knows = explore_mix(knows, part);
     }
-    return explore.actors[explore.self].history = knows;
+    if (knows != a->last_idle)
+        a->last_idle = 0;
+    a->history = explore_mix(knows, (uint64_t) line);
+    return knows;
 }
 
 static inline void explore_idle_at(int line, const void *local, size_t size)
@@ -467,7 +471,7 @@ static void explore_run(void)
     now->setup(now->arg);
     for (int i = 0; i < explore.count; i++) {
         struct explore_actor *a = &explore.actors[i];
-        a->history = a->last_idle = (uint64_t) i;
+        a->history = a->last_idle = 0;
         a->waits = a->news = false;
         makecontext(&a->context, explore_body, 0);
     }
