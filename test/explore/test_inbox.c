@@ -121,7 +121,7 @@ int main(int argc, char **argv)
         INBOX("4 slots, the lap wraps", lap, 2, ALL),
         INBOX("2 slots, the position wraps", position, 2, ALL),
         INBOX("2 slots, the lap becomes negative", negative, 2, ALL),
-        INBOX("2 slots, 3 messages each, the lap wraps", longer, 1, ALL),
+        INBOX("2 slots, 3 messages each, the lap wraps", longer, 1, 3),
     };
     return explore_main(argc, argv, cases, LENGTH(cases));
 }
