@@ -3,7 +3,7 @@
 # Test programs in C over core/, without MPICH: each SRC/*.c becomes OUT/FLAVOUR/<name>, linked with a
 # core/ built with the same compiler and sanitizers.
 #
-#   make -f programs.mk CORE=dir SRC=dir OUT=dir FLAVOUR=gcc|clang|tsan|plain
+#   make -f programs.mk CORE=dir SRC=dir OUT=dir FLAVOUR=gcc|clang|tsan|plain|steps
 
 # gcc's sanitizers hide from it what it needs to know for -Wformat-truncation.
 CC.gcc   := gcc -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all \
@@ -11,6 +11,9 @@ CC.gcc   := gcc -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sa
 CC.clang := clang -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 CC.tsan  := clang -O1 -fno-omit-frame-pointer -fsanitize=thread
 CC.plain := gcc -O2
+# For test/explore: each access to a shared word calls ivshm_step, and memset of shared memory as well.
+CC.steps := gcc -O2 -DIVSHM_STEPS -fno-builtin-memset -Wl,--wrap=memset \
+            -fsanitize=undefined -fsanitize-undefined-trap-on-error
 
 compile := $(CC.$(FLAVOUR)) -std=gnu11 -g -Wall -Wextra -Werror -MMD -MP -I$(CORE) -I$(CORE)/..
 out := $(OUT)/$(FLAVOUR)

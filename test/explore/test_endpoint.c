@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * Endpoints that join, attach, leave, die and are taken back, in a region with memory for two or
+ * three: no entry and no memory is given to two, who is attached is alone in what it writes to with
+ * its peer (edge A1), and once all have left or are proved dead, all is given back.
+ *
+ * Seen to fail: an attach that announces itself only after it has looked; a reaper that does not
+ * look at the announcements, or at some; an entry that is freed before its blocks; a claim, or a
+ * death, that is stored, and not compared and swapped; a claim of the same generation as the last;
+ * a base extent that is not cleared.
+ */
+#include "alive_double.h"
+
+#include <errno.h>
+
+#include "core/endpoint.h"
+
+#define BLOCK_SIZE IVSHM_LINE
+#define BASE_BLOCKS 2
+#define BLOCKS_MAX (4 * BASE_BLOCKS)
+#define ENDPOINTS 64 /* the fewest: a word of attachments */
+
+/* The bitmap comes first, then a line for who owns the memory and a line for its peer. */
+struct base {
+    ivshm_a64 attached;
+    ivshm_a64 owner;
+    ivshm_a64 reserved[IVSHM_LINE / 8 - 2];
+    ivshm_a64 from_peer;
+    ivshm_a64 reserved_of_peer[IVSHM_LINE / 8 - 1];
+};
+
+_Static_assert(sizeof(struct base) == BASE_BLOCKS * BLOCK_SIZE, "a base extent");
+
+/* In shared memory. */
+struct stage {
+    struct base blocks[BLOCKS_MAX / BASE_BLOCKS];
+    ivshm_a64 map[BLOCKS_MAX];
+    struct ivshm_endpoint_shm endpoints[ENDPOINTS];
+};
+
+struct shape {
+    uint32_t bases;      /* memory for so many */
+    uint32_t generation; /* of the entries that are free */
+    unsigned live;       /* actors that have joined and published already, a bit each */
+    unsigned long_dead;  /* others, that died after and before they published, in turn */
+};
+
+static const struct shape *shape;
+static struct ivshm_region region;
+static struct ivshm_endpoint endpoints[EXPLORE_ACTORS];
+static bool joined[EXPLORE_ACTORS], left[EXPLORE_ACTORS];
+
+static void setup(const void *arg)
+{
+    struct stage *stage = (struct stage *) explore_memory;
+    shape = arg;
+    memset(joined, 0, sizeof(joined));
+    dead_now = false;
+    memset(left, 0, sizeof(left));
+    region = (struct ivshm_region){.map = {.base = stage},
+                                   .block_map = stage->map,
+                                   .endpoints = stage->endpoints,
+                                   .geo = {.size = sizeof(*stage),
+                                           .endpoints = ENDPOINTS,
+                                           .blocks = shape->bases * BASE_BLOCKS,
+                                           .block_size = BLOCK_SIZE,
+                                           .base_bytes = sizeof(struct base)}};
+    for (int i = 0; i < ENDPOINTS; i++)
+        ivshm_store64_relaxed(&stage->endpoints[i].claim, (uint64_t) shape->generation << 45);
+    for (unsigned i = 0; i < EXPLORE_ACTORS; i++) {
+        if (!(shape->live >> i & 1))
+            continue;
+        case_pid = PID_OF_ACTOR + i;
+        must(ivshm_endpoint_join(&region, "", 0, 1, &endpoints[i], NULL) == 0);
+        ivshm_endpoint_publish(&endpoints[i]);
+        joined[i] = true;
+    }
+    for (unsigned i = 0; i < shape->long_dead; i++) {
+        struct ivshm_endpoint ep;
+        case_pid = PID_LONG_DEAD;
+        must(ivshm_endpoint_join(&region, "", 0, 1, &ep, NULL) == 0);
+        if (i % 2 == 0)
+            ivshm_endpoint_publish(&ep);
+    }
+    dead_now = true;
+    case_pid = PID_OF_CASE;
+}
+
+/* Whoever has joined is alone in its memory, which begins as zero. */
+static void use(const struct ivshm_endpoint *ep)
+{
+    struct base *base = ep->base;
+    uint64_t self = (uint64_t) explore.self + 1;
+    must(ivshm_load64_relaxed(&base->owner) == 0);
+    ivshm_store64_relaxed(&base->owner, self);
+    must(ivshm_load64_relaxed(&base->owner) == self);
+    must(ivshm_load64_relaxed(&base->from_peer) == 0);
+}
+
+/* The entry and the memory are that actor's. */
+static void must_be_there(int actor)
+{
+    const struct ivshm_endpoint *ep = &endpoints[actor];
+    struct ivshm_claim claim = ivshm_endpoint_claim(&region, ep->owner.endpoint);
+    must(claim.state == IVSHM_LIVE && claim.generation == ep->owner.generation);
+    must(claim.pid == PID_OF_ACTOR + (uint32_t) actor);
+    must(
+        ivshm_extent_owned(&region, ep->owner, IVSHM_KIND_BASE, ep->base_off, sizeof(struct base)));
+}
+
+static void join(void)
+{
+    struct ivshm_endpoint *ep = &endpoints[explore.self];
+    int err = ivshm_endpoint_join(&region, "", 0, 1, ep, NULL);
+    must(err == 0 || err == -ENOSPC);
+    if (err)
+        return;
+    joined[explore.self] = true;
+    use(ep);
+    ivshm_endpoint_publish(ep);
+    must_be_there(explore.self);
+}
+
+static void leave(void)
+{
+    ivshm_endpoint_leave(&endpoints[explore.self]);
+    left[explore.self] = true;
+}
+
+static void join_and_leave(void)
+{
+    join();
+    if (joined[explore.self])
+        leave();
+}
+
+/* The first actor writes into the second one's memory. */
+static void attach(void)
+{
+    struct ivshm_endpoint *ep = &endpoints[explore.self], *peer = &endpoints[1];
+    void *addr;
+    int err = ivshm_endpoint_attach(ep, peer->owner, &addr, NULL);
+    must(err == 0 || err == -ESHUTDOWN);
+    if (err == 0) {
+        struct base *base = addr;
+        must(base == peer->base);
+        ivshm_store64_relaxed(&base->from_peer, 1);
+        must(ivshm_extent_owned(&region, peer->owner, IVSHM_KIND_BASE, peer->base_off,
+                                sizeof(*base)));
+        must(ivshm_load64_relaxed(&base->from_peer) == 1);
+        ivshm_endpoint_detach(ep, peer->owner.endpoint);
+    }
+    must(ivshm_load64_relaxed(ep->attached) == 0);
+}
+
+static void reap(void)
+{
+    struct ivshm_process self;
+    ivshm_process_self(&self, NULL);
+    ivshm_endpoint_reap(&region, &self, NULL);
+}
+
+/* All leave, who died is taken back, and nothing is left. */
+static void check(void)
+{
+    struct ivshm_extent_usage usage;
+    if (!explore.death && shape->bases >= (uint32_t) explore.count)
+        for (int i = 0; i < explore.count; i++)
+            must(joined[i] || explore.now->actors[i] == reap);
+    for (int i = 0; i < explore.count; i++)
+        if (joined[i] && !left[i] && explore_fate(i) == EXPLORE_ENDED) {
+            must_be_there(i);
+            ivshm_endpoint_leave(&endpoints[i]);
+        }
+    reap();
+    ivshm_extent_usage(&region, &usage);
+    must(usage.free_blocks == region.geo.blocks);
+    for (uint32_t i = 0; i < ENDPOINTS; i++)
+        must(ivshm_endpoint_claim(&region, i).state == IVSHM_FREE);
+}
+
+int main(int argc, char **argv)
+{
+#define LAST_GENERATION ((1u << IVSHM_CLAIM_GEN_BITS) - 1)
+#define ENDPOINT(name, shape, mortal, preemptions, deep, ...)                                      \
+    {                                                                                              \
+        name, setup, &shape, {__VA_ARGS__}, mortal, check, preemptions, deep, false                \
+    }
+    static const struct shape two = {2, LAST_GENERATION, 0, 0}, one = {1, 0, 0, 0},
+                              pair = {2, 0, 3, 0}, dead = {2, LAST_GENERATION - 1, 0, 2};
+    static const struct explore_case cases[] = {
+        ENDPOINT("two join and leave, one may die", two, 1, 1, 2, join_and_leave, join_and_leave),
+        ENDPOINT("two join where there is memory for one", one, 1, 1, 2, join, join_and_leave),
+        ENDPOINT("attach against leave and join", pair, 0, 2, 3, attach, leave, join),
+        ENDPOINT("attach against death, reap and join", pair, 2, 1, 2, attach, leave, join),
+        ENDPOINT("an attached one dies, its peer leaves", pair, 1, 1, 2, attach, leave, join),
+        ENDPOINT("two reap", dead, 0, 2, 3, reap, reap),
+        ENDPOINT("two join over the dead, one may die", dead, 1, 1, 2, join, join),
+        ENDPOINT("a reaper dies, another one joins", dead, 1, 1, 2, reap, join),
+    };
+    return explore_main(argc, argv, cases, LENGTH(cases));
+}

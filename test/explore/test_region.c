@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * A region that two or three find unformatted and open at once; one may die anywhere. Whoever
+ * lives gets a region, all the same one, and nobody takes the other's half format for foreign data.
+ *
+ * Seen to fail: a magic that is stored first; a mark that is stored last; no second look at the
+ * mark where the tables are in use; an id that is stored, and not compared and swapped.
+ */
+#include "explore.h"
+
+#include <errno.h>
+#include <sys/random.h>
+
+#include "core/region.h"
+
+static struct ivshm_region regions[EXPLORE_ACTORS];
+
+/* In the place of core/map.c: the shared memory is the file. */
+int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struct ivshm_diag *diag)
+{
+    (void) readonly;
+    (void) diag;
+    *map = (struct ivshm_map){.base = explore_memory, .size = EXPLORE_MEMORY};
+    snprintf(map->name, sizeof(map->name), "%s", name);
+    return 0;
+}
+
+void ivshm_map_close(struct ivshm_map *map)
+{
+    map->base = NULL;
+}
+
+int ivshm_map_devices(struct ivshm_device *devices, int max)
+{
+    (void) devices;
+    (void) max;
+    return 0;
+}
+
+/* Another number for each actor, and the same in each run of a schedule. */
+ssize_t getrandom(void *bytes, size_t size, unsigned flags)
+{
+    (void) flags;
+    memset(bytes, 0x10 + explore.self, size);
+    return (ssize_t) size;
+}
+
+static void setup(const void *unused)
+{
+    (void) unused;
+    memset(regions, 0, sizeof(regions));
+}
+
+static void open_region(void)
+{
+    struct ivshm_region *region = &regions[explore.self];
+    must(ivshm_region_open("memory", region, NULL) == 0);
+    ivshm_store64_relaxed(&region->endpoints[explore.self].claim, 1); /* and goes on to use it */
+}
+
+/* Who comes later finds what all others have found. */
+static void check(void)
+{
+    struct ivshm_region later;
+    must(ivshm_region_open("memory", &later, NULL) == 0);
+    for (int i = 0; i < explore.count; i++)
+        if (explore_fate(i) == EXPLORE_ENDED)
+            must(regions[i].id[0] == later.id[0] && regions[i].id[1] == later.id[1]);
+}
+
+int main(int argc, char **argv)
+{
+#define OPEN(name, preemptions, deep, ...)                                                         \
+    {                                                                                              \
+        name, setup, NULL, {__VA_ARGS__}, 1, check, preemptions, deep, false                       \
+    }
+    static const struct explore_case cases[] = {
+        OPEN("two at once", 1, 2, open_region, open_region),
+        OPEN("three at once", 0, 1, open_region, open_region, open_region),
+    };
+    return explore_main(argc, argv, cases, LENGTH(cases));
+}
