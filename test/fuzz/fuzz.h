@@ -55,6 +55,12 @@ void watch_image(const struct image *image);
 /* The next call may make so many accesses; readonly: none that writes. */
 void allow(uint64_t steps, bool readonly);
 
+/* Until the next allow(), no access is at `end` of the memory or behind. */
+void allow_below(uint64_t end);
+
+/* Whether no change is put down for later: what was found true is true still. */
+bool is_quiet(void);
+
 /* Accesses that could write, since allow(). */
 uint64_t writes_made(void);
 

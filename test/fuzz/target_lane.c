@@ -60,8 +60,11 @@ static void call(struct input *in, unsigned op)
             ivshm_lane_attach(region, world->party[lender].endpoint.owner, off, &other, &diag);
         if (err)
             check_error(err, &diag);
-        else
+        else {
+            must(!is_quiet() || ivshm_extent_owned(region, world->party[lender].endpoint.owner,
+                                                   IVSHM_KIND_LANE, off, region->geo.lane_bytes));
             lane = other;
+        }
         break;
     }
     default:

@@ -95,6 +95,8 @@ static int send(enum party from, enum party to, uint32_t len, uint32_t stream, b
         return err;
     }
     must(len <= out.capacity);
+    must(lies_in(out.payload, out.capacity, party[from].endpoint.base, geo->base_bytes) ||
+         lies_in(out.payload, out.capacity, channel->ring_out.shm, geo->ring_bytes));
     if (discard) {
         ivshm_cell_discard(&party[from], &out);
         return 0;
@@ -192,7 +194,7 @@ static void call(struct input *in, unsigned op)
     case 6:
     case 7:
         len = (uint32_t) take(in, 2);
-        send(OWN, HOSTILE, len % (geo->large_size - 15), len >> 14, op & 64);
+        send(OWN, op & 32 ? SOUND : HOSTILE, len % (geo->large_size - 15), len >> 14, op & 64);
         break;
     case 8:
         send_slot(OWN, HOSTILE, (uint32_t) take(in, 1));

@@ -297,7 +297,7 @@ struct change {
 
 static struct {
     const struct image *image;
-    uint64_t allowed, writes;
+    uint64_t allowed, end, writes;
     bool readonly;
     struct change later[LATER_MAX];
     unsigned later_count;
@@ -313,8 +313,19 @@ void watch_image(const struct image *image)
 void allow(uint64_t steps, bool readonly)
 {
     state.allowed = steps;
+    state.end = state.image->size;
     state.writes = 0;
     state.readonly = readonly;
+}
+
+void allow_below(uint64_t end)
+{
+    state.end = end;
+}
+
+bool is_quiet(void)
+{
+    return state.later_count == 0;
 }
 
 uint64_t writes_made(void)
@@ -481,7 +492,8 @@ static uint64_t fitting(const struct change *c)
     case AT_EXTENT: /* an owner, a kind, and a count */
         owner = now.party[operand % PARTIES].endpoint.owner;
         return (uint64_t) (owner.endpoint + 1) | (uint64_t) owner.generation << 16 |
-               (operand >> 2 & 7) << 35 | (operand >> 5 & 1) << 40 | (operand >> 8) << 41;
+               (operand >> 2 & 7) << 35 | (operand >> 5 & 1) << 40 |
+               (operand >> 8) % (2 * now.world->region.geo.blocks) << 41;
     case AT_INBOX: /* a reference of this lap */
         owner = now.party[operand % PARTIES].endpoint.owner;
         return (operand >> 8 & 255) | (uint64_t) (owner.generation & 255) << 8 |
@@ -550,7 +562,7 @@ void ivshm_step(const void *word, bool writes)
 {
     uint64_t off = (uint64_t) ((const char *) word - (const char *) state.image->base);
     unsigned kept = 0, bytes;
-    must(off < state.image->size && off % 4 == 0);
+    must(off < state.end && off % 4 == 0);
     must(state.allowed-- > 0);
     must(!writes || !state.readonly);
     state.writes += writes;
