@@ -291,8 +291,9 @@ struct change {
     uint8_t place, who, field, value;
     uint16_t index;
     uint64_t operand;
-    bool on_word;   /* counts accesses to the place, else all */
-    uint32_t after; /* so many accesses */
+    bool on_word;    /* counts accesses to the place, else all */
+    bool is_lasting; /* done at each access from then on */
+    uint32_t after;  /* so many accesses */
 };
 
 static struct {
@@ -572,8 +573,12 @@ void ivshm_step(const void *word, bool writes)
             state.later[kept++] = *c;
         else if (c->after-- > 0)
             state.later[kept++] = *c;
-        else
+        else {
             apply(c, word);
+            c->after = 0;
+            if (c->is_lasting)
+                state.later[kept++] = *c;
+        }
     }
     state.later_count = kept;
 }
@@ -611,6 +616,7 @@ void play(struct input *in, unsigned calls_max, void (*call)(struct input *in, u
         } else if (state.later_count < LATER_MAX) {
             c.on_word = op & IS_ON_WORD && c.place != AT_THIS;
             c.after = op & 31;
+            c.is_lasting = c.on_word && op & 16;
             if (!c.on_word && op & 16)
                 c.after = (op & 15) * 64;
             state.later[state.later_count++] = c;
