@@ -298,15 +298,16 @@ static double median(double *samples, int n)
     return samples[n / 2];
 }
 
-/* Side 1 returns the ball until it is told to stop. */
+/* Side 1 returns the ball until it is told to stop, or it has been longer than anybody plays. */
 static int return_ball(struct check *c, struct ivshm_diag *diag)
 {
-    for (uint64_t ball = 1;; ball++) {
+    for (uint64_t ball = 1; ball <= SAMPLES * TRIPS + 1; ball++) {
         int err = await(c, &c->theirs->ball, ball, "hop", diag);
         if (err || ivshm_load64_relaxed(&c->theirs->ball.word) == BALL_END)
             return err;
         ivshm_store64_release(&c->mine->ball.word, ball);
     }
+    return ivshm_fail(diag, EBADMSG, "the other side plays on where it should have ended");
 }
 
 /* Side 0 reports the time. */

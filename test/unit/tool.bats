@@ -509,6 +509,15 @@ says_usage() {
     says "was in use by the 1 above"
 }
 
+# compile_between NAME SED: another build of the command, in which `check --between` is changed by that.
+compile_between() {
+    local core=$IVSHM_SRC/src/mpid/ch3/channels/nemesis/netmod/ivshmem/core
+    sed "$2" "$IVSHM_SRC/tools/ivshmem_between.c" >"$BATS_FILE_TMPDIR/between.c"
+    ! cmp -s "$IVSHM_SRC/tools/ivshmem_between.c" "$BATS_FILE_TMPDIR/between.c"
+    ${CC:-gcc} -std=gnu11 -O2 -I"$core" -I"$IVSHM_SRC/tools" -o "$BATS_FILE_TMPDIR/$1" \
+        "$BATS_FILE_TMPDIR/between.c" "$IVSHM_SRC"/tools/ivshmem{,_check,_deep,_format,_reap,_show}.c "$core"/*.c
+}
+
 # pair [PROGRAM]: both sides of a check; their outputs are in $dir/0 and $dir/1, $status is how many failed.
 pair() {
     "${1:-ivshmem}" check --between 0 "$r" >"$dir/0" 2>&1 3>&- &
@@ -543,11 +552,8 @@ pair() {
 END
     compile lossy-add -include stdint.h -include "$BATS_FILE_TMPDIR/lossy.h"
     # No macro for all, as the pairing rests on it too: every swap of the loop is a plain store.
-    sed 's/!ivshm_cas64(counter, found, found + 1)/(ivshm_store64_relaxed(counter, found + 1), false)/' \
-        "$IVSHM_SRC/tools/ivshmem_between.c" >"$BATS_FILE_TMPDIR/between.c"
-    core=$IVSHM_SRC/src/mpid/ch3/channels/nemesis/netmod/ivshmem/core
-    ${CC:-gcc} -std=gnu11 -O2 -I"$core" -I"$IVSHM_SRC/tools" -o "$BATS_FILE_TMPDIR/lossy-swap" \
-        "$BATS_FILE_TMPDIR/between.c" "$IVSHM_SRC"/tools/ivshmem{,_check,_deep,_format,_reap,_show}.c "$core"/*.c
+    compile_between lossy-swap \
+        's/!ivshm_cas64(counter, found, found + 1)/(ivshm_store64_relaxed(counter, found + 1), false)/'
     format
     for kind in "add fetch-and-add" "swap compare-and-swap"; do
         pair "lossy-${kind%% *}"
@@ -560,6 +566,16 @@ END
     done
     run -0 ivshmem ps "$r"
     says "nobody is on region"
+}
+
+@test "check whose other side never ends the ball game" {
+    compile_between endless \
+        's/ball.word, ++ball)/ball.word, UINT64_MAX - 1), ball++/; /ball.word, BALL_END/d'
+    format
+    endless check --between 0 --timeout 30 "$r" >"$dir/0" 2>&1 3>&- &
+    jobs+=($!)
+    run -1 timeout -k 1 100 ivshmem check --between 1 "$r"
+    says "the other side plays on where it should have ended"
 }
 
 @test "several checks at once on a region do not disturb each other" {

@@ -230,7 +230,7 @@ int ivshm_region_format(struct ivshm_map *map, struct ivshm_diag *diag)
 static int load(struct ivshm_region *region, struct ivshm_diag *diag)
 {
     struct ivshm_map *map = &region->map;
-    uint64_t expected[IVSHM_SUPERBLOCK_WORDS], size;
+    uint64_t expected[IVSHM_SUPERBLOCK_WORDS], found[IVSHM_SUPERBLOCK_WORDS] = {0}, size;
     static const char *const names[] = {
         "magic",       "mark",           "version",    "size",         "id",         "id",
         "endpoints",   "endpoint table", "blocks",     "block size",   "block map",  "data",
@@ -238,7 +238,10 @@ static int load(struct ivshm_region *region, struct ivshm_diag *diag)
         "chunk size",  "ring slots",     "slot size",  "ring buffers", "buffer size"};
     _Static_assert(sizeof(names) / sizeof(names[0]) == IVSHM_SUPERBLOCK_WORDS, "a name a word");
 
-    size = ivshm_load64_relaxed(word_at(map, WORD_OF(size) * 8));
+    /* Each read once: what is checked is what is used. */
+    for (size_t i = 0; i < IVSHM_SUPERBLOCK_WORDS; i++)
+        found[i] = ivshm_load64_relaxed(word_at(map, i * 8));
+    size = found[WORD_OF(size)];
     if (size > map->size)
         return ivshm_fail(
             diag, ENOSPC,
@@ -251,18 +254,15 @@ static int load(struct ivshm_region *region, struct ivshm_diag *diag)
     if (err)
         return err;
     superblock_words(&region->geo, expected);
-    for (size_t i = WORD_OF(mark); i < IVSHM_SUPERBLOCK_WORDS; i++) {
-        uint64_t found = ivshm_load64_relaxed(word_at(map, i * 8));
-        if (is_id_word(i) ? found == 0 : found != expected[i])
+    for (size_t i = WORD_OF(mark); i < IVSHM_SUPERBLOCK_WORDS; i++)
+        if (is_id_word(i) ? found[i] == 0 : found[i] != expected[i])
             return ivshm_fail(
                 diag, EBADMSG,
                 "the superblock of %s is damaged: %s is %llu, expected %llu; `ivshmem "
                 "format --force %s` once nobody uses it",
-                map->name, names[i], (unsigned long long) found, (unsigned long long) expected[i],
-                map->name);
-    }
-    region->id[0] = ivshm_load64_relaxed(word_at(map, WORD_OF(id) * 8));
-    region->id[1] = ivshm_load64_relaxed(word_at(map, (WORD_OF(id) + 1) * 8));
+                map->name, names[i], (unsigned long long) found[i],
+                (unsigned long long) expected[i], map->name);
+    memcpy(region->id, &found[WORD_OF(id)], sizeof(region->id));
     region->block_map = word_at(map, region->geo.block_map);
     region->endpoints = (void *) word_at(map, region->geo.endpoint_table);
     return 0;

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * A lane whose other side is hostile: as the one who fills it, and as the one who empties it.
+ */
+#include "fuzz.h"
+
+static const struct world *world;
+static struct ivshm_region *region;
+static struct ivshm_lane lane; /* ours, or one that HOSTILE has lent */
+
+static void check_chunk(const unsigned char *chunk, uint32_t len)
+{
+    const struct ivshm_geometry *geo = &region->geo;
+    uint64_t from = (uint64_t) (chunk - (const unsigned char *) lane.words);
+    must(from >= geo->chunk_data && from % geo->chunk_size == geo->chunk_data % geo->chunk_size);
+    must(len <= geo->chunk_size && from + geo->chunk_size <= geo->lane_bytes);
+}
+
+static void call(struct input *in, unsigned op)
+{
+    static unsigned char copy[64 << 10];
+    struct ivshm_owner self = world->party[OWN].endpoint.owner;
+    struct ivshm_diag diag = {""};
+    struct ivshm_lane other;
+    unsigned char *chunk;
+    const unsigned char *filled;
+    uint32_t len;
+
+    allow(message_limit(region), false);
+    switch (op % 8) {
+    case 0:
+    case 1:
+        filled = ivshm_lane_peek_spsc(&lane, &len);
+        if (!filled)
+            break;
+        check_chunk(filled, len);
+        memcpy(copy, filled, len);
+        ivshm_lane_consume_spsc(&lane);
+        break;
+    case 2:
+    case 3:
+        chunk = ivshm_lane_reserve_spsc(&lane);
+        if (!chunk)
+            break;
+        len = 1 + (uint32_t) take(in, 2) % lane.size;
+        check_chunk(chunk, len);
+        memset(chunk, 1, len);
+        ivshm_lane_publish_spsc(&lane, len);
+        break;
+    case 4:
+        ivshm_lane_is_drained(&lane);
+        break;
+    case 5:
+        ivshm_lane_reset(&lane);
+        break;
+    case 6: {
+        enum party lender = (enum party)(op / 8 % PARTIES);
+        ivshm_off off = take_offset(in);
+        int err =
+            ivshm_lane_attach(region, world->party[lender].endpoint.owner, off, &other, &diag);
+        if (err)
+            check_error(err, &diag);
+        else {
+            must(!is_quiet() || ivshm_extent_owned(region, world->party[lender].endpoint.owner,
+                                                   IVSHM_KIND_LANE, off, region->geo.lane_bytes));
+            lane = other;
+        }
+        break;
+    }
+    default:
+        if (ivshm_lane_alloc(region, self, &other) == 0) {
+            ivshm_lane_free(region, self, &lane); /* which may not be ours */
+            lane = other;
+        }
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct input in = {data, data + size};
+    struct world *w = world_begin(PLAIN);
+    world = w;
+    region = &w->region;
+    lane = w->lane[take(&in, 1) % PARTIES];
+    play(&in, 64, call);
+    return 0;
+}
