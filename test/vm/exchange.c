@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * exchange [SEED]: passes messages of all kinds among all ranks and checks each byte and number, in
- * rounds until the standard input of rank 0 ends. SEED tells the messages of two jobs apart.
+ * rounds until the standard input of rank 0 ends. SEED tells the messages of two jobs apart. Rank 0
+ * says "running" after the first round.
  *
  * Each rank prints how many bytes it has sent, point to point, to ranks on other machines, so that
  * a test can hold the netmod's counters against it.
@@ -200,7 +201,7 @@ int main(int argc, char **argv)
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     seed = argc > 1 ? atoi(argv[1]) : 1;
     find_remote();
-    do {
+    for (int round = 0; round == 0 || !input_has_ended(); round++) {
         for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
             all_pairs(sizes[i]);
         columns(5, 8);
@@ -208,7 +209,11 @@ int main(int argc, char **argv)
         any_source(200);
         collectives(1);
         collectives(20000);
-    } while (!input_has_ended());
+        if (round == 0 && rank == 0) {
+            printf("exchange: rank=%d running\n", rank);
+            fflush(stdout);
+        }
+    }
     printf("exchange: rank=%d remote_bytes=%lld good\n", rank, remote_bytes);
     free(remote);
     MPI_Finalize();

@@ -1,108 +1,15 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: mpich2
+# The suites and vm.bash share variables and functions.
+# shellcheck disable=SC2154
 #
 # MPI across real guests: vm0 and vm1 share a region, vm2 has no device. All tests use one set of guests.
-# The jobs check what they receive, and the netmod's counters must show that it came through the region.
 
-bats_require_minimum_version 1.5.0
-src=${IVSHM_SRC:-$BATS_TEST_DIRNAME/../..}
-inst=$(realpath -m "${IVSHM_INST:-$src/inst}")
-limit=120 # seconds for a job that takes a tenth of that
-name=guests-$BATS_ROOT_PID # not in the folder for temporary files, which an interrupted run loses at once
+load vm
 
-setup_file() {
-    [ -x "$inst/bin/mpiexec" ] || { echo "no MPI installation in $inst: build it with make" >&2; return 1; }
-    export WORK=$BATS_FILE_TMPDIR
-    "$inst/bin/mpicc" -O2 -g -Wall -Wextra -Werror -o "$WORK/exchange" "$BATS_TEST_DIRNAME/exchange.c"
-    "$inst/bin/ivshmem-vms" up 3 --name "$name" --prefix "$inst" --add "$WORK/exchange" --no-device 2 \
-        >"$WORK/up" 2>&1 3>&- || { cat "$WORK/up"; return 1; }
-}
+setup_file() { boot_guests 3 --no-device 2; }
 
-teardown_file() {
-    "$inst/bin/ivshmem-vms" down --name "$name" 2>&1
-}
-
-setup() {
-    set_dir=/tmp/ivshmem-vms-$UID/$name
-    unset "${!MPIR_CVAR_@}" "${!HYDRA_@}"
-    # shellcheck source=/dev/null
-    . "$set_dir/env"
-    region=$(readlink "$set_dir/region0")
-    export MPIR_CVAR_NEMESIS_IVSHMEM_STATS=1
-    export MPIR_CVAR_POLLS_BEFORE_YIELD=1 # ranks share a processor
-    cd "$WORK" || return
-}
-
-teardown() {
-    exec 9>&- # lets a job that goes on until its input ends come to its end
-    # shellcheck disable=SC2046
-    [ -z "$(jobs -p)" ] || { sleep 2; kill $(jobs -p) 2>/dev/null || :; wait; }
-}
-
-vms() { ivshmem-vms "$@"; }
-job() { timeout --foreground -k 10 "$limit" mpiexec "$@"; }
-
-# The job of $2 ranks, whose output is the file $1, was good, and its counters show that each rank sent
-# at least as many bytes through the region as the program sent to other machines, and that all arrived.
-through_region() {
-    awk -v ranks="$2" '
-        match($0, /rank=[0-9]+/) { rank = substr($0, RSTART + 5, RLENGTH - 5) }
-        /^exchange: rank=.* good$/ { split($3, pair, "="); said[rank] = pair[2]; good++ }
-        /^ivshmem: rank=/ {
-            for (i = 2; i <= NF; i++) { split($i, pair, "="); field[pair[1]] = pair[2] }
-            sent[rank] = field["eager_sent_bytes"] + field["bulk_sent_bytes"]
-            balance += sent[rank] - field["eager_received_bytes"] - field["bulk_received_bytes"]
-            if (field["bulk_sent"] > 0 && field["eager_sent"] > 0) both++
-            ids[field["id"]] = 1
-        }
-        END {
-            if (good != ranks) { print good + 0, "of", ranks, "ranks were good"; wrong = 1 }
-            for (rank = 0; rank < ranks; rank++)
-                if (!(said[rank] > 0) || sent[rank] < said[rank]) {
-                    print "rank", rank, "sent", said[rank] + 0, "bytes,", sent[rank] + 0, "through the region"
-                    wrong = 1
-                }
-            if (both != ranks) { print both + 0, "of", ranks, "ranks sent small and large messages"; wrong = 1 }
-            if (balance != 0) { print balance, "bytes were not received"; wrong = 1 }
-            if (length(ids) != 1) { print length(ids), "regions"; wrong = 1 }
-            exit wrong
-        }' "$1" || { cat "$1"; return 1; }
-}
-
-# Nobody is on the region, and all its memory is free.
-region_is_empty() {
-    ivshmem check "$region"
-    ivshmem info --json "$region" >state
-    jq -e '.usage.endpoints == 0 and .usage.free_blocks == .geometry.blocks' state || {
-        cat state
-        ivshmem ps "$region"
-        return 1
-    }
-}
-
-# Starts job $1 of 4 ranks on both guests; it goes on until fd 9 is closed. Returns when it is on the region.
-start_long_job() {
-    mkfifo in
-    job -hosts vm0,vm1 -n 4 "$WORK/exchange" 5 <in >"$1" 2>&1 3>&- &
-    long_pid=$!
-    exec 9>in
-    rm in
-    for _ in $(seq 300); do
-        [ "$(ivshmem ps --json "$region" | jq '[.endpoints[] | select(.state == "live")] | length')" != 4 ] || return 0
-        kill -0 "$long_pid" || break
-        sleep 0.1
-    done
-    cat "$1"
-    echo "the long job did not start"
-    return 1
-}
-
-end_long_job() {
-    kill -0 "$long_pid" || { cat "$1"; return 1; } # it was there all the time
-    exec 9>&-
-    wait "$long_pid"
-    through_region "$1" 4
-}
+teardown_file() { end_guests; }
 
 # On a busy machine the two sides may happen to run in turns, which proves nothing: again then.
 check_between() {
@@ -189,19 +96,19 @@ counted() {
 }
 
 @test "ivshmem-which names the device that a process has mapped" {
-    start_long_job long
+    begin long vm0,vm1 4
     victim=$(ivshmem ps --json "$region" | jq -r '[.endpoints[] | select(.state == "live" and .rank == 0).pid][0]')
     vms exec 0 ivshmem-which --pid "$victim" >out || { cat out; return 1; }
     grep "libmpi.so.12.*, of this installation" out
     grep "region: /sys/.*/resource2" out
-    end_long_job long
+    end long 4
 }
 
 @test "two jobs at once on one region do not notice each other" {
-    start_long_job long
+    begin long vm0,vm1 4
     job -hosts vm1,vm0 -n 2 "$WORK/exchange" 6 </dev/null >short 2>&1 || { cat short; return 1; }
     through_region short 2
-    end_long_job long
+    end long 4
     region_is_empty
 }
 
@@ -222,36 +129,25 @@ by_the_right_path() {
 }
 
 @test "a guest without the device is an MPI error if tcp is forbidden, and another job goes on" {
-    start_long_job long
+    begin long vm0,vm1 4
     MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0 run job -hosts vm0,vm2 -n 2 "$WORK/exchange" </dev/null
     echo "$output"
     [ "$status" -ne 0 ] && [ "$status" -ne 124 ] && [ "$status" -lt 128 ]
     # The netmod's own line: of MPI's error stack mpiexec may lose the end when it ends the job.
     [[ $output == *"no ivshmem device (PCI 1af4:1110)"*"start the VM with"* ]]
     [[ $output != *Assertion* && $output != *"signal 11"* && $output != *"signal 6"* ]]
-    end_long_job long
+    end long 4
     region_is_empty
 }
 
 @test "a rank that dies ends its job, not another, and what it held returns" {
-    start_long_job long
-    mkfifo in
-    job -hosts vm0,vm1 -n 2 "$WORK/exchange" 8 <in >dying 2>&1 3>&- 9>&- &
-    dying_pid=$!
-    exec 8>in
-    for _ in $(seq 300); do
-        victim=$(ivshmem ps --json "$region" | jq -r '[.endpoints[] | select(.state == "live" and .job_size == 2 and .rank == 1).pid][0] // empty')
-        [ -z "$victim" ] || break
-        sleep 0.1
-    done
+    begin long vm0,vm1 4
+    begin dying vm0,vm1 2
+    victim=$(endpoints 2 | jq '.[] | select(.rank == 1).pid')
     vms exec 1 kill -KILL "$victim"
-    status=0
-    wait "$dying_pid" || status=$?
-    exec 8>&-
-    cat dying
-    [ "$status" -ne 0 ] && [ "$status" -ne 124 ]
+    ended_with_an_error dying
     grep -q "KILLED BY SIGNAL: 9\|EXIT CODE: 9" dying
-    end_long_job long
+    end long 4
     # Only its own guest can prove it dead; any job there takes its memory back.
     job -hosts vm0,vm1 -n 2 "$WORK/exchange" </dev/null >out 2>&1 || { cat out; return 1; }
     through_region out 2

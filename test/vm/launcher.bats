@@ -118,7 +118,7 @@ until_said() {
 }
 
 @test "verbs say that no guests are up" {
-    for verb in status hosts "exec 0 true" "add /bin/sh"; do
+    for verb in status hosts "exec 0 true" "add /bin/sh" "pause 0" "boot 0"; do
         # shellcheck disable=SC2086
         refused "no guests are up in $dir" "$tool" --name "$name" $verb
     done
@@ -237,5 +237,59 @@ until_said() {
     [[ $output == *"vm1 is not running"* ]]
 
     run -0 vms down
+    nothing_left
+}
+
+@test "two guests are paused, reset, switched off, killed, and boot again as the same machines" {
+    run -0 up 2
+    region=$(readlink "$dir/region0")
+    machine=$(vms exec 1 cat /sys/class/dmi/id/product_uuid)
+    [ -n "$machine" ]
+    run -2 vms pause
+    run -2 vms pause 2
+    run -1 vms boot 1
+    [[ $output == *"vm1 is running"* ]]
+
+    vms pause vm1
+    run -0 vms status
+    [[ ${lines[0]} == *running* && ${lines[1]} == *paused* ]]
+    run -124 timeout 5 "$tool" --name "$name" exec 1 true
+    vms resume 1
+    run -0 vms status
+    [[ ${lines[1]} == *running* ]]
+    vms exec 1 true
+
+    for fault in reset "pause reset" "off boot" "kill boot"; do
+        before=$(vms exec 1 cat /proc/sys/kernel/random/boot_id)
+        for verb in $fault; do
+            vms "$verb" 1
+            [ "$verb" != off ] && [ "$verb" != kill ] && continue
+            run -1 vms status
+            [[ $output == *ended* ]]
+            run -1 vms pause 1
+            [[ $output == *"vm1 is not running"* ]]
+        done
+        after=$(vms exec 1 cat /proc/sys/kernel/random/boot_id)
+        [ -n "$after" ] && [ "$before" != "$after" ]
+        [ "$(vms exec 1 cat /sys/class/dmi/id/product_uuid)" = "$machine" ]
+        [[ $(vms exec 1 readlink "$region") == /sys/bus/pci/devices/*/resource2 ]]
+        vms exec 0 ping -q -c 1 -W 10 vm1
+    done
+
+    # What mpiexec runs ends it if the guest is reset under it, which ssh would not notice for hours.
+    # shellcheck disable=SC2016
+    timeout 120 bash -c '"$1" -x vm1 sleep 600; echo not reached' - "$dir/ssh" >"$BATS_TEST_TMPDIR/ssh" 2>&1 3>&- &
+    pid=$!
+    for _ in $(seq 100); do ! vms exec 1 ps | grep -q "sleep 600" || break; sleep 0.1; done
+    vms reset 1
+    status=0
+    wait "$pid" || status=$?
+    cat "$BATS_TEST_TMPDIR/ssh"
+    [ "$status" = 143 ]
+    [ "$(tail -n 1 "$BATS_TEST_TMPDIR/ssh")" = "ivshmem-vms: the connection to vm1 is lost: ivshmem-vms --dir $dir status" ]
+    vms exec 0 true
+
+    vms pause 0
+    vms down
     nothing_left
 }

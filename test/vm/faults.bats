@@ -1,0 +1,180 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: mpich2
+# The suites and vm.bash share variables and functions.
+# shellcheck disable=SC2154
+#
+# What may happen to guests in the middle of a job: a rank is killed, the power goes, somebody presses reset,
+# the guest is paused, mpiexec is killed. All the while another job, the neighbour, runs on the same region,
+# between this machine and vm0, and checks each byte. Afterwards nothing is held by anybody.
+
+load vm
+
+setup_file() {
+    "$inst/bin/mpicc" -O2 -g -Wall -Wextra -Werror -o "$BATS_FILE_TMPDIR/stream" "$src/test/mpi/stream.c"
+    boot_guests 3 --add "$BATS_FILE_TMPDIR/stream"
+}
+
+teardown_file() { end_guests; }
+
+begin_neighbour() { begin neighbour localhost,vm0 2; }
+
+# The neighbour has noticed nothing; each machine takes back what it can prove, and nothing is left.
+all_is_well() {
+    local k
+    end neighbour 2
+    until_true no_rank_runs_in vm0 vm1 vm2
+    for k in 0 1 2; do vms exec "$k" ivshmem reap; done
+    ivshmem reap "$region"
+    region_is_empty
+}
+
+no_rank_runs_in() {
+    local vm
+    for vm; do
+        vms exec "$vm" ps >processes
+        ! grep "$WORK/" processes || return 1
+    done
+}
+
+# owned_by GUESTS: each block that a job of 4 ranks there owns, as the block map says (doc/layout.md). GUESTS is
+# a regular expression.
+owned_by() {
+    ivshmem ps --json "$region" | jq -r ".endpoints[] | select(.job_size == 4 and (.host | test(\"$1\"))).endpoint" >owners
+    od -An -v -t u2 -w8 -j "$(od -An -t u8 -j 80 -N 8 "$region" | tr -d ' ')" \
+        -N $((8 * $(ivshmem info --json "$region" | jq .geometry.blocks))) "$region" |
+        awk 'NR == FNR { owners[$1 + 1]; next } $1 in owners { print FNR - 1 ":", $0 }' owners -
+}
+
+# note GUESTS, still_owned GUESTS: none of these blocks has changed hands since then.
+note() {
+    owned_by "$1" >owned
+    [ "$(wc -l <owned)" -gt 300 ] # two ranks' base extents and more
+}
+
+still_owned() {
+    owned_by "$1" | diff owned -
+    ivshmem check --deep "$region"
+}
+
+# another_job HOSTS: of two ranks, on the same region.
+another_job() {
+    job -hosts "$1" -n 2 "$WORK/exchange" </dev/null >out 2>&1 || { cat out; return 1; }
+    through_region out 2
+}
+
+@test "a rank is killed: the others get an error that names it, and its guest takes its memory back" {
+    begin_neighbour
+    # The process manager lets the others go on, and tells them.
+    job -disable-auto-cleanup -hosts vm1,vm2 -n 4 "$WORK/stream" 600 told >killed 2>&1 </dev/null 3>&- &
+    pid_of[killed]=$!
+    until_true grep -q running killed
+    vms exec 2 kill -KILL "$(endpoints 4 | jq '.[] | select(.rank == 3).pid')"
+    ended_with_an_error killed
+    grep -q "rank [13]: its process is dead" killed
+    grep -q "rank 0 got an error" killed
+    another_job vm1,vm2
+    all_is_well
+}
+
+# power_fails VERB: in the middle of a job. The job ends, and what vm2 held stays.
+power_fails() {
+    begin_neighbour
+    begin cut vm1,vm2 4
+    note vm2
+    vms "$1" 2
+    ended_with_an_error cut
+    # Which of the two comes first is chance.
+    grep -q "the connection to vm2 is lost\|control_cb.*assert (!closed) failed" cut
+
+    # Silence frees nothing, whoever joins and reaps.
+    another_job vm1,localhost
+    vms exec 1 ivshmem reap
+    ivshmem reap "$region"
+    still_owned vm2
+    run -1 vms exec 2 true
+    [[ $output == *"vm2 is not running"* ]]
+}
+
+@test "a guest is switched off: what it held is free when it has booted" {
+    power_fails off
+    vms boot 2
+    [ -z "$(owned_by vm2)" ]
+    another_job vm1,vm2
+    all_is_well
+}
+
+@test "a guest's QEMU is killed: what it held is free when the administrator says so" {
+    power_fails kill
+    ivshmem reap --vm-gone vm2 "$region"
+    [ -z "$(owned_by vm2)" ]
+    vms boot 2
+    another_job vm1,vm2
+    all_is_well
+}
+
+@test "a guest is reset: its jobs end, and it joins anew" {
+    begin_neighbour
+    begin reset vm1,vm2 4
+    # Ranks that do not even begin with MPI: only ssh can tell that this job is broken.
+    job -hosts vm1,vm2 -n 2 sleep 600 >sleeping 2>&1 </dev/null 3>&- &
+    pid_of[sleeping]=$!
+    until_true is_asleep
+    vms reset 2
+    ended_with_an_error reset
+    ended_with_an_error sleeping
+    grep -q "the connection to vm2 is lost" sleeping
+    another_job vm1,vm2
+    all_is_well
+}
+
+is_asleep() { vms exec 2 ps | grep -q "sleep 600"; }
+
+@test "a guest is paused: its job waits, and goes on when the guest does" {
+    begin_neighbour
+    begin paused vm1,vm2 4
+    vms pause 2
+    sleep 1 # what was on its way has come
+    note vm2
+    # Others join and leave meanwhile; longer than any limit of ours, of which ssh's questions have the longest.
+    for _ in 1 2; do
+        another_job vm1,localhost
+        vms exec 1 ivshmem reap
+        ivshmem reap "$region"
+        still_owned vm2
+        sleep 8
+    done
+    vms resume 2
+    end paused 4
+    all_is_well
+}
+
+@test "a rank is killed while its peers are paused: they may write into its memory, so it is kept" {
+    begin_neighbour
+    begin orphans vm1,vm2 4
+    vms pause 2
+    sleep 1
+    note 'vm[12]'
+    vms exec 1 kill -KILL "$(endpoints 4 | jq '.[] | select(.rank == 0).pid')"
+    until_true vm1_is_dead
+    another_job vm1,localhost
+    still_owned 'vm[12]'
+    vms resume 2
+    ended_with_an_error orphans
+    another_job vm1,vm2
+    all_is_well
+}
+
+vm1_is_dead() {
+    vms exec 1 ivshmem reap >/dev/null
+    [ "$(endpoints 4 | jq -c '[.[] | select(.host == "vm1").state]')" = '["dead","dead"]' ]
+}
+
+@test "mpiexec is killed: no rank outlives it" {
+    begin_neighbour
+    begin headless vm1,vm2 4
+    kill -KILL "$(pgrep -P "$(pgrep -P "${pid_of[headless]}" -x timeout)" -x mpiexec)"
+    wait "${pid_of[headless]}" || :
+    until_true no_rank_runs_in vm1 vm2
+    another_job vm1,vm2
+    all_is_well
+}

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: mpich2
+# shellcheck shell=bash disable=SC2154 # bats sets its variables
+#
+# Sourced by the suites of this folder. The tests of a suite share one set of guests. Their jobs check what
+# they receive, and the netmod's counters must show that it came through the region.
+
+bats_require_minimum_version 1.5.0
+src=${IVSHM_SRC:-$BATS_TEST_DIRNAME/../..}
+inst=$(realpath -m "${IVSHM_INST:-$src/inst}")
+limit=120 # seconds for a job that takes a tenth of that
+# Not in the folder for temporary files, which an interrupted run loses at once.
+name=$(basename "$BATS_TEST_FILENAME" .bats)-$BATS_ROOT_PID
+
+# boot_guests N OPTION...: with `exchange` in them.
+boot_guests() {
+    [ -x "$inst/bin/mpiexec" ] || { echo "no MPI installation in $inst: build it with make" >&2; return 1; }
+    export WORK=$BATS_FILE_TMPDIR
+    "$inst/bin/mpicc" -O2 -g -Wall -Wextra -Werror -o "$WORK/exchange" "$BATS_TEST_DIRNAME/exchange.c"
+    "$inst/bin/ivshmem-vms" up "$1" --name "$name" --prefix "$inst" --add "$WORK/exchange" "${@:2}" \
+        >"$WORK/up" 2>&1 3>&- || { cat "$WORK/up"; return 1; }
+}
+
+end_guests() { "$inst/bin/ivshmem-vms" down --name "$name" 2>&1; }
+
+setup() {
+    set_dir=/tmp/ivshmem-vms-$UID/$name
+    unset "${!MPIR_CVAR_@}" "${!HYDRA_@}"
+    # shellcheck source=/dev/null
+    . "$set_dir/env"
+    region=$(readlink "$set_dir/region0")
+    export MPIR_CVAR_NEMESIS_IVSHMEM_STATS=1
+    export MPIR_CVAR_POLLS_BEFORE_YIELD=1 # ranks share a processor
+    cd "$WORK" || return
+}
+
+teardown() {
+    rm -f ./*.goes-on # lets jobs come to their end
+    # shellcheck disable=SC2046
+    [ -z "$(jobs -p)" ] || { sleep 2; kill $(jobs -p) 2>/dev/null || :; wait; }
+}
+
+vms() { ivshmem-vms "$@" 3>&-; }
+job() { timeout --foreground -k 10 "$limit" mpiexec "$@"; }
+
+# The job of $2 ranks, whose output is the file $1, was good, and its counters show that each rank sent
+# at least as many bytes through the region as the program sent to other machines, and that all arrived.
+through_region() {
+    awk -v ranks="$2" '
+        match($0, /rank=[0-9]+/) { rank = substr($0, RSTART + 5, RLENGTH - 5) }
+        /^exchange: rank=.* good$/ { split($3, pair, "="); said[rank] = pair[2]; good++ }
+        /^ivshmem: rank=/ {
+            for (i = 2; i <= NF; i++) { split($i, pair, "="); field[pair[1]] = pair[2] }
+            sent[rank] = field["eager_sent_bytes"] + field["bulk_sent_bytes"]
+            balance += sent[rank] - field["eager_received_bytes"] - field["bulk_received_bytes"]
+            if (field["bulk_sent"] > 0 && field["eager_sent"] > 0) both++
+            ids[field["id"]] = 1
+        }
+        END {
+            if (good != ranks) { print good + 0, "of", ranks, "ranks were good"; wrong = 1 }
+            for (rank = 0; rank < ranks; rank++)
+                if (!(said[rank] > 0) || sent[rank] < said[rank]) {
+                    print "rank", rank, "sent", said[rank] + 0, "bytes,", sent[rank] + 0, "through the region"
+                    wrong = 1
+                }
+            if (both != ranks) { print both + 0, "of", ranks, "ranks sent small and large messages"; wrong = 1 }
+            if (balance != 0) { print balance, "bytes were not received"; wrong = 1 }
+            if (length(ids) != 1) { print length(ids), "regions"; wrong = 1 }
+            exit wrong
+        }' "$1" || { cat "$1"; return 1; }
+}
+
+# Nobody is on the region, and all its memory is free.
+region_is_empty() {
+    ivshmem check "$region"
+    ivshmem info --json "$region" >state
+    jq -e '.usage.endpoints == 0 and .usage.free_blocks == .geometry.blocks' state || {
+        cat state
+        ivshmem ps "$region"
+        return 1
+    }
+}
+
+# Waits for a command to succeed, for a minute at most.
+until_true() {
+    local tries
+    for ((tries = 0; tries < 600; tries++)); do
+        ! "$@" || return 0
+        sleep 0.1
+    done
+    echo "still not after a minute: $*"
+    return 1
+}
+
+declare -gA pid_of
+
+# begin NAME HOSTS RANKS [OPTION...]: `exchange` in the background, its output in the file NAME, which goes
+# on until `end`. Returns when its ranks have heard from each other.
+begin() {
+    touch "$1.goes-on"
+    limit=600 job -hosts "$2" -n "$3" "${@:4}" "$WORK/exchange" $((${#pid_of[@]} + 5)) >"$1" 2>&1 3>&- \
+        < <(while [ -e "$1.goes-on" ]; do sleep 0.1; done 3>&-) &
+    pid_of[$1]=$!
+    until_true has_begun "$1" || { cat "$1"; return 1; }
+}
+
+has_begun() { grep -q "^exchange: .* running" "$1" || ! kill -0 "${pid_of[$1]}"; }
+
+# end NAME RANKS: it was there all the time, and was good.
+end() {
+    kill -0 "${pid_of[$1]}" || { cat "$1"; return 1; }
+    rm "$1.goes-on"
+    wait "${pid_of[$1]}" || { cat "$1"; return 1; }
+    through_region "$1" "$2"
+}
+
+# ended_with_an_error NAME: by itself, without a crash.
+ended_with_an_error() {
+    local status=0
+    wait "${pid_of[$1]}" || status=$?
+    rm -f "$1.goes-on"
+    cat "$1"
+    [ "$status" -ne 0 ] && [ "$status" -ne 124 ] && [ "$status" -ne 137 ]
+    run ! grep -iE 'assertion failed|signal: (6|7|11)|signal (6|7|11)' "$1"
+}
+
+# endpoints RANKS: those of the job of so many ranks, as JSON.
+endpoints() { ivshmem ps --json "$region" | jq "[.endpoints[] | select(.job_size == $1)]"; }
