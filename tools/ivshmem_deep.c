@@ -11,7 +11,9 @@
 #include <time.h>
 
 #define LOOKS 5
+#ifndef PAUSE_NS
 #define PAUSE_NS 2000000
+#endif
 #define RING_SLOTS_MAX 128 /* of any geometry */
 
 struct place {

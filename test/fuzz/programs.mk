@@ -14,13 +14,15 @@ CC.coverage  := clang -O1 -fprofile-instr-generate -fcoverage-mapping
 compile := $(CC.$(FLAVOUR)) -std=gnu11 -g -Wall -Wextra -Werror -MMD -MP -DIVSHM_STEPS -I$(CORE) -I$(TOOLS)
 out := $(OUT)/$(FLAVOUR)
 common := $(out)/world.o $(patsubst $(CORE)/%.c,$(out)/core/%.o,$(filter-out %/map.c,$(wildcard $(CORE)/*.c)))
-tools := $(addprefix $(out)/tools/ivshmem_,check.o show.o reap.o)
+tools := $(addprefix $(out)/tools/ivshmem_,check.o deep.o show.o reap.o)
 
 all: $(patsubst $(SRC)/target_%.c,$(out)/%,$(wildcard $(SRC)/target_*.c))
 	@:
 
 # What it asks the system is answered by world.c.
 $(out)/core/alive.o: compile += -Dopen=fuzz_open -Dkill=fuzz_kill -Dgetpid=fuzz_getpid
+# Nobody goes on while it waits.
+$(out)/tools/ivshmem_deep.o: compile += -DPAUSE_NS=0
 
 $(out)/core/%.o: $(CORE)/%.c
 	@mkdir -p $(@D)

@@ -55,8 +55,12 @@ static void call(struct input *in, unsigned op)
     struct tool_options opt = {.region = op & 64 ? NULL : "region", .json = op & 8, .side = -1};
     int status;
     (void) in;
+    if (op % 4 == 0)
+        opt.deep = op & 32;
+    if (op % 4 == 3 && op & 32)
+        opt.vm_gone = op & 16 ? "vm" : "1.1";
     /* check, info and ps look only. */
-    allow(4 * table_limit(&world_now()->region), op % 4 != 3);
+    allow((opt.deep ? 100 : 4) * table_limit(&world_now()->region), op % 4 != 3);
     rewind(stdout);
     switch (op % 4) {
     case 0:

@@ -26,11 +26,13 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_memory.c           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_connect.c          \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_stats.c            \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_trust.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_error.c
 
 noinst_HEADERS +=                                                           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/atomic.h              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/layout.h              \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/point.h               \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/diag.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/map.h                 \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/region.h              \

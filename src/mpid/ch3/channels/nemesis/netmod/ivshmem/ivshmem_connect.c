@@ -19,6 +19,7 @@
 #define STREAM_TAG_SHIFT 16
 #define STREAM_TAG_MASK UINT32_C(0x7fff)
 #define STREAM_COUNT_MASK UINT32_C(0xffff)
+#define STREAMS_MAX 4096 /* open at once; who calls beyond that is not heard */
 
 /* Our part of the card. */
 int MPID_nem_ivshmem_add_to_card(char **bc_val_p, int *val_max_sz_p)
@@ -332,6 +333,7 @@ int MPID_nem_ivshmem_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p)
 {
     int mpi_errno = MPI_SUCCESS;
     MPIDI_VC_t *vc = NULL;
+    int streams = 0;
 
     if (in->stream == 0) {
         vc = MPID_nem_ivshmem.vcs[in->channel->peer.endpoint];
@@ -339,11 +341,11 @@ int MPID_nem_ivshmem_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p)
             vc = adopt_rank(in->channel);
         goto fn_exit;
     }
-    for (vc = MPID_nem_ivshmem.dynamic; vc; vc = VC_IVSHMEM(vc)->next_dynamic)
+    for (vc = MPID_nem_ivshmem.dynamic; vc; vc = VC_IVSHMEM(vc)->next_dynamic, streams++)
         if (VC_IVSHMEM(vc)->channel == in->channel &&
             VC_IVSHMEM(vc)->stream == (in->stream ^ STREAM_REPLY))
             goto fn_exit;
-    if (!(in->stream & STREAM_REPLY)) {
+    if (!(in->stream & STREAM_REPLY) && streams < STREAMS_MAX) {
         mpi_errno = accept_stream(in->channel, in->stream, &vc);
         MPIR_ERR_CHECK(mpi_errno);
     }

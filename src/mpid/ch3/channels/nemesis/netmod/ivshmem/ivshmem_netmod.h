@@ -162,6 +162,12 @@ int MPID_nem_ivshmem_sendq_fail(MPIDI_VC_t *vc, int req_errno);
 int MPID_nem_ivshmem_poll_init(void);
 int MPID_nem_ivshmem_poll(int in_blocking_poll);
 
+/*
+ * ivshmem_trust.c: why CH3 must not see the packet, which `len` bytes follow; NULL if it may. `pkt`
+ * is a private copy.
+ */
+const char *MPID_nem_ivshmem_doubt(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt, size_t len);
+
 /* ivshmem_lmt.c: large messages */
 int MPID_nem_ivshmem_lmt_init(int job_size);
 void MPID_nem_ivshmem_lmt_finalize(void);

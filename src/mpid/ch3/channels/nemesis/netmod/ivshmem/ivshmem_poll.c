@@ -44,8 +44,9 @@ static int begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len)
     if (unlikely(*len < sizeof(pkt)))
         return MPID_nem_ivshmem_vc_fail(vc, "sent a message without a header");
     memcpy(&pkt, *data, sizeof(pkt));
-    if (unlikely(pkt.type < 0 || pkt.type >= MPIDI_CH3_PKT_END_ALL || !handlers[pkt.type]))
-        return MPID_nem_ivshmem_vc_fail(vc, "sent a packet of an unknown type");
+    const char *why = MPID_nem_ivshmem_doubt(vc, &pkt, *len - sizeof(pkt));
+    if (unlikely(why))
+        return MPID_nem_ivshmem_vc_fail(vc, why);
     MPID_nem_ivshmem.stats.eager_received++;
     if (unlikely(VC_IVSHMEM(vc)->stream) &&
         (pkt.type == MPIDI_CH3_PKT_CONN_ACK || pkt.type == MPIDI_CH3_PKT_ACCEPT_ACK))
@@ -68,6 +69,45 @@ fn_fail:
     goto fn_exit;
 }
 
+/* More of the packet before: copies it to where CH3 wants it. */
+static int continue_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len)
+{
+    int mpi_errno = MPI_SUCCESS;
+    MPIR_Request *rreq = vc->ch.recv_active;
+
+    while (*len > 0 && rreq) {
+        struct iovec *iov = &rreq->dev.iov[rreq->dev.iov_offset];
+        size_t n = MPL_MIN(*len, iov->iov_len);
+        int complete = 1;
+
+        if (!rreq->dev.drop_data)
+            MPIR_Memcpy(iov->iov_base, *data, n);
+        *data += n;
+        *len -= n;
+        iov->iov_base = (char *) iov->iov_base + n;
+        iov->iov_len -= n;
+        if (iov->iov_len > 0)
+            break;
+        rreq->dev.iov_offset++;
+        if (--rreq->dev.iov_count > 0)
+            continue;
+        if (rreq->dev.OnDataAvail)
+            mpi_errno = rreq->dev.OnDataAvail(vc, rreq, &complete);
+        else
+            mpi_errno = MPID_Request_complete(rreq);
+        MPIR_ERR_CHECK(mpi_errno);
+        if (complete)
+            vc->ch.recv_active = rreq = NULL;
+        else
+            rreq->dev.iov_offset = 0; /* it has loaded more */
+    }
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
 /* Hands to CH3 what a message of the channel holds: a packet, or more of the one before. */
 static int deliver(MPIDI_VC_t *vc, const unsigned char *data, size_t len)
 {
@@ -77,10 +117,11 @@ static int deliver(MPIDI_VC_t *vc, const unsigned char *data, size_t len)
         mpi_errno = begin_packet(vc, &data, &len);
         MPIR_ERR_CHECK(mpi_errno);
     }
-    if (len > 0 && vc->ch.recv_active) {
-        mpi_errno = MPID_nem_handle_pkt(vc, (char *) data, (intptr_t) len);
+    if (unlikely(len > 0)) {
+        mpi_errno = continue_packet(vc, &data, &len);
         MPIR_ERR_CHECK(mpi_errno);
-    } else if (unlikely(len > 0) && VC_IVSHMEM(vc)->channel) {
+    }
+    if (unlikely(len > 0) && VC_IVSHMEM(vc)->channel) {
         mpi_errno = MPID_nem_ivshmem_vc_fail(vc, "sent more than its header says");
         MPIR_ERR_CHECK(mpi_errno);
     }

@@ -1,0 +1,61 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: mpich2
+# The suites and mpi.bash share variables and functions.
+# shellcheck disable=SC2154
+#
+# Jobs that die, one after the other, and who waits for the dead.
+
+load ../mpi/mpi
+
+fault=$IVSHM_BUILD/obj/fault
+
+setup() {
+    use_region 32M
+    all_remote
+}
+
+teardown() { at_end; }
+
+@test "who waits for a rank that dies gets an error, in every blocking call" {
+    local call status
+    for call in $("$fault/blocked" list); do
+        status=0
+        # No word of the death by the process manager, and no end of the others by it.
+        by_rank "$call" "$fault/blocked" "$call"
+        limit=40 mpi "$call" -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1" -ppn 1 \
+            -n 3 "${program[@]}" || status=$?
+        [ "$status" -ne 124 ] || { echo "$call: no end after 40 s"; say "$call"; return 1; }
+        # An error that the call returns, or one that MPICH takes for fatal whatever the handler, as in collectives.
+        if [ "$status" -eq 0 ] || ! grep -qE "$call ended after .* class [1-9]|Fatal error in" "$BATS_TEST_TMPDIR/$call".[02] ||
+            grep -q " class 0$" "$BATS_TEST_TMPDIR/$call".[02]; then
+            tail "$BATS_TEST_TMPDIR/$call".*
+            return 1
+        fi
+        grep -h "ended after" "$BATS_TEST_TMPDIR/$call".[02] | sed 's/^/# /' >&3 || :
+        until_true reaped
+        empty
+    done
+}
+
+@test "${FAULT_JOBS:-120} jobs, of which every third loses a rank, leave nothing" {
+    local before i point points=(join_claimed join_written channel_attached ring_offered ring_publish hand_back rts lane_publish leave leave_dead)
+    before=$(ivshmem info --json "$region" | jq .usage)
+    for ((i = 0; i < ${FAULT_JOBS:-120}; i++)); do
+        if ((i % 3 == 2)); then
+            point=${points[i / 3 % ${#points[@]}]}
+            ! mpi job -n 1 "$fault/exchange" 2 100000 : -n 1 "$fault/strike" -p "$point" "$fault/exchange" 2 100000
+        else
+            mpi job -n 2 "$fault/exchange" 2 100000 || { say job; return 1; }
+            [ "$(grep -c "every byte right" "$BATS_TEST_TMPDIR/job.out")" -eq 2 ]
+        fi
+    done
+    until_true reaped
+    [ "$(ivshmem info --json "$region" | jq .usage)" = "$before" ] || { ivshmem info "$region"; return 1; }
+    ivshmem check --deep "$region"
+}
+
+# Ranks may still be dying when mpiexec has ended.
+reaped() {
+    ivshmem reap "$region" >/dev/null
+    [ "$(ivshmem info --json "$region" | jq .usage.endpoints)" -eq 0 ]
+}
