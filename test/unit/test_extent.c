@@ -77,11 +77,20 @@ TEST(test_covers)
         uint64_t off, bytes;
         bool covered;
     } rows[] = {
-        {a.bytes, 3 * bs, true},      {a.bytes, 4 * bs, true}, /* and the next extent */
-        {a.bytes, 4 * bs + 1, false}, {a.bytes + 1, 4 * bs - 1, true}, {a.bytes + bs + 77, 1, true},
-        {b.bytes + bs - 1, 1, true},  {b.bytes + bs - 1, 2, false},    {a.bytes, 0, false},
-        {a.bytes, UINT64_MAX, false}, {a.bytes - 1, 2, false},         {0, 1, false},
-        {r.geo.size, 1, false},       {UINT64_MAX, 2, false},
+        {a.bytes, 3 * bs, true},
+        {a.bytes, 4 * bs, true}, /* and the next extent */
+        {a.bytes, 4 * bs + 1, false},
+        {a.bytes + 1, 4 * bs - 1, true},
+        {a.bytes + bs + 77, 1, true},
+        {b.bytes + bs - 1, 1, true},
+        {b.bytes + bs - 1, 2, false},
+        {a.bytes, 0, false},
+        {a.bytes, UINT64_MAX, false},
+        {a.bytes - 1, 2, false},
+        {0, 1, false},
+        {r.geo.size, 1, false},
+        {UINT64_MAX, 2, false},
+        {b.bytes, UINT64_MAX - bs + 1, false},
     };
     for (size_t i = 0; i < LENGTH(rows); i++) {
         ivshm_off off = {rows[i].off};
