@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: mpich2
 #
-# The models of the inbox, of the ring and of attach against reap, checked by spin: whole, and broken on purpose, to
-# see that the check would tell.
+# The models of how processes join, attach, talk, and give back what they had, checked by spin: whole, and broken on
+# purpose, to see that the check would tell.
 
 setup() {
     for tool in spin gcc; do
@@ -11,29 +11,43 @@ setup() {
     cd "$BATS_TEST_TMPDIR" || return
 }
 
-# check model [-Dswitch..]: prints pan's report.
+# check PROPERTY MODEL [-Dswitch..]: prints pan's report.
 check() {
-    local model=$BATS_TEST_DIRNAME/$1.pml
-    shift
+    local model=$BATS_TEST_DIRNAME/$2.pml how search
+    case $1 in
+    safety) how='-DSAFETY -DNOCLAIM' search= ;;
+    progress) how=-DNP search='-l -f' ;; # no cycle without progress, if all may go on
+    ltl) how='' search='-a -f' ;;
+    esac
+    shift 2
     spin "$@" -a "$model" >spin.log || {
         cat spin.log
         return 1
     }
-    gcc -O1 -w -DSAFETY -DMEMLIM=2000 -o pan pan.c
-    ./pan -m100000 >report
+    # shellcheck disable=SC2086
+    gcc -O1 -w $how -DCOLLAPSE -DMEMLIM=2000 -o pan pan.c
+    # shellcheck disable=SC2086
+    ./pan -m100000 $search >report
     cat report
 }
 
 # A run that ended early, for want of memory or depth, is no proof.
-holds() {
+proves() {
     check "$@"
     grep -q 'errors: 0' report
     ! grep -qE 'MEMLIM|max search depth too small|out of memory' report
 }
+holds() { proves safety "$@"; }
 
 breaks() {
-    check "$@"
+    check safety "$@"
     grep -q 'assertion violated' report
+}
+
+# hangs PROPERTY MODEL [-Dswitch..]
+hangs() {
+    check "$@"
+    grep -qE '(non-progress|acceptance) cycle \(' report
 }
 
 @test "inbox: 2 producers" { holds inbox -DMESSAGES=3; }
@@ -67,3 +81,46 @@ breaks() {
 @test "attach against a reaper that does not look fails" { breaks attach -DBLIND_REAP; }
 @test "attach where silence counts as death fails" { breaks attach -DSILENCE; }
 @test "attach with a reaper of any generation fails" { breaks attach -DANY_GENERATION; }
+
+@test "join: 2 joiners, nothing formatted yet" { holds join; }
+@test "join: 2 joiners, 2 entries" { holds join -DENTRIES=2; }
+@test "join: 3 joiners" { holds join -DJOINERS=3 -DFORMATTED; }
+@test "join with the magic first fails" { breaks join -DMAGIC_FIRST; }
+@test "join with the mark last fails" { breaks join -DMARK_LAST; }
+@test "join with one look at the mark fails" { breaks join -DMARK_ONCE; }
+@test "join with words stored by several formatters fails" { breaks join -DBLIND_FORMAT; }
+@test "join with a store for the compare-and-swap of a claim fails" { breaks join -DBLIND_CLAIM; }
+@test "join without the joiner's pid in the claim fails" { breaks join -DNO_PID; }
+@test "join with a joiner judged by its entry fails" { breaks join -DENTRY_PID; }
+@test "join that is live before it is complete fails" { breaks join -DLIVE_FIRST; }
+@test "join with one look at the claim fails" { breaks join -DJOINERS=3 -DFORMATTED -DONE_LOOK; }
+
+@test "reclaim: 3 owners in turn, 2 reapers" { holds reclaim; }
+@test "reclaim: 2 owners at once" { holds reclaim -DENTRIES=2 -DOWNERS=2 -DBLOCKS=3 -DREAPERS=1; }
+@test "reclaim of any generation fails" { breaks reclaim -DANY_GENERATION; }
+@test "reclaim without generations fails" { breaks reclaim -DNO_GENERATION; }
+@test "reclaim of the entry before its blocks fails" { breaks reclaim -DFREE_FIRST; }
+@test "reclaim with a store for the compare-and-swap of a block fails" { breaks reclaim -DBLIND_STORE; }
+@test "reclaim with a store for the compare-and-swap of a claim fails" { breaks reclaim -DBLIND_FREE; }
+@test "reclaim where silence counts as death fails" { breaks reclaim -DSILENCE; }
+
+@test "park: 2 rings" { proves ltl park; }
+@test "park: 3 rings" { proves ltl park -DRINGS=3 -DMESSAGES=1; }
+@test "park: 3 rings, 2 of them warm" { proves ltl park -DRINGS=3 -DWARM=2 -DMESSAGES=1; }
+@test "park where parked rings get no turn fails" { hangs ltl park -DNO_TURNS; }
+@test "park where one parked ring gets all turns fails" { hangs ltl park -DRINGS=3 -DSTUCK_TURN; }
+@test "park where parked rings count for nothing fails" { hangs ltl park -DBLIND_IDLE; }
+@test "park with a flag that does not count fails" { breaks park -DONE_BIT; }
+@test "park with a knock each time fails" { breaks park -DKNOCK_EACH_TIME; }
+
+@test "pool: 2 cells, 2 receivers" { holds pool -DMESSAGES=6; }
+@test "pool: 1 cell, 2 receivers" { holds pool -DCELLS=1 -DMESSAGES=6; }
+@test "pool: 3 cells" { holds pool -DCELLS=3 -DMESSAGES=5; }
+@test "pool: the sender goes on" { proves progress pool; }
+@test "pool with cells handed back before they are read fails" { breaks pool -DHOME_EARLY; }
+@test "pool with cells marked out behind their publication fails" { breaks pool -DOUT_LATE; }
+@test "pool where silence counts as death fails" { breaks pool -DSILENCE; }
+@test "pool that leaves cells with the dead fails" { breaks pool -DNO_RECALL; }
+@test "pool that takes cells that are out fails" { breaks pool -DBLIND_TAKE; }
+@test "pool that takes cells back from the living fails" { breaks pool -DRECALL_ALL; }
+@test "pool that leaves its only cell with the dead hangs" { hangs progress pool -DCELLS=1 -DNO_RECALL; }

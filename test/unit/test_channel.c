@@ -402,8 +402,14 @@ TEST(test_nonsense)
     }
 
     /* A cell twice, or one left out. */
-    assert_true(send_numbered(&a, ab, 10, 1));
-    receive_numbered(&b, &a, 10, 1);
+    struct ivshm_outgoing twice;
+    assert_int_equal(ivshm_cell_reserve(&a, ab, 10, 1, &twice), 0);
+    ivshm_cell_publish(&a, ab, &twice, 10);
+    const struct ivshm_ref again = {me, (uint16_t) (generation | twice.cell)};
+    assert_int_equal(ivshm_queue_push_mpsc(&ab->inbox, again), 0);
+    assert_int_equal(ivshm_receive(&b, &in, &diag), 1);
+    assert_int_equal(ivshm_receive(&b, &in, &diag), -EBADMSG);
+    assert_says(diag, "one is lost");
     ab->sent++;
     assert_true(send_numbered(&a, ab, 10, 2));
     assert_int_equal(ivshm_receive(&b, &in, &diag), -EBADMSG);
@@ -494,6 +500,34 @@ TEST(test_ring_takes_over)
 
 /* A short look sees what is in the inbox and in the rings that it looks at, and knows of the
  * others. */
+/* The cell that offered a ring comes home, and the ring's memory returns once its receiver is gone.
+ */
+TEST(test_ring_leaves_nothing)
+{
+    struct ivshm_region r = region_new(16 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_channel *ab = channel_to(&a, &b);
+    struct ivshm_extent_usage usage;
+    for (uint32_t n = 0; n <= a.ring_after; n++) {
+        assert_true(send_plain(&a, ab, 8, n));
+        assert_true(receive_plain(&b, 8, n));
+    }
+    assert_non_null(ab->ring_out.shm);
+    for (uint32_t i = 0; i < a.small.count; i++)
+        assert_true(ivshm_pool_take(&a.small) >= 0);
+    ivshm_extent_usage(&r, &usage);
+    assert_true(usage.ring_blocks > 0);
+
+    ivshm_channel_close(&a, ab);
+    ivshm_transport_close(&b);
+    ivshm_transport_watch(&a);
+    ivshm_extent_usage(&r, &usage);
+    assert_int_equal(usage.ring_blocks, 0);
+    ivshm_transport_close(&a);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
 TEST(test_idle)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -878,6 +912,7 @@ int main(void)
         cmocka_unit_test(test_stale_reference),
         cmocka_unit_test(test_nonsense),
         cmocka_unit_test(test_ring_takes_over),
+        cmocka_unit_test(test_ring_leaves_nothing),
         cmocka_unit_test(test_idle),
         cmocka_unit_test(test_no_memory_for_a_ring),
         cmocka_unit_test(test_parked_rings),

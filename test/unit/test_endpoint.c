@@ -766,6 +766,133 @@ TEST(test_attach_against_reap)
     ivshm_region_close(&r);
 }
 
+/*
+ * Edge A1, where a processor may let a load pass a store: again and again, one thread attaches
+ * while the other marks the peer dead and looks. At least one of the two must see the other.
+ */
+#define MEETINGS 50000
+
+struct meeting {
+    struct ivshm_region *r;
+    struct ivshm_endpoint *attacher;
+    struct ivshm_owner peer;
+    ivshm_a64 *came, *attached; /* how often both sides came to meet; of the last meeting */
+    bool is_reaper;
+};
+
+/* Returns once both are here, for the `n`th time. */
+static void meet(const struct meeting *m, uint64_t n)
+{
+    ivshm_add64(m->came, 1);
+    for (uint32_t spins = 0; ivshm_load64_seqcst(m->came) < 2 * n; spins++)
+        if (spins % 1024 == 1023)
+            sched_yield();
+}
+
+static void *meet_often(void *arg)
+{
+    const struct meeting *m = arg;
+    ivshm_a64 *claim = claim_at(m->r, m->peer.endpoint);
+    const uint64_t live = ivshm_load64_relaxed(claim), dead = (live & ~UINT64_C(7)) | IVSHM_DEAD;
+    for (uint64_t n = 0; n < MEETINGS; n++) {
+        void *base;
+        bool seen = false;
+        meet(m, 3 * n + 1);
+        if (m->is_reaper) {
+            must(ivshm_cas64(claim, live, dead));
+            seen = ivshm_load64_seqcst(m->attacher->attached) >> m->peer.endpoint & 1;
+        } else {
+            bool attached = ivshm_endpoint_attach(m->attacher, m->peer, &base, NULL) == 0;
+            ivshm_store64_release(m->attached, attached);
+        }
+        meet(m, 3 * n + 2);
+        if (m->is_reaper) {
+            must(seen || !ivshm_load64_acquire(m->attached));
+            must(ivshm_cas64(claim, dead, live));
+        } else {
+            ivshm_endpoint_detach(m->attacher, m->peer.endpoint);
+        }
+        meet(m, 3 * n + 3);
+    }
+    return NULL;
+}
+
+TEST(test_attach_meets_death)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_endpoint a = live(&r), b = live(&r);
+    ivshm_a64 came = {0}, attached = {0};
+    struct meeting sides[2];
+    for (int i = 0; i < 2; i++)
+        sides[i] = (struct meeting){&r, &a, b.owner, &came, &attached, i == 1};
+    threads_run(2, meet_often, sides, sizeof(sides[0]));
+    ivshm_endpoint_leave(&a);
+    ivshm_endpoint_leave(&b);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/*
+ * Who detaches hands over what it wrote: the memory's next owner is ordered behind that by nothing
+ * else, as the two threads talk by relaxed accesses alone.
+ */
+static void *write_and_detach(void *arg)
+{
+    struct worker *w = arg;
+    struct ivshm_endpoint ep = live(w->r);
+    struct ivshm_owner peer = {0, 1};
+    void *base;
+    must(ivshm_endpoint_attach(&ep, peer, &base, NULL) == 0);
+    memset(base, 1, 512);
+    ivshm_store64_relaxed(w->target, 1);
+    while (ivshm_load64_relaxed(w->target) == 1)
+        sched_yield();
+    ivshm_endpoint_detach(&ep, peer.endpoint);
+    while (ivshm_load64_relaxed(w->target) == 2)
+        sched_yield();
+    ivshm_endpoint_leave(&ep);
+    return NULL;
+}
+
+static void *leave_and_wait(void *arg)
+{
+    struct worker *w = arg;
+    struct ivshm_endpoint ep = {.region = w->r, .owner = {0, 1}};
+    while (ivshm_load64_relaxed(w->target) == 0)
+        sched_yield();
+    must(ivshm_process_self(&ep.process, NULL) == 0);
+    ivshm_off base = {ivshm_load64_relaxed(&w->r->endpoints[0].base)};
+    ep.attached = (ivshm_a64 *) ((char *) w->r->map.base + base.bytes + w->r->geo.attached);
+    ivshm_endpoint_leave(&ep);
+    ivshm_store64_relaxed(w->target, 2);
+    while (reap(w->r).endpoints == 0)
+        sched_yield();
+    ep = joined(w->r);
+    must(ep.owner.endpoint == 0 && ep.base_off.bytes == base.bytes);
+    ivshm_endpoint_leave(&ep);
+    ivshm_store64_relaxed(w->target, 3);
+    return NULL;
+}
+
+static void *detach_or_leave(void *arg)
+{
+    struct worker *w = arg;
+    return w->id == 0 ? write_and_detach(arg) : leave_and_wait(arg);
+}
+
+TEST(test_detach_hands_over)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    ivshm_a64 target = {0};
+    live(&r); /* entry 0, which leave_and_wait speaks for */
+    struct worker workers[2];
+    for (uint32_t i = 0; i < LENGTH(workers); i++)
+        workers[i] = (struct worker){.r = &r, .id = i, .target = &target};
+    threads_run(LENGTH(workers), detach_or_leave, workers, sizeof(workers[0]));
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
 /* Children that join, attach to whom they find, take lanes, leave; killed at any instruction. */
 static void live_at_random(void *arg)
 {
@@ -839,6 +966,8 @@ int main(void)
         cmocka_unit_test(test_hostile_claims),
         cmocka_unit_test(test_concurrent_join_and_leave),
         cmocka_unit_test(test_attach_against_reap),
+        cmocka_unit_test(test_attach_meets_death),
+        cmocka_unit_test(test_detach_hands_over),
         cmocka_unit_test(test_killed_at_random),
     };
     return RUN(tests);

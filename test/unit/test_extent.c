@@ -77,11 +77,20 @@ TEST(test_covers)
         uint64_t off, bytes;
         bool covered;
     } rows[] = {
-        {a.bytes, 3 * bs, true},      {a.bytes, 4 * bs, true}, /* and the next extent */
-        {a.bytes, 4 * bs + 1, false}, {a.bytes + 1, 4 * bs - 1, true}, {a.bytes + bs + 77, 1, true},
-        {b.bytes + bs - 1, 1, true},  {b.bytes + bs - 1, 2, false},    {a.bytes, 0, false},
-        {a.bytes, UINT64_MAX, false}, {a.bytes - 1, 2, false},         {0, 1, false},
-        {r.geo.size, 1, false},       {UINT64_MAX, 2, false},
+        {a.bytes, 3 * bs, true},
+        {a.bytes, 4 * bs, true}, /* and the next extent */
+        {a.bytes, 4 * bs + 1, false},
+        {a.bytes + 1, 4 * bs - 1, true},
+        {a.bytes + bs + 77, 1, true},
+        {b.bytes + bs - 1, 1, true},
+        {b.bytes + bs - 1, 2, false},
+        {a.bytes, 0, false},
+        {a.bytes, UINT64_MAX, false},
+        {a.bytes - 1, 2, false},
+        {0, 1, false},
+        {r.geo.size, 1, false},
+        {UINT64_MAX, 2, false},
+        {b.bytes, UINT64_MAX - bs + 1, false},
     };
     for (size_t i = 0; i < LENGTH(rows); i++) {
         ivshm_off off = {rows[i].off};
@@ -196,6 +205,20 @@ TEST(test_owned)
 }
 
 /* Freeing what is not one's own, or does not exist, does nothing. */
+/* The map's memory is larger than the map: what is written behind its end is no block. */
+TEST(test_owned_at_the_end)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    const uint64_t last = r.geo.blocks - 1, bs = r.geo.block_size;
+    const ivshm_off off = {r.geo.data + last * bs};
+    assert_true(r.geo.block_map + (last + 2) * 8 <= r.geo.data);
+    ivshm_store64_relaxed(&r.block_map[last], block_word_of(me, IVSHM_KIND_USER, 1));
+    ivshm_store64_relaxed(&r.block_map[last + 1], block_word_of(me, IVSHM_KIND_USER, 0));
+    assert_true(ivshm_extent_owned(&r, me, IVSHM_KIND_USER, off, bs));
+    assert_false(ivshm_extent_owned(&r, me, IVSHM_KIND_USER, off, 2 * bs));
+    ivshm_region_close(&r);
+}
+
 TEST(test_free_of_others)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -332,9 +355,9 @@ int main(void)
         cmocka_unit_test(test_alloc_and_free), cmocka_unit_test(test_extreme_owners),
         cmocka_unit_test(test_covers),         cmocka_unit_test(test_spare),
         cmocka_unit_test(test_all_memory),     cmocka_unit_test(test_holes),
-        cmocka_unit_test(test_owned),          cmocka_unit_test(test_free_of_others),
-        cmocka_unit_test(test_hostile_map),    cmocka_unit_test(test_no_overlap),
-        cmocka_unit_test(test_enough_for_all),
+        cmocka_unit_test(test_owned),          cmocka_unit_test(test_owned_at_the_end),
+        cmocka_unit_test(test_free_of_others), cmocka_unit_test(test_hostile_map),
+        cmocka_unit_test(test_no_overlap),     cmocka_unit_test(test_enough_for_all),
     };
     return RUN(tests);
 }

@@ -159,7 +159,7 @@ static void *transfer(void *arg)
 {
     struct side *s = arg;
     uint64_t seed = s->sends;
-    for (uint32_t t = 0; t < TRANSFERS; t++)
+    for (uint32_t t = 0; t < TRANSFERS; t++) {
         for (uint32_t done = 0; done < MESSAGE;) {
             uint32_t len;
             if (s->sends) {
@@ -187,6 +187,12 @@ static void *transfer(void *arg)
             }
             done += len;
         }
+        if (s->sends) { /* may do with it what it likes, once it is drained */
+            while (!ivshm_lane_is_drained(&s->lane))
+                sched_yield();
+            memset(s->lane.chunks, 0, (size_t) s->lane.count * s->lane.size);
+        }
+    }
     return NULL;
 }
 

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * The cells of core/pool.c, from one sender to several receivers and back, each access to shared memory one
+ * step. A receiver may die at any step; the sender then takes its cells back. The inbox is a channel here:
+ * inbox.pml is about that. Checked:
+ *   - a receiver reads what was sent, whole, and nobody writes a cell that somebody may still read or hand back;
+ *   - messages arrive in order, and all of them if the receiver lives;
+ *   - in the end all cells are home: none is lost, none is there twice;
+ *   - progress: while a message is due, the sender does not wait for ever.
+ *
+ * Broken on purpose, and expected to fail:
+ *   -DHOME_EARLY    the receiver hands a cell back, then reads it
+ *   -DOUT_LATE      the sender marks a cell out when it is published already
+ *   -DSILENCE       the sender takes back what a slow receiver holds
+ *   -DNO_RECALL     the sender takes nothing back from the dead
+ *   -DBLIND_TAKE    the sender takes the cell that is out the longest, whether it is home or not
+ *   -DRECALL_ALL    the sender takes back what others hold, too
+ */
+#ifndef CELLS
+#define CELLS 2
+#endif
+#ifndef RECEIVERS
+#define RECEIVERS 2
+#endif
+#ifndef MESSAGES
+#define MESSAGES 4
+#endif
+#define NONE 255
+
+/* A cell: `out` is its state; two words of payload, so that it can be seen half written. */
+bool out[CELLS];
+byte one[CELLS], two[CELLS];
+chan inbox[RECEIVERS] = [MESSAGES] of { byte }; /* a reference: the cell */
+
+bool gone[RECEIVERS]; /* the process has died, which the sender can prove */
+
+/* For the checks alone. */
+byte sent[RECEIVERS], received[RECEIVERS]; /* messages */
+
+#define PAYLOAD(to, number) ((to) * 16 + (number))
+
+/* The sender's private side: lists of cells, as in struct ivshm_pool. */
+byte home[CELLS], home_count = CELLS;
+byte out_list[CELLS], out_count;
+byte holder[CELLS];
+
+inline put_home(c)
+{
+    assert(home_count < CELLS);
+    home[home_count] = c;
+    home_count++;
+}
+
+/* collect(all = true), which finds all that the quick one does. */
+inline collect()
+{
+    i = 0;
+    kept = 0;
+    do
+    :: i == out_count -> break
+    :: i < out_count ->
+        is_out = out[out_list[i]]; /* load of the state */
+        atomic {
+            if
+#ifdef BLIND_TAKE
+            :: true -> put_home(out_list[i])
+#else
+            :: !is_out -> put_home(out_list[i])
+            :: else -> out_list[kept] = out_list[i]; kept++
+#endif
+            fi;
+            i++
+        }
+    od;
+    atomic { out_count = kept; i = 0; kept = 0; is_out = false }
+}
+
+/* ivshm_pool_recall, from detach: private but for the proof, which comes before it. */
+inline recall(who)
+{
+    atomic {
+        i = 0;
+        kept = 0;
+        do
+        :: i == out_count -> break
+        :: i < out_count ->
+            if
+#ifdef RECALL_ALL
+            :: true -> put_home(out_list[i])
+#else
+            :: holder[out_list[i]] == who -> put_home(out_list[i])
+            :: else -> out_list[kept] = out_list[i]; kept++
+#endif
+            fi;
+            i++
+        od;
+        out_count = kept;
+        i = 0;
+        kept = 0
+    }
+}
+
+/* ivshm_transport_watch: forgets a peer that is gone. */
+inline watch()
+{
+    to = 0;
+    do
+    :: to == RECEIVERS -> break
+    :: to < RECEIVERS ->
+        if
+#ifdef SILENCE
+        :: !forgotten[to] -> forgotten[to] = true; recall(to)
+        :: true
+#else
+        :: gone[to] && !forgotten[to] ->
+            forgotten[to] = true;
+#ifndef NO_RECALL
+            recall(to)
+#endif
+        :: else
+#endif
+        fi;
+        to++
+    od;
+    to = 0
+}
+
+proctype sender()
+{
+    byte i, kept, to, cell, number;
+    bool is_out;
+    bool forgotten[RECEIVERS];
+
+    for (i : 0 .. CELLS - 1) { home[i] = i }
+    i = 0;
+    do
+    :: number == MESSAGES -> break
+    :: number < MESSAGES ->
+        watch();
+        /* ivshm_pool_take */
+        if :: home_count == 0 -> collect() :: else fi;
+        if
+        :: home_count == 0 -> skip /* -EAGAIN: later */
+        :: else ->
+            atomic { home_count--; cell = home[home_count]; home[home_count] = 0 }
+            select (to : 0 .. RECEIVERS - 1);
+            if
+            :: forgotten[to] -> /* ivshm_cell_discard */
+                atomic { put_home(cell); number++ }
+            :: else ->
+                one[cell] = PAYLOAD(to, sent[to]);
+                two[cell] = PAYLOAD(to, sent[to]);
+                /* ivshm_pool_sent, then ivshm_queue_push_mpsc */
+#ifndef OUT_LATE
+                out[cell] = true;
+#endif
+                d_step { holder[cell] = to; out_list[out_count] = cell; out_count++ }
+                atomic { inbox[to] ! cell; sent[to]++; number++ }
+#ifdef OUT_LATE
+                out[cell] = true;
+#endif
+            fi;
+            d_step { cell = 0; to = 0 }
+progress:   skip
+        fi
+    od;
+    /* When nothing moves any more. */
+    timeout;
+    atomic {
+        to = 0;
+        do
+        :: to == RECEIVERS -> break
+        :: to < RECEIVERS ->
+            assert(gone[to] || forgotten[to] || received[to] == sent[to]);
+            to++
+        od;
+        to = 0
+    }
+#ifndef NO_RECALL
+    do
+    :: to == RECEIVERS -> break
+    :: to < RECEIVERS -> if :: gone[to] && !forgotten[to] -> recall(to) :: else fi; to++
+    od;
+#endif
+    collect();
+    assert(home_count == CELLS && out_count == 0);
+    i = 1;
+    do
+    :: i == CELLS -> break
+    :: i < CELLS -> assert(home[i] != home[i - 1]); i++
+    od
+}
+
+#define MAY_DIE if :: atomic { true -> gone[id] = true; goto dead } :: true fi
+
+proctype receiver(byte id)
+{
+    byte cell;
+end:
+    do
+    :: inbox[id] ? cell ->
+        MAY_DIE;
+#ifdef HOME_EARLY
+        out[cell] = false;
+#endif
+        assert(one[cell] == PAYLOAD(id, received[id])); /* open_cell, and the caller */
+        MAY_DIE;
+        assert(two[cell] == PAYLOAD(id, received[id]));
+        received[id]++;
+        MAY_DIE;
+#ifndef HOME_EARLY
+        out[cell] = false; /* ivshm_hand_back */
+#endif
+        cell = 0
+    od;
+dead:
+    skip
+}
+
+init {
+    byte i;
+    atomic {
+        run sender();
+        for (i : 0 .. RECEIVERS - 1) { run receiver(i) }
+    }
+}
