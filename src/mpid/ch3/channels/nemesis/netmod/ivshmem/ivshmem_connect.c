@@ -300,7 +300,7 @@ static MPIDI_VC_t *find_rank(const struct ivshm_channel *channel)
 
     if (ivshm_endpoint_read(&MPID_nem_ivshmem.region, channel->peer.endpoint, &info) != 0)
         return NULL;
-    if (MPIDI_PG_Find(info.job, &pg) != MPI_SUCCESS || !pg || (int) info.rank >= pg->size)
+    if (MPIDI_PG_Find(info.job, &pg) != MPI_SUCCESS || !pg || info.rank >= (uint32_t) pg->size)
         return NULL;
     MPIDI_VC_t *vc;
     MPIDI_PG_Get_vc(pg, (int) info.rank, &vc);
