@@ -17,6 +17,13 @@ static MPI_Comm comm;
 static MPI_Request req[2];
 static MPI_Message message;
 
+/* Before rank 1 dies. */
+static void say_hello(void)
+{
+    for (int to = 0; to < size; to += 2)
+        MPI_Isend(buf, LARGE, MPI_BYTE, to, 1, MPI_COMM_WORLD, &req[to / 2]);
+}
+
 /* What cannot be made once a rank is dead. */
 static void prepare_win(void)
 {
@@ -35,6 +42,17 @@ static void prepare_lock(void)
 static int call_recv(void)
 {
     return MPI_Recv(buf, 8, MPI_BYTE, 1, 1, MPI_COMM_WORLD, &status);
+}
+/* The message is taken, and its sender known to be dead, before it is received. */
+static int call_mrecv_late(void)
+{
+    int found = 0, ignored;
+    for (double end = MPI_Wtime() + 2.5; MPI_Wtime() < end;)
+        if (found)
+            MPI_Iprobe(1, 2, MPI_COMM_WORLD, &ignored, &status);
+        else
+            MPI_Improbe(1, 1, MPI_COMM_WORLD, &found, &message, &status);
+    return found ? MPI_Mrecv(buf, LARGE, MPI_BYTE, &message, &status) : MPI_SUCCESS;
 }
 static int call_recv_any(void)
 {
@@ -130,28 +148,30 @@ static const struct {
     const char *name;
     int (*call)(void);
     void (*prepare)(void);
+    void (*last_words)(void);
 } calls[] = {
-    {"recv", call_recv, NULL},
-    {"recv-any", call_recv_any, NULL},
-    {"send", call_send, NULL},
-    {"send-many", call_send_many, NULL},
-    {"ssend", call_ssend, NULL},
-    {"sendrecv", call_sendrecv, NULL},
-    {"waitall", call_waitall, NULL},
-    {"probe", call_probe, NULL},
-    {"mprobe", call_mprobe, NULL},
-    {"barrier", call_barrier, NULL},
-    {"bcast", call_bcast, NULL},
-    {"allreduce", call_allreduce, NULL},
-    {"allgather", call_gather, NULL},
-    {"alltoall", call_alltoall, NULL},
-    {"ibarrier", call_ibarrier, NULL},
-    {"comm-dup", call_comm_dup, NULL},
-    {"comm-split", call_comm_split, NULL},
-    {"win-create", call_win_create, NULL},
-    {"fence", call_fence, prepare_win},
-    {"flush", call_flush, prepare_lock},
-    {"finalize", call_finalize, NULL},
+    {"recv", call_recv, NULL, NULL},
+    {"mrecv-late", call_mrecv_late, NULL, say_hello},
+    {"recv-any", call_recv_any, NULL, NULL},
+    {"send", call_send, NULL, NULL},
+    {"send-many", call_send_many, NULL, NULL},
+    {"ssend", call_ssend, NULL, NULL},
+    {"sendrecv", call_sendrecv, NULL, NULL},
+    {"waitall", call_waitall, NULL, NULL},
+    {"probe", call_probe, NULL, NULL},
+    {"mprobe", call_mprobe, NULL, NULL},
+    {"barrier", call_barrier, NULL, NULL},
+    {"bcast", call_bcast, NULL, NULL},
+    {"allreduce", call_allreduce, NULL, NULL},
+    {"allgather", call_gather, NULL, NULL},
+    {"alltoall", call_alltoall, NULL, NULL},
+    {"ibarrier", call_ibarrier, NULL, NULL},
+    {"comm-dup", call_comm_dup, NULL, NULL},
+    {"comm-split", call_comm_split, NULL, NULL},
+    {"win-create", call_win_create, NULL, NULL},
+    {"fence", call_fence, prepare_win, NULL},
+    {"flush", call_flush, prepare_lock, NULL},
+    {"finalize", call_finalize, NULL, NULL},
 };
 enum { CALLS = sizeof(calls) / sizeof(calls[0]) };
 
@@ -178,6 +198,8 @@ int main(int argc, char **argv)
     /* All know all, and this is over for all before anybody dies. */
     MPI_Alltoall(buf, 8, MPI_BYTE, other, 8, MPI_BYTE, MPI_COMM_WORLD);
     if (rank == 1) {
+        if (calls[at].last_words)
+            calls[at].last_words();
         usleep(300000);
         raise(SIGKILL);
     }

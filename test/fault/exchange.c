@@ -25,23 +25,28 @@ static uint64_t seed(int round, int from, int to, int i)
            (uint64_t) to * LENGTHS + (uint64_t) i;
 }
 
-/* False if the request failed, as those with a dead peer may. */
-static bool ended(MPI_Request *req, MPI_Status *status, int peer)
+/* Whether a call has done what it should; with a dead peer it may not. */
+static bool begun(int err, int peer)
 {
-    int err = MPI_Wait(req, status);
+    char text[MPI_MAX_ERROR_STRING];
+    int len;
     if (err == MPI_SUCCESS)
         return true;
-    if (!lost[peer]) {
-        char text[MPI_MAX_ERROR_STRING];
-        int len;
-        MPI_Error_string(err, text, &len);
-        for (char *c = text; *c; c++)
-            if (*c == '\n')
-                *c = ' ';
-        printf("rank %d lost rank %d: %s\n", rank, peer, text);
-        lost[peer] = true;
-    }
+    if (lost[peer])
+        return false;
+    MPI_Error_string(err, text, &len);
+    for (char *c = text; *c; c++)
+        if (*c == '\n')
+            *c = ' ';
+    printf("rank %d lost rank %d: %s\n", rank, peer, text);
+    lost[peer] = true;
     return false;
+}
+
+static bool ended(MPI_Request *req, MPI_Status *status, int peer)
+{
+    bool was_begun = *req != MPI_REQUEST_NULL;
+    return begun(MPI_Wait(req, status), peer) && was_begun;
 }
 
 static void exchange(int round)
@@ -55,7 +60,10 @@ static void exchange(int round)
         int to = (rank + d) % size;
         open[to] = !lost[to];
         for (int i = 0, at = 0; open[to] && i < LENGTHS && lengths[i] <= largest; i++) {
-            MPI_Irecv(in[to] + at, lengths[i], MPI_BYTE, to, i, MPI_COMM_WORLD, &req[to][i][0]);
+            req[to][i][0] = MPI_REQUEST_NULL;
+            begun(
+                MPI_Irecv(in[to] + at, lengths[i], MPI_BYTE, to, i, MPI_COMM_WORLD, &req[to][i][0]),
+                to);
             at += lengths[i];
         }
     }
@@ -63,7 +71,10 @@ static void exchange(int round)
         int to = (rank + d) % size;
         for (int i = 0, at = 0; open[to] && i < LENGTHS && lengths[i] <= largest; i++) {
             fill(out[to] + at, lengths[i], seed(round, rank, to, i));
-            MPI_Isend(out[to] + at, lengths[i], MPI_BYTE, to, i, MPI_COMM_WORLD, &req[to][i][1]);
+            req[to][i][1] = MPI_REQUEST_NULL;
+            begun(MPI_Isend(out[to] + at, lengths[i], MPI_BYTE, to, i, MPI_COMM_WORLD,
+                            &req[to][i][1]),
+                  to);
             at += lengths[i];
         }
     }

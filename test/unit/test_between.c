@@ -6,6 +6,7 @@
 #define IVSHM_STEPS
 #include "unit.h"
 
+#include "core/channel.c"
 #include "core/endpoint.c"
 #include "core/region.c"
 
@@ -23,10 +24,29 @@ static void take_entry(uint32_t generation)
     ivshm_store64_relaxed(&entry->rank, generation);
 }
 
+static struct ivshm_transport
+    *leaver; /* sends and leaves, when its claim has been loaded as often */
+
+static void send_and_leave(void)
+{
+    struct ivshm_transport *t = leaver;
+    struct ivshm_outgoing out;
+    struct ivshm_channel *channel = NULL;
+    leaver = NULL;
+    for (uint32_t i = 0; i < t->region->geo.endpoints; i++)
+        channel = t->channels[i] ? t->channels[i] : channel;
+    must(ivshm_cell_reserve(t, channel, 1, 0, &out) == 0);
+    out.payload[0] = 2;
+    ivshm_cell_publish(t, channel, &out, 1);
+    ivshm_transport_close(t);
+}
+
 void ivshm_step(const void *word, bool writes)
 {
     struct ivshm_map *map = watched;
-    (void) word;
+    if (!writes && leaver && word == claim_word(leaver->region, leaver->endpoint.owner.endpoint) &&
+        loads_left-- == 0)
+        send_and_leave();
     if (!writes && entry && loads_left-- == 0)
         take_entry(2);
     if (!writes || !map)
@@ -85,8 +105,48 @@ TEST(test_read)
     ivshm_region_close(&r);
 }
 
+/* Edge E2: who is forgotten has nothing left in our inbox, whenever it sends and leaves. */
+TEST(test_forget)
+{
+    bool left = true;
+    uint32_t k;
+    for (k = 0; left; k++) {
+        struct ivshm_region r = region_new(4 * MIB);
+        struct ivshm_transport a, b;
+        struct ivshm_channel *channel;
+        struct ivshm_incoming in;
+        struct ivshm_outgoing out;
+        assert_int_equal(ivshm_transport_open(&a, &r, "job", 0, 2, NULL), 0);
+        assert_int_equal(ivshm_transport_open(&b, &r, "job", 1, 2, NULL), 0);
+        assert_int_equal(ivshm_channel_open(&a, b.endpoint.owner, &channel, NULL), 0);
+        assert_int_equal(ivshm_cell_reserve(&a, channel, 1, 0, &out), 0);
+        out.payload[0] = 1;
+        ivshm_cell_publish(&a, channel, &out, 1);
+        assert_int_equal(ivshm_receive(&b, &in, NULL), 1);
+        ivshm_hand_back(&in);
+
+        loads_left = k;
+        leaver = &a;
+        ivshm_transport_watch(&b);
+        left = !leaver;
+        leaver = NULL;
+        if (left) {
+            assert_int_equal(ivshm_receive(&b, &in, NULL), 1);
+            assert_int_equal(in.payload[0], 2);
+            ivshm_hand_back(&in);
+        } else {
+            ivshm_transport_close(&a);
+        }
+        ivshm_transport_close(&b);
+        assert_all_given_back(&r);
+        ivshm_region_close(&r);
+    }
+    assert_true(k > 2);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_format), cmocka_unit_test(test_read)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_format), cmocka_unit_test(test_read),
+                                       cmocka_unit_test(test_forget)};
     return RUN(tests);
 }

@@ -165,8 +165,13 @@ int MPID_nem_ivshmem_connect(MPIDI_VC_t *vc)
     struct ivshm_channel *channel;
     char text[TEXT_MAX];
 
-    if (!open_channel(VC_IVSHMEM(vc)->peer, MPID_nem_ivshmem_vc_name(vc), &channel, text))
+    const char *who = MPID_nem_ivshmem_vc_name(vc);
+    if (!open_channel(VC_IVSHMEM(vc)->peer, who, &channel, text)) {
+        /* Receives from it must not wait, either. */
+        mpi_errno = MPID_nem_ivshmem_vc_fail(vc, text + strlen(who) + 1);
+        MPIR_ERR_CHECK(mpi_errno);
         mpi_errno = MPID_nem_ivshmem_peer_error(text);
+    }
     MPIR_ERR_CHECK(mpi_errno);
     IVSHM_POINT(connected);
     bind_vc(vc, channel);

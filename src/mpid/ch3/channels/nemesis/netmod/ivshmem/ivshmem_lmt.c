@@ -541,6 +541,12 @@ static int start_recv(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec s_cookie)
     struct ivshm_diag diag;
     const char *why = NULL;
 
+    if (vc->state == MPIDI_VC_STATE_MORIBUND) { /* the peer died before this was received */
+        req->status.MPI_ERROR =
+            MPID_nem_ivshmem_vc_error(vc, "its process died before its message was received");
+        mpi_errno = MPID_Request_complete(req);
+        goto fn_exit;
+    }
     if (req->ch.lmt_data_sz == 0) { /* the receive takes nothing */
         MPID_nem_lmt_send_CTS(vc, req, NULL, 0);
         mpi_errno = MPID_Request_complete(req);

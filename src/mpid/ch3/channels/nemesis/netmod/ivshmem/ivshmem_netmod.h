@@ -142,6 +142,7 @@ int MPID_nem_ivshmem_vc_end(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_vc_link_busy(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_vc_unlink_busy(MPIDI_VC_t *vc);
 const char *MPID_nem_ivshmem_vc_name(const MPIDI_VC_t *vc);
+int MPID_nem_ivshmem_vc_error(const MPIDI_VC_t *vc, const char *why);
 int MPID_nem_ivshmem_vc_fail(MPIDI_VC_t *vc, const char *why);
 int MPID_nem_ivshmem_vc_fail_requests(MPIDI_VC_t *vc, int req_errno);
 

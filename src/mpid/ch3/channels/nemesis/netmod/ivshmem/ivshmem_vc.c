@@ -115,10 +115,8 @@ int MPID_nem_ivshmem_vc_terminate(MPIDI_VC_t *vc)
     int mpi_errno = MPI_SUCCESS;
 
     if (vc->state != MPIDI_VC_STATE_CLOSED) {
-        char text[300];
-        snprintf(text, sizeof(text), "%s: its process is dead, says the process manager",
-                 MPID_nem_ivshmem_vc_name(vc));
-        int req_errno = MPID_nem_ivshmem_peer_error(text);
+        int req_errno =
+            MPID_nem_ivshmem_vc_error(vc, "its process is dead, says the process manager");
         /* Ends the current call, as in vc_fail, but not before CH3 is done with all who failed. */
         MPID_nem_ivshmem.failure = req_errno;
         mpi_errno = MPID_nem_ivshmem_vc_fail_requests(vc, req_errno);
@@ -147,6 +145,15 @@ const char *MPID_nem_ivshmem_vc_name(const MPIDI_VC_t *vc)
     return name;
 }
 
+/* The MPI error that says who is at the other end, and what is wrong there. */
+int MPID_nem_ivshmem_vc_error(const MPIDI_VC_t *vc, const char *why)
+{
+    char text[600];
+
+    snprintf(text, sizeof(text), "%s: %.300s", MPID_nem_ivshmem_vc_name(vc), why);
+    return MPID_nem_ivshmem_peer_error(text);
+}
+
 /*
  * The peer is dead, or sent nonsense. All that waits on it ends with an error that says why, and so
  * does the current MPI call, which may wait for it in a way that no request tells (MPI_ANY_SOURCE),
@@ -155,10 +162,8 @@ const char *MPID_nem_ivshmem_vc_name(const MPIDI_VC_t *vc)
 int MPID_nem_ivshmem_vc_fail(MPIDI_VC_t *vc, const char *why)
 {
     int mpi_errno = MPI_SUCCESS;
-    char text[600];
 
-    snprintf(text, sizeof(text), "%s: %.300s", MPID_nem_ivshmem_vc_name(vc), why);
-    int req_errno = MPID_nem_ivshmem_peer_error(text);
+    int req_errno = MPID_nem_ivshmem_vc_error(vc, why);
     mpi_errno = MPID_nem_ivshmem_vc_fail_requests(vc, req_errno);
     MPIR_ERR_CHECK(mpi_errno);
     unbind(vc);
