@@ -80,27 +80,31 @@ static void use(ivshm_off off, uint64_t count)
         ivshm_extent_owned(&region, owner(explore.self), IVSHM_KIND_USER, off, count * BLOCK_SIZE));
 }
 
-static void alloc_and_keep(void)
+/* What the actor wants; false if there is no room. */
+static bool alloc(ivshm_off *off)
 {
     int self = explore.self;
     uint64_t count = shape->wants[self];
-    ivshm_off off;
-    if (ivshm_extent_alloc(&region, owner(self), IVSHM_KIND_USER, count * BLOCK_SIZE, &off) != 0)
-        return;
+    if (ivshm_extent_alloc(&region, owner(self), IVSHM_KIND_USER, count * BLOCK_SIZE, off) != 0)
+        return false;
     got[self] = true;
-    use(off, count);
+    use(*off, count);
+    return true;
+}
+
+static void alloc_and_keep(void)
+{
+    ivshm_off off;
+    alloc(&off);
 }
 
 static void alloc_and_free(void)
 {
     int self = explore.self;
-    uint64_t count = shape->wants[self];
     ivshm_off off;
-    if (ivshm_extent_alloc(&region, owner(self), IVSHM_KIND_USER, count * BLOCK_SIZE, &off) != 0)
+    if (!alloc(&off))
         return;
-    got[self] = true;
-    use(off, count);
-    ivshm_extent_free(&region, owner(self), off, count * BLOCK_SIZE);
+    ivshm_extent_free(&region, owner(self), off, shape->wants[self] * BLOCK_SIZE);
     must(ivshm_extent_held(&region, owner(self)) == 0);
 }
 

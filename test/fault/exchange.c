@@ -29,15 +29,11 @@ static uint64_t seed(int round, int from, int to, int i)
 static bool begun(int err, int peer)
 {
     char text[MPI_MAX_ERROR_STRING];
-    int len;
     if (err == MPI_SUCCESS)
         return true;
     if (lost[peer])
         return false;
-    MPI_Error_string(err, text, &len);
-    for (char *c = text; *c; c++)
-        if (*c == '\n')
-            *c = ' ';
+    error_line(err, text);
     printf("rank %d lost rank %d: %s\n", rank, peer, text);
     lost[peer] = true;
     return false;

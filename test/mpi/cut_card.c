@@ -40,7 +40,7 @@ int main(int argc, char **argv)
     start(&argc, &argv);
     if (rank == 1) {
         if (whole)
-            puts("whole");
+            fputs("whole\n", stdout); /* in one write, as Hydra may mix lines of several */
         MPI_Recv(&byte, 1, MPI_BYTE, 0, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     } else {
         MPI_Send(&byte, 1, MPI_BYTE, 1, 0, MPI_COMM_WORLD);

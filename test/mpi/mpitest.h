@@ -123,6 +123,16 @@ static inline void start(int *argc, char ***argv)
     MPI_Comm_size(MPI_COMM_WORLD, &size);
 }
 
+/* What MPI says of an error, in one line. */
+static inline void error_line(int err, char text[MPI_MAX_ERROR_STRING])
+{
+    int len;
+    MPI_Error_string(err, text, &len);
+    for (char *c = text; *c; c++)
+        if (*c == '\n')
+            *c = ' ';
+}
+
 /* A line, such as the name of a port, from one job to another by a file that is never seen half. */
 static inline void write_line(const char *path, const char *line)
 {

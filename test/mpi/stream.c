@@ -14,12 +14,8 @@
 static void on_error(MPI_Comm *comm, int *err, ...)
 {
     char text[MPI_MAX_ERROR_STRING];
-    int len;
     (void) comm;
-    MPI_Error_string(*err, text, &len);
-    for (char *c = text; *c; c++)
-        if (*c == '\n')
-            *c = ' ';
+    error_line(*err, text);
     fprintf(stderr, "rank %d got an error: %s\n", rank, text);
     fflush(stderr);
     /* The others are to get an error about whom they lost first, not about this rank. */
