@@ -569,16 +569,17 @@ void ivshm_step(const void *word, bool writes)
     state.writes += writes;
     for (unsigned i = 0; i < state.later_count; i++) {
         struct change *c = &state.later[i];
-        if (c->on_word && word_of(c, NULL, &bytes) != word)
-            state.later[kept++] = *c;
-        else if (c->after-- > 0)
-            state.later[kept++] = *c;
-        else {
+        bool is_here = !c->on_word || word_of(c, NULL, &bytes) == word;
+        bool is_due = is_here && c->after == 0;
+        if (is_due)
             apply(c, word);
-            c->after = 0;
-            if (c->is_lasting)
-                state.later[kept++] = *c;
-        }
+        else if (is_here)
+            c->after--;
+        if (is_due && !c->is_lasting)
+            continue;
+        if (kept != i)
+            state.later[kept] = *c;
+        kept++;
     }
     state.later_count = kept;
 }
