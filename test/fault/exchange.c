@@ -90,19 +90,25 @@ static void exchange(int round)
     }
 }
 
-/* A window, whose memory is of the region. */
+/* A window, whose memory is of the region; and a sum in it, under its lock. */
 static void put(int round)
 {
     int len = total < 70000 ? total : 70000, to = (rank + 1) % size,
         from = (rank + size - 1) % size;
     char *base;
+    long long sum, ten = 10;
     MPI_Win win;
-    MPI_Win_allocate(len, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &base, &win);
+    MPI_Win_allocate(8 + len, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &base, &win);
+    memset(base, 0, sizeof(sum));
     MPI_Win_fence(0, win);
     fill(out[to], len, seed(round, rank, to, 0));
-    MPI_Put(out[to], len, MPI_BYTE, to, 0, len, MPI_BYTE, win);
+    MPI_Put(out[to], len, MPI_BYTE, to, 8, len, MPI_BYTE, win);
+    for (int i = 0; i < size; i++)
+        MPI_Accumulate(&ten, 1, MPI_LONG_LONG, i, 0, 1, MPI_LONG_LONG, MPI_SUM, win);
     MPI_Win_fence(0, win);
-    CHECK_PATTERN(base, len, seed(round, from, rank, 0), "round %d: put by %d", round, from);
+    CHECK_PATTERN(base + 8, len, seed(round, from, rank, 0), "round %d: put by %d", round, from);
+    memcpy(&sum, base, sizeof(sum));
+    CHECK(sum == 10 * size, "round %d: sum %lld", round, sum);
     MPI_Win_free(&win);
 }
 

@@ -37,6 +37,17 @@ teardown() { at_end; }
     done
 }
 
+@test "a rank dies with the lock of a window: the others get it" {
+    local n
+    for n in 1 77; do
+        MPIR_CVAR_ENABLE_FT=1 limit=40 mpi job -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1" \
+            -ppn 1 -n 1 "$fault/heirs" : -n 1 "$fault/strike" -p locked -n "$n" "$fault/heirs" : -n 1 "$fault/heirs" || :
+        [ "$(grep -c "rank [02] has added all" "$BATS_TEST_TMPDIR/job.out")" -eq 2 ] || { say job; return 1; }
+        until_true reaped
+        empty
+    done
+}
+
 @test "${FAULT_JOBS:-120} jobs, of which every third loses a rank, leave nothing" {
     local before i point points=(join_claimed join_written channel_attached ring_offered ring_publish hand_back rts lane_publish leave leave_dead)
     before=$(ivshmem info --json "$region" | jq .usage)

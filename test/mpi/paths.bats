@@ -62,6 +62,12 @@ for_each_program() {
 
 @test "one of four has no region" { for_each_program mix a none a a; }
 
+@test "windows of ranks that do not share a region" {
+    program=("$programs/rma" apart)
+    mix a a b b
+    mix a none a a
+}
+
 @test "no two alike" { for_each_program mix a none b none; }
 
 @test "no region anywhere" { for_each_program mix none none; }

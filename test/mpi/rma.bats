@@ -11,9 +11,33 @@ setup() { use_region 32M; }
 
 teardown() { at_end; }
 
-@test "every call under every synchronisation, 2 ranks" { passes_both 2 "$programs/rma"; }
+# windows NAME: how many windows all its ranks have shared.
+windows() { sed -n 's/^ivshmem: rank=.* windows=\([0-9]*\) .*/\1/p' "$BATS_TEST_TMPDIR/$1.err" | awk '{ n += $1 } END { print n + 0 }'; }
 
-@test "every call under every synchronisation, 3 ranks" { passes_both 3 "$programs/rma"; }
+@test "every call under every synchronisation, 2 ranks" {
+    passes_both 2 "$programs/rma"
+    [ "$(windows job)" -ge 50 ]
+}
+
+@test "every call under every synchronisation, 3 ranks" {
+    passes_both 3 "$programs/rma"
+    [ "$(windows job)" -ge 75 ]
+}
+
+@test "every call under every synchronisation, without memory of the region" {
+    export MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY=0
+    all_remote
+    passes 3 "$programs/rma" apart
+    [ "$(windows job)" -eq 0 ]
+}
+
+@test "windows of ranks of which one has no memory of the region" {
+    all_remote
+    mpi job -n 2 "$programs/rma" apart : -n 1 -env MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY 0 "$programs/rma" apart || { say job; false; }
+    good job 3
+    empty
+    [ "$(windows job)" -eq 0 ]
+}
 
 @test "every call under every synchronisation, 4 ranks in 4 MiB" {
     use_region 4M

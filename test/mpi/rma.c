@@ -2,6 +2,7 @@
 /*
  * One-sided communication: every call, under every synchronisation, on every kind of window; with
  * derived datatypes on both sides, large, and atomics counted exactly. Any number of ranks from 2.
+ * Windows whose memory is of the region are shared: no message moves what is put there or got.
  */
 #include "mpitest.h"
 
@@ -11,10 +12,41 @@ static uint64_t *window, *a, *b;
 static MPI_Win win;
 static int next, before;
 
+/* What the netmod has counted; 0 where there is none. */
+static unsigned long long counter(const char *name)
+{
+    static MPI_T_pvar_session session = MPI_T_PVAR_SESSION_NULL;
+    MPI_T_pvar_handle handle;
+    unsigned long long value = 0;
+    int provided, index, count;
+
+    MPI_T_init_thread(MPI_THREAD_SINGLE, &provided);
+    if (session == MPI_T_PVAR_SESSION_NULL)
+        MPI_T_pvar_session_create(&session);
+    if (MPI_T_pvar_get_index(name, MPI_T_PVAR_CLASS_COUNTER, &index) == MPI_SUCCESS) {
+        MPI_T_pvar_handle_alloc(session, index, NULL, &handle, &count);
+        MPI_T_pvar_read(session, handle, &value);
+        MPI_T_pvar_handle_free(session, &handle);
+    }
+    return value;
+}
+
+/* Whether the window that was made last is shared: no message moves anything. */
+static int is_shared(void)
+{
+    static unsigned long long before;
+    unsigned long long now = counter("ivshmem_windows");
+    int more = now > before;
+    before = now;
+    return more;
+}
+
+static int shared_now;
+
 /* Bytes between us and a neighbour, either way. */
 static void moved(int peer, long long len)
 {
-    if (is_remote(peer))
+    if (is_remote(peer) && !shared_now)
         expected.bytes += len;
 }
 
@@ -314,16 +346,98 @@ static void created(void)
 {
     window = malloc(WORDS * 8);
     MPI_Win_create(window, WORDS * 8, 8, MPI_INFO_NULL, MPI_COMM_WORLD, &win);
+    shared_now = is_shared();
+    CHECK(!shared_now, "memory of malloc is shared");
     everything(0);
     MPI_Win_free(&win);
     free(window);
 }
 
+/* In the middle of memory that MPI gave. */
+static void created_there(void)
+{
+    char *memory;
+    MPI_Alloc_mem(WORDS * 8 + 4096, MPI_INFO_NULL, &memory);
+    window = (uint64_t *) (memory + 64);
+    MPI_Win_create(window, WORDS * 8, 8, MPI_INFO_NULL, MPI_COMM_WORLD, &win);
+    shared_now = is_shared();
+    everything(SYNCS - 2);
+    MPI_Win_free(&win);
+    MPI_Free_mem(memory);
+}
+
 static void allocated(void)
 {
     MPI_Win_allocate(WORDS * 8, 8, MPI_INFO_NULL, MPI_COMM_WORLD, &window, &win);
-    everything(SYNCS - 1);
+    shared_now = is_shared();
+    everything(shared_now ? 0 : SYNCS - 1);
     MPI_Win_free(&win);
+}
+
+/* Each rank has another size and unit, one has nothing. */
+static void uneven(void)
+{
+    int unit = 1 << rank % 4, bytes = rank == 1 ? 0 : 8 * (rank + 1), theirs = 8 * (next + 1);
+    uint64_t there = word(next, 0), here = word(rank, 0);
+    char *base;
+    MPI_Win_allocate(bytes, unit, MPI_INFO_NULL, MPI_COMM_WORLD, &base, &win);
+    shared_now = is_shared();
+    MPI_Win_fence(0, win);
+    if (next != 1)
+        MPI_Put(&there, 8, MPI_BYTE, next, (theirs - 8) >> next % 4, 8, MPI_BYTE, win);
+    MPI_Win_fence(0, win);
+    CHECK(rank == 1 || memcmp(base + bytes - 8, &here, 8) == 0, "rank %d", rank);
+    MPI_Win_free(&win);
+}
+
+/* One rank's memory is not the region's. */
+static void mixed(void)
+{
+    uint64_t outside = 0, seven = 7;
+    void *base = &outside;
+    if (rank != 0)
+        MPI_Alloc_mem(WORDS * 8, MPI_INFO_NULL, &base);
+    MPI_Win_create(base, 8, 8, MPI_INFO_NULL, MPI_COMM_WORLD, &win);
+    shared_now = is_shared();
+    CHECK(!shared_now, "memory that is not the region's is shared");
+    MPI_Win_fence(0, win);
+    if (rank == 1)
+        MPI_Put(&seven, 8, MPI_BYTE, 0, 0, 8, MPI_BYTE, win);
+    MPI_Win_fence(0, win);
+    CHECK(rank != 0 || outside == 7, "%llu was put", (unsigned long long) outside);
+    MPI_Win_free(&win);
+    if (rank != 0)
+        MPI_Free_mem(base);
+}
+
+/* Many windows at once, and freed in another order: nothing of them is left, or mixed up. */
+static void many(void)
+{
+    enum { N = 20 };
+    MPI_Win wins[N];
+    int *bases[N];
+    for (int i = 0; i < N; i++) {
+        MPI_Win_allocate(sizeof(int), sizeof(int), MPI_INFO_NULL, MPI_COMM_WORLD, &bases[i],
+                         &wins[i]);
+        MPI_Win_lock_all(0, wins[i]);
+        *bases[i] = 0;
+        MPI_Win_sync(wins[i]);
+    }
+    barrier();
+    for (int i = 0; i < N; i++) {
+        for (int to = 0; to < size; to++)
+            MPI_Accumulate(&i, 1, MPI_INT, to, 0, 1, MPI_INT, MPI_SUM, wins[i]);
+        MPI_Win_flush_all(wins[i]);
+    }
+    barrier();
+    for (int i = 0; i < N; i++) {
+        int w = i * 7 % N;
+        MPI_Win_sync(wins[w]);
+        CHECK(*bases[w] == w * size, "window %d holds %d", w, *bases[w]);
+        MPI_Win_unlock_all(wins[w]);
+        MPI_Win_free(&wins[w]);
+    }
+    shared_now = is_shared();
 }
 
 /* Memory comes and goes; addresses are absolute, and each rank has its own. */
@@ -359,30 +473,70 @@ static void dynamic(void)
     MPI_Win_free(&win);
 }
 
-/* Ranks that MPICH knows to share memory see each other's words without a call. */
-static void shared(void)
+/* Ranks that share memory see each other's words without a call. Of `comm`, the last has none. */
+static void shared(MPI_Comm comm, int is_contiguous)
 {
-    MPI_Comm node;
-    int n, r, unit;
-    uint64_t *mine, *theirs;
+    int n, r, unit, other;
+    uint64_t *mine, *theirs, *first;
     MPI_Aint len;
-    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &node);
-    MPI_Comm_size(node, &n);
-    MPI_Comm_rank(node, &r);
-    MPI_Win_allocate_shared(100 * 8, 8, MPI_INFO_NULL, node, &mine, &win);
+    MPI_Info info;
+    MPI_Comm_size(comm, &n);
+    MPI_Comm_rank(comm, &r);
+    other = (r + 1) % n;
+    MPI_Info_create(&info);
+    MPI_Info_set(info, "alloc_shared_noncontig", is_contiguous ? "false" : "true");
+    MPI_Win_allocate_shared(n > 1 && r == n - 1 ? 0 : 101 * 8, 8, info, comm, &mine, &win);
+    MPI_Info_free(&info);
     MPI_Win_lock_all(0, win);
-    for (int i = 0; i < 100; i++)
+    for (int i = 0; i < 101 && (n == 1 || r < n - 1); i++)
         mine[i] = word(r, i);
     MPI_Win_sync(win);
-    MPI_Barrier(node);
+    MPI_Barrier(comm);
     MPI_Win_sync(win);
-    MPI_Win_shared_query(win, (r + 1) % n, &len, &unit, &theirs);
-    CHECK(len == 800 && unit == 8, "%lld bytes", (long long) len);
-    for (int i = 0; i < 100; i++)
-        CHECK(theirs[i] == word((r + 1) % n, i), "word %d of %d", i, (r + 1) % n);
+    MPI_Win_shared_query(win, MPI_PROC_NULL, &len, &unit, &first);
+    CHECK(len == 808 && unit == 8 && first[7] == word(0, 7), "the first has %lld bytes",
+          (long long) len);
+    MPI_Win_shared_query(win, other, &len, &unit, &theirs);
+    CHECK(len == (n > 1 && other == n - 1 ? 0 : 808) && unit == 8, "%lld bytes", (long long) len);
+    for (int i = 0; i * 8 < len; i++)
+        CHECK(theirs[i] == word(other, i), "word %d of %d", i, other);
+    CHECK(!is_contiguous || len == 0 || theirs == first + 101 * other, "not in one piece");
+    MPI_Barrier(comm);
+    if (n > 2) { /* calls are possible, too */
+        uint64_t five = 5, old = 0;
+        MPI_Fetch_and_op(&five, &old, MPI_UINT64_T, 0, 1, MPI_SUM, win);
+        MPI_Win_flush_all(win);
+        MPI_Barrier(comm);
+        MPI_Win_sync(win);
+        CHECK(first[1] == word(0, 1) + 5 * (uint64_t) n, "a sum by all");
+    }
     MPI_Win_unlock_all(win);
     MPI_Win_free(&win);
+}
+
+/* Those of a node, and all where the region takes the place of a node. */
+static void shared_windows(void)
+{
+    MPI_Comm node;
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &node);
+    shared(node, 1);
     MPI_Comm_free(&node);
+    shared(MPI_COMM_WORLD, 1);
+    shared(MPI_COMM_WORLD, 0);
+}
+
+/* Ranks that have no region in common cannot have such a window. */
+static void not_shared(void)
+{
+    int class, err;
+    char *base;
+    MPI_Comm comm;
+    MPI_Comm_dup(MPI_COMM_WORLD, &comm);
+    MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
+    err = MPI_Win_allocate_shared(100, 1, MPI_INFO_NULL, comm, &base, &win);
+    MPI_Error_class(err, &class);
+    CHECK(class == MPI_ERR_RMA_SHARED, "class %d", class);
+    MPI_Comm_free(&comm);
 }
 
 /* --- atomics, counted exactly --- */
@@ -465,6 +619,7 @@ static void busy_target(void)
 {
     long long *w, arrived = 0, one = 1, zero = 0;
     MPI_Win_allocate(8 + WORDS * 8, 8, MPI_INFO_NULL, MPI_COMM_WORLD, &w, &win);
+    shared_now = is_shared();
     MPI_Win_lock_all(0, win);
     w[0] = 0;
     MPI_Win_sync(win);
@@ -503,14 +658,26 @@ int main(int argc, char **argv)
     MPI_Group_incl(world, size > 2 ? 2 : 1, (int[]){next, before}, &neighbours);
     a = malloc(WORDS * 8);
     b = malloc(WORDS * 8);
-    if (argc > 1) {
+    if (argc > 1 && strcmp(argv[1], "atomics") == 0) {
         atomics();
         busy_target();
+    } else if (argc > 1 && strcmp(argv[1], "apart") == 0) {
+        created_there();
+        allocated();
+        uneven();
+        mixed();
+        many();
+        not_shared();
     } else {
         created();
+        created_there();
         allocated();
+        uneven();
+        mixed();
+        many();
+        shared_now = 0;
         dynamic();
-        shared();
+        shared_windows();
     }
     free(a);
     free(b);

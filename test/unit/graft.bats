@@ -21,10 +21,26 @@ setup() {
     printf '%s\n' 'static void CombineSpecificCodes(int error1_code, int error2_code, int error2_class)' '{' '}' \
         'static void CombineSpecificCodes(int error1_code, int error2_code, int error2_class)' '{' \
         '                ErrorRing[ring_idx].prev_error = error2_code;' '}' >"$errors"
+    lines() { # FILE LINE...
+        mkdir -p "$tree/src/mpid/ch3/$(dirname "$1")"
+        printf '%s\n' "${@:2}" >"$tree/src/mpid/ch3/$1"
+    }
+    same='    if (orig_vc->node_id == target_vc->node_id) {'
+    index='    int local = win_ptr->comm_ptr->intranode_table[target_rank];'
+    lines include/mpidpre.h '#define MPIDI_DEV_WIN_DECL ' '    int shm_allocated; '
+    lines src/mpid_rma.c '    (*win_ptr)->shm_allocated = FALSE;'
+    lines include/mpidrma.h "$same"
+    lines src/ch3u_rma_ops.c "$same" "$same" "$same" "$same" "$same" "$same"
+    lines src/ch3u_rma_sync.c '    /* Judge if we should switch to scalable FENCE algorithm */' "$same" "$same" "$same" "$same" "$same" \
+        "$same" "$same" '    int node_comm_size = comm_ptr->node_comm->local_size;' '    win_ptr->comm_ptr->node_comm->rank;'
+    lines src/ch3u_rma_progress.c '    if (orig_vc->node_id != target_vc->node_id) {'
+    lines include/mpid_rma_shm.h "$index" "$index" "$index" "$index" "$index" "$index"
+    lines channels/nemesis/include/mpidi_ch3_impl.h 'pt_err = pthread_mutex_lock((win_ptr)->shm_mutex);' \
+        'pt_err = pthread_mutex_unlock((win_ptr)->shm_mutex);'
     cp -a "$tree" "$tree.before"
 }
 
-@test "adds the folder, one line, and one mended function, and nothing else" {
+@test "adds the folder, one line, one mended function, and what shares windows, and nothing else" {
     run "$graft" "$tree"
     [ "$status" -eq 0 ]
     [[ $output == *"include line added"* && $output == *"./autogen.sh"* ]]
@@ -35,9 +51,16 @@ setup() {
     [ "$(grep -c '^[0-9]' "$tree.diff")" -eq 2 ]
     grep -q '^3a' "$tree.diff"
     grep -xF '>                 if (!is_in_stack(ring_idx, error2_code)) /* mpich-ivshmem */' "$tree.diff"
+    include=$tree/src/mpid/ch3/include
+    [ -e "$include/$(sed -n 's/^#include "\(.*\)"$/\1/p' "$include/mpidpre.h")" ]
     rm -r "$netmod"
     run diff -rq "$tree.before" "$tree"
-    [ "${#lines[@]}" -eq 2 ]
+    [ "${#lines[@]}" -eq 10 ]
+    # Nobody asks for nodes any more, and what defines the macros is included.
+    run grep -rE 'orig_vc->node_id|intranode_table|[^>]comm_ptr->node_comm' "$tree/src/mpid/ch3"
+    [ "$status" -eq 1 ]
+    diff "$tree.before/src/mpid/ch3/src/ch3u_rma_sync.c" "$tree/src/mpid/ch3/src/ch3u_rma_sync.c" >"$tree.diff" || :
+    [ "$(grep -c '^>' "$tree.diff")" -eq 9 ]
 }
 
 @test "a file that is not as expected is told, and left alone" {
@@ -47,10 +70,21 @@ setup() {
     [ "$status" -eq 0 ]
     [[ $output == "graft: src/mpi/errhan/errutil.c is not as expected"* ]]
     cmp "$errors" "$tree.before${errors#"$tree"}"
+    "$graft" --quiet --undo "$tree"
     rm "$errors"
     run "$graft" --quiet "$tree"
     [ "$status" -eq 0 ]
     [[ $output == "graft: src/mpi/errhan/errutil.c is not as expected"* ]]
+}
+
+@test "windows are shared in all places or in none" {
+    sed -i 's/FALSE/0/' "$tree/src/mpid/ch3/src/mpid_rma.c"
+    cp -a "$tree/src/mpid/ch3" "$tree.ch3"
+    run "$graft" --quiet "$tree"
+    [ "$status" -eq 0 ]
+    [[ $output == "graft: src/mpid/ch3/src/mpid_rma.c is not as expected: windows are not shared"* ]]
+    rm -r "$netmod" "$tree.ch3"/channels/nemesis/netmod
+    diff -r -x netmod "$tree.ch3" "$tree/src/mpid/ch3"
 }
 
 @test "says that there is nothing to change" {

@@ -31,6 +31,7 @@
 
 #include "core/channel.h"
 #include "core/lane.h"
+#include "core/lock.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))

@@ -17,6 +17,7 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/ring.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/channel.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/lane.c                \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/lock.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_init.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_path.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_vc.c               \
@@ -24,6 +25,7 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_poll.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_lmt.c              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_memory.c           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_window.c           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_connect.c          \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_stats.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_trust.c            \
@@ -44,7 +46,9 @@ noinst_HEADERS +=                                                           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/ring.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/channel.h             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/lane.h                \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/lock.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_compat.h           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_shared.h           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_netmod.h
 
 endif BUILD_NEMESIS_NETMOD_IVSHMEM

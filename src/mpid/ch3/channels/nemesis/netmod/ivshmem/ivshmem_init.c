@@ -38,6 +38,19 @@ cvars:
         error; 1 allows it; -1 allows it too, and each rank that finds no
         region at all says so on standard error.
 
+    - name        : MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY
+      category    : NEMESIS
+      type        : int
+      default     : 1
+      class       : none
+      verbosity   : MPI_T_VERBOSITY_USER_BASIC
+      scope       : MPI_T_SCOPE_LOCAL
+      description : >-
+        1 gives MPI_Alloc_mem and windows memory of the region: large
+        messages from or to it are copied once, and one-sided operations
+        in windows of it are loads and stores. 0 keeps the region for
+        messages.
+
     - name        : MPIR_CVAR_NEMESIS_IVSHMEM_STATS
       category    : NEMESIS
       type        : int
@@ -126,7 +139,6 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
         MPIR_ERR_CHECK(mpi_errno);
         mpi_errno = MPID_nem_ivshmem_lmt_init(pg_p->size);
         MPIR_ERR_CHECK(mpi_errno);
-        MPID_nem_ivshmem_memory_init();
     } else if (!can_do_without(err)) {
         mpi_errno = MPID_nem_ivshmem_error(MPID_nem_ivshmem.diag.text);
         goto fn_fail;
@@ -137,6 +149,7 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
         if (MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK < 0)
             MPID_nem_ivshmem_say("uses tcp: ", MPID_nem_ivshmem.diag.text);
     }
+    MPID_nem_ivshmem_window_init();
     mpi_errno = MPID_nem_ivshmem_add_to_card(bc_val_p, val_max_sz_p);
     MPIR_ERR_CHECK(mpi_errno);
 

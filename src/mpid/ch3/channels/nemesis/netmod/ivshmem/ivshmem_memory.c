@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Memory in the region for the program: MPI_Alloc_mem, and MPI_Win_allocate where the ranks of the
- * window do not share memory otherwise. Large messages from or to it are copied once. What the
- * region cannot spare, and what is small, comes from malloc.
+ * Memory in the region for the program: for MPI_Alloc_mem, and for windows. Large messages from or
+ * to it are copied once. What the region cannot spare, and what is small and for messages, comes
+ * from malloc.
  */
 #include "ivshmem_netmod.h"
 
-#define BYTES_MIN (32 << 10) /* nothing smaller is ever sent by rendezvous */
+#define MESSAGE_MIN (32 << 10) /* bytes: nothing smaller is ever sent by rendezvous */
 
 typedef struct piece {
     struct piece *next;
@@ -16,7 +16,6 @@ typedef struct piece {
 } piece_t;
 
 static piece_t *pieces;
-static int (*free_shared_window)(MPIR_Win **);
 
 static ivshm_off offset_of(const void *start)
 {
@@ -31,14 +30,18 @@ static bool is_in_region(const void *start)
            (const char *) start < base + MPID_nem_ivshmem.region.geo.size;
 }
 
-/* NULL if the region has none to spare. */
-static void *take(MPI_Aint bytes)
+bool MPID_nem_ivshmem_memory_in_use(void)
+{
+    return MPID_nem_ivshmem.joined && MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY;
+}
+
+void *MPID_nem_ivshmem_memory_take(MPI_Aint bytes)
 {
     struct ivshm_region *region = &MPID_nem_ivshmem.region;
     struct ivshm_owner self = MPID_nem_ivshmem.transport.endpoint.owner;
     ivshm_off off;
 
-    if (!MPID_nem_ivshmem.joined || bytes < BYTES_MIN ||
+    if (!MPID_nem_ivshmem_memory_in_use() || bytes <= 0 ||
         !ivshm_extent_spare(region, (uint64_t) bytes))
         return NULL;
     piece_t *piece = MPL_malloc(sizeof(*piece), MPL_MEM_USER);
@@ -54,7 +57,7 @@ static void *take(MPI_Aint bytes)
     return piece->start;
 }
 
-static void give_back(void *start)
+bool MPID_nem_ivshmem_memory_give_back(void *start)
 {
     for (piece_t **link = &pieces; *link; link = &(*link)->next) {
         piece_t *piece = *link;
@@ -65,20 +68,21 @@ static void give_back(void *start)
                               offset_of(start), piece->bytes);
         *link = piece->next;
         MPL_free(piece);
-        return;
+        return true;
     }
+    return false;
 }
 
 void *MPIDI_CH3I_Alloc_mem(MPI_Aint size, MPIR_Info *info_ptr ATTRIBUTE((unused)))
 {
-    void *start = take(size);
+    void *start = size < MESSAGE_MIN ? NULL : MPID_nem_ivshmem_memory_take(size);
     return start ? start : MPL_malloc(size, MPL_MEM_USER);
 }
 
 int MPIDI_CH3I_Free_mem(void *start)
 {
     if (is_in_region(start))
-        give_back(start);
+        MPID_nem_ivshmem_memory_give_back(start);
     else
         MPL_free(start);
     return MPI_SUCCESS;
@@ -100,39 +104,6 @@ void MPID_nem_ivshmem_memory_lose(const void *start)
         if ((const char *) start >= (char *) piece->start &&
             (const char *) start < (char *) piece->start + piece->bytes)
             piece->lost = true;
-}
-
-/* Collective; each rank may have its memory where it likes. */
-static int win_allocate(MPI_Aint size, int disp_unit, MPIR_Info *info, MPIR_Comm *comm,
-                        void *baseptr, MPIR_Win **win)
-{
-    bool shared = (*win)->info_args.alloc_shm && comm->node_comm;
-    void *base = shared ? NULL : take(size);
-
-    if (!base)
-        return MPIDI_CH3U_Win_allocate(size, disp_unit, info, comm, baseptr, win);
-    *(void **) baseptr = (*win)->base = base;
-    int mpi_errno = MPIDI_CH3U_Win_fns.gather_info(base, size, disp_unit, info, comm, win);
-    if (mpi_errno)
-        give_back(base);
-    return mpi_errno;
-}
-
-/* CH3 frees the memory of a window that it takes for its own: it finds none. */
-static int win_free(MPIR_Win **win)
-{
-    if ((*win)->create_flavor == MPI_WIN_FLAVOR_ALLOCATE && is_in_region((*win)->base)) {
-        give_back((*win)->base);
-        (*win)->base = NULL;
-    }
-    return free_shared_window ? free_shared_window(win) : MPI_SUCCESS;
-}
-
-void MPID_nem_ivshmem_memory_init(void)
-{
-    MPIDI_CH3U_Win_fns.allocate = win_allocate;
-    free_shared_window = MPIDI_CH3U_Win_hooks.win_free;
-    MPIDI_CH3U_Win_hooks.win_free = win_free;
 }
 
 /* What the program has not freed goes with the endpoint. */

@@ -11,6 +11,7 @@
 #include "../tcp/tcp_impl.h"
 #include "core/channel.h"
 #include "core/lane.h"
+#include "core/lock.h"
 
 /* Messages and bytes by path, since MPI_Init. Exported as MPI_T performance variables. */
 typedef struct {
@@ -21,7 +22,8 @@ typedef struct {
     unsigned long long bulk_received, bulk_received_bytes;
     unsigned long long direct; /* of the large ones, those that this rank copied once */
     unsigned long long cells_sent, cells_received;
-    unsigned long long waits; /* sends that found no cell or a full inbox, and were queued */
+    unsigned long long windows; /* whose operations are loads and stores in the region */
+    unsigned long long waits;   /* sends that found no cell or a full inbox, and were queued */
     unsigned long long tcp_sent, tcp_sent_bytes; /* packets, with their headers and data, by tcp */
 } MPID_nem_ivshmem_stats_t;
 
@@ -177,11 +179,17 @@ void MPID_nem_ivshmem_lmt_vc_init(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_lmt_progress(void);
 int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t *vc, int req_errno);
 
-/* ivshmem_memory.c: what the program has in the region */
-void MPID_nem_ivshmem_memory_init(void);
+/* ivshmem_memory.c: what the program has in the region. take: NULL if the region has none to spare;
+ * give_back: false if it was not taken there */
+bool MPID_nem_ivshmem_memory_in_use(void);
+void *MPID_nem_ivshmem_memory_take(MPI_Aint bytes);
+bool MPID_nem_ivshmem_memory_give_back(void *start);
 void MPID_nem_ivshmem_memory_finalize(void);
 bool MPID_nem_ivshmem_memory_find(const void *start, intptr_t bytes, ivshm_off *off);
 void MPID_nem_ivshmem_memory_lose(const void *start);
+
+/* ivshmem_window.c: windows in the region */
+void MPID_nem_ivshmem_window_init(void);
 
 /* ivshmem_stats.c */
 void MPID_nem_ivshmem_stats_register(void);

@@ -202,4 +202,11 @@ struct ivshm_chunk_word_shm {
 
 _Static_assert(sizeof(struct ivshm_chunk_word_shm) == IVSHM_LINE, "a line a chunk");
 
+/* Lock of a window, in memory of one of its ranks: 0 is free, else its holder's endpoint + 1 in
+ * bits 0-31 | generation in 32-63 */
+struct ivshm_lock_shm {
+    ivshm_a64
+        holder; /* CAS from 0, or from a dead holder (acquire K1); 0 by the holder (release) */
+};
+
 #endif

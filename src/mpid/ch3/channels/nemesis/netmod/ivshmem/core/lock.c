@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: mpich2 */
+#include "lock.h"
+
+#define GENERATION_SHIFT 32
+
+static uint64_t word_of(struct ivshm_owner owner)
+{
+    return (uint64_t) owner.generation << GENERATION_SHIFT | (owner.endpoint + 1);
+}
+
+bool ivshm_lock_try(struct ivshm_lock_shm *lock, struct ivshm_owner self,
+                    struct ivshm_owner *holder)
+{
+    uint64_t word = ivshm_load64_relaxed(&lock->holder);             /* a CAS would take the line */
+    if (word == 0 && ivshm_cas64(&lock->holder, 0, word_of(self))) { /* acquire K1 */
+        IVSHM_POINT(locked);
+        return true;
+    }
+    *holder = (struct ivshm_owner){(uint32_t) word - 1, (uint32_t) (word >> GENERATION_SHIFT)};
+    return false;
+}
+
+bool ivshm_lock_inherit(struct ivshm_lock_shm *lock, struct ivshm_owner self,
+                        struct ivshm_owner holder)
+{
+    return ivshm_cas64(&lock->holder, word_of(holder), word_of(self)); /* acquire K1 */
+}
+
+void ivshm_lock_release(struct ivshm_lock_shm *lock)
+{
+    IVSHM_POINT(unlock);
+    ivshm_store64_release(&lock->holder, 0); /* K1 */
+}
