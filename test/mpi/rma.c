@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
+ * rma [atomics|apart|windows]
+ *
  * One-sided communication: every call, under every synchronisation, on every kind of window; with
  * derived datatypes on both sides, large, and atomics counted exactly. Any number of ranks from 2.
  * Windows whose memory is of the region are shared: no message moves what is put there or got.
+ * "apart" is for ranks that have no region in common; "windows" is the quick part.
  */
 #include "mpitest.h"
 
@@ -661,23 +664,23 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "atomics") == 0) {
         atomics();
         busy_target();
-    } else if (argc > 1 && strcmp(argv[1], "apart") == 0) {
-        created_there();
-        allocated();
-        uneven();
-        mixed();
-        many();
-        not_shared();
     } else {
-        created();
+        int apart = argc > 1 && strcmp(argv[1], "apart") == 0, all = argc == 1;
+        if (all)
+            created();
         created_there();
-        allocated();
+        if (all || apart)
+            allocated();
         uneven();
         mixed();
         many();
         shared_now = 0;
-        dynamic();
-        shared_windows();
+        if (all)
+            dynamic();
+        if (apart)
+            not_shared();
+        else
+            shared_windows();
     }
     free(a);
     free(b);

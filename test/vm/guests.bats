@@ -7,7 +7,11 @@
 
 load vm
 
-setup_file() { boot_guests 3 --no-device 2; }
+setup_file() {
+    export WORK=$BATS_FILE_TMPDIR
+    "$inst/bin/mpicc" -O2 -g -o "$WORK/rma" "$src/test/mpi/rma.c"
+    boot_guests 3 --no-device 2 --add "$WORK/rma"
+}
 
 teardown_file() { end_guests; }
 
@@ -32,6 +36,31 @@ check_between() {
 @test "two ranks in each of two guests exchange messages of all kinds" {
     job -hosts vm0,vm1 -n 4 "$WORK/exchange" </dev/null >out 2>&1 || { cat out; return 1; }
     through_region out 4
+    region_is_empty
+}
+
+# windows FILE: how many windows all ranks of that job have shared.
+windows() { grep -o ' windows=[0-9]*' "$1" | awk -F= '{ n += $2 } END { print n + 0 }'; }
+
+@test "ranks in two guests and on the host load and store in each other's windows" {
+    MPIR_CVAR_NEMESIS_IVSHMEM_REGION=$region job -hosts localhost,vm0,vm1 -n 3 "$WORK/rma" windows </dev/null >out 2>&1 ||
+        { cat out; return 1; }
+    grep -x "No errors" out
+    [ "$(windows out)" -ge 72 ] || { cat out; return 1; }
+    region_is_empty
+}
+
+@test "atomics on windows of two guests are exact" {
+    job -hosts vm0,vm1 -n 4 "$WORK/rma" atomics </dev/null >out 2>&1 || { cat out; return 1; }
+    grep -x "No errors" out
+    [ "$(windows out)" -eq 8 ] || { cat out; return 1; }
+    region_is_empty
+}
+
+@test "a guest without the device: windows are not shared, and right" {
+    job -hosts vm0,vm2 -n 2 "$WORK/rma" apart </dev/null >out 2>&1 || { cat out; return 1; }
+    grep -x "No errors" out
+    [ "$(windows out)" -eq 0 ] || { cat out; return 1; }
     region_is_empty
 }
 

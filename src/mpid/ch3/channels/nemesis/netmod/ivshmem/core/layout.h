@@ -202,11 +202,13 @@ struct ivshm_chunk_word_shm {
 
 _Static_assert(sizeof(struct ivshm_chunk_word_shm) == IVSHM_LINE, "a line a chunk");
 
-/* Lock of a window, in memory of one of its ranks: 0 is free, else its holder's endpoint + 1 in
- * bits 0-31 | generation in 32-63 */
+/*
+ * Lock of a window, in memory of one of its ranks. Taken by CAS from 0, or from a dead holder
+ * (acquire K1); given up by a store of 0 (release K1). bits 0-31 the holder's endpoint index + 1 |
+ * 32-63 its generation
+ */
 struct ivshm_lock_shm {
-    ivshm_a64
-        holder; /* CAS from 0, or from a dead holder (acquire K1); 0 by the holder (release) */
+    ivshm_a64 holder;
 };
 
 #endif

@@ -4,32 +4,17 @@
 
 #include <errno.h>
 
-static uint32_t lap_of(uint64_t position, uint64_t slots)
-{
-    return (uint32_t) (position / slots + 1);
-}
-
 static uint64_t pack(struct ivshm_ref ref, uint32_t lap)
 {
     return (uint64_t) ref.cell | (uint64_t) ref.endpoint << 16 | (uint64_t) lap << 32;
 }
 
-/* How many laps the slot's contents are ahead of `position`: -1 is empty, 0 is taken. Wraps. */
-static int32_t laps_ahead(uint64_t word, uint64_t position, uint64_t slots)
-{
-    return (int32_t) ((uint32_t) (word >> 32) - lap_of(position, slots));
-}
-
-static ivshm_a64 *slot_of(struct ivshm_inbox_shm *shm, uint64_t position, uint64_t slots)
-{
-    return &shm->slot[position & (slots - 1)];
-}
-
 void ivshm_queue_reset(struct ivshm_inbox_shm *shm, uint64_t slots, uint64_t start)
 {
     for (uint64_t i = 0; i < slots; i++) {
-        uint32_t lap = lap_of(start + i, slots) - 1;
-        ivshm_store64_relaxed(slot_of(shm, start + i, slots), pack((struct ivshm_ref){0, 0}, lap));
+        uint32_t lap = ivshm_queue_lap(start + i, slots) - 1;
+        ivshm_store64_relaxed(ivshm_queue_slot(shm, start + i, slots),
+                              pack((struct ivshm_ref){0, 0}, lap));
     }
     ivshm_store64_relaxed(&shm->tail_hint, start);
     ivshm_store64_release(&shm->head, start);
@@ -51,7 +36,8 @@ void ivshm_queue_producer_init(struct ivshm_queue_producer *p, struct ivshm_inbo
 
 static bool is_taken(struct ivshm_inbox_shm *shm, uint64_t position, uint64_t slots)
 {
-    return laps_ahead(ivshm_load64_relaxed(slot_of(shm, position, slots)), position, slots) >= 0;
+    return ivshm_queue_laps_ahead(ivshm_load64_relaxed(ivshm_queue_slot(shm, position, slots)),
+                                  position, slots) >= 0;
 }
 
 /* Learns how far the consumer is; own messages go nowhere before that. Acquire Q2: it has read
@@ -86,9 +72,9 @@ int ivshm_queue_push_mpsc(struct ivshm_queue_producer *p, struct ivshm_ref ref)
             if (position - p->head >= slots)
                 return -EAGAIN;
         }
-        ivshm_a64 *slot = slot_of(shm, position, slots);
+        ivshm_a64 *slot = ivshm_queue_slot(shm, position, slots);
         uint64_t found = ivshm_load64_relaxed(slot); /* the CAS checks it again */
-        int32_t ahead = laps_ahead(found, position, slots);
+        int32_t ahead = ivshm_queue_laps_ahead(found, position, slots);
         if (ahead > 0) { /* the queue has gone round since the hint was given */
             refresh_head(p);
             position = p->next;
@@ -102,7 +88,7 @@ int ivshm_queue_push_mpsc(struct ivshm_queue_producer *p, struct ivshm_ref ref)
             return -EAGAIN;
         IVSHM_POINT(push_found);
         /* Release Q1: the cell, and all before it, is there for who sees the slot. */
-        if (ivshm_cas64(slot, found, pack(ref, lap_of(position, slots)))) {
+        if (ivshm_cas64(slot, found, pack(ref, ivshm_queue_lap(position, slots)))) {
             IVSHM_POINT(push_done);
             p->next = position + 1;
             ivshm_store64_relaxed(&shm->tail_hint, position + 1);
@@ -112,16 +98,10 @@ int ivshm_queue_push_mpsc(struct ivshm_queue_producer *p, struct ivshm_ref ref)
     return -EAGAIN;
 }
 
-bool ivshm_queue_is_empty_mpsc(const struct ivshm_queue_consumer *c)
-{
-    uint64_t word = ivshm_load64_relaxed(slot_of(c->shm, c->head, c->slots)); /* nothing is read */
-    return laps_ahead(word, c->head, c->slots) != 0;
-}
-
 bool ivshm_queue_pop_mpsc(struct ivshm_queue_consumer *c, struct ivshm_ref *ref)
 {
-    uint64_t word = ivshm_load64_acquire(slot_of(c->shm, c->head, c->slots)); /* Q1 */
-    if (laps_ahead(word, c->head, c->slots) != 0)
+    uint64_t word = ivshm_load64_acquire(ivshm_queue_slot(c->shm, c->head, c->slots)); /* Q1 */
+    if (ivshm_queue_laps_ahead(word, c->head, c->slots) != 0)
         return false;
     *ref = (struct ivshm_ref){.endpoint = (uint16_t) (word >> 16), .cell = (uint16_t) word};
     c->head++;

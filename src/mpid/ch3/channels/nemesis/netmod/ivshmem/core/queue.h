@@ -45,9 +45,34 @@ void ivshm_queue_producer_init(struct ivshm_queue_producer *p, struct ivshm_inbo
 int ivshm_queue_push_mpsc(struct ivshm_queue_producer *p, struct ivshm_ref ref);
 
 /* Whether nothing has been published that was not taken. */
-bool ivshm_queue_is_empty_mpsc(const struct ivshm_queue_consumer *c);
+static inline bool ivshm_queue_is_empty_mpsc(const struct ivshm_queue_consumer *c);
 
 /* Takes the next reference; false if there is none. */
 bool ivshm_queue_pop_mpsc(struct ivshm_queue_consumer *c, struct ivshm_ref *ref);
+
+static inline ivshm_a64 *ivshm_queue_slot(struct ivshm_inbox_shm *shm, uint64_t position,
+                                          uint64_t slots)
+{
+    return &shm->slot[position & (slots - 1)];
+}
+
+/* A shift: a division costs as much as all the rest of a look. */
+static inline uint32_t ivshm_queue_lap(uint64_t position, uint64_t slots)
+{
+    return (uint32_t) (position >> __builtin_ctzll(slots)) + 1;
+}
+
+/* How many laps the slot's contents are ahead of `position`: -1 is empty, 0 is taken. Wraps. */
+static inline int32_t ivshm_queue_laps_ahead(uint64_t word, uint64_t position, uint64_t slots)
+{
+    return (int32_t) ((uint32_t) (word >> 32) - ivshm_queue_lap(position, slots));
+}
+
+static inline bool ivshm_queue_is_empty_mpsc(const struct ivshm_queue_consumer *c)
+{
+    /* Relaxed: nothing is read. */
+    uint64_t word = ivshm_load64_relaxed(ivshm_queue_slot(c->shm, c->head, c->slots));
+    return ivshm_queue_laps_ahead(word, c->head, c->slots) != 0;
+}
 
 #endif
