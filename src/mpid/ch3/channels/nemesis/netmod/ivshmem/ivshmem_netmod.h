@@ -116,6 +116,47 @@ typedef struct {
 
 extern MPID_nem_ivshmem_t MPID_nem_ivshmem;
 
+/*
+ * A message begins with a packet's header: as much of MPIDI_CH3_Pkt_t as its type uses, where that
+ * is worth it, so that a small message is one cache line.
+ */
+#define HEADER_BYTES_MIN sizeof(MPIDI_CH3_Pkt_send_t)
+_Static_assert(offsetof(MPIDI_CH3_Pkt_t, type) == 0, "its type tells how long a header is");
+
+static inline size_t MPID_nem_ivshmem_header_bytes(int type)
+{
+    switch (type) {
+#ifdef USE_EAGER_SHORT
+    case MPIDI_CH3_PKT_EAGERSHORT_SEND:
+        return MPL_MAX(sizeof(MPIDI_CH3_Pkt_eagershort_send_t), HEADER_BYTES_MIN);
+#endif
+    case MPIDI_CH3_PKT_EAGER_SEND:
+    case MPIDI_CH3_PKT_EAGER_SYNC_SEND:
+    case MPIDI_CH3_PKT_READY_SEND:
+        return sizeof(MPIDI_CH3_Pkt_send_t);
+    default:
+        return sizeof(MPIDI_CH3_Pkt_t);
+    }
+}
+
+/* Copies the header's bytes from `begin` on: of the usual ones, without a loop. */
+static inline void MPID_nem_ivshmem_header_copy(void *to, const void *from, size_t begin,
+                                                size_t bytes)
+{
+    char *out = (char *) to + begin;
+    const char *in = (const char *) from + begin;
+#ifdef USE_EAGER_SHORT
+    if (likely(bytes == sizeof(MPIDI_CH3_Pkt_eagershort_send_t))) {
+        memcpy(out, in, sizeof(MPIDI_CH3_Pkt_eagershort_send_t) - begin);
+        return;
+    }
+#endif
+    if (bytes == HEADER_BYTES_MIN)
+        memcpy(out, in, HEADER_BYTES_MIN - begin);
+    else
+        memcpy(out, in, sizeof(MPIDI_CH3_Pkt_t) - begin);
+}
+
 /* ivshmem_connect.c: finding peers */
 int MPID_nem_ivshmem_add_to_card(char **bc_val_p, int *val_max_sz_p);
 int MPID_nem_ivshmem_get_business_card(int my_rank, char **bc_val_p, int *val_max_sz_p);

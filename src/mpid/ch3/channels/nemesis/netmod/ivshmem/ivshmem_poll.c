@@ -41,18 +41,23 @@ static int begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len)
     MPIDI_CH3_Pkt_t pkt;
     MPIR_Request *rreq = NULL;
 
-    if (unlikely(*len < sizeof(pkt)))
+    /* Each byte is read once: the type, which tells the length, is not read again. */
+    if (unlikely(*len < HEADER_BYTES_MIN))
         return MPID_nem_ivshmem_vc_fail(vc, "sent a message without a header");
-    memcpy(&pkt, *data, sizeof(pkt));
-    const char *why = MPID_nem_ivshmem_doubt(vc, &pkt, *len - sizeof(pkt));
+    memcpy(&pkt, *data, HEADER_BYTES_MIN);
+    size_t header = MPID_nem_ivshmem_header_bytes((int) pkt.type);
+    if (unlikely(*len < header))
+        return MPID_nem_ivshmem_vc_fail(vc, "sent a message with half a header");
+    MPID_nem_ivshmem_header_copy(&pkt, *data, HEADER_BYTES_MIN, header);
+    const char *why = MPID_nem_ivshmem_doubt(vc, &pkt, *len - header);
     if (unlikely(why))
         return MPID_nem_ivshmem_vc_fail(vc, why);
     MPID_nem_ivshmem.stats.eager_received++;
     if (unlikely(VC_IVSHMEM(vc)->stream) &&
         (pkt.type == MPIDI_CH3_PKT_CONN_ACK || pkt.type == MPIDI_CH3_PKT_ACCEPT_ACK))
         VC_IVSHMEM(vc)->met = pkt.conn_ack.ack;
-    *data += sizeof(pkt);
-    *len -= sizeof(pkt);
+    *data += header;
+    *len -= header;
     intptr_t taken = (intptr_t) *len;
     mpi_errno = handlers[pkt.type](vc, &pkt, (void *) *data, &taken, &rreq);
     MPIR_ERR_CHECK(mpi_errno);

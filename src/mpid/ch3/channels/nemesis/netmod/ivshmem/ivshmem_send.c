@@ -52,10 +52,16 @@ static size_t send_cells(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
     return sent;
 }
 
-static inline void fill(unsigned char *payload, const void *hdr, const void *data, intptr_t data_sz)
+static inline size_t header_bytes(const void *hdr)
 {
-    memcpy(payload, hdr, sizeof(MPIDI_CH3_Pkt_t));
-    MPIR_Memcpy(payload + sizeof(MPIDI_CH3_Pkt_t), data, data_sz);
+    return MPID_nem_ivshmem_header_bytes((int) ((const MPIDI_CH3_Pkt_t *) hdr)->type);
+}
+
+static inline void fill(unsigned char *payload, const void *hdr, size_t hdr_bytes, const void *data,
+                        intptr_t data_sz)
+{
+    MPID_nem_ivshmem_header_copy(payload, hdr, 0, hdr_bytes);
+    MPIR_Memcpy(payload + hdr_bytes, data, data_sz);
 }
 
 /* The usual case: header and data in one piece, at once. False if that is not so. */
@@ -63,14 +69,14 @@ static bool send_whole(MPIDI_VC_t *vc, const void *hdr, const void *data, intptr
 {
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
     struct ivshm_transport *transport = &MPID_nem_ivshmem.transport;
-    size_t total = sizeof(MPIDI_CH3_Pkt_t) + data_sz;
+    size_t header = header_bytes(hdr), total = header + data_sz;
     unsigned char *slot;
     struct ivshm_outgoing out;
 
     if (unlikely(!area->channel || area->sendq.head))
         return false;
     if (likely(area->stream == 0 && (slot = ivshm_slot_reserve(area->channel, total)))) {
-        fill(slot, hdr, data, data_sz);
+        fill(slot, hdr, header, data, data_sz);
         ivshm_slot_publish(transport, area->channel, (uint32_t) total);
         count(vc, total);
     } else {
@@ -80,7 +86,7 @@ static bool send_whole(MPIDI_VC_t *vc, const void *hdr, const void *data, intptr
             ivshm_cell_discard(transport, &out);
             return false;
         }
-        fill(out.payload, hdr, data, data_sz);
+        fill(out.payload, hdr, header, data, data_sz);
         publish(vc, &out, total);
     }
     MPID_nem_ivshmem.stats.eager_sent++;
@@ -106,7 +112,7 @@ static void save_rest(MPIR_Request *sreq, const struct iovec *iov, int n, size_t
         }
         char *base = iov[i].iov_base;
         if (i == 0) { /* the caller's header does not outlive the call */
-            MPIR_Memcpy(&sreq->dev.pending_pkt, base, sizeof(MPIDI_CH3_Pkt_t));
+            MPIR_Memcpy(&sreq->dev.pending_pkt, base, iov[i].iov_len);
             base = (char *) &sreq->dev.pending_pkt;
         }
         sreq->dev.iov[count].iov_base = base + sent;
@@ -203,8 +209,8 @@ int MPID_nem_ivshmem_iStartContigMsg(MPIDI_VC_t *vc, void *hdr, intptr_t hdr_sz,
                                      intptr_t data_sz, MPIR_Request **sreq_ptr)
 {
     int mpi_errno = MPI_SUCCESS;
-    struct iovec iov[2] = {{hdr, sizeof(MPIDI_CH3_Pkt_t)}, {data, data_sz}};
-    size_t sent, total = sizeof(MPIDI_CH3_Pkt_t) + data_sz;
+    size_t sent, header = header_bytes(hdr), total = header + data_sz;
+    struct iovec iov[2] = {{hdr, header}, {data, data_sz}};
 
     MPIR_Assert(hdr_sz <= sizeof(MPIDI_CH3_Pkt_t));
     *sreq_ptr = NULL;
@@ -260,7 +266,7 @@ fn_fail:
 int MPID_nem_ivshmem_iSendContig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
                                  void *data, intptr_t data_sz)
 {
-    struct iovec iov[2] = {{hdr, sizeof(MPIDI_CH3_Pkt_t)}, {data, data_sz}};
+    struct iovec iov[2] = {{hdr, header_bytes(hdr)}, {data, data_sz}};
     return send_request(vc, sreq, iov, 2);
 }
 
@@ -270,7 +276,7 @@ int MPID_nem_ivshmem_iSendIov(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, int
     struct iovec all[MPL_IOV_LIMIT];
 
     MPIR_Assert(n_iov < MPL_IOV_LIMIT);
-    all[0] = (struct iovec){hdr, sizeof(MPIDI_CH3_Pkt_t)};
+    all[0] = (struct iovec){hdr, header_bytes(hdr)};
     memcpy(&all[1], iov, n_iov * sizeof(all[0]));
     return send_request(vc, sreq, all, n_iov + 1);
 }
@@ -283,7 +289,7 @@ int MPID_nem_ivshmem_SendNoncontig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr
     int n_data = MPL_IOV_LIMIT - 1 - n_hdr_iov;
 
     MPIR_Assert(n_data > 0);
-    iov[0] = (struct iovec){hdr, sizeof(MPIDI_CH3_Pkt_t)};
+    iov[0] = (struct iovec){hdr, header_bytes(hdr)};
     if (n_hdr_iov > 0)
         memcpy(&iov[1], hdr_iov, n_hdr_iov * sizeof(iov[0]));
     /* The first pieces of the data; OnDataAvail loads the others. */
