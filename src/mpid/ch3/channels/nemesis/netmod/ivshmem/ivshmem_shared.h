@@ -11,7 +11,7 @@ struct MPIR_Win;
 
 /* Of a window that is shared through the region; NULL in any other window. */
 struct MPID_nem_ivshmem_window {
-    int (*fence)(int assert, struct MPIR_Win *win);
+    int (*fence)(int mode, struct MPIR_Win *win);
     void (*lock)(struct MPIR_Win *win); /* around each accumulate */
     void (*unlock)(struct MPIR_Win *win);
 };

@@ -92,20 +92,19 @@ static void unlock(MPIR_Win *win)
 }
 
 /* No operation is under way when its call has returned: that all have come here is enough. */
-static int fence(int assert, MPIR_Win *win)
+static int fence(int mode, MPIR_Win *win)
 {
     int mpi_errno = MPI_SUCCESS;
     MPIR_Errflag_t errflag = MPIR_ERR_NONE;
 
-    if ((assert &MPI_MODE_NOPRECEDE) && (assert &MPI_MODE_NOSUCCEED))
+    if ((mode & MPI_MODE_NOPRECEDE) && (mode & MPI_MODE_NOSUCCEED))
         goto fn_exit;
     MPL_atomic_read_write_barrier();
     mpi_errno = MPIR_Barrier(win->comm_ptr, &errflag);
     MPIR_ERR_CHECK(mpi_errno);
     MPIR_ERR_CHKANDJUMP(errflag, mpi_errno, MPI_ERR_OTHER, "**coll_fail");
     MPL_atomic_read_write_barrier();
-    win->states.access_state =
-        assert &MPI_MODE_NOSUCCEED ? MPIDI_RMA_NONE : MPIDI_RMA_FENCE_GRANTED;
+    win->states.access_state = mode & MPI_MODE_NOSUCCEED ? MPIDI_RMA_NONE : MPIDI_RMA_FENCE_GRANTED;
 
 fn_exit:
     return mpi_errno;
