@@ -21,6 +21,7 @@ typedef struct {
     struct MPID_nem_ivshmem_window calls;
     struct ivshm_lock_shm *lock;
     void *lock_memory, *memory; /* of ours, to give back; or NULL */
+    void **parts;               /* by rank; the window's shm_base_addrs */
     int opened;
     struct ivshm_channel
         *channels[]; /* to whose memory it is: it does not change hands until then */
@@ -167,8 +168,8 @@ static void close_window(window_t *w)
 {
     while (w->opened > 0)
         ivshm_channel_close(&MPID_nem_ivshmem.transport, w->channels[--w->opened]);
-    if (w->lock_memory)
-        MPID_nem_ivshmem_memory_give_back(w->lock_memory);
+    MPID_nem_ivshmem_memory_give_back(w->lock_memory);
+    MPL_free(w->parts);
     MPL_free(w);
 }
 
@@ -178,10 +179,10 @@ static int open_parts(MPIR_Win *win, window_t *w, const part_t *parts, int *open
     MPIR_Errflag_t errflag = MPIR_ERR_NONE;
     char *base = MPID_nem_ivshmem.region.map.base;
 
-    win->shm_base_addrs = MPL_malloc(count * sizeof(void *), MPL_MEM_SHM);
-    *opened = win->shm_base_addrs != NULL;
+    w->parts = MPL_malloc(count * sizeof(void *), MPL_MEM_SHM);
+    *opened = w->parts != NULL;
     for (int i = 0; i < count && *opened; i++) {
-        win->shm_base_addrs[i] = parts[i].off.bytes ? base + parts[i].off.bytes : NULL;
+        w->parts[i] = parts[i].off.bytes ? base + parts[i].off.bytes : NULL;
         *opened = open_part(w, &parts[i]);
     }
     mpi_errno = MPIR_Allreduce(MPI_IN_PLACE, opened, 1, MPI_INT, MPI_MIN, win->comm_ptr, &errflag);
@@ -230,6 +231,7 @@ static int share(MPIR_Win *win, part_t mine)
     w->lock =
         (struct ivshm_lock_shm *) ((char *) MPID_nem_ivshmem.region.map.base + parts[0].lock.bytes);
     win->ivshmem = &w->calls;
+    win->shm_base_addrs = w->parts;
     win->shm_allocated = TRUE;
     MPID_nem_ivshmem.stats.windows++;
 
@@ -237,8 +239,6 @@ fn_exit:
     MPL_free(parts);
     return mpi_errno;
 fn_fail: /* or not shared */
-    MPL_free(win->shm_base_addrs);
-    win->shm_base_addrs = NULL;
     if (w)
         close_window(w);
     goto fn_exit;
@@ -265,7 +265,8 @@ static int win_create(void *base, MPI_Aint size, int disp_unit, MPIR_Info *info,
     mpi_errno = stock.create(base, size, disp_unit, info, comm, win);
     MPIR_ERR_CHECK(mpi_errno);
     if (!is_on_one_node((*win)->comm_ptr)) {
-        mpi_errno = share(*win, own_part(base, size));
+        /* If CH3 has found out that a node shares it, let that be. */
+        mpi_errno = share(*win, (*win)->shm_allocated ? (part_t){0} : own_part(base, size));
         MPIR_ERR_CHECK(mpi_errno);
     }
 
@@ -409,7 +410,6 @@ static int win_free(MPIR_Win **win)
                                                   ? window_of(*win)->memory
                                                   : (*win)->base);
         close_window(window_of(*win));
-        MPL_free((*win)->shm_base_addrs);
         (*win)->shm_base_addrs = NULL;
         (*win)->shm_allocated = FALSE;
         (*win)->ivshmem = NULL;
