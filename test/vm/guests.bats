@@ -8,9 +8,8 @@
 load vm
 
 setup_file() {
-    export WORK=$BATS_FILE_TMPDIR
-    "$inst/bin/mpicc" -O2 -g -o "$WORK/rma" "$src/test/mpi/rma.c"
-    boot_guests 3 --no-device 2 --add "$WORK/rma"
+    "$inst/bin/mpicc" -O2 -g -o "$BATS_FILE_TMPDIR/rma" "$src/test/mpi/rma.c"
+    boot_guests 3 --no-device 2 --add "$BATS_FILE_TMPDIR/rma"
 }
 
 teardown_file() { end_guests; }

@@ -22,9 +22,8 @@ typedef struct {
     struct ivshm_lock_shm *lock;
     void *lock_memory, *memory; /* of ours, to give back; or NULL */
     void **parts;               /* by rank; the window's shm_base_addrs */
-    int opened;
-    struct ivshm_channel
-        *channels[]; /* to whose memory it is: it does not change hands until then */
+    int opened;                 /* channels, to the owners of that memory: while they are open, */
+    struct ivshm_channel *channels[]; /* it does not change hands */
 } window_t;
 
 /* What a rank tells the others of its part. */
@@ -169,6 +168,7 @@ static void close_window(window_t *w)
     while (w->opened > 0)
         ivshm_channel_close(&MPID_nem_ivshmem.transport, w->channels[--w->opened]);
     MPID_nem_ivshmem_memory_give_back(w->lock_memory);
+    MPID_nem_ivshmem_memory_give_back(w->memory);
     MPL_free(w->parts);
     MPL_free(w);
 }
@@ -302,6 +302,8 @@ static int win_allocate(MPI_Aint size, int disp_unit, MPIR_Info *info, MPIR_Comm
         MPID_nem_ivshmem_memory_give_back(base);
         base = NULL;
     }
+    if ((*win)->ivshmem)
+        window_of(*win)->memory = base;
     mpi_errno = (*win)->ivshmem || base ? place(*win, base, size, disp_unit, info, comm, baseptr)
                                         : stock.allocate(size, disp_unit, info, comm, baseptr, win);
     MPIR_ERR_CHECK(mpi_errno);
@@ -405,10 +407,6 @@ static int win_free(MPIR_Win **win)
                   (*win)->create_flavor == MPI_WIN_FLAVOR_SHARED;
 
     if ((*win)->ivshmem) {
-        if (is_own)
-            MPID_nem_ivshmem_memory_give_back((*win)->create_flavor == MPI_WIN_FLAVOR_SHARED
-                                                  ? window_of(*win)->memory
-                                                  : (*win)->base);
         close_window(window_of(*win));
         (*win)->shm_base_addrs = NULL;
         (*win)->shm_allocated = FALSE;
