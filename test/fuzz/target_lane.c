@@ -56,8 +56,8 @@ static void call(struct input *in, unsigned op)
     case 6: {
         enum party lender = (enum party)(op / 8 % PARTIES);
         ivshm_off off = take_offset(in);
-        int err =
-            ivshm_lane_attach(region, world->party[lender].endpoint.owner, off, &other, &diag);
+        int err = ivshm_lane_attach(region, world->party[lender].endpoint.owner, off,
+                                    op / 8 / PARTIES, &other, &diag);
         if (err)
             check_error(err, &diag);
         else {

@@ -34,6 +34,11 @@ teardown() { at_end; }
     ' "$BATS_TEST_TMPDIR/job.out" "$BATS_TEST_TMPDIR/job.err"
 }
 
+@test "each large message from or to memory of the region is copied once, if it is not there already" {
+    use_region 64M
+    passes_both 2 "$programs/memory" known
+}
+
 @test "memory of the region, and large messages of all kinds; 2 ranks" {
     use_region 64M
     passes_both 2 "$programs/memory"

@@ -266,7 +266,7 @@ static bool receive_some(struct worker *w)
     if (in.stream == LEND) {
         if (p->out_state != ASKED || m.number != p->out_number)
             FAIL("rank %u round %u: a lane that was not asked for", w->rank, w->round);
-        if (ivshm_lane_attach(&w->region, p->channel->peer, (ivshm_off){m.lane}, &p->out_lane,
+        if (ivshm_lane_attach(&w->region, p->channel->peer, (ivshm_off){m.lane}, 0, &p->out_lane,
                               &diag))
             FAIL("rank %u round %u: %s", w->rank, w->round, diag.text);
         p->out_state = SENDING;

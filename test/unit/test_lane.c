@@ -53,32 +53,37 @@ TEST(test_attach)
     struct ivshm_lane lane, mine, base;
     struct ivshm_diag diag;
     assert_int_equal(ivshm_lane_alloc(&r, receiver, &lane), 0);
-    assert_int_equal(ivshm_lane_attach(&r, receiver, lane.off, &mine, &diag), 0);
+    assert_int_equal(ivshm_lane_attach(&r, receiver, lane.off, 0, &mine, &diag), 0);
     assert_ptr_equal(mine.words, lane.words);
     assert_ptr_equal(mine.chunks, lane.chunks);
     assert_int_equal(mine.count, lane.count);
     assert_int_equal(mine.size, lane.size);
     assert_int_equal(mine.next, 0);
+    assert_int_equal(ivshm_lane_attach(&r, receiver, lane.off, lane.count - 1, &mine, &diag), 0);
+    assert_int_equal(mine.next, lane.count - 1);
+    assert_int_equal(ivshm_lane_attach(&r, receiver, lane.off, lane.count, &mine, &diag), -EBADMSG);
+    assert_says(diag, "from chunk");
 
     /* Not a lane of that endpoint's: never written. */
     ivshm_off off;
     uint64_t bs = r.geo.block_size;
     assert_int_equal(ivshm_extent_alloc(&r, receiver, IVSHM_KIND_BASE, r.geo.lane_bytes, &off), 0);
-    assert_int_equal(ivshm_lane_attach(&r, receiver, off, &base, &diag), -EBADMSG);
+    assert_int_equal(ivshm_lane_attach(&r, receiver, off, 0, &base, &diag), -EBADMSG);
     assert_says(diag, "endpoint 2 lent a lane");
     assert_says(diag, "not its own");
     assert_int_equal(ivshm_extent_alloc(&r, receiver, IVSHM_KIND_LANE, bs, &off),
                      0); /* too short */
-    assert_int_equal(ivshm_lane_attach(&r, receiver, off, &base, &diag), -EBADMSG);
-    assert_int_equal(ivshm_lane_attach(&r, sender, lane.off, &base, &diag), -EBADMSG);
-    assert_int_equal(ivshm_lane_attach(&r, (struct ivshm_owner){2, 10}, lane.off, &base, &diag),
+    assert_int_equal(ivshm_lane_attach(&r, receiver, off, 0, &base, &diag), -EBADMSG);
+    assert_int_equal(ivshm_lane_attach(&r, sender, lane.off, 0, &base, &diag), -EBADMSG);
+    assert_int_equal(ivshm_lane_attach(&r, (struct ivshm_owner){2, 10}, lane.off, 0, &base, &diag),
                      -EBADMSG);
     uint64_t bad[] = {0,          8,          lane.off.bytes + 64, lane.off.bytes + bs,
                       r.geo.size, UINT64_MAX, UINT64_MAX - bs + 1};
     for (size_t i = 0; i < LENGTH(bad); i++)
-        assert_int_equal(ivshm_lane_attach(&r, receiver, (ivshm_off){bad[i]}, &base, &diag),
+        assert_int_equal(ivshm_lane_attach(&r, receiver, (ivshm_off){bad[i]}, 0, &base, &diag),
                          -EBADMSG);
-    assert_int_equal(ivshm_lane_attach(&r, receiver, (ivshm_off){bad[0]}, &base, NULL), -EBADMSG);
+    assert_int_equal(ivshm_lane_attach(&r, receiver, (ivshm_off){bad[0]}, 0, &base, NULL),
+                     -EBADMSG);
     ivshm_region_close(&r);
 }
 
@@ -89,7 +94,7 @@ TEST(test_ring)
     struct ivshm_lane in, out;
     uint32_t sent = 0, got = 0, len;
     assert_int_equal(ivshm_lane_alloc(&r, receiver, &in), 0);
-    assert_int_equal(ivshm_lane_attach(&r, receiver, in.off, &out, NULL), 0);
+    assert_int_equal(ivshm_lane_attach(&r, receiver, in.off, 0, &out, NULL), 0);
     const uint32_t lens[] = {1, 63, 64, out.size - 1, out.size};
     for (uint32_t round = 0; round < 40; round++) {
         unsigned char *chunk;
@@ -201,10 +206,33 @@ TEST(test_transfers)
     struct ivshm_region r = region_new(4 * MIB);
     struct side sides[2] = {{.r = &r}, {.r = &r, .sends = true}};
     assert_int_equal(ivshm_lane_alloc(&r, receiver, &sides[0].lane), 0);
-    assert_int_equal(ivshm_lane_attach(&r, receiver, sides[0].lane.off, &sides[1].lane, NULL), 0);
+    assert_int_equal(ivshm_lane_attach(&r, receiver, sides[0].lane.off, 0, &sides[1].lane, NULL),
+                     0);
     threads_run(2, transfer, sides, sizeof(sides[0]));
     ivshm_lane_free(&r, receiver, &sides[0].lane);
     assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* What can be read without waiting: up to the first chunk that is empty, or nonsense. */
+TEST(test_waiting)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_lane out, in;
+    assert_int_equal(ivshm_lane_alloc(&r, sender, &out), 0);
+    for (uint32_t first = 0; first < out.count; first++) {
+        out.next = first;
+        assert_int_equal(ivshm_lane_attach(&r, sender, out.off, first, &in, NULL), 0);
+        for (uint32_t n = 0; n < out.count; n++) {
+            assert_int_equal(ivshm_lane_waiting(&in), 7 * n);
+            assert_non_null(ivshm_lane_reserve_spsc(&out));
+            ivshm_lane_publish_spsc(&out, 7);
+        }
+        assert_int_equal(ivshm_lane_waiting(&in), 7 * out.count);
+        ivshm_store64_relaxed(&out.words[(first + 2) % out.count].len, out.size + 1);
+        assert_int_equal(ivshm_lane_waiting(&in), 14);
+        ivshm_lane_reset(&out);
+    }
     ivshm_region_close(&r);
 }
 
@@ -214,7 +242,7 @@ TEST(test_drained_and_reset)
     struct ivshm_lane out, in;
     uint32_t len;
     assert_int_equal(ivshm_lane_alloc(&r, receiver, &out), 0); /* here the owner sends */
-    assert_int_equal(ivshm_lane_attach(&r, receiver, out.off, &in, NULL), 0);
+    assert_int_equal(ivshm_lane_attach(&r, receiver, out.off, 0, &in, NULL), 0);
     for (uint32_t round = 0; round < 2 * out.count; round++) {
         assert_true(ivshm_lane_is_drained(&out));
         for (int i = 0; i < 2; i++) {
@@ -230,7 +258,7 @@ TEST(test_drained_and_reset)
     while (ivshm_lane_reserve_spsc(&out))
         ivshm_lane_publish_spsc(&out, 1);
     ivshm_lane_reset(&out);
-    assert_int_equal(ivshm_lane_attach(&r, receiver, out.off, &in, NULL), 0);
+    assert_int_equal(ivshm_lane_attach(&r, receiver, out.off, 0, &in, NULL), 0);
     assert_null(ivshm_lane_peek_spsc(&in, &len));
     assert_non_null(ivshm_lane_reserve_spsc(&out));
     ivshm_lane_publish_spsc(&out, 7);
@@ -246,6 +274,7 @@ int main(void)
         cmocka_unit_test(test_no_memory),      cmocka_unit_test(test_attach),
         cmocka_unit_test(test_ring),           cmocka_unit_test(test_hostile_length),
         cmocka_unit_test(test_transfers),      cmocka_unit_test(test_drained_and_reset),
+        cmocka_unit_test(test_waiting),
     };
     return RUN(tests);
 }

@@ -77,14 +77,14 @@ TEST(test_offsets)
     };
     for (size_t i = 0; i < LENGTH(rows); i++)
         if (rows[i].found != rows[i].expected)
-            fail_msg("%s is %zu, version 4 has %zu", rows[i].what, rows[i].found, rows[i].expected);
+            fail_msg("%s is %zu, version 5 has %zu", rows[i].what, rows[i].found, rows[i].expected);
 }
 
 TEST(test_constants)
 {
     assert_memory_equal(&(uint64_t){IVSHM_MAGIC}, "IVSHMPI", 8);
     assert_memory_equal(&(uint64_t){IVSHM_MARK}, "format..", 8);
-    assert_int_equal(IVSHM_VERSION, 4);
+    assert_int_equal(IVSHM_VERSION, 5);
     assert_int_equal(IVSHM_CLAIM_STATE_BITS + IVSHM_CLAIM_PID_BITS + IVSHM_CLAIM_HOST_BITS +
                          IVSHM_CLAIM_GEN_BITS,
                      64);
@@ -97,12 +97,12 @@ TEST(test_constants)
     assert_true(IVSHM_ENDPOINTS_MAX < 1 << 16);
 }
 
-/* golden-v4.hex is what `od -A x -t x1` prints: lines of zeroes may be left out. */
+/* golden-v5.hex is what `od -A x -t x1` prints: lines of zeroes may be left out. */
 static void read_golden(unsigned char page[IVSHM_PAGE])
 {
     char path[4096], line[256];
     snprintf(path, sizeof(path), "%s", __FILE__);
-    snprintf(strrchr(path, '/'), 32, "/golden-v4.hex");
+    snprintf(strrchr(path, '/'), 32, "/golden-v5.hex");
     FILE *file = fopen(path, "r");
     if (!file)
         fail_msg("cannot read %s", path);
@@ -134,7 +134,7 @@ TEST(test_golden_image)
     read_golden(golden);
     for (size_t i = 0; i < IVSHM_PAGE; i++)
         if (((unsigned char *) region.map.base)[i] != golden[i])
-            fail_msg("byte %zu is %02x, golden-v4.hex has %02x", i,
+            fail_msg("byte %zu is %02x, golden-v5.hex has %02x", i,
                      ((unsigned char *) region.map.base)[i], golden[i]);
     ivshm_region_close(&region);
     close(fd);

@@ -101,7 +101,7 @@ says_usage() {
     run -0 ivshmem ps --help
     says "usage: ivshmem COMMAND"
     run -0 ivshmem --version
-    [[ $output =~ ^ivshmem\ .*layout\ version\ 4$ ]]
+    [[ $output =~ ^ivshmem\ .*layout\ version\ 5$ ]]
     [ "$(ivshmem check --version)" = "$output" ]
 }
 
@@ -250,7 +250,7 @@ says_usage() {
     says "superblock of $r is damaged: inbox slots is 77, expected 1024"
     poke 16 9
     run -1 ivshmem format "$r"
-    says "layout version 9, this program knows version 4"
+    says "layout version 9, this program knows version 5"
     run -0 ivshmem format --force "$r"
     run -0 ivshmem check "$r"
 }

@@ -25,8 +25,9 @@
 
 #define OFFERED_LANES_MAX 4
 #define IDLE_LANES_MAX (1 + OFFERED_LANES_MAX) /* kept warm; more are given back to the region */
-#define PIECE_BYTES_MIN (8 << 10)
-#define DIRECT_BYTES (256 << 10) /* copied in one turn */
+#define PIECE_BYTES_MIN (4 << 10)
+#define TAKEN_BYTES_MAX (8 << 10) /* more lines at once are in the way of what is read */
+#define DIRECT_BYTES (256 << 10)  /* copied in one turn */
 
 static struct ivshm_lane idle_lanes[IDLE_LANES_MAX];
 static int idle_count, offered_count;
@@ -35,7 +36,6 @@ static int keep_lane(struct ivshm_lane *lane)
 {
     if (idle_count == IDLE_LANES_MAX)
         return 0;
-    lane->next = 0;
     idle_lanes[idle_count++] = *lane;
     return 1;
 }
@@ -131,7 +131,7 @@ static intptr_t find_buffer(MPID_nem_ivshmem_transfer_t *t)
 static void activate(MPID_nem_ivshmem_transfer_t *t, int state, intptr_t size)
 {
     t->state = state;
-    t->size = t->counted = size;
+    t->size = size;
     t->active = true;
     VC_IVSHMEM(t->vc)->transfers++;
 }
@@ -158,8 +158,8 @@ static int finish(MPID_nem_ivshmem_transfer_t *t, bool lane_is_idle)
 static int sent(MPID_nem_ivshmem_transfer_t *t)
 {
     MPID_nem_ivshmem.stats.bulk_sent++;
-    MPID_nem_ivshmem.stats.bulk_sent_bytes += t->size;
-    VC_PAIR(t->vc)->sent_bytes += t->size;
+    MPID_nem_ivshmem.stats.bulk_sent_bytes += t->counted;
+    VC_PAIR(t->vc)->sent_bytes += t->counted;
     return finish(t, true);
 }
 
@@ -202,11 +202,13 @@ static void fill_chunks(MPID_nem_ivshmem_transfer_t *t)
 {
     unsigned char *chunk;
     /* Small enough that the receiver soon has something to do, large enough to be worth a trip. */
-    intptr_t piece = MPL_MAX(t->size / 8, PIECE_BYTES_MIN);
+    intptr_t piece = MPL_MIN(MPL_MAX(t->size / 8, PIECE_BYTES_MIN), (intptr_t) t->lane.size);
 
     while (t->moved < t->size && (chunk = ivshm_lane_reserve_spsc(&t->lane))) {
         intptr_t before = t->moved;
-        pack(t, chunk, MPL_MIN(piece, (intptr_t) t->lane.size));
+        if (piece <= TAKEN_BYTES_MAX)
+            ivshm_prefetch_write(chunk, MPL_MIN(piece, t->size - t->moved));
+        pack(t, chunk, piece);
         ivshm_lane_publish_spsc(&t->lane, (uint32_t) (t->moved - before));
     }
 }
@@ -352,14 +354,22 @@ fn_fail:
     goto fn_exit;
 }
 
+static void offer_lane(MPID_nem_ivshmem_transfer_t *t)
+{
+    t->own_lane = true;
+    t->offer = (MPID_nem_ivshmem_offer_t){.what = IVSHMEM_OFFER_LANE,
+                                          .first = t->lane.next,
+                                          .off = t->lane.off,
+                                          .bytes = (uint64_t) t->size};
+}
+
 /* Lends a lane to the sender, if there is one, and tells it. */
 static int lend_lane(MPID_nem_ivshmem_transfer_t *t)
 {
     if (!borrow_lane(&t->lane, 0))
         return MPI_SUCCESS;
-    t->own_lane = true;
     activate(t, IVSHMEM_RECEIVING, t->req->ch.lmt_data_sz);
-    t->offer = (MPID_nem_ivshmem_offer_t){IVSHMEM_OFFER_LANE, t->lane.off, (uint64_t) t->size};
+    offer_lane(t);
     return send_cts(t);
 }
 
@@ -463,13 +473,12 @@ static int initiate_lmt(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, MPIR_Request *req)
     MPID_nem_pkt_lmt_rts_t *rts_pkt = (MPID_nem_pkt_lmt_rts_t *) pkt;
     MPID_nem_ivshmem_transfer_t *t = new_transfer(vc, req, IVSHMEM_AWAIT_CTS);
 
-    t->size = req->ch.lmt_data_sz = find_buffer(t);
-    if (!offer_buffer(t) && offered_count < OFFERED_LANES_MAX && borrow_lane(&t->lane, 1)) {
+    t->size = t->counted = req->ch.lmt_data_sz = find_buffer(t);
+    t->offer.bytes = (uint64_t) t->size;
+    if (!offer_buffer(t) && !VC_IVSHMEM(vc)->takes_direct && offered_count < OFFERED_LANES_MAX &&
+        borrow_lane(&t->lane, 1)) {
         offered_count++;
-        t->own_lane = true;
-        t->offer.what = IVSHMEM_OFFER_LANE;
-        t->offer.off = t->lane.off;
-        t->offer.bytes = (uint64_t) t->size;
+        offer_lane(t);
     }
     IVSHM_POINT(rts);
     MPID_nem_lmt_send_RTS(vc, rts_pkt, &t->offer, sizeof(t->offer));
@@ -496,7 +505,7 @@ static const char *use_offer(MPID_nem_ivshmem_transfer_t *t, const MPID_nem_ivsh
 
     switch (offer->what) {
     case IVSHMEM_OFFER_LANE:
-        if (ivshm_lane_attach(region, peer, offer->off, &t->lane, diag) != 0)
+        if (ivshm_lane_attach(region, peer, offer->off, offer->first, &t->lane, diag) != 0)
             return diag->text;
         activate(t, sends ? IVSHMEM_SENDING : IVSHMEM_RECEIVING, size);
         return NULL;
@@ -511,26 +520,37 @@ static const char *use_offer(MPID_nem_ivshmem_transfer_t *t, const MPID_nem_ivsh
     }
 }
 
+/* Receiver: whether our buffer is a better offer than the sender's lane, from which we copy too. */
+static bool prefer_buffer(MPID_nem_ivshmem_transfer_t *t, const MPID_nem_ivshmem_offer_t *offer,
+                          struct ivshm_owner peer)
+{
+    struct ivshm_lane lane;
+
+    if (offer->what != IVSHMEM_OFFER_LANE || !offer_buffer(t))
+        return false;
+    if (ivshm_lane_attach(&MPID_nem_ivshmem.region, peer, offer->off, offer->first, &lane, NULL) ==
+            0 &&
+        ivshm_lane_waiting(&lane) < offer->bytes)
+        return true;
+    t->offer.what = IVSHMEM_OFFER_NOTHING; /* the message is there already */
+    return false;
+}
+
 /* Receiver: goes on with what the sender offers. False if it offers nothing that is of use. */
 static bool accept_offer(MPID_nem_ivshmem_transfer_t *t, struct iovec cookie, const char **why,
                          struct ivshm_diag *diag)
 {
-    struct ivshm_region *region = &MPID_nem_ivshmem.region;
     struct ivshm_channel *channel = VC_IVSHMEM(t->vc)->channel; /* NULL after a failure */
     MPID_nem_ivshmem_offer_t offer = {0};
     intptr_t size = t->req->ch.lmt_data_sz;
 
     if (channel && cookie.iov_len == sizeof(offer))
         memcpy(&offer, cookie.iov_base, sizeof(offer));
-    if (offer.what == IVSHMEM_OFFER_NOTHING)
-        return false;
-    /* One copy is better, if not most are made already. */
-    if (offer.what == IVSHMEM_OFFER_LANE &&
-        size > (intptr_t) (region->geo.lane_chunks * region->geo.chunk_size) && offer_buffer(t))
+    t->counted = (intptr_t) offer.bytes;
+    if (offer.what == IVSHMEM_OFFER_NOTHING || prefer_buffer(t, &offer, channel->peer))
         return false;
     t->is_part = offer.what == IVSHMEM_OFFER_LANE && offer.bytes > (uint64_t) size;
     *why = use_offer(t, &offer, size, channel->peer, diag);
-    t->counted = (intptr_t) offer.bytes; /* as the sender does, who is not told what is taken */
     return true;
 }
 
@@ -599,6 +619,7 @@ static int start_send(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec r_cookie)
     intptr_t size = MPL_MIN(t->size, req->ch.lmt_data_sz);
     if (r_cookie.iov_len == sizeof(offer))
         memcpy(&offer, r_cookie.iov_base, sizeof(offer));
+    VC_IVSHMEM(vc)->takes_direct = offer.what == IVSHMEM_OFFER_BUFFER;
     if (offer.what == IVSHMEM_OFFER_NOTHING || size <= 0) { /* the receive takes nothing */
         mpi_errno = forget(t);
         MPIR_ERR_CHECK(mpi_errno);

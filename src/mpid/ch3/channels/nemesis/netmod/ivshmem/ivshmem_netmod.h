@@ -30,8 +30,9 @@ typedef struct {
 /* What a side says in its RTS or CTS: where the data is, or is to go. */
 typedef struct {
     enum { IVSHMEM_OFFER_NOTHING, IVSHMEM_OFFER_LANE, IVSHMEM_OFFER_BUFFER } what;
+    uint32_t first; /* of a lane: the chunk to begin with */
     ivshm_off off;
-    uint64_t bytes; /* of the message */
+    uint64_t bytes; /* of the message; in a CTS, of what is taken */
 } MPID_nem_ivshmem_offer_t;
 
 /* One large message, from RTS to its end. Lives in the request's netmod area. */
@@ -53,7 +54,7 @@ typedef struct MPID_nem_ivshmem_transfer {
     bool is_part;         /* receiver: the sender has more, that is not wanted */
     uint32_t carry_len;   /* bytes that the last chunk held beyond a whole element */
     intptr_t moved, size; /* bytes */
-    intptr_t counted;     /* bytes, in the statistics of the receiver */
+    intptr_t counted;     /* bytes of the message, also if not all are taken */
     char *contig;         /* the user's buffer, or NULL if it needs packing */
     char *direct;         /* the other side's, in the region */
     struct ivshm_lane lane;
@@ -77,6 +78,7 @@ typedef struct {
     bool busy;          /* on the list of VCs that have something to send, or to end */
     bool terminating;   /* to end once all is sent */
     bool gone;          /* the peer's claim no longer says that it lives */
+    bool takes_direct;  /* the peer's last large receive was into memory of the region */
     bool met, refused;  /* by MPI_Comm_connect: both sides have agreed; it was called off */
     unsigned long long received_bytes;
     struct MPIDI_VC *next_dynamic; /* list of those with stream != 0 */

@@ -36,6 +36,7 @@ static size_t send_cells(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
             break;
         }
         size_t room = MPL_MIN(out.capacity, total - sent);
+        ivshm_prefetch_write(out.payload, room);
         for (size_t filled = 0; filled < room;) {
             size_t len = MPL_MIN(iov->iov_len - offset, room - filled);
             MPIR_Memcpy(out.payload + filled, (char *) iov->iov_base + offset, len);

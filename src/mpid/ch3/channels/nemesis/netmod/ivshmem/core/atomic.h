@@ -8,6 +8,7 @@
 #define IVSHM_ATOMIC_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 typedef struct {
@@ -129,10 +130,13 @@ static inline void ivshm_prefetch(const void *start, uint32_t bytes)
         __builtin_prefetch((const char *) start + i);
 }
 
-/* Asks for what will be written soon. */
-static inline void ivshm_prefetch_write(const void *start, uint32_t bytes)
+/*
+ * Takes the lines that will be written at once: asked for together they come sooner than one store
+ * after the other would fetch them.
+ */
+static inline void ivshm_prefetch_write(const void *start, size_t bytes)
 {
-    for (uint32_t i = 0; i < bytes && i < IVSHM_PREFETCH_MAX; i += IVSHM_LINE) {
+    for (size_t i = 0; i < bytes; i += IVSHM_LINE) {
         const char *line = (const char *) start + i;
 #if defined(__x86_64__) || defined(__i386__)
         __asm__ volatile("prefetchw %0" : : "m"(*line)); /* gcc's is none for a generic processor */

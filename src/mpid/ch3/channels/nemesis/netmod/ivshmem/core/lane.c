@@ -39,12 +39,15 @@ void ivshm_lane_free(struct ivshm_region *region, struct ivshm_owner self, struc
 }
 
 int ivshm_lane_attach(struct ivshm_region *region, struct ivshm_owner owner, ivshm_off off,
-                      struct ivshm_lane *lane, struct ivshm_diag *diag)
+                      uint32_t first, struct ivshm_lane *lane, struct ivshm_diag *diag)
 {
-    if (!ivshm_extent_owned(region, owner, IVSHM_KIND_LANE, off, region->geo.lane_bytes) ||
+    if (first >= region->geo.lane_chunks ||
+        !ivshm_extent_owned(region, owner, IVSHM_KIND_LANE, off, region->geo.lane_bytes) ||
         !bind(region, off, lane))
-        return ivshm_fail(diag, EBADMSG, "endpoint %u lent a lane at %llu that is not its own",
-                          owner.endpoint, (unsigned long long) off.bytes);
+        return ivshm_fail(diag, EBADMSG,
+                          "endpoint %u lent a lane at %llu, from chunk %u, that is not its own",
+                          owner.endpoint, (unsigned long long) off.bytes, first);
+    lane->next = first;
     return 0;
 }
 
@@ -74,6 +77,19 @@ const unsigned char *ivshm_lane_peek_spsc(struct ivshm_lane *lane, uint32_t *len
         return NULL;
     *len = found <= lane->size ? (uint32_t) found : 0;
     return lane->chunks + (uint64_t) lane->next * lane->size;
+}
+
+uint64_t ivshm_lane_waiting(const struct ivshm_lane *lane)
+{
+    uint64_t bytes = 0, len;
+    for (uint32_t n = 0, i = lane->next; n < lane->count;
+         n++, i = i + 1 == lane->count ? 0 : i + 1) {
+        len = ivshm_load64_relaxed(&lane->words[i].len); /* nothing is read yet */
+        if (len == 0 || len > lane->size)
+            break;
+        bytes += len;
+    }
+    return bytes;
 }
 
 void ivshm_lane_consume_spsc(struct ivshm_lane *lane)

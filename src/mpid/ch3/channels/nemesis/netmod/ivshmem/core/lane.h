@@ -25,11 +25,11 @@ int ivshm_lane_alloc(struct ivshm_region *region, struct ivshm_owner self, struc
 void ivshm_lane_free(struct ivshm_region *region, struct ivshm_owner self, struct ivshm_lane *lane);
 
 /*
- * The other side's handle of the lane at `off`, which is `owner`'s. -EBADMSG if that is not so:
- * nothing else is ever read or written.
+ * The other side's handle of the lane at `off`, which is `owner`'s and goes on with chunk `first`,
+ * the owner's `next`. -EBADMSG if there is no such lane: nothing else is ever read or written.
  */
 int ivshm_lane_attach(struct ivshm_region *region, struct ivshm_owner owner, ivshm_off off,
-                      struct ivshm_lane *lane, struct ivshm_diag *diag);
+                      uint32_t first, struct ivshm_lane *lane, struct ivshm_diag *diag);
 
 /* The next chunk to fill, lane->size bytes, or NULL if the receiver has to empty one first. */
 unsigned char *ivshm_lane_reserve_spsc(struct ivshm_lane *lane);
@@ -41,13 +41,16 @@ void ivshm_lane_publish_spsc(struct ivshm_lane *lane, uint32_t len);
  * fits. */
 const unsigned char *ivshm_lane_peek_spsc(struct ivshm_lane *lane, uint32_t *len);
 
+/* Consumer: how many bytes wait, at least, from the next chunk on. */
+uint64_t ivshm_lane_waiting(const struct ivshm_lane *lane);
+
 /* The chunk peeked at is empty again. */
 void ivshm_lane_consume_spsc(struct ivshm_lane *lane);
 
 /* Producer: whether all that was published has been emptied. */
 bool ivshm_lane_is_drained(const struct ivshm_lane *lane);
 
-/* Owner: makes the lane as new. The other side must be done with it. */
+/* Owner: empties the lane, which begins anew. The other side must be done with it. */
 void ivshm_lane_reset(struct ivshm_lane *lane);
 
 #endif

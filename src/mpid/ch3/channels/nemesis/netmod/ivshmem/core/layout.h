@@ -21,7 +21,7 @@
 
 #define IVSHM_MAGIC UINT64_C(0x0049504d48535649) /* "IVSHMPI" */
 #define IVSHM_MARK UINT64_C(0x2e2e74616d726f66)  /* "format..": a format has begun */
-#define IVSHM_VERSION 4
+#define IVSHM_VERSION 5
 
 #define IVSHM_PAGE 4096
 #define IVSHM_SIZE_MIN (UINT64_C(4) << 20)
@@ -63,7 +63,7 @@ struct ivshm_superblock_shm {
 };
 
 #define IVSHM_SUPERBLOCK_WORDS (sizeof(struct ivshm_superblock_shm) / 8)
-_Static_assert(sizeof(struct ivshm_superblock_shm) == 23 * 8, "layout version 4");
+_Static_assert(sizeof(struct ivshm_superblock_shm) == 23 * 8, "layout version 5");
 
 /*
  * The claim word of an endpoint: one CAS takes the entry and says who took it, so that the death of
@@ -103,7 +103,7 @@ struct ivshm_endpoint_shm {
     ivshm_a64 reserved2[16];
 };
 
-_Static_assert(sizeof(struct ivshm_endpoint_shm) == 512, "layout version 4");
+_Static_assert(sizeof(struct ivshm_endpoint_shm) == 512, "layout version 5");
 _Static_assert(offsetof(struct ivshm_endpoint_shm, base) == 64, "claim has a line of its own");
 
 /*

@@ -50,14 +50,15 @@ int ivshm_geometry(uint64_t size, struct ivshm_geometry *geo, struct ivshm_diag 
     g.small_size = 256;
     g.large_cells = 32;
     g.large_size = 16 << 10;
-    g.lane_chunks = 8;
-    g.chunk_size = 32 << 10;
+    g.lane_chunks = 16;
+    g.chunk_size = 16 << 10;
     g.ring_slots = 71;
     g.slot_size = 256;
     g.ring_buffers = 16;
     g.buffer_size = 2048 + 128; /* and the header of an MPI packet */
     if (size < 16 * MIB) { /* half of everything, so that a job of a few ranks fits into 4 MiB */
         g.large_cells = 8;
+        g.lane_chunks = 8;
         g.chunk_size = 8 << 10;
         g.ring_slots = 15;
         g.ring_buffers = g.buffer_size = 0;
