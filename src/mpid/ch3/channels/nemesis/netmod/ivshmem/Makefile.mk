@@ -27,6 +27,7 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_memory.c           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_window.c           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_connect.c          \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_place.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_stats.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_trust.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_error.c

@@ -139,6 +139,7 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
         MPIR_ERR_CHECK(mpi_errno);
         mpi_errno = MPID_nem_ivshmem_lmt_init(pg_p->size);
         MPIR_ERR_CHECK(mpi_errno);
+        MPID_nem_ivshmem_check_place();
     } else if (!can_do_without(err)) {
         mpi_errno = MPID_nem_ivshmem_error(MPID_nem_ivshmem.diag.text);
         goto fn_fail;
