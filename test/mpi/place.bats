@@ -1,5 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: mpich2
+# The suites and mpi.bash share variables and functions.
+# shellcheck disable=SC2154
 #
 # Ranks and region on several NUMA nodes: a topology that hwloc is told, of one node a processor, while
 # all pages of this machine are of node 0.
