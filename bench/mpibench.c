@@ -137,19 +137,29 @@ static int partner(void)
     return rank < size / 2 ? rank + size / 2 : rank - size / 2;
 }
 
-static double latency(int bytes, int n)
+static double ping_pong(const char *out, char *in, int bytes, int n)
 {
     double start = now();
     for (int i = 0; i < n; i++) {
         if (rank == 0) {
-            MPI_Send(sendbuf, bytes, MPI_BYTE, 1, 0, MPI_COMM_WORLD);
-            MPI_Recv(recvbuf, bytes, MPI_BYTE, 1, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+            MPI_Send(out, bytes, MPI_BYTE, 1, 0, MPI_COMM_WORLD);
+            MPI_Recv(in, bytes, MPI_BYTE, 1, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
         } else if (rank == 1) {
-            MPI_Recv(recvbuf, bytes, MPI_BYTE, 0, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-            MPI_Send(sendbuf, bytes, MPI_BYTE, 0, 0, MPI_COMM_WORLD);
+            MPI_Recv(in, bytes, MPI_BYTE, 0, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+            MPI_Send(out, bytes, MPI_BYTE, 0, 0, MPI_COMM_WORLD);
         }
     }
     return (now() - start) / n / 2 * 1e6;
+}
+
+static double latency(int bytes, int n)
+{
+    return ping_pong(sendbuf, recvbuf, bytes, n);
+}
+
+static double echo(int bytes, int n)
+{
+    return ping_pong(recvbuf, recvbuf, bytes, n);
 }
 
 static int window(int bytes)
@@ -325,6 +335,7 @@ static const struct test {
     const char *bytes;
 } tests[] = {
     {"latency", latency, "us", LADDER}, /* half a round trip */
+    {"echo", echo, "us", LADDER},       /* the same, of what was just received */
     {"bandwidth", bandwidth, "MB/s", LADDER},
     {"bidirectional", bidirectional, "MB/s", LARGE},
     {"rate", messages, "1/s", "0,8,64,512"},

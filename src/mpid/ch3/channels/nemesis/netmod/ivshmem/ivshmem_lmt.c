@@ -17,7 +17,8 @@
  * A buffer can be offered if it is memory of the region: then there is one copy. Otherwise both
  * sides copy through a lane. The sender's lanes spare a trip, but wait for the receiver; so they
  * are few, and each rank keeps one to lend, so that one receive can always go on. Where all are
- * lent and the region has no memory for another, receives wait their turn.
+ * lent and the region has no memory for another, receives wait their turn. A peer whose last
+ * receive went into the region is offered none: it will want that copy alone again.
  *
  * Each turn of the progress engine moves what it can and goes on.
  */

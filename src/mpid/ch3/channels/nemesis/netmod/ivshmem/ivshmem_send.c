@@ -66,7 +66,8 @@ static inline void fill(unsigned char *payload, const void *hdr, size_t hdr_byte
 }
 
 /* The usual case: header and data in one piece, at once. False if that is not so. */
-static bool send_whole(MPIDI_VC_t *vc, const void *hdr, const void *data, intptr_t data_sz)
+static inline ATTRIBUTE((always_inline)) bool send_whole(MPIDI_VC_t *vc, const void *hdr,
+                                                         const void *data, intptr_t data_sz)
 {
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
     struct ivshm_transport *transport = &MPID_nem_ivshmem.transport;
@@ -206,17 +207,12 @@ fn_fail:
     goto fn_exit;
 }
 
-int MPID_nem_ivshmem_iStartContigMsg(MPIDI_VC_t *vc, void *hdr, intptr_t hdr_sz, void *data,
-                                     intptr_t data_sz, MPIR_Request **sreq_ptr)
+/* A message that goes in pieces, or has to wait: then *sreq_ptr is the request for what is left. */
+static int start_message(MPIDI_VC_t *vc, const struct iovec iov[2], MPIR_Request **sreq_ptr)
 {
     int mpi_errno = MPI_SUCCESS;
-    size_t sent, header = header_bytes(hdr), total = header + data_sz;
-    struct iovec iov[2] = {{hdr, header}, {data, data_sz}};
+    size_t sent, total = MPID_nem_ivshmem_iov_bytes(iov, 2);
 
-    MPIR_Assert(hdr_sz <= sizeof(MPIDI_CH3_Pkt_t));
-    *sreq_ptr = NULL;
-    if (likely(send_whole(vc, hdr, data, data_sz)))
-        goto fn_exit;
     mpi_errno = begin(vc, iov, total, &sent);
     MPIR_ERR_CHECK(mpi_errno);
     if (sent < total) {
@@ -235,28 +231,53 @@ fn_fail:
     goto fn_exit;
 }
 
+int MPID_nem_ivshmem_iStartContigMsg(MPIDI_VC_t *vc, void *hdr, intptr_t hdr_sz, void *data,
+                                     intptr_t data_sz, MPIR_Request **sreq_ptr)
+{
+    MPIR_Assert(hdr_sz <= sizeof(MPIDI_CH3_Pkt_t));
+    *sreq_ptr = NULL;
+    if (likely(send_whole(vc, hdr, data, data_sz)))
+        return MPI_SUCCESS;
+    struct iovec iov[2] = {{hdr, header_bytes(hdr)}, {data, data_sz}};
+    return start_message(vc, iov, sreq_ptr);
+}
+
+/* What the request began with is sent: goes on with what it loads then, and queues what is left. */
+static int go_on(MPIDI_VC_t *vc, MPIR_Request *sreq)
+{
+    int mpi_errno = MPI_SUCCESS;
+    int complete;
+
+    mpi_errno = iov_sent(vc, sreq, &complete);
+    MPIR_ERR_CHECK(mpi_errno);
+    if (likely(complete))
+        goto fn_exit;
+    mpi_errno = continue_request(vc, sreq, &complete);
+    MPIR_ERR_CHECK(mpi_errno);
+    if (!complete)
+        enqueue(vc, sreq);
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
 /* Sends header and data of a request; queues what is left. */
 static int send_request(MPIDI_VC_t *vc, MPIR_Request *sreq, const struct iovec *iov, int n)
 {
     int mpi_errno = MPI_SUCCESS;
     size_t sent, total = MPID_nem_ivshmem_iov_bytes(iov, n);
-    int complete = 0;
 
     mpi_errno = begin(vc, iov, total, &sent);
     MPIR_ERR_CHECK(mpi_errno);
     if (sent == total) {
-        mpi_errno = iov_sent(vc, sreq, &complete);
+        mpi_errno = go_on(vc, sreq);
         MPIR_ERR_CHECK(mpi_errno);
-        if (complete)
-            goto fn_exit;
-        mpi_errno = continue_request(vc, sreq, &complete);
-        MPIR_ERR_CHECK(mpi_errno);
-        if (complete)
-            goto fn_exit;
     } else {
         save_rest(sreq, iov, n, sent);
+        enqueue(vc, sreq);
     }
-    enqueue(vc, sreq);
 
 fn_exit:
     return mpi_errno;
@@ -267,6 +288,8 @@ fn_fail:
 int MPID_nem_ivshmem_iSendContig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
                                  void *data, intptr_t data_sz)
 {
+    if (likely(send_whole(vc, hdr, data, data_sz)))
+        return go_on(vc, sreq);
     struct iovec iov[2] = {{hdr, header_bytes(hdr)}, {data, data_sz}};
     return send_request(vc, sreq, iov, 2);
 }
