@@ -12,7 +12,7 @@
 
 #define PEERS_MAX 64
 
-static const int lengths[] = {0, 8, 180, 1800, 6000, 40000, 300000, 1000000};
+static const int lengths[] = {0, 8, 180, 1800, 6000, 25000, 31000, 40000, 300000, 1000000};
 enum { LENGTHS = sizeof(lengths) / sizeof(lengths[0]) };
 
 static int largest = 1000000, total;

@@ -61,7 +61,7 @@ TEST(test_messages)
     assert_int_equal(ivshm_transport_open(&a, &r, "job", 0, 2, NULL), 0);
     assert_int_equal(ivshm_transport_open(&b, &r, "job", 1, 2, NULL), 0);
     assert_int_equal(ivshm_channel_open(&a, b.endpoint.owner, &ab, NULL), 0);
-    const uint32_t lens[] = {8, 2000, 8, 2000, 8, 1000, 2000, 8, 1000, 2000};
+    const uint32_t lens[] = {8, 5000, 8, 5000, 8, 1000, 5000, 8, 1000, 5000};
     for (uint32_t i = 0; i < LENGTH(lens); i++) {
         send(&a, ab, lens[i], 0);
         send(&a, ab, lens[i], 1);

@@ -21,6 +21,16 @@ static void publish(MPIDI_VC_t *vc, const struct ivshm_outgoing *out, size_t len
     count(vc, len);
 }
 
+/*
+ * How much goes at once: a buffer of a ring, so that the receiver empties one while the next is
+ * filled. Where all buffers are full, the receiver is busy, and it is a cell.
+ */
+static inline size_t piece_of(size_t bytes)
+{
+    uint32_t buffer = MPID_nem_ivshmem.region.geo.buffer_size;
+    return buffer ? MPL_MIN(bytes, buffer) : bytes;
+}
+
 /* Copies from the front of iov into cells and sends them; returns how many of `total` bytes went.
  */
 static size_t send_cells(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
@@ -31,7 +41,8 @@ static size_t send_cells(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
 
     while (sent < total) {
         struct ivshm_outgoing out;
-        if (ivshm_cell_reserve(transport, area->channel, total - sent, area->stream, &out) != 0) {
+        if (ivshm_cell_reserve(transport, area->channel, piece_of(total - sent), area->stream,
+                               &out) != 0) {
             MPID_nem_ivshmem.stats.waits++;
             break;
         }
@@ -82,7 +93,8 @@ static inline ATTRIBUTE((always_inline)) bool send_whole(MPIDI_VC_t *vc, const v
         ivshm_slot_publish(transport, area->channel, (uint32_t) total);
         count(vc, total);
     } else {
-        if (ivshm_cell_reserve(transport, area->channel, total, area->stream, &out) != 0)
+        if (piece_of(total) < total ||
+            ivshm_cell_reserve(transport, area->channel, total, area->stream, &out) != 0)
             return false;
         if (out.capacity < total) {
             ivshm_cell_discard(transport, &out);

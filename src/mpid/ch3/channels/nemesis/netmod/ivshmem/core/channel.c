@@ -312,7 +312,7 @@ int ivshm_cell_reserve(struct ivshm_transport *t, struct ivshm_channel *channel,
     uint32_t capacity = ivshm_ring_room(t->region);
     if (want > capacity) {
         capacity = t->region->geo.buffer_size;
-        payload = stream == 0 ? ivshm_ring_buffer_spsc(ring) : NULL;
+        payload = want <= capacity && stream == 0 ? ivshm_ring_buffer_spsc(ring) : NULL;
     }
     if (!payload || stream != 0)
         return reserve_cell(t, want, stream, out);

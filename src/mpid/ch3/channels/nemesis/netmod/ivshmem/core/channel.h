@@ -90,10 +90,9 @@ static inline bool ivshm_channel_is_live(const struct ivshm_transport *t,
 }
 
 /*
- * Room for up to `want` bytes on `stream` (not IVSHM_STREAM_RING): in the ring if there
- * is one, in a slot or for a longer message a buffer, else a small cell, else a large one. One at a
- * time. -EAGAIN if all cells are out, or the ring or the peer's inbox is full: later, after peers
- * have made progress.
+ * Room for up to `want` bytes on `stream` (not IVSHM_STREAM_RING): in the ring if that suffices,
+ * else a small cell, else a large one. One at a time. -EAGAIN if all cells are out, or the ring or
+ * the peer's inbox is full: later, after peers have made progress.
  */
 int ivshm_cell_reserve(struct ivshm_transport *t, struct ivshm_channel *channel, size_t want,
                        uint32_t stream, struct ivshm_outgoing *out);
