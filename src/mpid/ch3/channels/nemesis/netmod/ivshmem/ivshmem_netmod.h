@@ -241,11 +241,11 @@ void MPID_nem_ivshmem_stats_print_vc(MPIDI_VC_t *vc);
 
 /* ivshmem_error.c: the one place where core's errors become MPI's */
 void MPID_nem_ivshmem_say(const char *what, const char *text);
-
-/* ivshmem_place.c */
-void MPID_nem_ivshmem_check_place(void);
 int MPID_nem_ivshmem_error(const char *text);
 int MPID_nem_ivshmem_peer_error(const char *text);
 int MPID_nem_ivshmem_port_error(const char *text);
+
+/* ivshmem_place.c */
+void MPID_nem_ivshmem_check_place(void);
 
 #endif

@@ -58,9 +58,14 @@ unsigned char *ivshm_lane_reserve_spsc(struct ivshm_lane *lane)
     return lane->chunks + (uint64_t) lane->next * lane->size;
 }
 
+static uint32_t after(const struct ivshm_lane *lane, uint32_t chunk)
+{
+    return chunk + 1 == lane->count ? 0 : chunk + 1;
+}
+
 static void advance(struct ivshm_lane *lane)
 {
-    lane->next = lane->next + 1 == lane->count ? 0 : lane->next + 1;
+    lane->next = after(lane, lane->next);
 }
 
 void ivshm_lane_publish_spsc(struct ivshm_lane *lane, uint32_t len)
@@ -82,8 +87,7 @@ const unsigned char *ivshm_lane_peek_spsc(struct ivshm_lane *lane, uint32_t *len
 uint64_t ivshm_lane_waiting(const struct ivshm_lane *lane)
 {
     uint64_t bytes = 0, len;
-    for (uint32_t n = 0, i = lane->next; n < lane->count;
-         n++, i = i + 1 == lane->count ? 0 : i + 1) {
+    for (uint32_t n = 0, i = lane->next; n < lane->count; n++, i = after(lane, i)) {
         len = ivshm_load64_relaxed(&lane->words[i].len); /* nothing is read yet */
         if (len == 0 || len > lane->size)
             break;
