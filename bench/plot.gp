@@ -12,7 +12,7 @@ set xtics 4
 set grid
 set key left top
 set datafile missing NaN
-mpis = "ivshmem shm tcp ucx openmpi"
+mpis = "ivshmem ivshmem-malloc shm tcp ucx openmpi"
 select(test) = sprintf("awk -F, '$1 == %s && $2 == \"%s\" && $4 > 0' %s/summary.csv | sort -t, -k4,4g", class, test, folder)
 
 do for [test in "latency bandwidth"] {

@@ -21,37 +21,43 @@ function best(prefix, unit,   r, v, i) {
     return r
 }
 
-function band(name, mark, test, ranks, low, high, over,   i, n, sum, prefix, ours, other) {
-    for (i = 1; i <= sizes; i++)
-        if (size[i] >= low && size[i] <= high) {
-            prefix = class SUBSEP test SUBSEP ranks SUBSEP size[i]
-            ours = median[prefix, "ivshmem"]
-            other = over ? median[prefix, over] : best(prefix, unit[test])
-            if (ours != "" && other != "" && ours > 0 && other > 0) {
-                n++
-                sum += log(ours / other)
-            }
+# Adds what `own` takes at one size over what the others take.
+function compare(own, other) {
+    if (own == "" || other == "" || own <= 0 || other <= 0)
+        return
+    n++
+    sum += log(own / other)
+}
+
+# A row of the marks: a ratio for each of ours that was measured.
+function row(name, mark, test, ranks, low, high, over, as,   i, k, prefix, line, any) {
+    line = "| " name " |"
+    for (k = 1; k <= ours; k++) {
+        n = sum = 0
+        for (i = 1; i <= sizes; i++) {
+            if (size[i] < low || size[i] > high)
+                continue
+            prefix = class SUBSEP as SUBSEP ranks SUBSEP size[i]
+            compare(median[class, test, ranks, size[i], our[k]],
+                over == "own" ? median[prefix, our[k]] : over ? median[prefix, over] : best(prefix, unit[as]))
         }
-    if (n)
-        printf "| %s | %.2f | %s |\n", name, exp(sum / n), mark
+        any += n
+        line = line (n ? sprintf(" %.2f |", exp(sum / n)) : " |")
+    }
+    if (any)
+        print line " " mark " |"
+}
+
+function band(name, mark, test, ranks, low, high, over) {
+    row(name, mark, test, ranks, low, high, over, test)
 }
 
 # Our latency in another test over that of the best, or over our own.
-function beside(name, mark, test, low, own,   i, n, sum, ours, other, prefix) {
-    for (i = 1; i <= sizes; i++) {
-        prefix = class SUBSEP "latency" SUBSEP 2 SUBSEP size[i]
-        ours = median[class, test, 2, size[i], "ivshmem"]
-        other = own ? median[prefix, "ivshmem"] : best(prefix, "us")
-        if (size[i] >= low && ours != "" && other != "") {
-            n++
-            sum += log(ours / other)
-        }
-    }
-    if (n)
-        printf "| %s | %.2f | %s |\n", name, exp(sum / n), mark
+function beside(name, mark, test, low, own) {
+    row(name, mark, test, 2, low, HUGE, own ? "own" : "", "latency")
 }
 
-function table(test, ranks,   i, j, prefix, line, any, ours, other) {
+function table(test, ranks,   i, j, k, prefix, line, any, other, value) {
     for (i = 1; i <= sizes; i++) {
         prefix = class SUBSEP test SUBSEP ranks SUBSEP size[i]
         line = "| " pretty(size[i]) " |"
@@ -62,22 +68,30 @@ function table(test, ranks,   i, j, prefix, line, any, ours, other) {
         }
         if (!any)
             continue
-        ours = median[prefix, "ivshmem"]
         other = best(prefix, unit[test])
         if (!titled[class, test, ranks]++) {
             printf "\n%s, %d ranks, %s:\n\n| bytes |", test, ranks, unit[test]
             for (j = 1; j <= mpis; j++)
                 printf " %s |", mpi[j]
-            printf " ours/best |\n|---|"
-            for (j = 1; j <= mpis; j++)
+            for (k = 1; k <= ours; k++)
+                printf " %s/best |", our[k]
+            printf "\n|---|"
+            for (j = 1; j <= mpis + ours; j++)
                 printf "---|"
-            print "---|"
+            print ""
         }
-        print line (ours != "" && other != "" && other > 0 ? sprintf(" %.2f |", ours / other) : " |")
+        for (k = 1; k <= ours; k++) {
+            value = median[prefix, our[k]]
+            line = line (value != "" && other != "" && other > 0 ? sprintf(" %.2f |", value / other) : " |")
+        }
+        print line
     }
 }
 
-BEGIN { SAMPLES_MIN = 20 } # the processors were there by chance
+BEGIN {
+    SAMPLES_MIN = 20 # the processors were there by chance
+    HUGE = 2 ^ 40
+}
 NR == 1 { next }
 {
     median[$1, $2, $3, $4, $5] = $6
@@ -88,11 +102,13 @@ NR == 1 { next }
     if (!known["t", $2, $3]++) { test_of[++tests] = $2; ranks_of[tests] = $3 }
 }
 END {
-    split("ivshmem shm tcp ucx openmpi", order, " ")
+    split("ivshmem ivshmem-malloc shm tcp ucx openmpi", order, " ")
     for (i = 1; i in order; i++)
         if (seen[order[i]]) {
             mpi[++mpis] = order[i]
-            if (order[i] != "ivshmem" && order[i] != "tcp")
+            if (order[i] ~ /^ivshmem/)
+                our[++ours] = order[i]
+            else if (order[i] != "tcp")
                 rival[++rivals] = order[i]
         }
     if (!rivals)
@@ -110,7 +126,13 @@ END {
             printf "\n## About %d ns a hop, %d samples\n\n", class, samples[class]
         else
             printf "\n## %d samples\n\n", samples[class]
-        print "| ours over the best of the others | mean | mark |\n|---|---|---|"
+        printf "| over the best of the others |"
+        for (k = 1; k <= ours; k++)
+            printf " %s |", our[k]
+        printf " mark |\n|---|"
+        for (k = 1; k <= ours; k++)
+            printf "---|"
+        print "---|"
         band("latency, 0 to 64 B", "at most 1.0", "latency", 2, 0, 64)
         band("latency, 128 B to 2 KiB", "at most 1.0", "latency", 2, 128, 2048)
         band("latency, 4 to 32 KiB", "at most 0.8", "latency", 2, 4096, 32768)

@@ -19,7 +19,9 @@
 
 /* A packet's header counts against the eager limit; its size is MPICH's. */
 #define HEADER_MAX 64
+#ifndef EAGER_LIMIT
 #define EAGER_LIMIT 32768
+#endif
 
 static int rank, size;
 

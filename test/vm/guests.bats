@@ -8,8 +8,10 @@
 load vm
 
 setup_file() {
-    "$inst/bin/mpicc" -O2 -g -o "$BATS_FILE_TMPDIR/rma" "$src/test/mpi/rma.c"
-    boot_guests 3 --no-device 2 --add "$BATS_FILE_TMPDIR/rma"
+    for program in rma malloc; do
+        "$inst/bin/mpicc" -O2 -g -o "$BATS_FILE_TMPDIR/$program" "$src/test/mpi/$program.c"
+    done
+    boot_guests 3 --no-device 2 --add "$BATS_FILE_TMPDIR/rma" --add "$BATS_FILE_TMPDIR/malloc"
 }
 
 teardown_file() { end_guests; }
@@ -46,6 +48,15 @@ windows() { grep -o ' windows=[0-9]*' "$1" | awk -F= '{ n += $2 } END { print n 
         { cat out; return 1; }
     grep -x "No errors" out
     [ "$(windows out)" -ge 72 ] || { cat out; return 1; }
+    region_is_empty
+}
+
+@test "large blocks of malloc are the region's; children of fork and MPI_Finalize leave them the program's" {
+    for what in kinds forks changes; do
+        job -hosts vm0,vm1 -n 2 ivshmem-env --malloc "$WORK/malloc" $what </dev/null >out 2>&1 || { cat out; return 1; }
+        grep -x "No errors" out
+        [ $what = changes ] || [ "$(grep -o ' direct=[0-9]*' out | awk -F= '$2 >= 3 { n++ } END { print n }')" -eq 2 ] || { cat out; return 1; }
+    done
     region_is_empty
 }
 
@@ -117,6 +128,9 @@ counted() {
     [ "$(grep -c "Integrity check passed" out)" -ge 20 ] || { cat out; return 1; }
     run ! grep -i "check failed" out
     counted out 500000
+    job -hosts vm0,vm1 -n 2 ivshmem-env --malloc NPmpich2 -i -l 50000 -u 70000 -n 5 -o /dev/null </dev/null >out 2>&1 || { cat out; return 1; }
+    run ! grep -i "check failed" out
+    [ "$(grep -o ' direct=[0-9]*' out | awk -F= '$2 >= 3 { n++ } END { print n }')" -eq 2 ] || { cat out; return 1; }
     job -hosts vm0,vm1 -n 2 "$WORK/fortran" </dev/null >out 2>&1 || { cat out; return 1; }
     grep -x "No errors" out
     counted out 160000

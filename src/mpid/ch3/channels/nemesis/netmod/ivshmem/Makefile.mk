@@ -49,6 +49,7 @@ noinst_HEADERS +=                                                           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/lane.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/lock.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_compat.h           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_malloc.h           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_shared.h           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_netmod.h
 

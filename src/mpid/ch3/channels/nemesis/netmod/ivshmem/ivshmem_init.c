@@ -108,7 +108,8 @@ static void leave(void)
     MPID_nem_ivshmem_memory_finalize();
     MPID_nem_ivshmem_lmt_finalize();
     ivshm_transport_close(&self->transport);
-    ivshm_region_close(&self->region);
+    if (!MPID_nem_ivshmem_memory_is_mallocs()) /* else the program has memory in between */
+        ivshm_region_close(&self->region);
     MPL_free(self->vcs);
     self->joined = false;
 }
@@ -138,6 +139,8 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
         mpi_errno = MPID_nem_ivshmem_poll_init();
         MPIR_ERR_CHECK(mpi_errno);
         mpi_errno = MPID_nem_ivshmem_lmt_init(pg_p->size);
+        MPIR_ERR_CHECK(mpi_errno);
+        mpi_errno = MPID_nem_ivshmem_memory_init();
         MPIR_ERR_CHECK(mpi_errno);
         MPID_nem_ivshmem_check_place();
     } else if (!can_do_without(err)) {

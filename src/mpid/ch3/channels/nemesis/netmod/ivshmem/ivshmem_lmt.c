@@ -29,6 +29,7 @@
 #define PIECE_BYTES_MIN (4 << 10)
 #define TAKEN_BYTES_MAX (8 << 10) /* more lines at once are in the way of what is read */
 #define DIRECT_BYTES (256 << 10)  /* copied in one turn */
+#define DIRECT_EAGER_LIMIT 4000   /* bytes */
 
 static struct ivshm_lane idle_lanes[IDLE_LANES_MAX];
 static int idle_count, offered_count;
@@ -673,11 +674,16 @@ static int done_recv(MPIDI_VC_t *vc, MPIR_Request *req)
     return received(t);
 }
 
-/* As long as a message fits into a few cells, one trip beats the three of a rendezvous. */
+/*
+ * As long as a message fits into a few cells, one trip beats the three of a rendezvous; where most
+ * buffers are in the region, one copy beats both.
+ */
 intptr_t MPID_nem_ivshmem_eager_limit(void)
 {
-    return MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT >= 0
-               ? MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT
+    if (MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT >= 0)
+        return MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT;
+    return MPID_nem_ivshmem_memory_is_mallocs()
+               ? DIRECT_EAGER_LIMIT
                : 2 * (intptr_t) MPID_nem_ivshmem.region.geo.large_size;
 }
 

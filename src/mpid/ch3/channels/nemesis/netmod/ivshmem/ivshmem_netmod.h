@@ -222,9 +222,11 @@ void MPID_nem_ivshmem_lmt_vc_init(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_lmt_progress(void);
 int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t *vc, int req_errno);
 
-/* ivshmem_memory.c: what the program has in the region. take: NULL if the region has none to spare;
- * give_back: false if it was not taken there */
+/* ivshmem_memory.c: what the program has in the region. is_mallocs: also by malloc; take: NULL if
+ * the region has none to spare; give_back: false if it was not taken there */
+int MPID_nem_ivshmem_memory_init(void);
 bool MPID_nem_ivshmem_memory_in_use(void);
+bool MPID_nem_ivshmem_memory_is_mallocs(void);
 void *MPID_nem_ivshmem_memory_take(MPI_Aint bytes);
 bool MPID_nem_ivshmem_memory_give_back(void *start);
 void MPID_nem_ivshmem_memory_finalize(void);
