@@ -18,13 +18,15 @@
 #define MESSAGE_MIN (32 << 10) /* bytes: nothing smaller is sent by rendezvous */
 #define MALLOC_MIN (16 << 10)  /* worth a system of its own */
 #define MALLOC_LEAVES 4        /* one part in so many, beside what nobody takes */
-#define CREDITS 1024           /* in the region, so that those of many ranks are not much of it */
+#define CREDITS 256            /* in the region, so that those of many ranks are not much of it */
+#define CREDITS_KEPT 64        /* of one rank */
 #define REFUSALS_PER_LOOK 64
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of all that follows */
 static uint32_t *extents; /* by their first block: the number of blocks; NULL outside the region */
 static char *blocks;      /* the first one */
 static uint64_t block_size, block_count, extent_count;
+static uint64_t credit; /* bytes that malloc may take before it looks again what can be spared */
 static bool is_private; /* we have left: what there is is not the region's any more */
 
 #define LOST UINT32_C(0x80000000) /* a peer may still write into the extent */
@@ -162,12 +164,12 @@ void MPID_nem_ivshmem_memory_lose(const void *start)
 
 /* For libivshmem-malloc */
 
-/* Looks at the block map now and then, as that takes microseconds. */
+/* Looks at the block map now and then, as that takes many microseconds. */
 static bool is_spare(uint64_t bytes)
 {
-    static uint64_t credit; /* bytes that may be taken before we look again */
     static unsigned refusals;
     const struct ivshm_region *region = &MPID_nem_ivshmem.region;
+    uint64_t ahead = region->geo.size / CREDITS;
 
     if (bytes <= credit) {
         credit -= bytes;
@@ -175,14 +177,10 @@ static bool is_spare(uint64_t bytes)
     }
     if (refusals > 0 && refusals++ % REFUSALS_PER_LOOK != 0)
         return false;
-    credit = region->geo.size / CREDITS;
-    if (ivshm_extent_spare(region, bytes + credit + region->geo.size / MALLOC_LEAVES)) {
-        refusals = 0;
-        return true;
-    }
-    credit = 0;
-    refusals = 1;
-    return false;
+    bool found = ivshm_extent_spare(region, bytes + ahead + region->geo.size / MALLOC_LEAVES);
+    credit = found ? ahead : 0;
+    refusals = found ? 0 : 1;
+    return found;
 }
 
 static void *malloc_take(size_t bytes)
@@ -195,10 +193,17 @@ static void *malloc_take(size_t bytes)
 
 static void malloc_give_back(void *start)
 {
-    if (!MPID_nem_ivshmem_memory_give_back(start)) {
+    pthread_mutex_lock(&mutex);
+    uint32_t *extent = extent_at(start);
+    if (!extent) {
         fputs("free(): invalid pointer\n", stderr);
         abort();
     }
+    /* What is made and freed again and again is not worth a look. */
+    credit += bytes_of(extent);
+    credit = MPL_MIN(credit, MPID_nem_ivshmem.region.geo.size / CREDITS_KEPT);
+    give_back(start);
+    pthread_mutex_unlock(&mutex);
 }
 
 static size_t malloc_room(const void *start)
