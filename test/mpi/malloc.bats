@@ -21,6 +21,7 @@ counted() { sed -n "s/^ivshmem: rank=.* $2=\([0-9]*\).*/\1/p" "$BATS_TEST_TMPDIR
 @test "blocks of every function that makes some, and messages between them, copied once" {
     passes 2 "${malloc[@]}" kinds
     [ "$(counted job direct)" -gt 300 ]
+    [ "$(counted job joint)" -gt 10 ]
 }
 
 @test "blocks that are made, moved and freed keep what they hold" { passes 2 "${malloc[@]}" changes; }
@@ -33,6 +34,8 @@ counted() { sed -n "s/^ivshmem: rank=.* $2=\([0-9]*\).*/\1/p" "$BATS_TEST_TMPDIR
     passes 2 "${malloc[@]}" full
     reclaimed
 }
+
+@test "a sender that does not help to copy keeps nobody waiting" { passes 2 "${malloc[@]}" alone; }
 
 @test "a window of malloc's memory is shared" {
     passes 2 "${malloc[@]}" window

@@ -271,6 +271,39 @@ static void window(void)
     free(block);
 }
 
+/* A sender that does not come to help keeps nobody waiting. */
+static void alone(void)
+{
+    char *block = malloc(1000003);
+    atomic_int *received;
+    MPI_Aint bytes;
+    MPI_Request request;
+    MPI_Win win;
+    int unit;
+
+    MPI_Win_allocate_shared(rank == 0 ? sizeof(*received) : 0, 1, MPI_INFO_NULL, MPI_COMM_WORLD,
+                            &received, &win);
+    MPI_Win_shared_query(win, 0, &bytes, &unit, &received);
+    *received = 0;
+    MPI_Barrier(MPI_COMM_WORLD);
+    if (rank == 0) {
+        fill(block, 1000003, 7);
+        MPI_Isend(block, 1000003, MPI_BYTE, 1, 1, MPI_COMM_WORLD, &request);
+        while (!*received) /* no call of MPI */
+            usleep(1000);
+        MPI_Wait(&request, MPI_STATUS_IGNORE);
+        sent(1, 1, 1000003);
+        direct++;
+    } else if (rank == 1) {
+        MPI_Recv(block, 1000003, MPI_BYTE, 0, 1, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        CHECK_PATTERN(block, 1000003, 7, "received alone");
+        *received = 1;
+    }
+    echo(block, 1000003, 8);
+    MPI_Win_free(&win);
+    free(block);
+}
+
 /* The region is everybody else's again, what the program had there is still the program's. */
 static void after_finalize(void)
 {
@@ -335,6 +368,8 @@ int main(int argc, char **argv)
         full();
     else if (strcmp(what, "window") == 0)
         window();
+    else if (strcmp(what, "alone") == 0)
+        alone();
     else if (strcmp(what, "killed") == 0)
         killed();
     else if (strcmp(what, "wrong") == 0)

@@ -77,7 +77,7 @@ TEST(test_offsets)
     };
     for (size_t i = 0; i < LENGTH(rows); i++)
         if (rows[i].found != rows[i].expected)
-            fail_msg("%s is %zu, version 5 has %zu", rows[i].what, rows[i].found, rows[i].expected);
+            fail_msg("%s is %zu, version 6 has %zu", rows[i].what, rows[i].found, rows[i].expected);
 }
 
 TEST(test_constants)
@@ -97,12 +97,12 @@ TEST(test_constants)
     assert_true(IVSHM_ENDPOINTS_MAX < 1 << 16);
 }
 
-/* golden-v5.hex is what `od -A x -t x1` prints: lines of zeroes may be left out. */
+/* golden-v6.hex is what `od -A x -t x1` prints: lines of zeroes may be left out. */
 static void read_golden(unsigned char page[IVSHM_PAGE])
 {
     char path[4096], line[256];
     snprintf(path, sizeof(path), "%s", __FILE__);
-    snprintf(strrchr(path, '/'), 32, "/golden-v5.hex");
+    snprintf(strrchr(path, '/'), 32, "/golden-v6.hex");
     FILE *file = fopen(path, "r");
     if (!file)
         fail_msg("cannot read %s", path);
@@ -134,7 +134,7 @@ TEST(test_golden_image)
     read_golden(golden);
     for (size_t i = 0; i < IVSHM_PAGE; i++)
         if (((unsigned char *) region.map.base)[i] != golden[i])
-            fail_msg("byte %zu is %02x, golden-v5.hex has %02x", i,
+            fail_msg("byte %zu is %02x, golden-v6.hex has %02x", i,
                      ((unsigned char *) region.map.base)[i], golden[i]);
     ivshm_region_close(&region);
     close(fd);

@@ -250,7 +250,7 @@ says_usage() {
     says "superblock of $r is damaged: inbox slots is 77, expected 1024"
     poke 16 9
     run -1 ivshmem format "$r"
-    says "layout version 9, this program knows version 5"
+    says "layout version 9, this program knows version 6"
     run -0 ivshmem format --force "$r"
     run -0 ivshmem check "$r"
 }

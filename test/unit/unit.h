@@ -30,6 +30,7 @@
 #include <cmocka.h>
 
 #include "core/channel.h"
+#include "core/joint.h"
 #include "core/lane.h"
 #include "core/lock.h"
 

@@ -18,6 +18,7 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/channel.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/lane.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/lock.c                \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/joint.c               \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_init.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_path.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_vc.c               \
@@ -48,6 +49,7 @@ noinst_HEADERS +=                                                           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/channel.h             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/lane.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/lock.h                \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/joint.h               \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_compat.h           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_malloc.h           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_shared.h           \

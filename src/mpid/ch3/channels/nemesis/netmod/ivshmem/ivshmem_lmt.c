@@ -14,6 +14,11 @@
  *   fills chunks, or copies  ====>    empties chunks
  *   DONE, if it has copied   ---->
  *
+ *   RTS, offers its buffer   ---->    matched: its own is in the region as well, and it is large:
+ *                            <----    CTS, asks for help; copies pieces
+ *   copies pieces            ====>    has all of them
+ *                            <----    DONE
+ *
  * A buffer can be offered if it is memory of the region: then there is one copy. Otherwise both
  * sides copy through a lane. The sender's lanes spare a trip, but wait for the receiver; so they
  * are few, and each rank keeps one to lend, so that one receive can always go on. Where all are
@@ -30,9 +35,33 @@
 #define TAKEN_BYTES_MAX (8 << 10) /* more lines at once are in the way of what is read */
 #define DIRECT_BYTES (256 << 10)  /* copied in one turn */
 #define DIRECT_EAGER_LIMIT 4000   /* bytes */
+#define JOINT_BYTES_MIN (128 << 10)
+#define JOINTS 64 /* at a time */
 
 static struct ivshm_lane idle_lanes[IDLE_LANES_MAX];
 static int idle_count, offered_count;
+
+static struct ivshm_joint_shm *joints; /* words for our joint copies, once there was one */
+static uint64_t joints_in_use;         /* a bit each; all, if the region had no memory for them */
+
+/* A word for a joint copy, or NULL: then we copy alone. */
+static struct ivshm_joint_shm *borrow_joint(void)
+{
+    if (joints_in_use == UINT64_MAX)
+        return NULL;
+    if (!joints && !(joints = MPID_nem_ivshmem_memory_take(JOINTS * sizeof(*joints)))) {
+        joints_in_use = UINT64_MAX;
+        return NULL;
+    }
+    int i = __builtin_ctzll(~joints_in_use);
+    joints_in_use |= UINT64_C(1) << i;
+    return &joints[i];
+}
+
+static void give_back_joint(const struct ivshm_joint_shm *joint)
+{
+    joints_in_use &= ~(UINT64_C(1) << (joint - joints));
+}
 
 static int keep_lane(struct ivshm_lane *lane)
 {
@@ -68,6 +97,8 @@ int MPID_nem_ivshmem_lmt_init(int job_size)
     struct ivshm_diag diag;
 
     idle_count = offered_count = 0;
+    joints = NULL;
+    joints_in_use = 0;
     if (!borrow_lane(&lane, 0)) {
         ivshm_endpoint_no_memory(&MPID_nem_ivshmem.region, (uint32_t) job_size, &diag);
         return MPID_nem_ivshmem_error(diag.text);
@@ -270,6 +301,53 @@ static int read_direct(MPID_nem_ivshmem_transfer_t *t, const char **why)
     return MPI_SUCCESS;
 }
 
+/* Receiver: copies one piece, and when all are there, ends. */
+static int read_jointly(MPID_nem_ivshmem_transfer_t *t, const char **why)
+{
+    struct ivshm_piece piece;
+
+    if (ivshm_joint_take(&t->joint, &piece)) {
+        MPIR_Memcpy(t->contig + piece.first, t->direct + piece.first, piece.bytes);
+        t->taken++;
+        IVSHM_POINT(read_direct);
+    }
+    int64_t left = ivshm_joint_left(&t->joint, t->taken);
+    if (left < 0)
+        *why = "changed what says who copies what";
+    if (left != 0)
+        return MPI_SUCCESS;
+    give_back_joint(t->joint.shared);
+    return end_direct(t, received);
+}
+
+/*
+ * Sender: copies one piece, if there is one. Only then is the receiver's buffer what it said: when
+ * the copy is over, that may be anything. After the last one, we wait for the receiver's DONE.
+ */
+static int help(MPID_nem_ivshmem_transfer_t *t, const char **why)
+{
+    const struct ivshm_region *region = &MPID_nem_ivshmem.region;
+    struct ivshm_piece piece;
+
+    if (!ivshm_joint_take(&t->joint, &piece)) {
+        t->state = IVSHMEM_AWAIT_CTS;
+        return MPI_SUCCESS;
+    }
+    if (t->moved == 0 &&
+        !ivshm_extent_covers(region, VC_IVSHMEM(t->vc)->channel->peer, IVSHM_KIND_USER,
+                             (ivshm_off){(uint64_t) (t->direct - (char *) region->map.base)},
+                             (uint64_t) t->size)) {
+        *why = "asks for help with a buffer that is not its own";
+        return MPI_SUCCESS;
+    }
+    MPID_nem_ivshmem.stats.joint += t->moved == 0;
+    MPIR_Memcpy(t->direct + piece.first, t->contig + piece.first, piece.bytes);
+    t->moved += piece.bytes;
+    IVSHM_POINT(write_direct);
+    ivshm_joint_finish(&t->joint);
+    return MPI_SUCCESS;
+}
+
 /*
  * Unpacks a chunk into a non-contiguous buffer. Only whole elements are unpacked: the rest of one
  * is carried to the next chunk. False if the carry is not less than an element can have.
@@ -394,6 +472,10 @@ static int advance(MPID_nem_ivshmem_transfer_t *t, const char **why)
         return write_direct(t);
     case IVSHMEM_READING:
         return read_direct(t, why);
+    case IVSHMEM_SHARING:
+        return read_jointly(t, why);
+    case IVSHMEM_HELPING:
+        return help(t, why);
     case IVSHMEM_AWAIT_LANE:
         return lend_lane(t);
     case IVSHMEM_AWAIT_CTS:
@@ -440,7 +522,7 @@ int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t *vc, int req_errno)
         next = t->next;
         if (t->vc != vc)
             continue;
-        if (t->state == IVSHMEM_AWAIT_DONE)
+        if (t->state == IVSHMEM_AWAIT_DONE || t->state == IVSHMEM_SHARING)
             MPID_nem_ivshmem_memory_lose(t->contig);
         t->req->status.MPI_ERROR = req_errno;
         mpi_errno = finish(t, false);
@@ -517,9 +599,35 @@ static const char *use_offer(MPID_nem_ivshmem_transfer_t *t, const MPID_nem_ivsh
         t->direct = (char *) region->map.base + offer->off.bytes;
         activate(t, sends ? IVSHMEM_WRITING : IVSHMEM_READING, size);
         return NULL;
+    case IVSHMEM_OFFER_JOINT:
+        if (!sends || t->offer.what != IVSHMEM_OFFER_BUFFER || offer->bytes != (uint64_t) size)
+            return "asks for help with what it was not offered";
+        if (ivshm_joint_attach(region, peer, offer->joint, offer->first, (uint64_t) size, &t->joint,
+                               diag) != 0)
+            return diag->text;
+        t->direct = (char *) region->map.base + offer->off.bytes; /* checked when it is used */
+        activate(t, IVSHMEM_HELPING, size);
+        return NULL;
     default:
         return "offers what is unknown";
     }
+}
+
+/* Receiver: asks the sender, whose buffer it reads, to copy a part, if that is worth it. */
+static int ask_for_help(MPID_nem_ivshmem_transfer_t *t)
+{
+    struct ivshm_joint_shm *word = NULL;
+
+    if (t->state != IVSHMEM_READING || t->size < JOINT_BYTES_MIN || !offer_buffer(t) ||
+        !(word = borrow_joint()))
+        return MPI_SUCCESS;
+    ivshm_joint_begin(word, (uint64_t) t->size, &t->joint);
+    t->taken = 0;
+    t->state = IVSHMEM_SHARING;
+    t->offer.what = IVSHMEM_OFFER_JOINT;
+    t->offer.first = t->joint.number;
+    t->offer.joint.bytes = (uint64_t) ((char *) word - (char *) MPID_nem_ivshmem.region.map.base);
+    return send_cts(t);
 }
 
 /* Receiver: whether our buffer is a better offer than the sender's lane, from which we copy too. */
@@ -579,8 +687,11 @@ static int start_recv(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec s_cookie)
     MPID_nem_ivshmem_transfer_t *t = new_transfer(vc, req, IVSHMEM_AWAIT_LANE);
     find_buffer(t);
     if (accept_offer(t, s_cookie, &why, &diag)) {
-        if (!why)
+        if (!why) {
+            mpi_errno = ask_for_help(t);
+            MPIR_ERR_CHECK(mpi_errno);
             mpi_errno = advance(t, &why);
+        }
         MPIR_ERR_CHECK(mpi_errno);
         mpi_errno = fail_if(t, why);
         MPIR_ERR_CHECK(mpi_errno);
@@ -627,7 +738,7 @@ static int start_send(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec r_cookie)
         MPIR_ERR_CHECK(mpi_errno);
         goto fn_exit;
     }
-    if (t->offer.what != IVSHMEM_OFFER_NOTHING &&
+    if (t->offer.what != IVSHMEM_OFFER_NOTHING && offer.what != IVSHMEM_OFFER_JOINT &&
         (t->offer.what != IVSHMEM_OFFER_LANE || offer.what != IVSHMEM_OFFER_BUFFER))
         why = "answers an offer with another that is no better";
     if (t->own_lane)

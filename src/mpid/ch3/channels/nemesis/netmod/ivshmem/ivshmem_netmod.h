@@ -10,6 +10,7 @@
 
 #include "../tcp/tcp_impl.h"
 #include "core/channel.h"
+#include "core/joint.h"
 #include "core/lane.h"
 #include "core/lock.h"
 
@@ -21,6 +22,7 @@ typedef struct {
     unsigned long long bulk_sent, bulk_sent_bytes; /* large messages, through lanes or once */
     unsigned long long bulk_received, bulk_received_bytes;
     unsigned long long direct; /* of the large ones, those that this rank copied once */
+    unsigned long long joint;  /* and those in which, as their sender, it took a part of that */
     unsigned long long cells_sent, cells_received;
     unsigned long long windows; /* whose operations are loads and stores in the region */
     unsigned long long waits;   /* sends that found no cell or a full inbox, and were queued */
@@ -29,10 +31,16 @@ typedef struct {
 
 /* What a side says in its RTS or CTS: where the data is, or is to go. */
 typedef struct {
-    enum { IVSHMEM_OFFER_NOTHING, IVSHMEM_OFFER_LANE, IVSHMEM_OFFER_BUFFER } what;
-    uint32_t first; /* of a lane: the chunk to begin with */
+    enum {
+        IVSHMEM_OFFER_NOTHING,
+        IVSHMEM_OFFER_LANE,
+        IVSHMEM_OFFER_BUFFER,
+        IVSHMEM_OFFER_JOINT /* in answer to a buffer: ours, into which both sides copy */
+    } what;
+    uint32_t first; /* of a lane: the chunk to begin with; of a joint copy: its number */
     ivshm_off off;
-    uint64_t bytes; /* of the message; in a CTS, of what is taken */
+    uint64_t bytes;  /* of the message; in a CTS, of what is taken */
+    ivshm_off joint; /* the joint copy's word */
 } MPID_nem_ivshmem_offer_t;
 
 /* One large message, from RTS to its end. Lives in the request's netmod area. */
@@ -47,7 +55,9 @@ typedef struct MPID_nem_ivshmem_transfer {
         IVSHMEM_SENDING,    /* through a lane */
         IVSHMEM_RECEIVING,
         IVSHMEM_WRITING, /* into the receiver's buffer */
-        IVSHMEM_READING  /* the sender's */
+        IVSHMEM_READING, /* the sender's */
+        IVSHMEM_SHARING, /* receiver: the same, and the sender may copy a part */
+        IVSHMEM_HELPING  /* sender: does so */
     } state;
     bool active;          /* counted in the connection's transfers */
     bool own_lane;        /* which is not with the idle ones */
@@ -57,7 +67,13 @@ typedef struct MPID_nem_ivshmem_transfer {
     intptr_t counted;     /* bytes of the message, also if not all are taken */
     char *contig;         /* the user's buffer, or NULL if it needs packing */
     char *direct;         /* the other side's, in the region */
-    struct ivshm_lane lane;
+    union {
+        struct ivshm_lane lane;
+        struct {
+            struct ivshm_joint joint;
+            uint32_t taken; /* pieces, by the receiver */
+        };
+    };
     MPID_nem_ivshmem_offer_t offer; /* ours: a packet that has to wait refers to it */
     unsigned char carry[32];
 } MPID_nem_ivshmem_transfer_t;

@@ -32,6 +32,8 @@ void MPID_nem_ivshmem_stats_register(void)
     REGISTER(ivshmem_bulk_received_bytes, bulk_received_bytes, "bytes of large messages received");
     REGISTER(ivshmem_direct, direct,
              "large messages that this rank copied once, from or to memory of MPI_Alloc_mem");
+    REGISTER(ivshmem_joint, joint,
+             "large messages sent of which this rank and the receiver copied a part each, once");
     REGISTER(ivshmem_windows, windows,
              "windows made whose one-sided operations are loads and stores in an ivshmem region");
     REGISTER(ivshmem_cells_sent, cells_sent, "slots and cells sent");
@@ -57,12 +59,13 @@ void MPID_nem_ivshmem_stats_print(void)
     fprintf(stderr,
             "ivshmem: rank=%d host=%s region=%s eager_sent=%llu eager_sent_bytes=%llu "
             "eager_received=%llu eager_received_bytes=%llu bulk_sent=%llu bulk_sent_bytes=%llu "
-            "bulk_received=%llu bulk_received_bytes=%llu direct=%llu windows=%llu cells_sent=%llu "
+            "bulk_received=%llu bulk_received_bytes=%llu direct=%llu joint=%llu windows=%llu "
+            "cells_sent=%llu "
             "cells_received=%llu waits=%llu tcp_sent=%llu tcp_sent_bytes=%llu\n",
             MPIDI_Process.my_pg_rank, MPID_nem_hostname, region, s->eager_sent, s->eager_sent_bytes,
             s->eager_received, s->eager_received_bytes, s->bulk_sent, s->bulk_sent_bytes,
-            s->bulk_received, s->bulk_received_bytes, s->direct, s->windows, s->cells_sent,
-            s->cells_received, s->waits, s->tcp_sent, s->tcp_sent_bytes);
+            s->bulk_received, s->bulk_received_bytes, s->direct, s->joint, s->windows,
+            s->cells_sent, s->cells_received, s->waits, s->tcp_sent, s->tcp_sent_bytes);
 }
 
 /* What came by tcp is counted where it was sent: tcp gives it to CH3 by itself. */

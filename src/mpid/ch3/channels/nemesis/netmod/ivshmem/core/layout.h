@@ -21,7 +21,7 @@
 
 #define IVSHM_MAGIC UINT64_C(0x0049504d48535649) /* "IVSHMPI" */
 #define IVSHM_MARK UINT64_C(0x2e2e74616d726f66)  /* "format..": a format has begun */
-#define IVSHM_VERSION 5
+#define IVSHM_VERSION 6
 
 #define IVSHM_PAGE 4096
 #define IVSHM_SIZE_MIN (UINT64_C(4) << 20)
@@ -210,5 +210,16 @@ _Static_assert(sizeof(struct ivshm_chunk_word_shm) == IVSHM_LINE, "a line a chun
 struct ivshm_lock_shm {
     ivshm_a64 holder;
 };
+
+/*
+ * Joint copy of a large message, in memory of its receiver. bits 0-15 pieces that were taken | 16-31
+ * those of the sender's that are copied (release and acquire J1) | 32-63 number of the copy
+ */
+struct ivshm_joint_shm {
+    ivshm_a64 word; /* receiver begins a copy by a store; both take by CAS, sender finishes by add */
+    ivshm_a64 reserved[7];
+};
+
+_Static_assert(sizeof(struct ivshm_joint_shm) == IVSHM_LINE, "a line each");
 
 #endif
