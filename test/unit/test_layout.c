@@ -74,6 +74,9 @@ TEST(test_offsets)
 
         AT(ivshm_chunk_word_shm, len, 0),
         SIZE(ivshm_chunk_word_shm, 64),
+
+        AT(ivshm_joint_shm, word, 0),
+        SIZE(ivshm_joint_shm, 64),
     };
     for (size_t i = 0; i < LENGTH(rows); i++)
         if (rows[i].found != rows[i].expected)
@@ -84,7 +87,7 @@ TEST(test_constants)
 {
     assert_memory_equal(&(uint64_t){IVSHM_MAGIC}, "IVSHMPI", 8);
     assert_memory_equal(&(uint64_t){IVSHM_MARK}, "format..", 8);
-    assert_int_equal(IVSHM_VERSION, 5);
+    assert_int_equal(IVSHM_VERSION, 6);
     assert_int_equal(IVSHM_CLAIM_STATE_BITS + IVSHM_CLAIM_PID_BITS + IVSHM_CLAIM_HOST_BITS +
                          IVSHM_CLAIM_GEN_BITS,
                      64);
