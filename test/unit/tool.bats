@@ -101,7 +101,7 @@ says_usage() {
     run -0 ivshmem ps --help
     says "usage: ivshmem COMMAND"
     run -0 ivshmem --version
-    [[ $output =~ ^ivshmem\ .*layout\ version\ 5$ ]]
+    [[ $output =~ ^ivshmem\ .*layout\ version\ 6$ ]]
     [ "$(ivshmem check --version)" = "$output" ]
 }
 
