@@ -40,6 +40,7 @@
 
 static struct ivshm_lane idle_lanes[IDLE_LANES_MAX];
 static int idle_count, offered_count;
+static bool prefers_direct; /* copies from and to memory of the region, also of smaller messages */
 
 static struct ivshm_joint_shm *joints; /* words for our joint copies, once there was one */
 static uint64_t joints_in_use;         /* a bit each; all, if the region had no memory for them */
@@ -786,22 +787,39 @@ static int done_recv(MPIDI_VC_t *vc, MPIR_Request *req)
 }
 
 /*
- * As long as a message fits into a few cells, one trip beats the three of a rendezvous; where most
+ * As long as a message fits into a few cells, one trip beats the three of a rendezvous; where
  * buffers are in the region, one copy beats both.
  */
 intptr_t MPID_nem_ivshmem_eager_limit(void)
 {
     if (MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT >= 0)
         return MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT;
-    return MPID_nem_ivshmem_memory_is_mallocs()
-               ? DIRECT_EAGER_LIMIT
-               : 2 * (intptr_t) MPID_nem_ivshmem.region.geo.large_size;
+    return prefers_direct ? DIRECT_EAGER_LIMIT
+                          : 2 * (intptr_t) MPID_nem_ivshmem.region.geo.large_size;
+}
+
+static void set_eager_limit(MPIDI_VC_t *vc)
+{
+    vc->eager_max_msg_sz = MPID_nem_ivshmem_eager_limit();
+    vc->ready_eager_max_msg_sz = vc->eager_max_msg_sz;
+}
+
+/* The program has memory in the region, from or to which it will send. */
+void MPID_nem_ivshmem_lmt_prefer_direct(void)
+{
+    if (prefers_direct)
+        return;
+    prefers_direct = true;
+    for (uint32_t i = 0; i < MPID_nem_ivshmem.region.geo.endpoints; i++)
+        if (MPID_nem_ivshmem.vcs[i])
+            set_eager_limit(MPID_nem_ivshmem.vcs[i]);
+    for (MPIDI_VC_t *vc = MPID_nem_ivshmem.dynamic; vc; vc = VC_IVSHMEM(vc)->next_dynamic)
+        set_eager_limit(vc);
 }
 
 void MPID_nem_ivshmem_lmt_vc_init(MPIDI_VC_t *vc)
 {
-    vc->eager_max_msg_sz = MPID_nem_ivshmem_eager_limit();
-    vc->ready_eager_max_msg_sz = vc->eager_max_msg_sz;
+    set_eager_limit(vc);
     vc->ch.lmt_initiate_lmt = initiate_lmt;
     vc->ch.lmt_start_recv = start_recv;
     vc->ch.lmt_start_send = start_send;

@@ -15,11 +15,11 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
-#define MESSAGE_MIN (32 << 10) /* bytes: nothing smaller is sent by rendezvous */
-#define MALLOC_MIN (16 << 10)  /* worth a system of its own */
-#define MALLOC_LEAVES 4        /* one part in so many, beside what nobody takes */
-#define CREDITS 256            /* in the region, so that those of many ranks are not much of it */
-#define CREDITS_KEPT 64        /* of one rank */
+#define MESSAGE_MIN (4 << 10) /* bytes: nothing smaller is sent by rendezvous */
+#define MALLOC_MIN (16 << 10) /* worth a system of its own */
+#define MALLOC_LEAVES 4       /* one part in so many, beside what nobody takes */
+#define CREDITS 256           /* in the region, so that those of many ranks are not much of it */
+#define CREDITS_KEPT 64       /* of one rank */
 #define REFUSALS_PER_LOOK 64
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of all that follows */
@@ -124,6 +124,8 @@ bool MPID_nem_ivshmem_memory_give_back(void *start)
 void *MPIDI_CH3I_Alloc_mem(MPI_Aint size, MPIR_Info *info_ptr ATTRIBUTE((unused)))
 {
     void *start = size < MESSAGE_MIN ? NULL : MPID_nem_ivshmem_memory_take(size);
+    if (start)
+        MPID_nem_ivshmem_lmt_prefer_direct();
     return start ? start : MPL_malloc(size, MPL_MEM_USER);
 }
 
@@ -282,8 +284,10 @@ static void serve_malloc(void)
     source.alignment = IVSHM_PAGE;
     source.base = MPID_nem_ivshmem.region.map.base;
     source.bytes = MPID_nem_ivshmem.region.geo.size;
-    if (pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0)
+    if (pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0) {
         ivshmem_malloc_use(&source);
+        MPID_nem_ivshmem_lmt_prefer_direct();
+    }
 }
 
 bool MPID_nem_ivshmem_memory_is_mallocs(void)

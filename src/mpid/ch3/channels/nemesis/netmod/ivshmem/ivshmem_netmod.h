@@ -234,6 +234,7 @@ const char *MPID_nem_ivshmem_doubt(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt, s
 int MPID_nem_ivshmem_lmt_init(int job_size);
 void MPID_nem_ivshmem_lmt_finalize(void);
 intptr_t MPID_nem_ivshmem_eager_limit(void);
+void MPID_nem_ivshmem_lmt_prefer_direct(void);
 void MPID_nem_ivshmem_lmt_vc_init(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_lmt_progress(void);
 int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t *vc, int req_errno);
