@@ -69,9 +69,11 @@ counted() { sed -n "s/^ivshmem: rank=.* $2=\([0-9]*\).*/\1/p" "$BATS_TEST_TMPDIR
 @test "programs of all kinds" {
     use_region 128M
     export MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT=32768 # by which they count their messages
-    for program in coll types memory; do
+    for program in coll types; do
         passes 4 ivshmem-env --malloc "$programs/$program"
     done
+    unset MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT
+    passes 4 ivshmem-env --malloc "$programs/memory"
     [ "$(counted job direct)" -gt 100 ] || { say job; false; }
 }
 

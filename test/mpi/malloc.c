@@ -271,13 +271,19 @@ static void window(void)
     free(block);
 }
 
-/* A sender that does not come to help keeps nobody waiting. */
+/*
+ * A sender that does not come to help keeps nobody waiting; whatever else is on its way to it, also
+ * as much as there is room for, so that it cannot even be asked.
+ */
 static void alone(void)
 {
-    char *block = malloc(1000003);
+    enum { BYTES = 70003, SMALL_MAX = 100 };
+    static char private[BYTES];
+    /* The second message has no need to ask, and uses what the first one has left. */
+    char *blocks[2] = {malloc(BYTES), private};
     atomic_int *received;
     MPI_Aint bytes;
-    MPI_Request request;
+    MPI_Request large[2], small[SMALL_MAX];
     MPI_Win win;
     int unit;
 
@@ -286,22 +292,35 @@ static void alone(void)
     MPI_Win_shared_query(win, 0, &bytes, &unit, &received);
     *received = 0;
     MPI_Barrier(MPI_COMM_WORLD);
-    if (rank == 0) {
-        fill(block, 1000003, 7);
-        MPI_Isend(block, 1000003, MPI_BYTE, 1, 1, MPI_COMM_WORLD, &request);
-        while (!*received) /* no call of MPI */
-            usleep(1000);
-        MPI_Wait(&request, MPI_STATUS_IGNORE);
-        sent(1, 1, 1000003);
-        direct++;
-    } else if (rank == 1) {
-        MPI_Recv(block, 1000003, MPI_BYTE, 0, 1, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-        CHECK_PATTERN(block, 1000003, 7, "received alone");
-        *received = 1;
+    for (int n = 0; rank < 2 && n < SMALL_MAX; n++) {
+        if (rank == 0) {
+            for (int i = 0; i < 2; i++) {
+                fill(blocks[i], BYTES, 2 * n + i);
+                MPI_Isend(blocks[i], BYTES, MPI_BYTE, 1, 1, MPI_COMM_WORLD, &large[i]);
+            }
+            while (*received <= n) /* no call of MPI */
+                usleep(100);
+            MPI_Waitall(2, large, MPI_STATUSES_IGNORE);
+            sent(1, 2, BYTES);
+            direct++;
+            for (int i = 0; i < n; i++)
+                MPI_Recv(&unit, 1, MPI_INT, 1, 2, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        } else {
+            for (int i = 0; i < n; i++)
+                MPI_Isend(&unit, 1, MPI_INT, 0, 2, MPI_COMM_WORLD, &small[i]);
+            for (int i = 0; i < 2; i++)
+                MPI_Recv(blocks[i], BYTES, MPI_BYTE, 0, 1, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+            ++*received;
+            MPI_Waitall(n, small, MPI_STATUSES_IGNORE);
+            for (int i = 0; i < 2; i++)
+                CHECK_PATTERN(blocks[i], BYTES, 2 * n + i,
+                              "received alone, %d small ones beside it", n);
+            sent(0, n, sizeof(int));
+        }
     }
-    echo(block, 1000003, 8);
+    echo(blocks[0], BYTES, 8);
     MPI_Win_free(&win);
-    free(block);
+    free(blocks[0]);
 }
 
 /* The region is everybody else's again, what the program had there is still the program's. */

@@ -614,13 +614,25 @@ static const char *use_offer(MPID_nem_ivshmem_transfer_t *t, const MPID_nem_ivsh
     }
 }
 
-/* Receiver: asks the sender, whose buffer it reads, to copy a part, if that is worth it. */
+/* Whether a CTS does not have to wait. One that did could be sent when its transfer is over. */
+static bool can_send_cts(MPIDI_VC_t *vc)
+{
+    const MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
+    return area->stream == 0 && !area->sendq.head &&
+           ivshm_slot_reserve(area->channel,
+                              sizeof(MPIDI_CH3_Pkt_t) + sizeof(MPID_nem_ivshmem_offer_t));
+}
+
+/*
+ * Receiver: asks the sender, whose buffer it reads, to copy a part, if that is worth it. Where more
+ * is under way, both processors have enough to do, each with what it will use itself.
+ */
 static int ask_for_help(MPID_nem_ivshmem_transfer_t *t)
 {
     struct ivshm_joint_shm *word = NULL;
 
-    if (t->state != IVSHMEM_READING || t->size < JOINT_BYTES_MIN || !offer_buffer(t) ||
-        !(word = borrow_joint()))
+    if (t->state != IVSHMEM_READING || t->size < JOINT_BYTES_MIN || t->next || t->prev ||
+        !can_send_cts(t->vc) || !offer_buffer(t) || !(word = borrow_joint()))
         return MPI_SUCCESS;
     ivshm_joint_begin(word, (uint64_t) t->size, &t->joint);
     t->taken = 0;
