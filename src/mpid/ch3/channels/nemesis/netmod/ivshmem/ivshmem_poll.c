@@ -9,6 +9,7 @@
 
 #include <time.h>
 
+#define LOOKS 4 /* for a message, of who waits for one, in each turn */
 #define CELLS_PER_POLL 16
 #define POLLS_PER_CLOCK 4096 /* a power of two: idle turns between two looks at the clock */
 #define WATCH_SECONDS 1
@@ -239,6 +240,15 @@ fn_fail:
     goto fn_exit;
 }
 
+/* Whether nothing is to be received, after so many looks. */
+static inline bool is_idle(int looks)
+{
+    while (looks-- > 0)
+        if (!ivshm_transport_is_idle(&MPID_nem_ivshmem.transport))
+            return false;
+    return true;
+}
+
 int MPID_nem_ivshmem_poll(int in_blocking_poll)
 {
     static bool inside;
@@ -259,7 +269,8 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
     }
     if (unlikely(!MPID_nem_ivshmem.joined))
         goto fn_exit;
-    for (n = 0; n < CELLS_PER_POLL && !ivshm_transport_is_idle(&MPID_nem_ivshmem.transport); n++) {
+    /* Who waits looks here more often than the rest of a turn would let it. */
+    for (n = 0; n < CELLS_PER_POLL && !is_idle(n == 0 && in_blocking_poll ? LOOKS : 1); n++) {
         got = ivshm_receive(&MPID_nem_ivshmem.transport, &in, &diag);
         if (got <= 0)
             break;
