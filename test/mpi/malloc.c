@@ -4,7 +4,7 @@
  * takes from there. Ranks 0 and 1 do it; what of it was copied once, the counters say.
  */
 #define _GNU_SOURCE
-#define EAGER_LIMIT 4000 /* of a program that has libivshmem-malloc */
+#define EAGER_LIMIT 12000 /* of a program that has libivshmem-malloc */
 #include "mpitest.h"
 
 #include <fcntl.h>
@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 
 #define LARGE 300000
-#define DIRECT_MIN 4096 /* a message from a block of the region, of that size, is copied once */
+#define DIRECT_MIN 12288 /* a message from a block of the region, of that size, is copied once */
 
 static long long direct;
 

@@ -3,7 +3,7 @@
  * Memory of the region for the program: large messages between all kinds of buffers, cut off,
  * cancelled, not taken; how many of them were copied once is what the counters must say.
  */
-#define EAGER_LIMIT 4000 /* of a program that has memory in the region */
+#define EAGER_LIMIT 12000 /* of a program that has memory in the region */
 #include "mpitest.h"
 
 #define LEN_MAX 3000000
@@ -171,8 +171,8 @@ static void window(void)
 
 int main(int argc, char **argv)
 {
-    static const int lengths[] = {LEN_MAX, 1000000, LANE_BYTES + 4, LANE_BYTES, 100000,
-                                  32800,   5000};
+    static const int lengths[] = {LEN_MAX, 1000000, LANE_BYTES + 4, LANE_BYTES,
+                                  100000,  32800,   13000};
 
     start(&argc, &argv);
     CHECK(size >= 2, "two ranks or more");

@@ -27,7 +27,7 @@ TEST(test_pieces)
         ivshm_joint_begin(words, sizes[i], &mine);
         assert_int_equal(ivshm_joint_attach(&r, owner, off, mine.number, sizes[i], &its, NULL), 0);
         assert_int_equal(mine.pieces, its.pieces);
-        assert_in_range(mine.pieces, sizes[i] >= 131072 ? 4 : 1, 32768);
+        assert_in_range(mine.pieces, sizes[i] >= 32768 ? 4 : 1, 32768);
         for (int turn = 0; ivshm_joint_take(turn % 3 ? &its : &mine, &piece); turn++) {
             assert_int_equal(piece.first, at);
             assert_in_range(piece.bytes, 1, its.piece_bytes);

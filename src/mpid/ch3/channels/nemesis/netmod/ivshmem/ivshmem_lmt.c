@@ -34,8 +34,8 @@
 #define PIECE_BYTES_MIN (4 << 10)
 #define TAKEN_BYTES_MAX (8 << 10) /* more lines at once are in the way of what is read */
 #define DIRECT_BYTES (256 << 10)  /* copied in one turn */
-#define DIRECT_EAGER_LIMIT 4000   /* bytes */
-#define JOINT_BYTES_MIN (64 << 10)
+#define DIRECT_EAGER_LIMIT 12000  /* bytes */
+#define JOINT_BYTES_MIN (12 << 10)
 #define JOINTS 64 /* at a time */
 
 static struct ivshm_lane idle_lanes[IDLE_LANES_MAX];

@@ -15,11 +15,11 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
-#define MESSAGE_MIN (4 << 10) /* bytes: nothing smaller is sent by rendezvous */
-#define MALLOC_MIN (16 << 10) /* worth a system of its own */
-#define MALLOC_LEAVES 4       /* one part in so many, beside what nobody takes */
-#define CREDITS 256           /* in the region, so that those of many ranks are not much of it */
-#define CREDITS_KEPT 64       /* of one rank */
+#define MESSAGE_MIN (12 << 10) /* bytes: nothing smaller is sent by rendezvous */
+#define MALLOC_MIN (16 << 10)  /* worth a system of its own */
+#define MALLOC_LEAVES 4        /* one part in so many, beside what nobody takes */
+#define CREDITS 256            /* in the region, so that those of many ranks are not much of it */
+#define CREDITS_KEPT 64        /* of one rank */
 #define REFUSALS_PER_LOOK 64
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of all that follows */

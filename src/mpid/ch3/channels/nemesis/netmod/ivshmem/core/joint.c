@@ -8,12 +8,10 @@
 #define FINISHED_SHIFT 16
 #define COUNT_MASK UINT64_C(0xffff)
 #define PIECES_MAX 32768u /* so that no count reaches into the next */
-#define PIECE_BYTES_MIN (UINT64_C(32) << 10)
+#define PIECE_BYTES_MIN (UINT64_C(8) << 10)
 #define PIECE_BYTES_MAX (UINT64_C(256) << 10)
-#define PARTS 4 /* of a message, at least: then neither side waits long for the other's last one   \
-                 */
-#define TRIES 4 /* there are two sides: the other one takes a word away once, and then it copies   \
-                 */
+#define PARTS 4 /* of a message, at least, so that neither waits long for the last one */
+#define TRIES 4 /* the other side takes the word away once, and then it copies */
 
 /* Both sides cut alike. */
 static void cut(struct ivshm_joint *joint, uint64_t bytes)
