@@ -212,11 +212,12 @@ struct ivshm_lock_shm {
 };
 
 /*
- * Joint copy of a large message, in memory of its receiver. bits 0-15 pieces that were taken | 16-31
- * those of the sender's that are copied (release and acquire J1) | 32-63 number of the copy
+ * Joint copy of a large message, in memory of its receiver. bits 0-15 pieces that were taken |
+ * 16-31 those of the sender's that are copied (release and acquire J1) | 32-63 number of the copy
  */
 struct ivshm_joint_shm {
-    ivshm_a64 word; /* receiver begins a copy by a store; both take by CAS, sender finishes by add */
+    ivshm_a64
+        word; /* receiver begins a copy by a store; both take by CAS, sender finishes by add */
     ivshm_a64 reserved[7];
 };
 
