@@ -216,8 +216,7 @@ struct ivshm_lock_shm {
  * 16-31 those of the sender's that are copied (release and acquire J1) | 32-63 number of the copy
  */
 struct ivshm_joint_shm {
-    ivshm_a64
-        word; /* receiver begins a copy by a store; both take by CAS, sender finishes by add */
+    ivshm_a64 word; /* receiver stores to begin; both take by CAS; sender finishes by add */
     ivshm_a64 reserved[7];
 };
 
