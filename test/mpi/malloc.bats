@@ -15,9 +15,6 @@ setup() {
 
 teardown() { at_end; }
 
-# counted NAME COUNTER: the sum over all ranks
-counted() { sed -n "s/^ivshmem: rank=.* $2=\([0-9]*\).*/\1/p" "$BATS_TEST_TMPDIR/$1.err" | awk '{ n += $1 } END { print n + 0 }'; }
-
 @test "blocks of every function that makes some, and messages between them, copied once" {
     passes 2 "${malloc[@]}" kinds
     [ "$(counted job direct)" -gt 300 ]

@@ -147,6 +147,9 @@ good() {
         }' "$BATS_TEST_TMPDIR/$1.out" "$BATS_TEST_TMPDIR/$1.err" || { say "$1"; return 1; }
 }
 
+# counted NAME COUNTER: the sum over all ranks of the job.
+counted() { sed -n "s/^ivshmem: rank=.* $2=\([0-9]*\).*/\1/p" "$BATS_TEST_TMPDIR/$1.err" | awk '{ n += $1 } END { print n + 0 }'; }
+
 # empty [REGION]: nobody is on it, and nothing of it is held.
 empty() {
     ivshmem info --json "${1:-$region}" | jq -e '.usage.endpoints == 0 and .usage.free_blocks == .geometry.blocks' >/dev/null ||

@@ -12,7 +12,7 @@ setup() { use_region 32M; }
 teardown() { at_end; }
 
 # windows NAME: how many windows all its ranks have shared.
-windows() { sed -n 's/^ivshmem: rank=.* windows=\([0-9]*\) .*/\1/p' "$BATS_TEST_TMPDIR/$1.err" | awk '{ n += $1 } END { print n + 0 }'; }
+windows() { counted "$1" windows; }
 
 @test "every call under every synchronisation, 2 ranks" {
     passes_both 2 "$programs/rma"

@@ -133,7 +133,8 @@ TEST(test_nonsense)
 static struct ivshm_region shared;
 static ivshm_off shared_off;
 static char from[BYTES], to[BYTES];
-static ivshm_a64 asked, seen; /* the copy's number in bits 8-: a message; the helper has read it */
+static ivshm_a64 asked; /* bits 0-31 the copy's number | 32-63 the round: stands for a message */
+static ivshm_a64 seen;  /* the last round that the helper is done with */
 
 static void *help(void *unused)
 {

@@ -336,8 +336,7 @@ static int help(MPID_nem_ivshmem_transfer_t *t, const char **why)
     }
     if (t->moved == 0 &&
         !ivshm_extent_covers(region, VC_IVSHMEM(t->vc)->channel->peer, IVSHM_KIND_USER,
-                             (ivshm_off){(uint64_t) (t->direct - (char *) region->map.base)},
-                             (uint64_t) t->size)) {
+                             MPID_nem_ivshmem_offset_of(t->direct), (uint64_t) t->size)) {
         *why = "asks for help with a buffer that is not its own";
         return MPI_SUCCESS;
     }
@@ -639,7 +638,7 @@ static int ask_for_help(MPID_nem_ivshmem_transfer_t *t)
     t->state = IVSHMEM_SHARING;
     t->offer.what = IVSHMEM_OFFER_JOINT;
     t->offer.first = t->joint.number;
-    t->offer.joint.bytes = (uint64_t) ((char *) word - (char *) MPID_nem_ivshmem.region.map.base);
+    t->offer.joint = MPID_nem_ivshmem_offset_of(word);
     return send_cts(t);
 }
 
@@ -802,7 +801,7 @@ static int done_recv(MPIDI_VC_t *vc, MPIR_Request *req)
  * As long as a message fits into a few cells, one trip beats the three of a rendezvous; where
  * buffers are in the region, one copy beats both.
  */
-intptr_t MPID_nem_ivshmem_eager_limit(void)
+static intptr_t eager_limit(void)
 {
     if (MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT >= 0)
         return MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT;
@@ -810,9 +809,9 @@ intptr_t MPID_nem_ivshmem_eager_limit(void)
                           : 2 * (intptr_t) MPID_nem_ivshmem.region.geo.large_size;
 }
 
-static void set_eager_limit(MPIDI_VC_t *vc)
+void MPID_nem_ivshmem_set_eager_limit(MPIDI_VC_t *vc)
 {
-    vc->eager_max_msg_sz = MPID_nem_ivshmem_eager_limit();
+    vc->eager_max_msg_sz = eager_limit();
     vc->ready_eager_max_msg_sz = vc->eager_max_msg_sz;
 }
 
@@ -824,14 +823,14 @@ void MPID_nem_ivshmem_lmt_prefer_direct(void)
     prefers_direct = true;
     for (uint32_t i = 0; i < MPID_nem_ivshmem.region.geo.endpoints; i++)
         if (MPID_nem_ivshmem.vcs[i])
-            set_eager_limit(MPID_nem_ivshmem.vcs[i]);
+            MPID_nem_ivshmem_set_eager_limit(MPID_nem_ivshmem.vcs[i]);
     for (MPIDI_VC_t *vc = MPID_nem_ivshmem.dynamic; vc; vc = VC_IVSHMEM(vc)->next_dynamic)
-        set_eager_limit(vc);
+        MPID_nem_ivshmem_set_eager_limit(vc);
 }
 
 void MPID_nem_ivshmem_lmt_vc_init(MPIDI_VC_t *vc)
 {
-    set_eager_limit(vc);
+    MPID_nem_ivshmem_set_eager_limit(vc);
     vc->ch.lmt_initiate_lmt = initiate_lmt;
     vc->ch.lmt_start_recv = start_recv;
     vc->ch.lmt_start_send = start_send;

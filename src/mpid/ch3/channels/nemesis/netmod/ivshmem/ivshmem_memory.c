@@ -31,12 +31,6 @@ static bool is_private; /* we have left: what there is is not the region's any m
 
 #define LOST UINT32_C(0x80000000) /* a peer may still write into the extent */
 
-static ivshm_off offset_of(const void *start)
-{
-    const char *base = MPID_nem_ivshmem.region.map.base;
-    return (ivshm_off){(uint64_t) ((const char *) start - base)};
-}
-
 static bool is_in_region(const void *start)
 {
     const char *base = MPID_nem_ivshmem.region.map.base;
@@ -74,7 +68,7 @@ static void *take(uint64_t bytes)
     struct ivshm_owner self = MPID_nem_ivshmem.transport.endpoint.owner;
     ivshm_off off;
 
-    if (!extents || is_private || bytes == 0 ||
+    if (is_private ||
         ivshm_extent_alloc(&MPID_nem_ivshmem.region, self, IVSHM_KIND_USER, bytes, &off) != 0)
         return NULL;
     IVSHM_POINT(user_allocated);
@@ -95,7 +89,7 @@ static bool give_back(void *start)
         madvise(start, bytes_of(extent), MADV_DONTNEED);
     else if (!(*extent & LOST))
         ivshm_extent_free(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.transport.endpoint.owner,
-                          offset_of(start), bytes_of(extent));
+                          MPID_nem_ivshmem_offset_of(start), bytes_of(extent));
     *extent = 0;
     extent_count--;
     return true;
@@ -142,7 +136,7 @@ bool MPID_nem_ivshmem_memory_find(const void *start, intptr_t bytes, ivshm_off *
 {
     if (!is_in_region(start))
         return false;
-    *off = offset_of(start);
+    *off = MPID_nem_ivshmem_offset_of(start);
     return ivshm_extent_covers(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.transport.endpoint.owner,
                                IVSHM_KIND_USER, *off, (uint64_t) bytes);
 }
@@ -188,7 +182,7 @@ static bool is_spare(uint64_t bytes)
 static void *malloc_take(size_t bytes)
 {
     pthread_mutex_lock(&mutex);
-    void *start = extents && !is_private && is_spare(bytes) ? take(bytes) : NULL;
+    void *start = !is_private && is_spare(bytes) ? take(bytes) : NULL;
     pthread_mutex_unlock(&mutex);
     return start;
 }

@@ -134,6 +134,13 @@ typedef struct {
 
 extern MPID_nem_ivshmem_t MPID_nem_ivshmem;
 
+/* Where that is in the region, for others. */
+static inline ivshm_off MPID_nem_ivshmem_offset_of(const void *start)
+{
+    const char *base = MPID_nem_ivshmem.region.map.base;
+    return (ivshm_off){(uint64_t) ((const char *) start - base)};
+}
+
 /*
  * A message begins with a packet's header: as much of MPIDI_CH3_Pkt_t as its type uses, where that
  * is worth it, so that a small message is one cache line.
@@ -233,7 +240,7 @@ const char *MPID_nem_ivshmem_doubt(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt, s
 /* ivshmem_lmt.c: large messages */
 int MPID_nem_ivshmem_lmt_init(int job_size);
 void MPID_nem_ivshmem_lmt_finalize(void);
-intptr_t MPID_nem_ivshmem_eager_limit(void);
+void MPID_nem_ivshmem_set_eager_limit(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_lmt_prefer_direct(void);
 void MPID_nem_ivshmem_lmt_vc_init(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_lmt_progress(void);

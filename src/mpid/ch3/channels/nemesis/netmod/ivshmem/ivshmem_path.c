@@ -217,8 +217,7 @@ int MPID_nem_ivshmem_path_vc_init(MPIDI_VC_t *vc)
     vc->ch.iStartContigMsg = first_iStartContigMsg;
     vc->ch.iSendContig = first_iSendContig;
     vc->ch.iSendIov = first_iSendIov;
-    vc->eager_max_msg_sz = MPID_nem_ivshmem_eager_limit();
-    vc->ready_eager_max_msg_sz = vc->eager_max_msg_sz;
+    MPID_nem_ivshmem_set_eager_limit(vc);
     if (vc->pg && vc->pg != MPIDI_Process.my_pg) {
         tcp.undecided = true;
         update_polling();
