@@ -11,11 +11,7 @@
 #define BC_FORMAT "%016llx%016llx.%u.%u." /* region id, endpoint, generation */
 #define BC_NONE "none."
 
-/*
- * A stream is named by who connects: the port's tag, by which the other side knows who is meant,
- * and a count. The other direction sets the reply bit.
- */
-#define STREAM_REPLY UINT32_C(0x80000000)
+#define STREAM_REPLY IVSHMEM_STREAM_REPLY
 #define STREAM_TAG_SHIFT 16
 #define STREAM_TAG_MASK UINT32_C(0x7fff)
 #define STREAM_COUNT_MASK UINT32_C(0xffff)

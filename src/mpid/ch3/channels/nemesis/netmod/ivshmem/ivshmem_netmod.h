@@ -147,6 +147,12 @@ typedef struct {
 
 extern MPID_nem_ivshmem_t MPID_nem_ivshmem;
 
+/*
+ * A stream is named by who connects: the port's tag, by which the other side knows who is meant,
+ * and a count. The other direction sets the reply bit.
+ */
+#define IVSHMEM_STREAM_REPLY UINT32_C(0x80000000)
+
 /* Where that is in the region, for others. */
 static inline ivshm_off MPID_nem_ivshmem_offset_of(const void *start)
 {
@@ -217,6 +223,9 @@ static inline bool MPID_nem_ivshmem_packet_is_plain(int type)
         ;
 }
 
+#define IVSHMEM_EAGER_USUAL                                                                        \
+    (1 << 20) /* bytes; for more, it is asked first whether there is memory */
+
 /* The usual case of the check, in which the last message was by the same rank. */
 static inline const char *MPID_nem_ivshmem_packet_check(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt,
                                                         size_t len, bool *hold)
@@ -234,7 +243,9 @@ static inline const char *MPID_nem_ivshmem_packet_check(MPIDI_VC_t *vc, const MP
                    ? NULL
                    : "names a length that cannot be";
 #endif
-    return pkt->eager_send.data_sz >= 0 ? NULL : "names a negative length";
+    return (size_t) pkt->eager_send.data_sz <= IVSHMEM_EAGER_USUAL
+               ? NULL
+               : MPID_nem_ivshmem_packet_check_all(vc, pkt, len, hold);
 }
 
 /*

@@ -16,7 +16,7 @@
 typedef enum {
     END,
     SENDER,       /* context and rank: of a communicator in which the peer has that rank */
-    LENGTH,       /* length of the data: not negative */
+    LENGTH,       /* length of the data: not negative; what comes at once has room in memory */
     SHORT_LENGTH, /* length of the data: fits into the header */
     OFFER,        /* cookie: as long as an offer, and all there */
     MAYBE_OFFER,  /* cookie: an offer, or none */
@@ -649,6 +649,18 @@ static const char *check_awaits_done(const MPIDI_VC_t *vc, MPI_Request handle)
                : "sent DONE for a transfer that was never offered";
 }
 
+/* An unexpected message is put into memory that CH3 allocates, and cannot do without. */
+static const char *check_length(intptr_t bytes, bool eager)
+{
+    if (bytes < 0)
+        return "names a negative length";
+    if (!eager || bytes <= IVSHMEM_EAGER_USUAL)
+        return NULL;
+    void *memory = MPL_malloc(bytes, MPL_MEM_OTHER);
+    MPL_free(memory);
+    return memory ? NULL : "sends at once more than there is memory for";
+}
+
 static const char *check_offer(intptr_t cookie_len, size_t len, bool maybe)
 {
     return (maybe && cookie_len == 0) || (cookie_len == sizeof(MPID_nem_ivshmem_offer_t) &&
@@ -673,7 +685,10 @@ static const char *check_handshake(const MPIDI_VC_t *vc, int type)
 {
     const MPIDI_CH3I_Port_connreq_t *call = vc->connreq_obj;
 
-    if (!VC_IVSHMEM(vc)->met && vc->state == MPIDI_VC_STATE_ACTIVE && call &&
+    bool called = VC_IVSHMEM(vc)->stream & IVSHMEM_STREAM_REPLY;
+
+    if (called == (type == MPIDI_CH3_PKT_ACCEPT_ACK) && !VC_IVSHMEM(vc)->met &&
+        vc->state == MPIDI_VC_STATE_ACTIVE && call &&
         (type == MPIDI_CH3_PKT_CONN_ACK ? call->stat == MPIDI_CH3I_PORT_CONNREQ_INITED ||
                                               call->stat == MPIDI_CH3I_PORT_CONNREQ_REVOKE
                                         : call->stat == MPIDI_CH3I_PORT_CONNREQ_ACCEPT))
@@ -755,10 +770,10 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, const MPIDI_CH3_Pk
             why = MPID_nem_ivshmem_relation_check_sender(vc, &pkt->eager_send.match);
             break;
         case LENGTH:
-            if ((pkt->type == MPIDI_NEM_PKT_LMT_CTS   ? cts->data_sz
-                 : pkt->type == MPIDI_NEM_PKT_LMT_RTS ? rts->data_sz
-                                                      : pkt->eager_send.data_sz) < 0)
-                why = "names a negative length";
+            why = pkt->type == MPIDI_NEM_PKT_LMT_CTS ? check_length(cts->data_sz, false)
+                  : pkt->type == MPIDI_NEM_PKT_LMT_RTS
+                      ? check_length(rts->data_sz, false)
+                      : check_length(pkt->eager_send.data_sz, true);
             break;
         case SHORT_LENGTH:
 #ifdef USE_EAGER_SHORT

@@ -85,6 +85,9 @@ static void begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len
     if (unlikely(VC_IVSHMEM(vc)->stream) &&
         (pkt.type == MPIDI_CH3_PKT_CONN_ACK || pkt.type == MPIDI_CH3_PKT_ACCEPT_ACK))
         VC_IVSHMEM(vc)->met = pkt.conn_ack.ack;
+    /* MPI allows it, and CH3 cannot keep one that was not waited for. */
+    if (unlikely(pkt.type == MPIDI_CH3_PKT_READY_SEND))
+        pkt.type = MPIDI_CH3_PKT_EAGER_SEND;
     *data += header;
     *len -= header;
     intptr_t taken = hold ? 0 : (intptr_t) *len;
