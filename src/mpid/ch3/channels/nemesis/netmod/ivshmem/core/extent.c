@@ -82,7 +82,7 @@ int ivshm_extent_alloc(struct ivshm_region *region, struct ivshm_owner owner,
                               NULL) != 0) {
         /* What of it there was is of more use to others. */
         ivshm_backing_discard(&region->map, at, want * region->geo.block_size);
-        give_back(&map[start], want);
+        ivshm_extent_free(region, owner, (ivshm_off){at}, want * region->geo.block_size);
         return -ENOSPC;
     }
     off->bytes = at;
