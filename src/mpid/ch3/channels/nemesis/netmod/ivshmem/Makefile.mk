@@ -21,6 +21,7 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/lock.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/joint.c               \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_init.c             \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_fault.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_path.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_vc.c               \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_send.c             \
