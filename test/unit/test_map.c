@@ -116,6 +116,10 @@ TEST(test_bad_files)
     assert_int_equal(ivshm_map_open(dir, false, &map, &diag), -EISDIR);
     assert_says(diag, dir);
 
+    must(mkfifo(path_of("pipe"), 0600) == 0);
+    assert_int_equal(ivshm_map_open(path_of("pipe"), true, &map, &diag), -EINVAL);
+    assert_says(diag, "not a regular file");
+
     assert_int_equal(ivshm_map_open(path_of("nothing"), false, &map, NULL), -ENOENT);
     assert_memory_equal(&map, &before, sizeof(map)); /* outputs are set on success only */
 }
@@ -273,5 +277,6 @@ int main(void)
         cmocka_unit_test(test_open_device),
         cmocka_unit_test(test_switched_off_device),
     };
+    alarm(LIMIT_SECONDS);
     return cmocka_run_group_tests(tests, setup, teardown);
 }

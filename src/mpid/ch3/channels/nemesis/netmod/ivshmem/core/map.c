@@ -171,7 +171,8 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
     if (err)
         return err;
 
-    int fd = open_file(result.path, readonly ? O_RDONLY : O_RDWR);
+    /* Without waiting for the other end, should somebody have put a pipe there. */
+    int fd = open_file(result.path, (readonly ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_NOCTTY);
     if (fd < 0) {
         err = errno;
         if (err == ELOOP)
