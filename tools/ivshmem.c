@@ -7,8 +7,10 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #ifndef PACKAGE_VERSION
 #define PACKAGE_VERSION "of no release"
@@ -221,8 +223,21 @@ void tool_warn(const char *fmt, ...)
     va_end(ap);
 }
 
+/* A file that is cut, or finds no memory, while a command looks at it. */
+static void on_bus_error(int sig)
+{
+    static const char text[] =
+        "ivshmem: memory of the region is gone: its file was cut while this command used it, or "
+        "the file system is full; `ivshmem format` tells more\n";
+    (void) sig;
+    if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
+        _exit(TOOL_FAILED); /* and nobody is told */
+    _exit(TOOL_FAILED);
+}
+
 int main(int argc, char **argv)
 {
+    signal(SIGBUS, on_bus_error);
     int status = run(argc, argv);
     if (fflush(stdout) != 0 || ferror(stdout))
         return tool_error("cannot write the output: %s", strerror(errno));

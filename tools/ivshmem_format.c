@@ -2,6 +2,7 @@
 /*
  * ivshmem format: makes a file or a device a region. What was there is changed by --force only.
  */
+#define _GNU_SOURCE
 #include "ivshmem_tool.h"
 
 #include <errno.h>
@@ -12,51 +13,174 @@
 #include <unistd.h>
 
 /*
- * Makes the file with `size` bytes, or fills an empty one. Its memory is taken at once: a full
- * /dev/shm is an error here, and not a SIGBUS in some rank later.
+ * All memory of the file, its contents as they are; 0 or -errno. Where the file system cannot do
+ * that, the file has its size, and memory as it is touched.
  */
-static int create(const char *path, uint64_t size, bool *created)
+static int allocate(int fd, uint64_t size)
 {
-    struct ivshm_geometry geo;
-    struct ivshm_diag diag;
+    int err;
+    do
+        err = fallocate(fd, 0, 0, (off_t) size) == 0 ? 0 : errno;
+    while (err == EINTR);
+    if (err == EOPNOTSUPP || err == ENOSYS) {
+        struct stat st;
+        err = fstat(fd, &st) == 0 && ((uint64_t) st.st_size >= size || !ftruncate(fd, (off_t) size))
+                  ? 0
+                  : errno;
+    }
+    return -err;
+}
+
+static int tell_no_memory(const char *path, uint64_t size, int err)
+{
+    return tool_error("cannot give %s its %s: %s%s", path, tool_size(size), strerror(-err),
+                      err == -ENOSPC ? ": free some of that file system, or make it larger" : "");
+}
+
+/* The path of an open file that leads to it whatever becomes of its name. */
+static const char *path_of(int fd)
+{
+    static char path[32];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    return path;
+}
+
+/*
+ * A new file, which has its name only once it has its memory: whoever finds it finds all of it, and
+ * an interrupt leaves nothing. -EEXIST if there is anything of that name, also a link to nowhere.
+ */
+static int create_whole(const char *path, uint64_t size)
+{
+    char folder[4096];
+    snprintf(folder, sizeof(folder), "%s", path);
+    char *slash = strrchr(folder, '/');
+    if (slash)
+        slash[1] = 0;
     struct stat st;
-    if (ivshm_geometry(size, &geo, &diag) != 0)
-        return tool_error("--size %llu: %s", (unsigned long long) size, diag.text);
-
-    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    *created = fd >= 0;
-    if (fd < 0 && errno == EEXIST)
-        fd = open(path, O_RDWR | O_CLOEXEC);
+    if (lstat(path, &st) == 0)
+        return -EEXIST;
+    int fd = open(slash ? folder : ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0)
-        return tool_error("cannot create %s: %s", path, strerror(errno));
+        return -errno;
+    int err = allocate(fd, size);
+    if (!err && linkat(AT_FDCWD, path_of(fd), AT_FDCWD, path, AT_SYMLINK_FOLLOW) != 0)
+        err = errno == EEXIST ? -EEXIST : -EOPNOTSUPP;
+    close(fd);
+    return err;
+}
 
-    int status = TOOL_OK, err = fstat(fd, &st) == 0 ? 0 : errno;
+/* The same where file systems, or a missing /proc, do not let a file get its name later. */
+static int create_empty(const char *path, uint64_t size)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return -errno;
+    int err = allocate(fd, size);
     if (err)
-        status = tool_error("cannot stat %s: %s", path, strerror(err));
+        unlink(path);
+    close(fd);
+    return err;
+}
+
+/*
+ * A file that is there already, which --size takes for the one that it would make. So it must be as
+ * if this user had just made it: in /dev/shm anybody can put a file, or a link, in its place.
+ */
+static int take_existing(const char *path, uint64_t size)
+{
+    struct stat st;
+    int fd = open(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0 && errno == ELOOP)
+        return tool_error("%s is a symbolic link, which --size does not follow: name the file "
+                          "itself, or remove the link",
+                          path);
+    if (fd < 0)
+        return tool_error("cannot create %s: it is there already, and cannot be opened: %s", path,
+                          strerror(errno));
+
+    int status = TOOL_OK, err = fstat(fd, &st) == 0 ? 0 : -errno;
+    if (err)
+        status = tool_error("cannot stat %s: %s", path, strerror(-err));
     else if (!S_ISREG(st.st_mode))
         status = tool_error("%s is not a regular file: --size makes files; leave it out", path);
-    else if (st.st_size == 0) {
-        err = posix_fallocate(fd, 0, (off_t) size);
-        if (err)
-            status = tool_error("cannot give %s its %s: %s%s", path, tool_size(size), strerror(err),
-                                err == ENOSPC ? ": free some of that file system, or make it larger"
-                                              : "");
-        if (err && *created)
-            unlink(path);
-        else if (err && ftruncate(fd, 0) != 0)
-            tool_warn("%s may have a part of its memory", path);
-    } else if ((uint64_t) st.st_size != size)
+    else if (st.st_uid != geteuid())
+        status = tool_error("%s is there already and belongs to %s, who can read and change all "
+                            "that goes through it: remove it, or choose another name; if that "
+                            "user is to own the region, leave --size out",
+                            path, tool_user(st.st_uid));
+    else if (st.st_nlink != 1)
+        status = tool_error("%s is there already and has %lu names (hard links): remove it, or "
+                            "choose another name",
+                            path, (unsigned long) st.st_nlink);
+    else if (st.st_size != 0 && (uint64_t) st.st_size != size)
         status =
             tool_error("%s is there already and has %s, not %s: leave --size out to format it as "
                        "it is, or remove it first",
                        path, tool_size((uint64_t) st.st_size), tool_size(size));
+    else if (st.st_size == 0 && (err = allocate(fd, size)) != 0) {
+        if (ftruncate(fd, 0) != 0)
+            tool_warn("%s may have a part of its memory", path);
+        status = tell_no_memory(path, size, err);
+    }
     close(fd);
+    return status;
+}
+
+static int create(const char *path, uint64_t size, bool *created)
+{
+    struct ivshm_geometry geo;
+    struct ivshm_diag diag;
+    if (ivshm_geometry(size, &geo, &diag) != 0)
+        return tool_error("--size %llu: %s", (unsigned long long) size, diag.text);
+
+    int status = TOOL_OK, err = create_whole(path, size);
+    if (err == -EOPNOTSUPP || err == -EISDIR || err == -EINVAL)
+        err = create_empty(path, size);
+    *created = err == 0;
+    if (err == -EEXIST)
+        status = take_existing(path, size);
+    else if (err == -ENOSPC)
+        status = tell_no_memory(path, size, err);
+    else if (err)
+        status = tool_error("cannot create %s: %s", path, strerror(-err));
     if (status == TOOL_OK && size & (size - 1))
         tool_warn(
             "%s is not a power of two: processes can share it, but QEMU will not make it the BAR "
             "of a device",
             tool_size(size));
     return status;
+}
+
+/*
+ * All memory of the file that is mapped, if it is sparse; or of a region that somebody may have
+ * made by truncate, or QEMU without prealloc=on. Sets *gave if it had not all.
+ */
+static int complete(const struct ivshm_map *map, bool *gave, struct ivshm_diag *diag)
+{
+    struct stat st;
+    if (!map->sparse)
+        return 0;
+    int fd = open(map->path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC), err = 0;
+    if (fd < 0 || fstat(fd, &st) != 0)
+        err = ivshm_fail(diag, errno, "cannot open %s: %s", map->path, strerror(errno));
+    else if (st.st_dev != map->file_system || st.st_ino != map->id)
+        err = ivshm_fail(diag, EAGAIN, "%s became another file meanwhile", map->path);
+    else if (allocate(fd, map->size) != 0)
+        err = ivshm_backing_lacks(map, diag);
+    else
+        *gave = true;
+    if (fd >= 0)
+        close(fd);
+    return err;
+}
+
+/* A region's owner can do with it what he likes, now and later. */
+static void warn_of_owner(const struct ivshm_map *map)
+{
+    struct stat st;
+    if (!map->is_device && stat(map->path, &st) == 0 && st.st_uid != geteuid() && st.st_uid != 0)
+        tool_warn("%s belongs to %s, who can read and change all that goes through it", map->name,
+                  tool_user(st.st_uid));
 }
 
 /* Lists who is on the region, dead ones excepted; returns their number. */
@@ -93,23 +217,36 @@ static int format_anew(const char *name, struct ivshm_map *map, struct ivshm_dia
     return err;
 }
 
-/* 0 or -errno; the region is open then, and *was says what had been there. */
-static int format(const char *name, bool force, struct ivshm_region *region, enum ivshm_found *was,
-                  struct ivshm_diag *diag)
+/* What a format has found and done. */
+struct outcome {
+    enum ivshm_found was;
+    bool gave; /* memory to a file that had not all */
+};
+
+/* 0 or -errno; the region is open then. */
+static int format(const char *name, bool force, struct ivshm_region *region,
+                  struct outcome *outcome, struct ivshm_diag *diag)
 {
     struct ivshm_map map;
     int err = ivshm_map_open(name, false, &map, diag);
     if (err)
         return err;
-    *was = ivshm_region_probe(&map, NULL);
-    if (force)
+    err = ivshm_region_reserve(&map, IVSHM_TO_READ, diag);
+    if (!err) {
+        outcome->was = ivshm_region_probe(&map, NULL);
+        if (outcome->was != IVSHM_FOUND_FOREIGN || force) { /* else it stays as it is */
+            warn_of_owner(&map);
+            err = complete(&map, &outcome->gave, diag);
+        }
+    }
+    if (force && !err)
         err = format_anew(name, &map, diag);
     ivshm_map_close(&map);
     return err ? err : ivshm_region_open(name, region, diag);
 }
 
 /* The first device that is a region or can become one; --force asks for more than a guess. */
-static int format_first_device(bool force, struct ivshm_region *region, enum ivshm_found *was,
+static int format_first_device(bool force, struct ivshm_region *region, struct outcome *outcome,
                                struct ivshm_diag *diag)
 {
     struct ivshm_device devices[16];
@@ -123,7 +260,7 @@ static int format_first_device(bool force, struct ivshm_region *region, enum ivs
     if (n == 0)
         return ivshm_region_inspect(NULL, region, diag);
     for (int i = 0; i < n && i < 16 && err; i++) {
-        int this_err = format(devices[i].address, force, region, was, &why);
+        int this_err = format(devices[i].address, force, region, outcome, &why);
         if (this_err == 0 || i == 0) {
             *diag = why;
             err = this_err;
@@ -136,7 +273,7 @@ int tool_format(const struct tool_options *opt)
 {
     struct ivshm_diag diag = {""};
     struct ivshm_region region;
-    enum ivshm_found was = IVSHM_FOUND_UNFORMATTED;
+    struct outcome outcome = {.was = IVSHM_FOUND_UNFORMATTED};
     bool created = false;
     if (opt->size) {
         if (strchr(opt->region, ':') && !strchr(opt->region, '/'))
@@ -145,17 +282,18 @@ int tool_format(const struct tool_options *opt)
         if (status)
             return status;
     }
-    int err = opt->region ? format(opt->region, opt->force, &region, &was, &diag)
-                          : format_first_device(opt->force, &region, &was, &diag);
+    int err = opt->region ? format(opt->region, opt->force, &region, &outcome, &diag)
+                          : format_first_device(opt->force, &region, &outcome, &diag);
     if (err) {
         if (created)
             unlink(opt->region);
         return tool_error("%s", diag.text);
     }
-    if (was == IVSHM_FOUND_REGION && !opt->force) {
+    if (outcome.was == IVSHM_FOUND_REGION && !opt->force) {
         int users = list_users(&region);
-        printf("%s is already a region, id %s, in use by %d: nothing changed\n", region.map.name,
-               tool_id(&region), users);
+        printf("%s is already a region, id %s, in use by %d: %s\n", region.map.name,
+               tool_id(&region), users,
+               outcome.gave ? "it has all its memory now" : "nothing changed");
     } else
         printf("%s %s, %s, room for %llu ranks, id %s\n", created ? "created" : "formatted",
                region.map.name, tool_size(region.geo.size), (unsigned long long) tool_room(&region),

@@ -166,7 +166,7 @@ static void json_text(const char *text)
 
 /* info */
 
-static const char *owner_name(uid_t uid)
+const char *tool_user(uid_t uid)
 {
     static char number[16];
     const struct passwd *pw = getpwuid(uid);
@@ -194,7 +194,7 @@ static void info_json(const struct ivshm_region *region, const struct stat *st,
            region->map.is_device ? "device" : "file", (unsigned long long) region->map.size,
            (unsigned long long) g->size, st->st_mode & 07777);
     printf(" \"owner\": ");
-    json_text(owner_name(st->st_uid));
+    json_text(tool_user(st->st_uid));
     printf(", \"group\": ");
     json_text(group_name(st->st_gid));
     printf(", \"version\": %d, \"id\": \"%s\",\n", IVSHM_VERSION, tool_id(region));
@@ -226,7 +226,7 @@ static void info_text(const struct ivshm_region *region, const struct stat *st,
     const struct ivshm_geometry *g = &region->geo;
     uint64_t used = (g->blocks - usage->free_blocks) * g->block_size;
     printf("region     %s (%s, mode %04o, %s:%s)\n", region->map.name,
-           region->map.is_device ? "device" : "file", st->st_mode & 07777, owner_name(st->st_uid),
+           region->map.is_device ? "device" : "file", st->st_mode & 07777, tool_user(st->st_uid),
            group_name(st->st_gid));
     printf("size       %s", tool_size(region->map.size));
     if (g->size < region->map.size)

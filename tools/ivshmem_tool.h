@@ -8,6 +8,8 @@
 
 #include "endpoint.h"
 
+#include <sys/types.h>
+
 enum { TOOL_OK = 0, TOOL_FAILED = 1, TOOL_USAGE = 2 };
 
 struct tool_options {
@@ -40,6 +42,9 @@ const char *tool_id(const struct ivshm_region *region);
 
 /* A uuid as it is written, in a static buffer; empty if it is not known. */
 const char *tool_uuid(const uint64_t uuid[2]);
+
+/* The user's name, or number, in a static buffer. */
+const char *tool_user(uid_t uid);
 
 /* How many more ranks fit: each needs its base extent, and a lane for large messages. */
 uint64_t tool_room(const struct ivshm_region *region);

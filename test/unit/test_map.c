@@ -116,8 +116,49 @@ TEST(test_bad_files)
     assert_int_equal(ivshm_map_open(dir, false, &map, &diag), -EISDIR);
     assert_says(diag, dir);
 
+    must(mkfifo(path_of("pipe"), 0600) == 0);
+    assert_int_equal(ivshm_map_open(path_of("pipe"), true, &map, &diag), -EINVAL);
+    assert_says(diag, "not a regular file");
+
     assert_int_equal(ivshm_map_open(path_of("nothing"), false, &map, NULL), -ENOENT);
     assert_memory_equal(&map, &before, sizeof(map)); /* outputs are set on success only */
+}
+
+/* In a folder where everyone may make files, somebody else's link is a trap. */
+TEST(test_links)
+{
+    struct ivshm_map map;
+    struct ivshm_diag diag;
+    char link[512];
+    write_file("target", "", 4096);
+    must(mkdir(path_of("public"), 0700) == 0 && chmod(path_of("public"), 01777) == 0);
+    snprintf(link, sizeof(link), "%s", path_of("public/link"));
+    must(symlink(path_of("target"), link) == 0);
+    assert_int_equal(ivshm_map_open(link, false, &map, &diag), 0);
+    assert_int_equal(map.size, 4096);
+    ivshm_map_close(&map);
+
+    if (geteuid() != 0) {
+        print_message("# links of another user: only root can make them\n");
+        skip();
+    }
+    must(lchown(link, 65534, 65534) == 0);
+    assert_int_equal(ivshm_map_open(link, false, &map, &diag), -EACCES);
+    assert_says(diag, link);
+    assert_says(diag, "is a symbolic link that another user made");
+    assert_int_equal(ivshm_map_open(link, true, &map, &diag), -EACCES);
+    /* The folder is that user's own: whoever names it there trusts him. */
+    must(chown(path_of("public"), 65534, 65534) == 0);
+    assert_int_equal(ivshm_map_open(link, false, &map, &diag), 0);
+    ivshm_map_close(&map);
+    must(chown(path_of("public"), 0, 0) == 0 && chmod(path_of("public"), 0755) == 0);
+    assert_int_equal(ivshm_map_open(link, false, &map, &diag), 0);
+    ivshm_map_close(&map);
+    /* A name without a folder, and one that is there no more. */
+    must(chmod(path_of("public"), 01777) == 0 && chdir(path_of("public")) == 0);
+    assert_int_equal(ivshm_map_open("link", false, &map, &diag), -EACCES);
+    must(chdir("/") == 0 && unlink(link) == 0);
+    assert_int_equal(ivshm_map_open(link, false, &map, &diag), -ENOENT);
 }
 
 static void open_as_nobody(void *arg)
@@ -226,10 +267,16 @@ TEST(test_switched_off_device)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_file),        cmocka_unit_test(test_readonly),
-        cmocka_unit_test(test_bad_files),   cmocka_unit_test(test_no_permission),
-        cmocka_unit_test(test_no_device),   cmocka_unit_test(test_devices),
-        cmocka_unit_test(test_open_device), cmocka_unit_test(test_switched_off_device),
+        cmocka_unit_test(test_file),
+        cmocka_unit_test(test_readonly),
+        cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_links),
+        cmocka_unit_test(test_no_permission),
+        cmocka_unit_test(test_no_device),
+        cmocka_unit_test(test_devices),
+        cmocka_unit_test(test_open_device),
+        cmocka_unit_test(test_switched_off_device),
     };
+    alarm(LIMIT_SECONDS);
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -168,6 +168,156 @@ says_usage() {
     MPIR_CVAR_NEMESIS_IVSHMEM_REGION=$dir/zero run -0 ivshmem info
 }
 
+# memory_of FILE: bytes of memory that it has.
+memory_of() { echo $(($(stat -c '%b * %B' "$1"))); }
+
+# as_another COMMAND...: as a user who is neither root nor this one.
+as_another() {
+    [ "$(id -u)" -eq 0 ] || skip "only root can be another user"
+    setpriv --reuid 65534 --regid 65534 --clear-groups "$@"
+}
+
+# A folder like /dev/shm: everyone may make files there, and remove his own.
+public_folder() {
+    public=$(mktemp -d /dev/shm/ivshm-tool.XXXXXX)
+    chmod 1777 "$public"
+    r=$public/region
+}
+
+@test "format gives a sparse file its memory, with and without --size, and in use" {
+    for args in "" "--size 4M" "--force"; do
+        rm -f "$r"
+        truncate -s 4M "$r"
+        # shellcheck disable=SC2086
+        run -0 ivshmem format $args "$r"
+        says "formatted $r"
+        [ "$(memory_of "$r")" -ge 4194304 ]
+    done
+    rm "$r"
+    truncate -s 4M "$r"
+    ivshmem check --between 0 --timeout 30 "$r" >"$dir/out" 2>&1 3>&- &
+    jobs+=($!)
+    until [ "$(number .usage.endpoints 2>/dev/null)" = 1 ]; do sleep 0.01; done
+    [ "$(memory_of "$r")" -lt 4194304 ]
+    run -0 ivshmem format "$r"
+    says "in use by 1: it has all its memory now"
+    [ "$(memory_of "$r")" -ge 4194304 ]
+    run -0 ivshmem format "$r"
+    says "in use by 1: nothing changed"
+    # What is somebody else's gets nothing.
+    rm "$r"
+    truncate -s 4M "$r"
+    poke 0 12345
+    run -1 ivshmem format "$r"
+    says "neither a region nor empty"
+    [ "$(memory_of "$r")" -lt 4194304 ]
+}
+
+@test "format has a name for a region only once it has its memory" {
+    command -v strace >/dev/null || skip "strace is not installed"
+    run -0 strace -f -o "$dir/trace" -e trace=openat,fallocate,linkat,link ivshmem format --size 4M "$r"
+    grep -q 'fallocate(.* = 0' "$dir/trace" || skip "the file system of $dir cannot allocate"
+    grep -q "O_TMPFILE.* = [0-9]" "$dir/trace" || skip "the file system of $dir has no nameless files"
+    awk '/fallocate/ { whole = NR } /linkat.*region"/ { named = NR }
+         END { exit !(whole && named && whole < named) }' "$dir/trace"
+    run ! grep -E 'openat.*region".*O_CREAT' "$dir/trace"
+}
+
+@test "format --size follows no link, and leaves what it leads to alone" {
+    ln -s "$dir/target" "$r"
+    run -1 ivshmem format --size 4M "$r"
+    says "$r is a symbolic link, which --size does not follow"
+    [ ! -e "$dir/target" ]
+    truncate -s 4M "$dir/target"
+    for force in "" --force; do
+        # shellcheck disable=SC2086
+        run -1 ivshmem format --size 4M $force "$r"
+        says "$r is a symbolic link"
+    done
+    cmp -n 4194304 "$dir/target" /dev/zero
+    # One's own link is a name like any other to who does not ask for a new file.
+    run -0 ivshmem format "$r"
+    says "formatted $r"
+
+    rm "$r"
+    ln "$dir/target" "$r"
+    run -1 ivshmem format --size 4M --force "$r"
+    says "has 2 names (hard links)"
+}
+
+@test "format --size does not take another user's file for its own" {
+    public_folder
+    # shellcheck disable=SC2016
+    as_another sh -c 'umask 0; head -c 4194304 /dev/zero >"$1"' - "$r" || { rm -r "$public"; return 1; }
+    for force in "" --force; do
+        # shellcheck disable=SC2086
+        run ivshmem format --size 4M $force "$r"
+        [ "$status" -eq 1 ] && says "is there already and belongs to $(id -nu 65534), who can read and change" || {
+            rm -r "$public"
+            return 1
+        }
+    done
+    cmp -n 4194304 "$r" /dev/zero || { rm -r "$public"; return 1; }
+    # Without --size that is what was asked for; it is told.
+    run --separate-stderr ivshmem format "$r"
+    rm -r "$public"
+    [ "$status" -eq 0 ]
+    [[ $stderr == *"warning: $r belongs to $(id -nu 65534), who can read and change"* ]]
+}
+
+@test "no command follows a link that another user has planted" {
+    public_folder
+    truncate -s 4M "$dir/target"
+    as_another ln -s "$dir/target" "$r" || { rm -r "$public"; return 1; }
+    for cmd in "format --size 4M" format "format --force" info ps check reap "check --between 0"; do
+        # shellcheck disable=SC2086
+        run ivshmem $cmd "$r"
+        [ "$status" -eq 1 ] && says "$r is a symbolic link" || { rm -r "$public"; return 1; }
+    done
+    rm -r "$public"
+    cmp -n 4194304 "$dir/target" /dev/zero
+}
+
+# on_small_shm SIZE COMMAND...: with a /dev/shm of that size of its own.
+on_small_shm() {
+    unshare -m true 2>/dev/null || skip "no mount namespaces here"
+    # shellcheck disable=SC2016
+    unshare -m sh -c 'mount -t tmpfs -o "size=$1" none /dev/shm && shift && "$@"' - "$@"
+}
+
+@test "a sparse file on a file system that is full: told by each command" {
+    # shellcheck disable=SC2016
+    run -0 on_small_shm 3m bash -c '
+        r=/dev/shm/region
+        truncate -s 64M $r
+        ivshmem format $r && exit 1
+        [ "$(($(stat -c "%b * %B" $r)))" -lt 1048576 ] || { echo "it has taken all there was"; exit 1; }
+        ivshmem format --size 64M /dev/shm/other && exit 1
+        [ ! -e /dev/shm/other ] || exit 1
+        rm $r
+        head -c 4M /dev/zero >/dev/shm/fill 2>/dev/null
+        truncate -s 64M $r
+        for cmd in info ps check reap format "format --force" "check --between 0"; do
+            ivshmem $cmd $r
+            [ $? = 1 ] || { echo "$cmd: not status 1"; exit 1; }
+        done
+        exit 0'
+    [ "$(grep -c "region has 64 MiB, but only .* KiB of them have memory, and of its file system of 3 MiB no more" \
+        <<<"$output")" -eq 8 ] || { echo "$output"; return 1; }
+    says "cannot give /dev/shm/other its 64 MiB: No space left on device"
+}
+
+@test "a file that is cut while a command uses it: words, and no signal" {
+    format 8M
+    checker 0
+    truncate -s 4096 "$r"
+    local status=0
+    wait "$pid" || status=$?
+    cat "$dir/out"
+    [ "$status" -eq 1 ]
+    [[ $(cat "$dir/out") == *"its file was cut while this command used it"* ]]
+}
+
 @test "format refuses what it cannot do" {
     run -1 ivshmem format "$r"
     says "does not exist: \`ivshmem format --size 64M $r\` creates it"
@@ -196,7 +346,7 @@ says_usage() {
     # More than all of it, so that nothing is taken from others meanwhile.
     total=$(($(stat -f -c '%b * %S' /dev/shm)))
     [ "$total" -gt 0 ] && [ $((total >> 30)) -lt 1000 ] || skip "/dev/shm is too large to be full"
-    full=/dev/shm/ivshm-tool.$$
+    full=$(mktemp -u /dev/shm/ivshm-tool.XXXXXX)
     run -1 ivshmem format --size $(((total >> 30) + 2))G "$full"
     says "No space left on device"
     [ ! -e "$full" ]

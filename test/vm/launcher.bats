@@ -15,7 +15,7 @@ setup_file() {
 
 setup() {
     name=test-$BATS_ROOT_PID
-    dir=/tmp/ivshmem-vms-$UID/$name
+    dir=$("$tool" hosts --name "$name" 2>&1 | sed -n 's/.*no guests are up in \(.*\): ivshmem-vms up.*/\1/p')
     prefix=$BATS_TEST_TMPDIR/mpi
     mkdir -p "$prefix/bin" "$prefix/lib"
     for program in mpiexec hydra_pmi_proxy; do
@@ -134,6 +134,134 @@ until_said() {
     [ -e "$BATS_TEST_TMPDIR/mine/file" ]
 }
 
+# as_another COMMAND...: as a user who is neither root nor this one.
+as_another() {
+    [ "$(id -u)" -eq 0 ] || skip "only root can be another user"
+    setpriv --reuid 65534 --regid 65534 --clear-groups "$@"
+}
+
+# trap_in FOLDER: what another user would put there for this one to find: a set whose `set` is also a script.
+# shellcheck disable=SC2016
+trap_in() {
+    as_another bash -c 'umask 0; mkdir -p "$1" && echo "vms=1; touch $2/sprung" | tee "$1/set" >"$1/env" &&
+        echo 1 >"$1/vm0.pid" && ln -s /dev/shm/ivshmem-vms-none "$1/region0"' - "$1" "$public"
+}
+
+# Each verb, with a folder that is not this user's alone, and with the options $@, which lead there.
+all_refuse() {
+    local verb
+    for verb in "up 1" env hosts status "exec 0 true" "add /bin/sh" "pause 0" "kill 0" "boot 0" down; do
+        # shellcheck disable=SC2086
+        run "$tool" --prefix "$prefix" "${@:2}" $verb
+        echo "$verb: $output"
+        [ "$status" -eq 1 ] && [[ $output =~ $1 ]] || return 1
+        [ "$verb" != env ] || [ "$("$tool" "${@:2}" env 2>/dev/null)" = false ] || return 1
+    done
+    [ ! -e "$public/sprung" ] || { echo "what another user had written was run"; return 1; }
+}
+
+# A folder like /tmp, in which the tests are that need another user. Not in the tests' own: he cannot enter that.
+in_public() {
+    local result=0 # not status, which is run's
+    public=$(mktemp -d /tmp/ivshm-public.XXXXXX)
+    chmod 1777 "$public"
+    "$@" || result=$?
+    rm -rf "$public"
+    return "$result"
+}
+
+@test "a set that another user has made, or can change, is not used" {
+    [ "$(id -u)" -eq 0 ] || skip "only root can be another user"
+    in_public others_sets
+}
+
+others_sets() {
+    local here=$public/here
+    # Made by another; reached through his link, or one of ours; ours, but others may write to it.
+    trap_in "$public/his"
+    all_refuse "$public/his belongs to $(id -nu 65534): " --dir "$public/his" || return 1
+    IVSHMEM_VMS_DIR=$public/his run -1 "$tool" status
+    [[ $output == *"belongs to"* ]] || return 1
+    mkdir "$here"
+    echo vms=1 >"$here/set"
+    as_another ln -s "$here" "$public/link"
+    all_refuse "$public/link is not a folder" --dir "$public/link" || return 1
+    chmod 770 "$here"
+    all_refuse "others may write into $here" --dir "$here" || return 1
+    chmod 700 "$here"
+    [ "$("$tool" hosts --dir "$here")" = "$here/hosts" ] || return 1
+    # A folder of ours in one of his, or in one that is everybody's.
+    mkdir "$public/his/ours" "$public/open"
+    chmod 777 "$public/open"
+    mkdir "$public/open/ours"
+    all_refuse "$public/his belongs to" --dir "$public/his/ours" || return 1
+    all_refuse "others may write into $public/open" --dir "$public/open/ours" || return 1
+    [ -e "$here/set" ] && [ -L "$public/his/region0" ]
+}
+
+@test "sets without --dir are where nobody else can make any" {
+    [ "$(id -u)" -eq 0 ] || skip "only root can be another user"
+    in_public where_sets_are
+}
+
+# where VARIABLE...: the folder of the default set.
+where() {
+    env -u IVSHMEM_VMS_DIR "$@" "$tool" hosts 2>&1 | sed -n 's/.*no guests are up in \(.*\): ivshmem-vms up.*/\1/p'
+}
+
+where_sets_are() {
+    local run=$public/run home=$public/home
+    mkdir "$run" "$home"
+    [ "$(where "XDG_RUNTIME_DIR=$run")" = "$run/ivshmem-vms/default" ] || return 1
+    # A runtime folder that is not this user's alone is none.
+    chmod 755 "$run"
+    [ "$(where "XDG_RUNTIME_DIR=$run")" = "$run/ivshmem-vms/default" ] || return 1
+    chmod 777 "$run"
+    [ "$(where "XDG_RUNTIME_DIR=$run" "HOME=$home" XDG_STATE_HOME=)" = "$home/.local/state/ivshmem-vms/default" ] || return 1
+    chmod 700 "$run"
+    chown 65534 "$run"
+    [ "$(where "XDG_RUNTIME_DIR=$run" "HOME=$home" "XDG_STATE_HOME=$home/state")" = "$home/state/ivshmem-vms/default" ] ||
+        return 1
+    [ "$(where XDG_RUNTIME_DIR=run "HOME=$home" XDG_STATE_HOME=)" = "$home/.local/state/ivshmem-vms/default" ] || return 1
+    # No home, or one that is somebody else's, as sudo may leave it.
+    run -1 env XDG_RUNTIME_DIR="$run" HOME= XDG_STATE_HOME= "$tool" status
+    [[ $output == *"neither XDG_RUNTIME_DIR nor HOME"*"--dir"* ]] || return 1
+    chown 65534 "$home"
+    run -1 env XDG_RUNTIME_DIR="$run" HOME="$home" XDG_STATE_HOME= "$tool" up 1 --prefix "$prefix"
+    [[ $output == *"$home belongs to $(id -nu 65534): "*"--dir"* ]] && [ ! -e "$home/.local" ] || return 1
+    # Nothing of the old place, which another user may have taken.
+    run -1 env XDG_RUNTIME_DIR="$run" HOME="/$(printf %0100d 1)" XDG_STATE_HOME= "$tool" env
+    [[ $output == *"too long for the sockets"*"--dir"*false ]]
+}
+
+@test "env fails, in the shell as well, unless up has ended well" {
+    # shellcheck disable=SC2016
+    in_shell=(bash -c 'eval "$("$@")" || exit 9; echo "$IVSHMEM_VMS_DIR"' - "$tool")
+    run -9 --separate-stderr "${in_shell[@]}" env --name "$name"
+    # shellcheck disable=SC2154 # bats sets it
+    [[ $stderr == *"no guests are up in $dir"* ]]
+    run -9 "${in_shell[@]}" env --name a/b
+    run -9 "${in_shell[@]}" env --bogus
+    (umask 077 && mkdir -p "$dir")
+    echo vms=2 >"$dir/set"
+    run -9 --separate-stderr "${in_shell[@]}" env --name "$name"
+    [[ $stderr == *"the guests in $dir are not up yet"* ]]
+    for wrong in "" vms= vms=0 vms=99 'vms=1;id'; do
+        echo "$wrong" >"$dir/set"
+        run -1 "$tool" env --name "$name"
+        [[ $output == *"is not what ivshmem-vms up writes"* ]]
+    done
+    # Every value is one, whatever is in it.
+    # shellcheck disable=SC2016
+    printf '%s\n' vms=2 'prefix=/x y=$(id)' region=/dev/shm/x ready=1 >"$dir/set"
+    run -0 "$tool" env --name "$name"
+    eval "$output"
+    [ "$IVSHMEM_VMS_DIR" = "$dir" ]
+    # shellcheck disable=SC2016
+    [[ $PATH == '/x y=$(id)/bin:'* ]]
+    [ "$MPIR_CVAR_NEMESIS_IVSHMEM_REGION" = /dev/shm/x ]
+}
+
 @test "QEMU's own refusal is passed on" {
     run -1 up 1 --qemu-arg -bogus
     [[ $output == *"QEMU did not start vm0"*"-bogus: invalid option"* ]]
@@ -189,6 +317,20 @@ until_said() {
     nothing_left
 }
 
+@test "down ends QEMUs whose folder is gone" {
+    start_up
+    until_said booting "$BATS_TEST_TMPDIR/out"
+    until [ -e "$dir/vm0.pid" ]; do sleep 0.05; done
+    region=$(readlink "$dir/region0")
+    kill -KILL "$pid"
+    wait "$pid" || :
+    rm -r "$dir"
+    run -0 vms down
+    nothing_left
+    run -0 vms down
+    [[ $output == *"nothing is up"* ]]
+}
+
 @test "two guests come up, run commands, lose one of them, and go" {
     echo '#!/bin/sh' >"$BATS_TEST_TMPDIR/a program"
     chmod +x "$BATS_TEST_TMPDIR/a program"
@@ -196,6 +338,9 @@ until_said() {
     run -0 up 2 --add "$BATS_TEST_TMPDIR/a link"
     region=$(readlink "$dir/region0")
     [ "$(stat -c '%a %s' "$region")" = "600 67108864" ]
+
+    [ $(($(stat -c '%b * %B' "$region"))) -ge 67108864 ]
+    [ "$(eval "$(vms env)" && echo "$MPIR_CVAR_NEMESIS_IVSHMEM_REGION $(command -v mpiexec)")" = "$region $prefix/bin/mpiexec" ]
 
     refused "guests are up already" up 1 || [ -d "$dir" ]
     [ "$(cat "$(vms hosts)")" = $'vm0\nvm1' ]

@@ -23,10 +23,9 @@ boot_guests() {
 end_guests() { "$inst/bin/ivshmem-vms" down --name "$name" 2>&1; }
 
 setup() {
-    set_dir=/tmp/ivshmem-vms-$UID/$name
     unset "${!MPIR_CVAR_@}" "${!HYDRA_@}"
-    # shellcheck source=/dev/null
-    . "$set_dir/env"
+    eval "$("$inst/bin/ivshmem-vms" env --name "$name")"
+    set_dir=$IVSHMEM_VMS_DIR
     region=$(readlink "$set_dir/region0")
     export MPIR_CVAR_NEMESIS_IVSHMEM_STATS=1
     export MPIR_CVAR_POLLS_BEFORE_YIELD=1 # ranks share a processor

@@ -8,6 +8,7 @@ errnames_txt_files += src/mpid/ch3/channels/nemesis/netmod/ivshmem/errnames.txt
 
 mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/map.c                 \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/backing.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/region.c              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/extent.c              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/endpoint.c            \
@@ -20,6 +21,7 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/lock.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/joint.c               \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_init.c             \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_fault.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_path.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_vc.c               \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_send.c             \
@@ -42,6 +44,7 @@ noinst_HEADERS +=                                                           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/point.h               \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/diag.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/map.h                 \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/backing.h             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/region.h              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/extent.h              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/endpoint.h            \

@@ -79,6 +79,7 @@ static int join(MPIDI_PG_t *pg_p, int pg_rank)
     int err = ivshm_region_open(MPIR_CVAR_NEMESIS_IVSHMEM_REGION, &self->region, &self->diag);
     if (err)
         return err;
+    MPID_nem_ivshmem_fault_watch();
     self->vcs = MPL_calloc(self->region.geo.endpoints, sizeof(self->vcs[0]), MPL_MEM_OTHER);
     if (!self->vcs) {
         err = ivshm_fail(&self->diag, ENOMEM, "out of memory for the table of connections");
@@ -94,6 +95,7 @@ static int join(MPIDI_PG_t *pg_p, int pg_rank)
 free_vcs:
     MPL_free(self->vcs);
 close_region:
+    MPID_nem_ivshmem_fault_unwatch();
     ivshm_region_close(&self->region);
     return err;
 }
@@ -108,6 +110,7 @@ static void leave(void)
     MPID_nem_ivshmem_memory_finalize();
     MPID_nem_ivshmem_lmt_finalize();
     ivshm_transport_close(&self->transport);
+    MPID_nem_ivshmem_fault_unwatch();
     if (!MPID_nem_ivshmem_memory_is_mallocs()) /* else the program has memory in between */
         ivshm_region_close(&self->region);
     MPL_free(self->vcs);

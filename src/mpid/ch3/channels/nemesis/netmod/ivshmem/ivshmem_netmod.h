@@ -287,6 +287,10 @@ static inline void MPID_nem_ivshmem_header_copy(void *to, const void *from, size
         memcpy(out, in, bytes - begin);
 }
 
+/* ivshmem_fault.c: words for who touches memory that the region has lost */
+void MPID_nem_ivshmem_fault_watch(void);
+void MPID_nem_ivshmem_fault_unwatch(void);
+
 /* ivshmem_connect.c: finding peers */
 int MPID_nem_ivshmem_add_to_card(char **bc_val_p, int *val_max_sz_p);
 int MPID_nem_ivshmem_get_business_card(int my_rank, char **bc_val_p, int *val_max_sz_p);

@@ -225,6 +225,9 @@ static int explain_full(const struct ivshm_region *region, bool table, uint32_t 
     for (uint32_t i = 0; i < region->geo.endpoints; i++)
         used += ivshm_endpoint_claim(region, i).state != IVSHM_FREE;
     ivshm_extent_usage(region, &usage);
+    if (!table && usage.longest_free * region->geo.block_size >= need)
+        return ivshm_backing_lacks(&region->map,
+                                   diag); /* there are blocks, but no memory for them */
     return ivshm_fail(
         diag, ENOSPC,
         "region %s (%llu MiB) is full: %s; %u of %u endpoints are in use, %llu KiB are "

@@ -77,7 +77,15 @@ int ivshm_extent_alloc(struct ivshm_region *region, struct ivshm_owner owner,
         run = 0;
     }
     IVSHM_POINT(extent_taken);
-    off->bytes = region->geo.data + start * region->geo.block_size;
+    uint64_t at = region->geo.data + start * region->geo.block_size;
+    if (ivshm_backing_reserve(&region->map, at, want * region->geo.block_size, IVSHM_TO_WRITE,
+                              NULL) != 0) {
+        /* What of it there was is of more use to others. */
+        ivshm_backing_discard(&region->map, at, want * region->geo.block_size);
+        ivshm_extent_free(region, owner, (ivshm_off){at}, want * region->geo.block_size);
+        return -ENOSPC;
+    }
+    off->bytes = at;
     return 0;
 }
 
@@ -131,7 +139,7 @@ bool ivshm_extent_spare(const struct ivshm_region *region, uint64_t bytes)
     uint64_t wanted = block_count(region, bytes) + region->geo.blocks / SPARE_LEAVES, found = 0;
     for (uint64_t i = region->geo.blocks; i-- > 0 && found < wanted;) /* free ones are at the end */
         found += ivshm_load64_relaxed(&region->block_map[i]) == 0;
-    return found >= wanted;
+    return found >= wanted && ivshm_backing_spare(&region->map, bytes);
 }
 
 uint64_t ivshm_extent_reclaim(struct ivshm_region *region, struct ivshm_owner owner)

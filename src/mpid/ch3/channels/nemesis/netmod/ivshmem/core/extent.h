@@ -18,7 +18,7 @@ struct ivshm_owner {
 
 /*
  * Takes `bytes`, rounded up to blocks, for `owner`. The contents are whatever they were.
- * -ENOSPC if no run of free blocks is long enough.
+ * -ENOSPC if no run of free blocks is long enough, or a sparse file gets no memory for it.
  */
 int ivshm_extent_alloc(struct ivshm_region *region, struct ivshm_owner owner,
                        enum ivshm_block_kind kind, uint64_t bytes, ivshm_off *off);

@@ -129,9 +129,41 @@ static int enable_memory(const char *address, struct ivshm_diag *diag)
     return 0;
 }
 
+/*
+ * Whether the symbolic link `path` may have been put there to be followed: in a folder where
+ * everyone may make files, but only their owner may remove them, by somebody who is neither this
+ * user nor the folder's owner. Linux has the same rule, but not everywhere is it switched on.
+ */
+static bool is_planted(const char *path)
+{
+    char folder[512];
+    struct stat link, in;
+    snprintf(folder, sizeof(folder), "%s", path);
+    char *slash = strrchr(folder, '/');
+    if (slash)
+        slash[1] = 0;
+    if (lstat(path, &link) != 0 || stat(slash ? folder : ".", &in) != 0)
+        return true;
+    return S_ISLNK(link.st_mode) && in.st_mode & S_ISVTX && in.st_mode & S_IWOTH &&
+           link.st_uid != geteuid() && link.st_uid != in.st_uid;
+}
+
+/* Whose link is good cannot be changed by others, so that there is time to look. */
+static int open_file(const char *path, int flags)
+{
+    int fd = open(path, flags | O_NOFOLLOW | O_CLOEXEC);
+    if (fd >= 0 || errno != ELOOP)
+        return fd;
+    if (is_planted(path)) {
+        errno = ELOOP;
+        return -1;
+    }
+    return open(path, flags | O_CLOEXEC);
+}
+
 int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struct ivshm_diag *diag)
 {
-    struct ivshm_map result = {0};
+    struct ivshm_map result = {.readonly = readonly};
     struct stat st;
     int err = find_path(name, &result, diag);
     if (!err && result.is_device)
@@ -139,9 +171,15 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
     if (err)
         return err;
 
-    int fd = open(result.path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+    /* Without waiting for the other end, should somebody have put a pipe there. */
+    int fd = open_file(result.path, (readonly ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_NOCTTY);
     if (fd < 0) {
         err = errno;
+        if (err == ELOOP)
+            return ivshm_fail(diag, EACCES,
+                              "%s is a symbolic link that another user made, in a folder where "
+                              "everyone may: not followed; name the file itself",
+                              name);
         if (err == EACCES || err == EPERM)
             return ivshm_fail(diag, EACCES,
                               "no permission to open %s: run as root, or give this user access "
@@ -189,6 +227,9 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
                          (unsigned long long) result.size, strerror(errno));
         goto close_fd;
     }
+    result.file_system = st.st_dev;
+    result.id = st.st_ino;
+    result.sparse = !result.is_device && (uint64_t) st.st_blocks * 512 < result.size;
     *map = result;
     err = 0;
 close_fd:

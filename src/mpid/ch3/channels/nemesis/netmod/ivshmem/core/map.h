@@ -16,8 +16,11 @@ struct ivshm_map {
     void *base;
     uint64_t size;  /* bytes */
     bool is_device; /* a BAR, else a file */
-    char name[256]; /* what a person calls it: a PCI address or a path */
-    char path[512]; /* what was opened */
+    bool readonly;
+    bool sparse;              /* a file that had not all its memory when it was opened */
+    uint64_t file_system, id; /* the file's, to know it again */
+    char name[256];           /* what a person calls it: a PCI address or a path */
+    char path[512];           /* what was opened */
 };
 
 struct ivshm_device {
@@ -28,8 +31,10 @@ struct ivshm_device {
 
 /*
  * Maps the PCI address or path `name` shared, for reading and writing (or only reading, if
- * `readonly`). Errors: -ENOENT no such device or file, -ENODEV not an ivshmem device, -EACCES no
- * permission, -EINVAL not something that can be mapped or an empty file, else what the system said.
+ * `readonly`). In a folder where everyone may make files, a symbolic link that somebody else made
+ * is not followed. Errors: -ENOENT no such device or file, -ENODEV not an ivshmem device, -EACCES
+ * no permission, -EINVAL not something that can be mapped or an empty file, else what the system
+ * said.
  */
 int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struct ivshm_diag *diag);
 

@@ -134,6 +134,14 @@ static bool is_marked(const struct ivshm_map *map)
     return ivshm_load64_acquire(word_at(map, WORD_OF(mark) * 8)) == IVSHM_MARK;
 }
 
+int ivshm_region_reserve(const struct ivshm_map *map, enum ivshm_access access,
+                         struct ivshm_diag *diag)
+{
+    struct ivshm_geometry geo;
+    bool fits = ivshm_geometry(map->size, &geo, NULL) == 0;
+    return ivshm_backing_reserve(map, 0, fits ? geo.data : 1, access, diag);
+}
+
 enum ivshm_found ivshm_region_probe(const struct ivshm_map *map, struct ivshm_diag *diag)
 {
     struct ivshm_superblock_shm *sb = map->base;
@@ -218,6 +226,8 @@ int ivshm_region_format(struct ivshm_map *map, struct ivshm_diag *diag)
 {
     struct ivshm_geometry geo;
     int err = ivshm_geometry(map->size, &geo, diag);
+    if (!err)
+        err = ivshm_region_reserve(map, IVSHM_TO_WRITE, diag);
     if (err)
         return err;
     ivshm_store64_release(word_at(map, 0), 0);
@@ -266,14 +276,16 @@ static int load(struct ivshm_region *region, struct ivshm_diag *diag)
     memcpy(region->id, &found[WORD_OF(id)], sizeof(region->id));
     region->block_map = word_at(map, region->geo.block_map);
     region->endpoints = (void *) word_at(map, region->geo.endpoint_table);
-    return 0;
+    return ivshm_region_reserve(map, IVSHM_TO_WRITE, diag);
 }
 
 static int open_mapped(struct ivshm_region *region, bool format, struct ivshm_diag *diag)
 {
     struct ivshm_map *map = &region->map;
     struct ivshm_geometry geo;
-    int err;
+    int err = ivshm_region_reserve(map, IVSHM_TO_READ, diag);
+    if (err)
+        return err;
     switch (ivshm_region_probe(map, diag)) {
     case IVSHM_FOUND_REGION:
         return load(region, diag);
@@ -286,6 +298,9 @@ static int open_mapped(struct ivshm_region *region, bool format, struct ivshm_di
                               "%s (%llu MiB) is unformatted: the first job formats it, or `ivshmem "
                               "format %s`",
                               map->name, (unsigned long long) (map->size >> 20), map->name);
+        err = ivshm_region_reserve(map, IVSHM_TO_WRITE, diag);
+        if (err)
+            return err;
         write_superblock(map, &geo);
         return load(region, diag);
     case IVSHM_FOUND_FOREIGN:

@@ -7,6 +7,7 @@
 #ifndef IVSHM_REGION_H
 #define IVSHM_REGION_H
 
+#include "backing.h"
 #include "diag.h"
 #include "layout.h"
 #include "map.h"
@@ -47,6 +48,13 @@ enum ivshm_found {
 
 /* The geometry of a region of `size` bytes. -ENOSPC if that is too small, -EFBIG if too large. */
 int ivshm_geometry(uint64_t size, struct ivshm_geometry *geo, struct ivshm_diag *diag);
+
+/*
+ * Gets the memory of superblock and tables, if the file is sparse; without it whoever reads or
+ * writes them may get a SIGBUS. -ENOSPC if there is none.
+ */
+int ivshm_region_reserve(const struct ivshm_map *map, enum ivshm_access access,
+                         struct ivshm_diag *diag);
 
 /* What the mapped memory carries, and in diag why it is foreign. Reads only. */
 enum ivshm_found ivshm_region_probe(const struct ivshm_map *map, struct ivshm_diag *diag);

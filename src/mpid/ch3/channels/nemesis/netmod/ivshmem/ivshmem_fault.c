@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * Whoever touches memory of the region that the file has lost, since somebody cut it or its file
+ * system is full, gets a SIGBUS. Here it gets words first, and then what it would have got without:
+ * the program's own handler, or the end. A handler that the program installs later is alone.
+ */
+#include "ivshmem_netmod.h"
+
+#include <signal.h>
+
+static struct sigaction before; /* what there was, and goes on */
+static struct ivshm_map map;    /* base is NULL while there is none */
+static char prefix[32];
+
+static void tell(const void *addr)
+{
+    char line[768];
+    size_t used = strlen(prefix);
+    memcpy(line, prefix, used);
+    size_t said = ivshm_backing_describe_fault(&map, addr, line + used, sizeof(line) - used - 1);
+    if (said) {
+        line[used + said] = '\n';
+        if (write(STDERR_FILENO, line, used + said + 1) < 0)
+            return; /* then nobody is told */
+    }
+}
+
+static void on_bus_error(int sig, siginfo_t *info, void *context)
+{
+    struct sigaction next = before;
+    bool is_fault = info->si_code > 0; /* and not sent by kill(2) */
+
+    if (is_fault)
+        tell(info->si_addr);
+    if (next.sa_flags & SA_RESETHAND)
+        before = (struct sigaction){.sa_handler = SIG_DFL};
+    if (next.sa_flags & SA_SIGINFO) {
+        next.sa_sigaction(sig, info, context);
+    } else if (next.sa_handler == SIG_DFL || (next.sa_handler == SIG_IGN && is_fault)) {
+        signal(sig, SIG_DFL);
+        raise(sig); /* comes when this handler returns */
+    } else if (next.sa_handler != SIG_IGN) {
+        next.sa_handler(sig);
+    }
+}
+
+void MPID_nem_ivshmem_fault_watch(void)
+{
+    struct sigaction ours;
+
+    map = MPID_nem_ivshmem.region.map;
+    snprintf(prefix, sizeof(prefix), "ivshmem: rank %d: ", MPIDI_Process.my_pg_rank);
+    if (sigaction(SIGBUS, NULL, &before) != 0)
+        return;
+    /* The program's own handler finds its mask and stack as it asked for them. */
+    ours = before;
+    ours.sa_flags = (before.sa_flags & ~SA_RESETHAND) | SA_SIGINFO;
+    ours.sa_sigaction = on_bus_error;
+    sigaction(SIGBUS, &ours, NULL);
+}
+
+void MPID_nem_ivshmem_fault_unwatch(void)
+{
+    struct sigaction now;
+
+    /* If somebody has put a handler before ours, and calls it, it still passes on. */
+    if (sigaction(SIGBUS, NULL, &now) == 0 && now.sa_flags & SA_SIGINFO &&
+        now.sa_sigaction == on_bus_error)
+        sigaction(SIGBUS, &before, NULL);
+    map.base = NULL;
+}
