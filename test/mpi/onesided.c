@@ -339,7 +339,7 @@ static bool may_swap(int class)
 #define ON_NUMBERS(T, wide)                                                                        \
     {                                                                                              \
         T x, y;                                                                                    \
-        memcpy(&x, inout, sizeof(x));                                                              \
+        memcpy(&x, result, sizeof(x));                                                             \
         memcpy(&y, in, sizeof(y));                                                                 \
         switch (op) {                                                                              \
         case MAX:                                                                                  \
@@ -363,36 +363,36 @@ static bool may_swap(int class)
         default:                                                                                   \
             x = !x != !y;                                                                          \
         }                                                                                          \
-        memcpy(inout, &x, sizeof(x));                                                              \
+        memcpy(result, &x, sizeof(x));                                                             \
         break;                                                                                     \
     }
 
 #define ON_COMPLEX(T)                                                                              \
     {                                                                                              \
         T x, y;                                                                                    \
-        memcpy(&x, inout, sizeof(x));                                                              \
+        memcpy(&x, result, sizeof(x));                                                             \
         memcpy(&y, in, sizeof(y));                                                                 \
         x = op == SUM ? x + y : x * y;                                                             \
-        memcpy(inout, &x, sizeof(x));                                                              \
+        memcpy(result, &x, sizeof(x));                                                             \
         break;                                                                                     \
     }
 
 #define ON_PAIRS(T)                                                                                \
     {                                                                                              \
         struct T x, y;                                                                             \
-        memcpy(&x, inout, sizeof(x));                                                              \
+        memcpy(&x, result, sizeof(x));                                                             \
         memcpy(&y, in, sizeof(y));                                                                 \
         if (op == MAXLOC ? y.v > x.v : y.v < x.v)                                                  \
             x = y;                                                                                 \
         else if (y.v == x.v && y.i < x.i)                                                          \
             x.i = y.i;                                                                             \
-        memcpy(inout, &x, sizeof(x));                                                              \
+        memcpy(result, &x, sizeof(x));                                                             \
         break;                                                                                     \
     }
 
-static void operate(const struct basic *b, enum op op, void *inout, const void *in)
+static void operate(const struct basic *b, enum op op, void *result, const void *in)
 {
-    unsigned char *x = inout;
+    unsigned char *x = result;
     const unsigned char *y = in;
 
     if (op == NO_OP)

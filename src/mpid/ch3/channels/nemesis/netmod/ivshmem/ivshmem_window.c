@@ -276,15 +276,16 @@ static bool is_theirs(const part_t *part, ivshm_off off, uint64_t bytes)
            ivshm_extent_covers(&MPID_nem_ivshmem.region, part->owner, IVSHM_KIND_USER, off, bytes);
 }
 
-/* Attaches to whose memory it is, and looks that it is. */
-static bool open_part(window_t *w, int rank, const part_t *part)
+/* Attaches to whose memory it is, and looks that it is; and not ours, if it is not our part. */
+static bool open_part(window_t *w, int rank, bool is_own, const part_t *part)
 {
     struct ivshm_owner self = MPID_nem_ivshmem.transport.endpoint.owner;
     struct ivshm_diag diag;
 
-    if ((part->owner.endpoint != self.endpoint || part->owner.generation != self.generation) &&
-        ivshm_channel_open(&MPID_nem_ivshmem.transport, part->owner, &w->ranks[rank].channel,
-                           &diag) != 0) {
+    if ((part->owner.endpoint == self.endpoint) != is_own)
+        return false;
+    if (!is_own && ivshm_channel_open(&MPID_nem_ivshmem.transport, part->owner,
+                                      &w->ranks[rank].channel, &diag) != 0) {
         w->ranks[rank].channel = NULL;
         return false;
     }
@@ -309,11 +310,7 @@ static char *address_of(ivshm_off off)
     return (char *) MPID_nem_ivshmem.region.map.base + off.bytes;
 }
 
-/*
- * Where a rank's part begins in a window that lies in one piece, which is as CH3 has it on one
- * node: the first rank's at the beginning, even if it has no bytes, and nowhere for others that
- * have none.
- */
+/* What a part takes of a window that lies in one piece. */
 static MPI_Aint room(const MPIR_Win *win, MPI_Aint bytes)
 {
     return win->info_args.alloc_shared_noncontig ? MPL_ROUND_UP_ALIGN(bytes, IVSHM_PAGE) : bytes;
@@ -333,11 +330,14 @@ static MPI_Aint total_of(const MPIR_Win *win, const MPI_Aint *sizes, int count)
 
 static bool open_parts(MPIR_Win *win, window_t *w, const part_t *parts, const MPI_Aint *sizes)
 {
+    int rank = win->comm_ptr->rank;
+
     if (!w->bases)
         return false;
-    if (sizes) { /* all in rank 0's */
+    if (sizes) { /* all in rank 0's, and as CH3 has it on one node */
         MPI_Aint begin = 0, total = total_of(win, sizes, w->count);
-        if (total < 0 || parts[0].bytes != (uint64_t) total || !open_part(w, 0, &parts[0]))
+        if (total < 0 || parts[0].bytes != (uint64_t) total ||
+            !open_part(w, 0, rank == 0, &parts[0]))
             return false;
         for (int i = 0; i < w->count; begin += room(win, sizes[i]), i++) {
             w->ranks[i].bytes = sizes[i];
@@ -347,7 +347,7 @@ static bool open_parts(MPIR_Win *win, window_t *w, const part_t *parts, const MP
         return true;
     }
     for (int i = 0; i < w->count; i++) {
-        if (!open_part(w, i, &parts[i]))
+        if (!open_part(w, i, i == rank, &parts[i]))
             return false;
         w->ranks[i].bytes = (MPI_Aint) parts[i].bytes;
         w->bases[i] = parts[i].bytes > 0 ? address_of(parts[i].off) : NULL;
