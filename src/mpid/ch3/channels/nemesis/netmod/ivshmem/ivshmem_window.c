@@ -596,23 +596,27 @@ static bool is_owed(const MPIR_Win *win)
  * them. doc/netmod.md tells of each kind of packet who waits for it; what is left are unlocks
  * without an answer, and a lock that was granted and not given back says that one is to come. Then
  * a barrier, so that nobody leaves whose unlock is still in a queue of his own, which only his
- * calls of MPI would send.
+ * calls of MPI would send, and so that all learn of it if one has waited in vain.
  */
 static int settle(MPIR_Win *win)
 {
-    int mpi_errno = MPI_SUCCESS;
+    int mpi_errno = MPI_SUCCESS, barrier_errno = MPI_SUCCESS;
     MPIR_Errflag_t errflag = MPIR_ERR_NONE;
     MPID_Progress_state state;
 
-    while (is_owed(win)) {
+    while (is_owed(win) && mpi_errno == MPI_SUCCESS) {
         MPID_nem_ivshmem_check_ranks(win, mpi_errno);
-        MPIR_ERR_CHECK(mpi_errno);
+        if (mpi_errno != MPI_SUCCESS)
+            break;
         MPID_Progress_start(&state);
         mpi_errno = MPID_Progress_wait(&state);
         MPID_Progress_end(&state);
-        MPIR_ERR_CHECK(mpi_errno);
     }
-    mpi_errno = MPIR_Barrier(win->comm_ptr, &errflag);
+    if (mpi_errno != MPI_SUCCESS)
+        errflag = MPIR_ERR_PROC_FAILED;
+    barrier_errno = MPIR_Barrier(win->comm_ptr, &errflag);
+    MPIR_ERR_CHECK(mpi_errno);
+    mpi_errno = barrier_errno;
     MPIR_ERR_CHECK(mpi_errno);
     MPIR_ERR_CHKANDJUMP(errflag, mpi_errno, MPI_ERR_OTHER, "**coll_fail");
 
