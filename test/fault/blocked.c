@@ -39,6 +39,19 @@ static void prepare_lock(void)
     MPI_Win_lock_all(0, win);
 }
 
+/* Rank 1 has the locks of all. */
+static void prepare_locked(void)
+{
+    MPI_Win_create(buf, LARGE, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &win);
+    MPI_Win_set_errhandler(win, MPI_ERRORS_RETURN);
+    if (rank == 1) {
+        MPI_Win_lock_all(0, win);
+        for (int to = 0; to < size; to++)
+            MPI_Get(other, 8, MPI_BYTE, to, 0, 8, MPI_BYTE, win);
+        MPI_Win_flush_all(win);
+    }
+}
+
 static int call_recv(void)
 {
     return MPI_Recv(buf, 8, MPI_BYTE, 1, 1, MPI_COMM_WORLD, &status);
@@ -139,6 +152,16 @@ static int call_flush(void)
     MPI_Get(other, LARGE, MPI_BYTE, 1, 0, LARGE, MPI_BYTE, win);
     return MPI_Win_flush(1, win);
 }
+static int call_win_free(void)
+{
+    return MPI_Win_free(&win);
+}
+/* Its death was told before. */
+static int call_win_free_late(void)
+{
+    MPI_Recv(buf, 8, MPI_BYTE, 1, 1, MPI_COMM_WORLD, &status);
+    return MPI_Win_free(&win);
+}
 static int call_finalize(void)
 {
     return MPI_Finalize();
@@ -171,6 +194,8 @@ static const struct {
     {"win-create", call_win_create, NULL, NULL},
     {"fence", call_fence, prepare_win, NULL},
     {"flush", call_flush, prepare_lock, NULL},
+    {"win-free", call_win_free, prepare_locked, NULL},
+    {"win-free-late", call_win_free_late, prepare_locked, NULL},
     {"finalize", call_finalize, NULL, NULL},
 };
 enum { CALLS = sizeof(calls) / sizeof(calls[0]) };

@@ -48,3 +48,44 @@ windows() { counted "$1" windows; }
 @test "atomics are exact, a target computes; 4 ranks" { passes_both 4 "$programs/rma" atomics; }
 
 @test "atomics are exact, a target computes; 8 ranks" { passes_both 8 "$programs/rma" atomics; }
+
+# Unlocks are under way while the barrier of MPI_Win_free goes by other paths.
+
+@test "windows freed straight after an unlock, 4 ranks" { passes_both 4 "$programs/windows" free 100; }
+
+@test "windows freed straight after an unlock, 5 ranks" { passes_both 5 "$programs/windows" free 100; }
+
+@test "windows freed straight after an unlock, 8 ranks" { passes_both 8 "$programs/windows" free 60; }
+
+@test "windows freed straight after an unlock, ranks of which one goes by tcp" {
+    half_remote
+    unset MPIR_CVAR_NEMESIS_IVSHMEM_REGION
+    export MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=1
+    mpi job -n 4 -env MPIR_CVAR_NEMESIS_IVSHMEM_REGION "$region" "$programs/windows" free 60 : \
+        -n 1 "$programs/windows" free 60 || { say job; false; }
+    grep -ix "no errors" "$BATS_TEST_TMPDIR/job.out"
+    [ "$(counted job tcp_sent)" -gt 0 ]
+    empty
+}
+
+@test "the parts of a shared window are where they are on one node, 2 and 3 ranks" {
+    all_remote
+    passes 2 "$programs/windows" shared
+    passes 3 "$programs/windows" shared
+}
+
+@test "shared windows of 8 KiB in a region that is nearly full; the error in a full one says what is free" {
+    use_region 8M
+    all_remote
+    passes 2 "$programs/windows" full
+}
+
+@test "operations outside of a shared window are errors, and touch nothing" {
+    all_remote
+    passes 3 "$programs/windows" range
+}
+
+@test "a window's lock that names nobody, or who waits for it, is taken over; one that names a live rank is not" {
+    all_remote
+    passes 2 "$programs/windows" lock "$(basename "$(readlink "/proc/$$/fd/$region_fd")" ' (deleted)')"
+}

@@ -34,7 +34,11 @@ setup() {
     lines src/ch3u_rma_sync.c '    /* Judge if we should switch to scalable FENCE algorithm */' "$same" "$same" "$same" "$same" "$same" \
         "$same" "$same" '    int node_comm_size = comm_ptr->node_comm->local_size;' '    win_ptr->comm_ptr->node_comm->rank;'
     lines src/ch3u_rma_progress.c '    if (orig_vc->node_id != target_vc->node_id) {'
-    lines include/mpid_rma_shm.h "$index" "$index" "$index" "$index" "$index" "$index"
+    unit='        disp_unit = win_ptr->basic_info_table[target_rank].disp_unit;'
+    lines include/mpid_rma_shm.h "$index" "$unit" "$index" "$unit" "$index" "$unit" "$index" "$unit" '    MPI_Aint len;' \
+        "$index" "$unit" '    MPI_Aint len;' "$index" "$unit"
+    lines src/mpidi_rma.c '        mpi_errno = wait_progress_engine();' \
+        '    mpi_errno = MPIR_Barrier((*win_ptr)->comm_ptr, &errflag);' '    MPIR_ERR_CHECK(mpi_errno);'
     lines channels/nemesis/include/mpidi_ch3_impl.h 'pt_err = pthread_mutex_lock((win_ptr)->shm_mutex);' \
         'pt_err = pthread_mutex_unlock((win_ptr)->shm_mutex);'
     cp -a "$tree" "$tree.before"
@@ -55,7 +59,8 @@ setup() {
     [ -e "$include/$(sed -n 's/^#include "\(.*\)"$/\1/p' "$include/mpidpre.h")" ]
     rm -r "$netmod"
     run diff -rq "$tree.before" "$tree"
-    [ "${#lines[@]}" -eq 10 ]
+    [ "${#lines[@]}" -eq 11 ]
+    [ "$(grep -c 'ivshmem->check(' "$tree/src/mpid/ch3/include/mpid_rma_shm.h")" -eq 6 ]
     # Nobody asks for nodes any more, and what defines the macros is included.
     run grep -rE 'orig_vc->node_id|intranode_table|[^>]comm_ptr->node_comm' "$tree/src/mpid/ch3"
     [ "$status" -eq 1 ]

@@ -10,7 +10,7 @@ static bool is(struct ivshm_owner a, struct ivshm_owner b)
 
 TEST(test_try_and_release)
 {
-    struct ivshm_lock_shm lock = {{0}};
+    struct ivshm_lock_shm lock = {{0}, {0}};
     struct ivshm_owner holder;
     assert_true(ivshm_lock_try(&lock, one, &holder));
     assert_false(ivshm_lock_try(&lock, other, &holder));
@@ -25,7 +25,7 @@ TEST(test_try_and_release)
 /* Of several who find the holder dead, one inherits; and never from another holder. */
 TEST(test_inherit)
 {
-    struct ivshm_lock_shm lock = {{0}};
+    struct ivshm_lock_shm lock = {{0}, {0}};
     struct ivshm_owner holder, reborn = {one.endpoint, one.generation + 1}, third = {7, 7};
     assert_true(ivshm_lock_try(&lock, one, &holder));
     assert_false(ivshm_lock_inherit(&lock, third, reborn));
@@ -43,11 +43,56 @@ TEST(test_nonsense)
 {
     const uint64_t words[] = {1, UINT32_MAX, UINT64_C(1) << 32, UINT64_MAX, UINT64_C(5) << 60};
     for (size_t i = 0; i < LENGTH(words); i++) {
-        struct ivshm_lock_shm lock = {{words[i]}};
+        struct ivshm_lock_shm lock = {{words[i]}, {0}};
         struct ivshm_owner holder;
         assert_false(ivshm_lock_try(&lock, one, &holder));
         assert_true(ivshm_lock_inherit(&lock, one, holder) || is(holder, one));
     }
+}
+
+/* Stuck is who has it for the limit, and has not given it up in between. */
+TEST(test_stuck)
+{
+    struct ivshm_lock_shm lock;
+    struct ivshm_lock_watch watch = {0};
+    struct ivshm_owner holder;
+
+    memset(&lock, 0xff, sizeof(lock)); /* what another had there */
+    ivshm_lock_init(&lock);
+    assert_true(ivshm_lock_try(&lock, one, &holder));
+    assert_false(ivshm_lock_try(&lock, other, &holder));
+    assert_false(ivshm_lock_is_stuck(&lock, &watch, holder, 1000, 60)); /* the first look */
+    assert_false(ivshm_lock_is_stuck(&lock, &watch, holder, 1059, 60));
+    assert_true(ivshm_lock_is_stuck(&lock, &watch, holder, 1060, 60));
+
+    ivshm_lock_release(&lock); /* and has it again, of which the waiter sees nothing else */
+    assert_true(ivshm_lock_try(&lock, one, &holder));
+    assert_false(ivshm_lock_try(&lock, other, &holder));
+    assert_false(ivshm_lock_is_stuck(&lock, &watch, holder, 1061, 60));
+    assert_false(ivshm_lock_is_stuck(&lock, &watch, holder, 1120, 60));
+    assert_true(ivshm_lock_is_stuck(&lock, &watch, holder, 1121, 60));
+
+    assert_true(ivshm_lock_inherit(&lock, other, one)); /* now it is another's */
+    assert_false(ivshm_lock_try(&lock, one, &holder));
+    assert_false(ivshm_lock_is_stuck(&lock, &watch, holder, 2000, 60));
+    assert_true(ivshm_lock_is_stuck(&lock, &watch, holder, 2060, 60));
+    holder.generation++; /* or of another process on the same endpoint */
+    assert_false(ivshm_lock_is_stuck(&lock, &watch, holder, 3000, 60));
+}
+
+/* However often it was given up. */
+TEST(test_stuck_at_the_wrap)
+{
+    struct ivshm_lock_shm lock = {{0}, {UINT64_MAX}};
+    struct ivshm_lock_watch watch = {0};
+    struct ivshm_owner holder;
+
+    assert_true(ivshm_lock_try(&lock, one, &holder));
+    assert_false(ivshm_lock_is_stuck(&lock, &watch, one, 0, 60));
+    ivshm_lock_release(&lock);
+    assert_true(ivshm_lock_try(&lock, one, &holder));
+    assert_false(ivshm_lock_is_stuck(&lock, &watch, one, 100, 60));
+    assert_true(ivshm_lock_is_stuck(&lock, &watch, one, 160, 60));
 }
 
 #define THREADS 4
@@ -81,10 +126,9 @@ TEST(test_threads)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_try_and_release),
-        cmocka_unit_test(test_inherit),
-        cmocka_unit_test(test_nonsense),
-        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_try_and_release),   cmocka_unit_test(test_inherit),
+        cmocka_unit_test(test_nonsense),          cmocka_unit_test(test_stuck),
+        cmocka_unit_test(test_stuck_at_the_wrap), cmocka_unit_test(test_threads),
     };
     return RUN(tests);
 }

@@ -8,10 +8,11 @@
 load vm
 
 setup_file() {
-    for program in rma malloc; do
+    for program in rma malloc windows onesided; do
         "$inst/bin/mpicc" -O2 -g -o "$BATS_FILE_TMPDIR/$program" "$src/test/mpi/$program.c"
     done
-    boot_guests 3 --no-device 2 --add "$BATS_FILE_TMPDIR/rma" --add "$BATS_FILE_TMPDIR/malloc"
+    boot_guests 3 --no-device 2 --add "$BATS_FILE_TMPDIR/rma" --add "$BATS_FILE_TMPDIR/malloc" \
+        --add "$BATS_FILE_TMPDIR/windows" --add "$BATS_FILE_TMPDIR/onesided"
 }
 
 teardown_file() { end_guests; }
@@ -67,6 +68,23 @@ both_direct() { [ "$(grep -o ' direct=[0-9]*' "$1" | awk -F= '$2 >= 3 { n++ } EN
     job -hosts vm0,vm1 -n 4 "$WORK/rma" atomics </dev/null >out 2>&1 || { cat out; return 1; }
     grep -x "No errors" out
     [ "$(windows out)" -eq 8 ] || { cat out; return 1; }
+    region_is_empty
+}
+
+# Inside a guest by Nemesis' shared memory, between them by the region.
+@test "one-sided communication at random, two and three ranks in each of two guests" {
+    for ranks in 2 3; do
+        job -hosts vm0,vm1 -n $((2 * ranks)) -ppn $ranks "$WORK/onesided" -a -s $ranks -n 3 </dev/null >out 2>&1 ||
+            { cat out; return 1; }
+        grep -x "No errors" out
+    done
+    [ "$(windows out)" -gt 0 ] || { cat out; return 1; }
+    region_is_empty
+}
+
+@test "windows freed straight after an unlock, three ranks in each of two guests" {
+    job -hosts vm0,vm1 -n 6 -ppn 3 "$WORK/windows" free 50 </dev/null >out 2>&1 || { cat out; return 1; }
+    grep -x "No errors" out
     region_is_empty
 }
 

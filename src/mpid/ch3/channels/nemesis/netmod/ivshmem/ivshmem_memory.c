@@ -107,6 +107,19 @@ void *MPID_nem_ivshmem_memory_take(MPI_Aint bytes)
     return start;
 }
 
+/* For what there is no way without: also what stays free for those who join. */
+void *MPID_nem_ivshmem_memory_need(MPI_Aint bytes)
+{
+    void *start = NULL;
+
+    if (extents && bytes > 0) {
+        pthread_mutex_lock(&mutex);
+        start = take((uint64_t) bytes);
+        pthread_mutex_unlock(&mutex);
+    }
+    return start;
+}
+
 bool MPID_nem_ivshmem_memory_give_back(void *start)
 {
     pthread_mutex_lock(&mutex);

@@ -356,11 +356,13 @@ int MPID_nem_ivshmem_lmt_progress(void);
 int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t *vc, int req_errno);
 
 /* ivshmem_memory.c: what the program has in the region. is_mallocs: also by malloc; take: NULL if
- * the region has none to spare; give_back: false if it was not taken there */
+ * the region has none to spare; need: also of what others leave; give_back: false if it was not
+ * taken there */
 int MPID_nem_ivshmem_memory_init(void);
 bool MPID_nem_ivshmem_memory_in_use(void);
 bool MPID_nem_ivshmem_memory_is_mallocs(void);
 void *MPID_nem_ivshmem_memory_take(MPI_Aint bytes);
+void *MPID_nem_ivshmem_memory_need(MPI_Aint bytes);
 bool MPID_nem_ivshmem_memory_give_back(void *start);
 void MPID_nem_ivshmem_memory_finalize(void);
 bool MPID_nem_ivshmem_memory_find(const void *start, intptr_t bytes, ivshm_off *off);

@@ -9,11 +9,14 @@
 
 struct MPIR_Win;
 
-/* Of a window that is shared through the region; NULL in any other window. */
+/* Of a window that is shared through the region; NULL in any other window. All but unlock return an
+ * MPI error. */
 struct MPID_nem_ivshmem_window {
     int (*fence)(int mode, struct MPIR_Win *win);
-    void (*lock)(struct MPIR_Win *win); /* around each accumulate */
+    int (*lock)(struct MPIR_Win *win); /* around each accumulate */
     void (*unlock)(struct MPIR_Win *win);
+    /* of each operation: whether it stays inside of the rank's part */
+    int (*check)(struct MPIR_Win *win, int rank, MPI_Aint disp, MPI_Aint count, MPI_Datatype type);
 };
 
 /* Told of the memory of dynamic windows; NULL where there is no netmod that wants to know. */
@@ -34,5 +37,17 @@ int MPID_nem_ivshmem_port_is_open(int tag);
 /* Those that share it. */
 #define MPID_nem_ivshmem_sharers(win)                                                              \
     ((win)->ivshmem ? (win)->comm_ptr : (win)->comm_ptr->node_comm)
+
+/* Sets `error` if a rank of the window is lost: whoever waits for it would wait for ever. */
+#define MPID_nem_ivshmem_check_ranks(win, error)                                                   \
+    do {                                                                                           \
+        for (int rank_ = 0; rank_ < (win)->comm_ptr->local_size; rank_++) {                        \
+            MPIDI_VC_t *vc_;                                                                       \
+            MPIDI_Comm_get_vc((win)->comm_ptr, rank_, &vc_);                                       \
+            if (vc_->state == MPIDI_VC_STATE_MORIBUND)                                             \
+                MPIR_ERR_SET1((error), MPIX_ERR_PROC_FAILED, "**comm_fail", "**comm_fail %d",      \
+                              rank_);                                                              \
+        }                                                                                          \
+    } while (0)
 
 #endif

@@ -6,8 +6,16 @@
  * the program has it of MPI_Alloc_mem. All ranks decide alike, or operations are messages.
  *
  * Ranks that are all on one node share memory there, and are not asked.
+ *
+ * What another rank says of its part is checked against the block map when the window is made. How
+ * it counts in it (the displacement unit) is its word alone, so that each operation is held against
+ * the part's bounds.
+ *
+ * The end of a window, of any kind, waits for what may still come: see win_free.
  */
 #include "ivshmem_netmod.h"
+
+#include "mpid_rma_types.h"
 
 #include <sched.h>
 #include <time.h>
@@ -15,18 +23,24 @@
 #ifdef IVSHMEM_SHARED_H /* MPICH's headers know of it: the graft has succeeded */
 
 #define SPINS_PER_YIELD 64
-#define SPINS_PER_LOOK 4096 /* whether the holder of a lock is dead */
+#define SPINS_PER_LOOK 4096 /* at who holds a lock */
+#define LOCK_LIMIT_S 60     /* that one holder may keep a lock, see wait_for_holder */
 
 typedef struct {
     struct MPID_nem_ivshmem_window calls;
     struct ivshm_lock_shm *lock;
+    bool lock_lost;             /* its holder did not give it back */
     void *lock_memory, *memory; /* of ours, to give back; or NULL */
-    void **parts;               /* by rank; the window's shm_base_addrs */
-    int opened;                 /* channels, to the owners of that memory: while they are open, */
-    struct ivshm_channel *channels[]; /* it does not change hands */
+    void **bases;               /* by rank; the window's shm_base_addrs */
+    int count;
+    struct {
+        struct ivshm_owner owner;
+        MPI_Aint bytes;
+        struct ivshm_channel *channel; /* to the owner of that memory, or NULL: while it is open, */
+    } ranks[];                         /* the memory does not change hands */
 } window_t;
 
-/* What a rank tells the others of its part. */
+/* What a rank tells the others of itself and its part. */
 typedef struct {
     uint64_t region_id[2]; /* 0 if it has no part in a region */
     struct ivshm_owner owner;
@@ -43,15 +57,23 @@ static window_t *window_of(MPIR_Win *win)
     return (window_t *) win->ivshmem;
 }
 
+static int window_error(const char *text)
+{
+    int mpi_errno = MPI_SUCCESS;
+    MPIR_ERR_SET1(mpi_errno, MPI_ERR_RMA_SYNC, "**ivshmem", "**ivshmem %s", text);
+    return mpi_errno;
+}
+
 /* Locking */
 
-static bool is_dead(struct ivshm_owner holder)
+/* The rank of the window that has the lock; -1 if no other one than this one, which waits. */
+static int rank_of(const window_t *w, struct ivshm_owner holder, int self)
 {
-    if (holder.endpoint >= MPID_nem_ivshmem.region.geo.endpoints)
-        return true; /* there was none, or a peer writes nonsense */
-    MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[holder.endpoint];
-    return !ivshm_endpoint_is_live(&MPID_nem_ivshmem.region, holder) ||
-           (vc && vc->state == MPIDI_VC_STATE_MORIBUND);
+    for (int i = 0; i < w->count; i++)
+        if (i != self && w->ranks[i].owner.endpoint == holder.endpoint &&
+            w->ranks[i].owner.generation == holder.generation)
+            return i;
+    return -1;
 }
 
 /* Once a second at most: who of this VM has died, and of whom the process manager says so? */
@@ -69,26 +91,116 @@ static void look_for_deaths(void)
         MPIDI_CH3U_Check_for_failed_procs();
 }
 
-static void lock(MPIR_Win *win)
+/*
+ * Somebody has the lock for longer than it takes to be given it. *mine tells whether it was taken
+ * over: from a holder who is dead, and from a word that names nobody who can have it, which nobody
+ * will ever clear. Whoever lives is waited for, whether or not our connection with him has failed:
+ * he may be about to store. He needs nothing of us to go on, as there is no call of MPI between
+ * taking the lock and giving it back; but others may need us meanwhile, so the progress engine has
+ * a turn. What he holds it for is one accumulate, so a minute of the same one, unless his machine
+ * is paused just there, is a word that was made up. That is an error, and for good: the lock is
+ * not taken from somebody who may come back to it.
+ */
+static int wait_for_holder(MPIR_Win *win, struct ivshm_lock_watch *watch, struct ivshm_owner holder,
+                           bool *mine)
 {
-    struct ivshm_lock_shm *shared = window_of(win)->lock;
-    struct ivshm_owner self = MPID_nem_ivshmem.transport.endpoint.owner, holder;
+    int mpi_errno = MPI_SUCCESS;
+    window_t *w = window_of(win);
+    struct ivshm_owner self = MPID_nem_ivshmem.transport.endpoint.owner;
+    int who = rank_of(w, holder, win->comm_ptr->rank);
+    struct timespec now;
+    char text[200];
 
-    for (unsigned spins = 1; !ivshm_lock_try(shared, self, &holder); spins++) {
+    look_for_deaths();
+    if (who < 0 || !ivshm_endpoint_is_live(&MPID_nem_ivshmem.region, holder)) {
+        *mine = ivshm_lock_inherit(w->lock, self, holder);
+        goto fn_exit;
+    }
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    if (ivshm_lock_is_stuck(w->lock, watch, holder, (uint64_t) now.tv_sec, LOCK_LIMIT_S)) {
+        w->lock_lost = true;
+        snprintf(text, sizeof(text),
+                 "rank %d of a window keeps its lock for a minute, and is not known to be dead: is "
+                 "its machine paused? Free the window",
+                 who);
+        mpi_errno = window_error(text);
+        MPIR_ERR_POP(mpi_errno);
+    }
+    mpi_errno = MPID_Progress_poke();
+    MPIR_ERR_CHECK(mpi_errno);
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
+static int lock(MPIR_Win *win)
+{
+    int mpi_errno = MPI_SUCCESS;
+    window_t *w = window_of(win);
+    struct ivshm_owner self = MPID_nem_ivshmem.transport.endpoint.owner, holder;
+    struct ivshm_lock_watch watch = {0};
+    bool mine = false;
+
+    if (unlikely(w->lock_lost)) {
+        mpi_errno = window_error("the lock of this window was lost before");
+        MPIR_ERR_POP(mpi_errno);
+    }
+    for (unsigned spins = 1; !mine && !ivshm_lock_try(w->lock, self, &holder); spins++) {
         ivshm_pause();
         if (spins % SPINS_PER_YIELD == 0)
             sched_yield(); /* to the holder, if it waits for this processor */
         if (spins % SPINS_PER_LOOK != 0)
             continue;
-        look_for_deaths();
-        if (is_dead(holder) && ivshm_lock_inherit(shared, self, holder))
-            break;
+        mpi_errno = wait_for_holder(win, &watch, holder, &mine);
+        MPIR_ERR_CHECK(mpi_errno);
     }
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
 }
 
 static void unlock(MPIR_Win *win)
 {
     ivshm_lock_release(window_of(win)->lock);
+}
+
+/*
+ * Whether `count` elements lie in the rank's part, at its displacement: what they touch, which of a
+ * type of negative lower bound begins before that.
+ */
+static int check(MPIR_Win *win, int rank, MPI_Aint disp, MPI_Aint count, MPI_Datatype type)
+{
+    int mpi_errno = MPI_SUCCESS;
+    MPI_Aint lower = 0, upper, extent, size, at, span;
+
+    MPIR_Datatype_get_size_macro(type, size);
+    if (count <= 0 || size == 0)
+        goto fn_exit;
+    upper = extent = size;
+    if (!HANDLE_IS_BUILTIN(type)) {
+        MPIR_Datatype *t;
+        MPIR_Datatype_get_ptr(type, t);
+        lower = t->true_lb;
+        upper = t->true_ub;
+        extent = t->extent;
+    }
+    bool is_inside = !__builtin_mul_overflow(disp, win->basic_info_table[rank].disp_unit, &at) &&
+                     !__builtin_mul_overflow(count - 1, extent, &span) &&
+                     !__builtin_add_overflow(lower, MPL_MIN(span, 0), &lower) &&
+                     !__builtin_add_overflow(upper, MPL_MAX(span, 0), &upper) &&
+                     !__builtin_add_overflow(at, lower, &lower) && lower >= 0 &&
+                     !__builtin_add_overflow(at, upper, &upper) &&
+                     upper <= window_of(win)->ranks[rank].bytes;
+    MPIR_ERR_CHKANDJUMP(unlikely(!is_inside), mpi_errno, MPI_ERR_RMA_RANGE, "**rmarange");
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
 }
 
 /* No operation is under way when its call has returned: that all have come here is enough. */
@@ -120,43 +232,62 @@ static bool is_on_one_node(const MPIR_Comm *comm)
            (comm->node_comm && comm->node_comm->local_size == comm->local_size);
 }
 
-static part_t part_of(struct ivshm_owner owner, const void *base, MPI_Aint bytes)
+static part_t part_of(const void *base, MPI_Aint bytes)
 {
     struct ivshm_region *region = &MPID_nem_ivshmem.region;
     return (part_t){
         .region_id = {region->id[0], region->id[1]},
-        .owner = owner,
+        .owner = MPID_nem_ivshmem.transport.endpoint.owner,
         .off = {base ? (uint64_t) ((const char *) base - (char *) region->map.base) : 0},
         .bytes = (uint64_t) bytes};
 }
 
-/* Whether all have a part, of the same region: known to all from what all have been told. */
-static bool all_in_one_region(const part_t *parts, int count)
+/* Of memory of our own. None, if that is not in the region. */
+static part_t own_part(const void *base, MPI_Aint bytes)
 {
-    for (int i = 0; i < count; i++)
-        if ((parts[i].region_id[0] | parts[i].region_id[1]) == 0 ||
-            parts[i].region_id[0] != parts[0].region_id[0] ||
-            parts[i].region_id[1] != parts[0].region_id[1])
-            return false;
-    return parts[0].lock.bytes != 0;
+    ivshm_off off;
+
+    if (!MPID_nem_ivshmem_memory_in_use() ||
+        (bytes > 0 && !MPID_nem_ivshmem_memory_find(base, bytes, &off)))
+        return (part_t){0};
+    return part_of(bytes > 0 ? base : NULL, bytes);
+}
+
+static bool has_part(const part_t *part)
+{
+    return part->region_id[0] | part->region_id[1];
+}
+
+/* The first rank that has no part in the region of rank 0, or `count`: known to all from what all
+ * have been told. */
+static int without_part(const part_t *parts, int count)
+{
+    int i = 0;
+
+    while (i < count && has_part(&parts[i]) && parts[i].region_id[0] == parts[0].region_id[0] &&
+           parts[i].region_id[1] == parts[0].region_id[1])
+        i++;
+    return i;
 }
 
 static bool is_theirs(const part_t *part, ivshm_off off, uint64_t bytes)
 {
-    return ivshm_extent_covers(&MPID_nem_ivshmem.region, part->owner, IVSHM_KIND_USER, off, bytes);
+    return bytes <= MPIR_AINT_MAX &&
+           ivshm_extent_covers(&MPID_nem_ivshmem.region, part->owner, IVSHM_KIND_USER, off, bytes);
 }
 
-/* Attaches to whose memory it is, and looks that it is. */
-static bool open_part(window_t *w, const part_t *part)
+/* Attaches to whose memory it is, and looks that it is; and not ours, if it is not our part. */
+static bool open_part(window_t *w, int rank, bool is_own, const part_t *part)
 {
     struct ivshm_owner self = MPID_nem_ivshmem.transport.endpoint.owner;
     struct ivshm_diag diag;
 
-    if (part->owner.endpoint != self.endpoint || part->owner.generation != self.generation) {
-        if (ivshm_channel_open(&MPID_nem_ivshmem.transport, part->owner, &w->channels[w->opened],
-                               &diag) != 0)
-            return false;
-        w->opened++;
+    if ((part->owner.endpoint == self.endpoint) != is_own)
+        return false;
+    if (!is_own && ivshm_channel_open(&MPID_nem_ivshmem.transport, part->owner,
+                                      &w->ranks[rank].channel, &diag) != 0) {
+        w->ranks[rank].channel = NULL;
+        return false;
     }
     return (part->bytes == 0 || is_theirs(part, part->off, part->bytes)) &&
            (part->lock.bytes == 0 || (part->lock.bytes % sizeof(struct ivshm_lock_shm) == 0 &&
@@ -165,73 +296,155 @@ static bool open_part(window_t *w, const part_t *part)
 
 static void close_window(window_t *w)
 {
-    while (w->opened > 0)
-        ivshm_channel_close(&MPID_nem_ivshmem.transport, w->channels[--w->opened]);
+    for (int i = 0; i < w->count; i++)
+        if (w->ranks[i].channel)
+            ivshm_channel_close(&MPID_nem_ivshmem.transport, w->ranks[i].channel);
     MPID_nem_ivshmem_memory_give_back(w->lock_memory);
     MPID_nem_ivshmem_memory_give_back(w->memory);
-    MPL_free(w->parts);
+    MPL_free(w->bases);
     MPL_free(w);
 }
 
-static int open_parts(MPIR_Win *win, window_t *w, const part_t *parts, int *opened)
+static char *address_of(ivshm_off off)
+{
+    return (char *) MPID_nem_ivshmem.region.map.base + off.bytes;
+}
+
+/* What a part takes of a window that lies in one piece. */
+static MPI_Aint room(const MPIR_Win *win, MPI_Aint bytes)
+{
+    return win->info_args.alloc_shared_noncontig ? MPL_ROUND_UP_ALIGN(bytes, IVSHM_PAGE) : bytes;
+}
+
+/* All of it, or -1 if what the ranks say is nonsense. */
+static MPI_Aint total_of(const MPIR_Win *win, const MPI_Aint *sizes, int count)
+{
+    MPI_Aint total = 0;
+
+    for (int i = 0; i < count; i++)
+        if (sizes[i] < 0 || sizes[i] > MPIR_AINT_MAX - IVSHM_PAGE ||
+            __builtin_add_overflow(total, room(win, sizes[i]), &total))
+            return -1;
+    return total;
+}
+
+static bool open_parts(MPIR_Win *win, window_t *w, const part_t *parts, const MPI_Aint *sizes)
+{
+    int rank = win->comm_ptr->rank;
+
+    if (!w->bases)
+        return false;
+    if (sizes) { /* all in rank 0's, and as CH3 has it on one node */
+        MPI_Aint begin = 0, total = total_of(win, sizes, w->count);
+        if (total < 0 || parts[0].bytes != (uint64_t) total ||
+            !open_part(w, 0, rank == 0, &parts[0]))
+            return false;
+        for (int i = 0; i < w->count; begin += room(win, sizes[i]), i++) {
+            w->ranks[i].bytes = sizes[i];
+            w->bases[i] =
+                total > 0 && (i == 0 || sizes[i] > 0) ? address_of(parts[0].off) + begin : NULL;
+        }
+        return true;
+    }
+    for (int i = 0; i < w->count; i++) {
+        if (!open_part(w, i, i == rank, &parts[i]))
+            return false;
+        w->ranks[i].bytes = (MPI_Aint) parts[i].bytes;
+        w->bases[i] = parts[i].bytes > 0 ? address_of(parts[i].off) : NULL;
+    }
+    return true;
+}
+
+/* The error, on every rank, where there is no window but a shared one. */
+static int why_not_shared(const MPIR_Win *win, const part_t *parts, const MPI_Aint *sizes)
 {
     int mpi_errno = MPI_SUCCESS, count = win->comm_ptr->local_size;
-    MPIR_Errflag_t errflag = MPIR_ERR_NONE;
-    char *base = MPID_nem_ivshmem.region.map.base;
+    int who = without_part(parts, count);
+    MPI_Aint total = total_of(win, sizes, count);
+    const struct ivshm_region *region = &MPID_nem_ivshmem.region;
+    char text[300];
 
-    w->parts = MPL_malloc(count * sizeof(void *), MPL_MEM_SHM);
-    *opened = w->parts != NULL;
-    for (int i = 0; i < count && *opened; i++) {
-        w->parts[i] = parts[i].off.bytes ? base + parts[i].off.bytes : NULL;
-        *opened = open_part(w, &parts[i]);
+    if (who < count && !has_part(&parts[who])) {
+        snprintf(text, sizeof(text),
+                 "ranks of MPI_Win_allocate_shared are on several nodes, and rank %d has no memory "
+                 "of a region: start it with the region of the others, and USER_MEMORY not 0",
+                 who);
+    } else if (who < count) {
+        snprintf(text, sizeof(text),
+                 "ranks of MPI_Win_allocate_shared are on several nodes, and rank %d is on another "
+                 "region than rank 0: start all on one",
+                 who);
+    } else if (parts[0].bytes == (uint64_t) total && parts[0].lock.bytes) {
+        snprintf(text, sizeof(text),
+                 "MPI_Win_allocate_shared: the block map of the region does not say that rank 0 "
+                 "has the %lld bytes: see ivshmem check",
+                 (long long) total);
+    } else {
+        struct ivshm_extent_usage usage;
+        ivshm_extent_usage(region, &usage);
+        snprintf(text, sizeof(text),
+                 "MPI_Win_allocate_shared needs %lld bytes in one piece, and a block of %llu for a "
+                 "lock; the region has %llu bytes free, %llu in one piece: format a larger one",
+                 (long long) total, (unsigned long long) region->geo.block_size,
+                 (unsigned long long) (usage.free_blocks * region->geo.block_size),
+                 (unsigned long long) (usage.longest_free * region->geo.block_size));
     }
-    mpi_errno = MPIR_Allreduce(MPI_IN_PLACE, opened, 1, MPI_INT, MPI_MIN, win->comm_ptr, &errflag);
-    MPIR_ERR_CHECK(mpi_errno);
-    MPIR_ERR_CHKANDJUMP(errflag, mpi_errno, MPI_ERR_OTHER, "**coll_fail");
-
-fn_exit:
+    MPIR_ERR_SET1(mpi_errno, MPI_ERR_RMA_SHARED, "**ivshmem", "**ivshmem %s", text);
     return mpi_errno;
-fn_fail:
-    *opened = 0;
-    goto fn_exit;
+}
+
+/* The lock is with rank 0. Where there is no window without it, whatever memory is left will do. */
+static void take_lock(window_t *w, part_t *mine, bool needed)
+{
+    w->lock_memory = needed ? MPID_nem_ivshmem_memory_need(sizeof(struct ivshm_lock_shm))
+                            : MPID_nem_ivshmem_memory_take(sizeof(struct ivshm_lock_shm));
+    if (w->lock_memory) {
+        ivshm_lock_init(w->lock_memory);
+        mine->lock = part_of(w->lock_memory, 0).off;
+    }
 }
 
 /*
  * Collective: shares the window through the region, if all ranks have a part in it. `mine` is this
- * rank's; win->ivshmem says what came of it.
+ * rank's; win->ivshmem says what came of it. `sizes`, of a window in one piece, are those of all
+ * ranks, else NULL.
  */
-static int share(MPIR_Win *win, part_t mine)
+static int share(MPIR_Win *win, part_t mine, const MPI_Aint *sizes)
 {
     int mpi_errno = MPI_SUCCESS, opened = 0;
     int rank = win->comm_ptr->rank, count = win->comm_ptr->local_size;
     MPIR_Errflag_t errflag = MPIR_ERR_NONE;
-    window_t *w = MPL_calloc(1, sizeof(*w) + count * sizeof(w->channels[0]), MPL_MEM_RMA);
+    window_t *w = MPL_calloc(1, sizeof(*w) + count * sizeof(w->ranks[0]), MPL_MEM_RMA);
     part_t *parts = MPL_malloc(count * sizeof(*parts), MPL_MEM_RMA);
 
     MPIR_ERR_CHKANDJUMP(!w || !parts, mpi_errno, MPI_ERR_OTHER, "**nomem");
-    w->calls = (struct MPID_nem_ivshmem_window){fence, lock, unlock};
-    if (rank == 0 && (mine.region_id[0] | mine.region_id[1])) {
-        w->lock_memory = MPID_nem_ivshmem_memory_take(sizeof(struct ivshm_lock_shm));
-        if (w->lock_memory) {
-            ivshm_lock_release(w->lock_memory);
-            mine.lock = part_of(mine.owner, w->lock_memory, 0).off;
-        }
-    }
+    w->calls = (struct MPID_nem_ivshmem_window){fence, lock, unlock, check};
+    w->count = count;
+    if (rank == 0 && has_part(&mine))
+        take_lock(w, &mine, sizes != NULL);
     parts[rank] = mine;
     mpi_errno = MPIR_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, parts, sizeof(*parts), MPI_BYTE,
                                win->comm_ptr, &errflag);
     MPIR_ERR_CHECK(mpi_errno);
     MPIR_ERR_CHKANDJUMP(errflag, mpi_errno, MPI_ERR_OTHER, "**coll_fail");
-    if (!all_in_one_region(parts, count))
+    for (int i = 0; i < count; i++)
+        w->ranks[i].owner = parts[i].owner;
+    if (without_part(parts, count) == count && parts[0].lock.bytes != 0) {
+        w->bases = MPL_malloc(count * sizeof(void *), MPL_MEM_SHM);
+        opened = open_parts(win, w, parts, sizes);
+        mpi_errno =
+            MPIR_Allreduce(MPI_IN_PLACE, &opened, 1, MPI_INT, MPI_MIN, win->comm_ptr, &errflag);
+        MPIR_ERR_CHECK(mpi_errno);
+        MPIR_ERR_CHKANDJUMP(errflag, mpi_errno, MPI_ERR_OTHER, "**coll_fail");
+    }
+    if (!opened) {
+        if (sizes)
+            mpi_errno = why_not_shared(win, parts, sizes);
         goto fn_fail;
-    mpi_errno = open_parts(win, w, parts, &opened);
-    MPIR_ERR_CHECK(mpi_errno);
-    if (!opened)
-        goto fn_fail;
-    w->lock =
-        (struct ivshm_lock_shm *) ((char *) MPID_nem_ivshmem.region.map.base + parts[0].lock.bytes);
+    }
+    w->lock = (struct ivshm_lock_shm *) address_of(parts[0].lock);
     win->ivshmem = &w->calls;
-    win->shm_base_addrs = w->parts;
+    win->shm_base_addrs = w->bases;
     win->shm_allocated = TRUE;
     MPID_nem_ivshmem.stats.windows++;
 
@@ -246,17 +459,6 @@ fn_fail: /* or not shared */
 
 /* What CH3 calls */
 
-/* Of memory of our own. None, if that is not in the region. */
-static part_t own_part(const void *base, MPI_Aint bytes)
-{
-    ivshm_off off;
-
-    if (!MPID_nem_ivshmem_memory_in_use() ||
-        (bytes > 0 && !MPID_nem_ivshmem_memory_find(base, bytes, &off)))
-        return (part_t){0};
-    return part_of(MPID_nem_ivshmem.transport.endpoint.owner, bytes > 0 ? base : NULL, bytes);
-}
-
 static int win_create(void *base, MPI_Aint size, int disp_unit, MPIR_Info *info, MPIR_Comm *comm,
                       MPIR_Win **win)
 {
@@ -266,7 +468,7 @@ static int win_create(void *base, MPI_Aint size, int disp_unit, MPIR_Info *info,
     MPIR_ERR_CHECK(mpi_errno);
     if (!is_on_one_node((*win)->comm_ptr)) {
         /* If CH3 has found out that a node shares it, let that be. */
-        mpi_errno = share(*win, (*win)->shm_allocated ? (part_t){0} : own_part(base, size));
+        mpi_errno = share(*win, (*win)->shm_allocated ? (part_t){0} : own_part(base, size), NULL);
         MPIR_ERR_CHECK(mpi_errno);
     }
 
@@ -295,7 +497,7 @@ static int win_allocate(MPI_Aint size, int disp_unit, MPIR_Info *info, MPIR_Comm
     void *base = on_one_node && is_shared_by_stock ? NULL : MPID_nem_ivshmem_memory_take(size);
 
     if (may_share && !on_one_node) {
-        mpi_errno = share(*win, own_part(base, size));
+        mpi_errno = share(*win, own_part(base, size), NULL);
         MPIR_ERR_CHECK(mpi_errno);
     }
     if (!(*win)->ivshmem && is_shared_by_stock) {
@@ -315,98 +517,128 @@ fn_fail:
     goto fn_exit;
 }
 
-/* All of the window lies in one piece, of rank 0. *memory is that, in rank 0; *mine is our part. */
-static int take_shared(MPIR_Win *win, MPI_Aint size, void **memory, part_t *mine)
-{
-    int mpi_errno = MPI_SUCCESS, rank = win->comm_ptr->rank, count = win->comm_ptr->local_size;
-    MPIR_Errflag_t errflag = MPIR_ERR_NONE;
-    MPI_Aint *sizes = MPL_malloc(count * sizeof(*sizes), MPL_MEM_RMA), begin = 0, total = 0;
-
-    MPIR_ERR_CHKANDJUMP(!sizes, mpi_errno, MPI_ERR_OTHER, "**nomem");
-    sizes[rank] =
-        win->info_args.alloc_shared_noncontig ? MPL_ROUND_UP_ALIGN(size, IVSHM_PAGE) : size;
-    mpi_errno = MPIR_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, sizes, 1, MPI_AINT,
-                               win->comm_ptr, &errflag);
-    MPIR_ERR_CHECK(mpi_errno);
-    for (int i = 0; i < count; i++) {
-        begin += i < rank ? sizes[i] : 0;
-        total += sizes[i];
-    }
-    *mine = (part_t){0};
-    if (rank == 0) {
-        *memory = MPID_nem_ivshmem_memory_take(total);
-        *mine = own_part(*memory, *memory ? total : 0);
-    }
-    mpi_errno = MPIR_Bcast(mine, sizeof(*mine), MPI_BYTE, 0, win->comm_ptr, &errflag);
-    MPIR_ERR_CHECK(mpi_errno);
-    MPIR_ERR_CHKANDJUMP(errflag, mpi_errno, MPI_ERR_OTHER, "**coll_fail");
-    if (!MPID_nem_ivshmem_memory_in_use() || mine->bytes != (uint64_t) total ||
-        mine->region_id[0] != MPID_nem_ivshmem.region.id[0] ||
-        mine->region_id[1] != MPID_nem_ivshmem.region.id[1])
-        *mine = (part_t){0};
-    mine->off.bytes = size > 0 ? mine->off.bytes + (uint64_t) begin : 0;
-    mine->bytes = (uint64_t) size;
-
-fn_exit:
-    MPL_free(sizes);
-    return mpi_errno;
-fn_fail:
-    goto fn_exit;
-}
-
-/* Memory that all ranks load and store, in any VM. */
+/*
+ * Memory that all ranks load and store, in any VM, in one piece, of rank 0. There is nothing else
+ * to make such a window of, so this takes what the region has left.
+ */
 static int win_allocate_shared(MPI_Aint size, int disp_unit, MPIR_Info *info, MPIR_Comm *comm,
                                void *baseptr, MPIR_Win **win)
 {
-    int mpi_errno = MPI_SUCCESS;
+    int mpi_errno = MPI_SUCCESS, rank = (*win)->comm_ptr->rank;
+    int count = (*win)->comm_ptr->local_size;
+    MPIR_Errflag_t errflag = MPIR_ERR_NONE;
     void *memory = NULL;
-    part_t mine;
+    MPI_Aint *sizes = NULL;
 
     if (is_on_one_node((*win)->comm_ptr)) {
         mpi_errno = stock.allocate_shared(size, disp_unit, info, comm, baseptr, win);
         goto fn_exit;
     }
-    mpi_errno = take_shared(*win, size, &memory, &mine);
+    sizes = MPL_malloc(count * sizeof(*sizes), MPL_MEM_RMA);
+    MPIR_ERR_CHKANDJUMP(!sizes, mpi_errno, MPI_ERR_OTHER, "**nomem");
+    sizes[rank] = size;
+    mpi_errno = MPIR_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, sizes, 1, MPI_AINT,
+                               (*win)->comm_ptr, &errflag);
     MPIR_ERR_CHECK(mpi_errno);
-    mpi_errno = share(*win, mine);
+    MPIR_ERR_CHKANDJUMP(errflag, mpi_errno, MPI_ERR_OTHER, "**coll_fail");
+    part_t mine = own_part(NULL, 0);
+    if (rank == 0 && has_part(&mine)) {
+        MPI_Aint total = total_of(*win, sizes, count);
+        memory = total > 0 ? MPID_nem_ivshmem_memory_need(total) : NULL;
+        if (memory)
+            mine = part_of(memory, total);
+    }
+    mpi_errno = share(*win, mine, sizes);
     MPIR_ERR_CHECK(mpi_errno);
-    MPIR_ERR_CHKANDJUMP(!(*win)->ivshmem, mpi_errno, MPI_ERR_RMA_SHARED, "**rmashared");
     window_of(*win)->memory = memory;
-    mpi_errno = place(*win, (*win)->shm_base_addrs[(*win)->comm_ptr->rank], size, disp_unit, info,
-                      comm, baseptr);
+    memory = NULL;
+    mpi_errno = place(*win, (*win)->shm_base_addrs[rank], size, disp_unit, info, comm, baseptr);
     MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:
+    MPL_free(sizes);
     return mpi_errno;
 fn_fail:
     MPID_nem_ivshmem_memory_give_back(memory);
     goto fn_exit;
 }
 
+/* As CH3 on one node. Sizes are those that were checked. */
 static int win_shared_query(MPIR_Win *win, int target_rank, MPI_Aint *size, int *disp_unit,
                             void *baseptr)
 {
+    const window_t *w = window_of(win);
     int rank = target_rank;
 
-    if (!win->ivshmem)
+    if (!w)
         return stock.shared_query(win, target_rank, size, disp_unit, baseptr);
     if (rank == MPI_PROC_NULL) /* the first that has something */
-        for (rank = 0; rank < win->comm_ptr->local_size - 1; rank++)
-            if (win->basic_info_table[rank].size > 0)
-                break;
-    *size = win->basic_info_table[rank].size;
-    *disp_unit = win->basic_info_table[rank].disp_unit;
-    *(void **) baseptr = win->shm_base_addrs[rank];
+        for (rank = 0; rank < w->count && w->ranks[rank].bytes == 0;)
+            rank++;
+    bool is_none = rank == w->count;
+    *size = is_none ? 0 : w->ranks[rank].bytes;
+    *disp_unit = is_none ? 0 : win->basic_info_table[rank].disp_unit;
+    *(void **) baseptr = is_none ? NULL : w->bases[rank];
     return MPI_SUCCESS;
 }
 
-/* After a barrier. CH3 frees the memory of a window that it takes for its own: it finds none. */
+/* Whether a packet may still come that names this window. */
+static bool is_owed(const MPIR_Win *win)
+{
+    return win->current_lock_type != MPID_LOCK_NONE || win->target_lock_queue_head != NULL ||
+           win->at_completion_counter != 0 || win->current_target_lock_data_bytes != 0 ||
+           win->sync_request_cnt != 0;
+}
+
+/*
+ * Waits for packets that are still under way to this window when all ranks have come to
+ * MPI_Win_free, as each pair of ranks has a path of its own, and the barrier there goes by few of
+ * them. doc/netmod.md tells of each kind of packet who waits for it; what is left are unlocks
+ * without an answer, and a lock that was granted and not given back says that one is to come. Then
+ * a barrier, so that nobody leaves whose unlock is still in a queue of his own, which only his
+ * calls of MPI would send, and so that all learn of it if one has waited in vain.
+ */
+static int settle(MPIR_Win *win)
+{
+    int mpi_errno = MPI_SUCCESS, barrier_errno = MPI_SUCCESS;
+    MPIR_Errflag_t errflag = MPIR_ERR_NONE;
+    MPID_Progress_state state;
+
+    while (is_owed(win) && mpi_errno == MPI_SUCCESS) {
+        MPID_nem_ivshmem_check_ranks(win, mpi_errno);
+        if (mpi_errno != MPI_SUCCESS)
+            break;
+        MPID_Progress_start(&state);
+        mpi_errno = MPID_Progress_wait(&state);
+        MPID_Progress_end(&state);
+    }
+    if (mpi_errno != MPI_SUCCESS)
+        errflag = MPIR_ERR_PROC_FAILED;
+    barrier_errno = MPIR_Barrier(win->comm_ptr, &errflag);
+    MPIR_ERR_CHECK(mpi_errno);
+    mpi_errno = barrier_errno;
+    MPIR_ERR_CHECK(mpi_errno);
+    MPIR_ERR_CHKANDJUMP(errflag, mpi_errno, MPI_ERR_OTHER, "**coll_fail");
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
+/*
+ * After a barrier. If a rank is lost meanwhile, the window stays, with its handle, for what may
+ * come from the others. CH3 frees the memory of a window that it takes for its own: it finds none.
+ */
 static int win_free(MPIR_Win **win)
 {
-    MPID_nem_ivshmem_relation_forget_window(*win);
+    int mpi_errno = MPI_SUCCESS;
     bool is_own = (*win)->create_flavor == MPI_WIN_FLAVOR_ALLOCATE ||
                   (*win)->create_flavor == MPI_WIN_FLAVOR_SHARED;
 
+    mpi_errno = settle(*win);
+    MPIR_ERR_CHECK(mpi_errno);
+    MPID_nem_ivshmem_relation_forget_window(*win);
     if ((*win)->ivshmem) {
         close_window(window_of(*win));
         (*win)->shm_base_addrs = NULL;
@@ -417,7 +649,15 @@ static int win_free(MPIR_Win **win)
     } else if (is_own && MPID_nem_ivshmem_memory_give_back((*win)->base)) {
         (*win)->base = NULL;
     }
-    return stock_free ? stock_free(win) : MPI_SUCCESS;
+    if (stock_free) {
+        mpi_errno = stock_free(win);
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
 }
 
 /* In every rank, also in one that has no region: the others ask it. */

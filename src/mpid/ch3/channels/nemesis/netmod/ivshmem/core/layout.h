@@ -209,6 +209,7 @@ _Static_assert(sizeof(struct ivshm_chunk_word_shm) == IVSHM_LINE, "a line a chun
  */
 struct ivshm_lock_shm {
     ivshm_a64 holder;
+    ivshm_a64 turns; /* times that it was given up; the holder stores, who waits looks */
 };
 
 /*

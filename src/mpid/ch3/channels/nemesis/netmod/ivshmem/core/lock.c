@@ -26,8 +26,27 @@ bool ivshm_lock_inherit(struct ivshm_lock_shm *lock, struct ivshm_owner self,
     return ivshm_cas64(&lock->holder, word_of(holder), word_of(self)); /* acquire K1 */
 }
 
+void ivshm_lock_init(struct ivshm_lock_shm *lock)
+{
+    ivshm_store64_relaxed(&lock->turns, 0); /* others learn of it by a message */
+    ivshm_store64_relaxed(&lock->holder, 0);
+}
+
+bool ivshm_lock_is_stuck(struct ivshm_lock_shm *lock, struct ivshm_lock_watch *watch,
+                         struct ivshm_owner holder, uint64_t now, uint64_t limit)
+{
+    uint64_t turns = ivshm_load64_relaxed(&lock->turns); /* if it is late, the wait is longer */
+
+    if (watch->begun && watch->turns == turns && watch->holder.endpoint == holder.endpoint &&
+        watch->holder.generation == holder.generation)
+        return now - watch->since >= limit;
+    *watch = (struct ivshm_lock_watch){holder, turns, now, true};
+    return false;
+}
+
 void ivshm_lock_release(struct ivshm_lock_shm *lock)
 {
     IVSHM_POINT(unlock);
+    ivshm_store64_relaxed(&lock->turns, ivshm_load64_relaxed(&lock->turns) + 1);
     ivshm_store64_release(&lock->holder, 0); /* K1 */
 }
