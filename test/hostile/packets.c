@@ -658,6 +658,8 @@ void packet_make(struct random *r, const struct known *k, int attacker, int type
         set(p, f, value);
     }
     p->header_len = (int) MPID_nem_ivshmem_header_bytes(type);
+    if (p->header_len == 0) /* no type that there is */
+        p->header_len = 4 + (int) rnd(r, sizeof(p->header) - 3);
     if (lawful < 100 && rnd(r, 60) == 0)
         p->header_len = (int) rnd(r, (uint64_t) p->header_len);
     add_trailing(r, k, &c, p);

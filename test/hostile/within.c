@@ -102,6 +102,8 @@ static struct {
     uint32_t stream;
     int replay, caller; /* of a recorded call to a port: the next message, or -1; and who calls */
     unsigned char *payload;
+    int len;
+    bool fickle; /* what it has sent changes while it is read */
     bool closes; /* it ends connections itself */
 } child = {.replay = -1};
 static char *log_text; /* of the child, shared with its parent */
@@ -206,7 +208,7 @@ static bool is_ended(int i)
 {
     if (attackers[i].relation == STRANGER)
         return false;
-    return !VC_IVSHMEM(attackers[i].vc)->channel;
+    return !VC_IVSHMEM(attackers[i].vc)->channel || VC_IVSHMEM(attackers[i].vc)->given_up;
 }
 
 static int some_attacker(void)
@@ -481,11 +483,30 @@ int ivshm_receive(struct ivshm_transport *t, struct ivshm_incoming *in, struct i
     /* Of just that size, so that reading beyond it is seen. */
     child.payload = malloc((size_t) MPL_MAX(len, 1));
     memcpy(child.payload, from, (size_t) len);
+    child.len = len;
     *in = (struct ivshm_incoming){.channel = attackers[child.attacker].channel,
                                   .payload = child.payload,
                                   .len = (uint32_t) len,
                                   .stream = child.stream};
     return 1;
+}
+
+/* A peer can change what it has sent at any time, also between the check and what comes of it. */
+const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt,
+                                              size_t len, bool *hold)
+{
+    static const char *(*real)(MPIDI_VC_t *, const MPIDI_CH3_Pkt_t *, size_t, bool *);
+
+    if (!real)
+        real = (const char *(*) (MPIDI_VC_t *, const MPIDI_CH3_Pkt_t *, size_t, bool *) )
+            dlsym(RTLD_NEXT, "MPID_nem_ivshmem_packet_check_all");
+    const char *why = real(vc, pkt, len, hold);
+    if (child.active && child.fickle && !why)
+        for (uint64_t n = rnd(&child.r, 4); n > 0 && child.len >= 4; n--) {
+            int value = (int) rnd(&child.r, 2) ? (int) rnd(&child.r, 0) : -(int) rnd(&child.r, 2);
+            memcpy(child.payload + rnd(&child.r, (uint64_t) child.len / 4) * 4, &value, 4);
+        }
+    return why;
 }
 
 void ivshm_hand_back(struct ivshm_incoming *in)
@@ -504,7 +525,7 @@ void ivshm_hand_back(struct ivshm_incoming *in)
 
 static void must(int err, const char *what)
 {
-    char text[MPI_MAX_ERROR_STRING];
+    char text[2 * MPI_MAX_ERROR_STRING]; /* MPICH reads beyond what it may fill */
     int len;
 
     if (err == MPI_SUCCESS || !strangers_only())
@@ -518,7 +539,7 @@ static void look(void)
     int flag;
     MPI_Status status;
     for (int i = 0; i < 60 && child.left > 0; i++)
-        must(MPI_Iprobe(MPI_ANY_SOURCE, 7777, job.dup, &flag, &status), "MPI_Iprobe");
+        must(MPI_Iprobe(MPI_ANY_SOURCE, 7777, MPI_COMM_SELF, &flag, &status), "MPI_Iprobe");
 }
 
 static int some_rank(void)
@@ -540,7 +561,7 @@ static void act(void)
     MPI_Comm comm;
     MPI_Message message;
     MPI_Status status;
-    int flag, value = 1, sum = 0, w = (int) rnd(r, (uint64_t) known.windows), rank = some_rank();
+    int value = 1, sum = 0, w = (int) rnd(r, (uint64_t) known.windows), rank = some_rank();
 
     int what = (int) rnd(r, 40);
     say("call %d, window %d, rank %d\n", what, w, rank);
@@ -654,9 +675,6 @@ static void act(void)
         child.closes = true;
         MPIX_Comm_revoke(job.dup);
         break;
-    case 29:
-        MPIX_Comm_agree(job.dup, &flag);
-        break;
     case 30:
         MPI_Recv(buffer, sizeof(buffer), MPI_BYTE, 0, MPI_ANY_TAG, job.inter, &status);
         break;
@@ -675,6 +693,8 @@ static void act(void)
 static void run_child(uint64_t seed)
 {
     struct random *r = &child.r;
+    MPI_Status status;
+    int flag;
 
     r->state = seed * UINT64_C(0x9e3779b97f4a7c15) + 0x1234567;
     for (int i = 0; i < 4; i++)
@@ -682,6 +702,7 @@ static void run_child(uint64_t seed)
     log_len = 0;
     child.lawful = ((int[]){100, 100, 97, 90, 70, 40})[rnd(r, 6)];
     child.left = 1 + (int) rnd(r, 40);
+    child.fickle = rnd(r, 4) == 0;
     uint64_t who = rnd(r, 8);
     for (int i = 0; i < attacker_count; i++)
         child.by[i] = who < 4 || (who < 6 && i >= first_stranger);
@@ -690,7 +711,8 @@ static void run_child(uint64_t seed)
             .by[who == 6 ? rnd(r, (uint64_t) first_connected) : rnd(r, (uint64_t) first_stranger)] =
             true;
     MPIR_CVAR_ENABLE_FT = (int) rnd(r, 2);
-    say("seed %llu, %d %% lawful, %s\n", (unsigned long long) seed, child.lawful,
+    say("seed %llu, %d %% lawful,%s %s\n", (unsigned long long) seed, child.lawful,
+        child.fickle ? " changing," : "",
         who < 4   ? "from all"
         : who < 6 ? "from strangers"
                   : "from one");
@@ -701,6 +723,10 @@ static void run_child(uint64_t seed)
     }
     while (child.left > 0)
         look();
+    for (int n = 0; n < 4; n++) { /* what fails may do so later */
+        child.idle = 0;
+        MPI_Iprobe(MPI_ANY_SOURCE, 7777, MPI_COMM_SELF, &flag, &status);
+    }
     check();
     end_child(0);
 }
