@@ -544,6 +544,22 @@ static void append_offer(struct random *r, const struct known *k, struct context
     append(p, &offer, sizeof(offer));
 }
 
+/* What the victim has asked for, if that can be told easily. */
+static long answer_bytes(struct random *r, const struct context *c)
+{
+    MPIR_Request *req;
+    MPI_Aint size;
+
+    if (c->request == 0 || c->request == MPI_REQUEST_NULL || (int) rnd(r, 100) >= c->lawful)
+        return PICK(r, ((long[]){4, 8, 16, 64, 64, 256, 4096}));
+    MPIR_Request_get_ptr(c->request, req);
+    if (MPIR_Object_get_ref(req) <= 0 || !HANDLE_IS_BUILTIN(req->dev.datatype) ||
+        HANDLE_GET_MPI_KIND(req->dev.datatype) != MPIR_DATATYPE)
+        return 48;
+    MPIR_Datatype_get_size_macro(req->dev.datatype, size);
+    return MPL_MIN(size * req->dev.user_count, TRAILING_MAX);
+}
+
 static void add_trailing(struct random *r, const struct known *k, struct context *c,
                          struct packet *p)
 {
@@ -582,7 +598,7 @@ static void add_trailing(struct random *r, const struct known *k, struct context
     case MPIDI_CH3_PKT_GET_RESP:
     case MPIDI_CH3_PKT_GET_ACCUM_RESP:
     case MPIDI_CH3_PKT_FOP_RESP:
-        append_random(r, p, PICK(r, ((long[]){4, 8, 16, 64, 64, 256, 4096})));
+        append_random(r, p, answer_bytes(r, c));
         break;
     default:
         break;

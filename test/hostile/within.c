@@ -270,16 +270,25 @@ static bool answers(const char *what, int type)
     }
 }
 
-/* What this attacker might answer with that packet, more often than not. */
-static MPI_Request request_of(int attacker, int type)
+/* What this attacker might answer with that packet, more often than not, and on which window. */
+static MPI_Request request_of(int attacker, int type, int *window)
 {
     struct random *r = &child.r;
     int first = (int) rnd(r, (uint64_t) watched_count);
-    bool fits = rnd(r, 4) != 0;
+    MPIDI_VC_t *vc = attackers[attacker].vc;
 
-    if (type >= MPIDI_CH3_PKT_GET_RESP && type <= MPIDI_CH3_PKT_CAS_RESP_IMMED && fits)
-        return some_request(r,
-                            MPIR_REQUEST_KIND__UNDEFINED); /* CH3's own, of one-sided operations */
+    for (int tries = 0; tries < 200 && vc && rnd(r, 100); tries++) {
+        MPI_Request handle = some_request(r, -1);
+        if (!MPID_nem_ivshmem_question_awaits(vc, handle, type))
+            continue;
+        MPIR_Request *req;
+        MPIR_Request_get_ptr(handle, req);
+        for (int w = 0; w < known.windows; w++)
+            if (known.window[w].win->handle == req->dev.source_win_handle)
+                *window = w + 1;
+        return handle;
+    }
+    bool fits = rnd(r, 4) != 0;
     for (int n = 0; n < watched_count; n++) {
         int i = (first + n) % watched_count;
         MPIR_Request *req = watched[i].req;
@@ -301,7 +310,7 @@ static void next_packet(void)
         child.script = sequences[rnd(r, sizeof(sequences) / sizeof(sequences[0]))];
         child.script_attacker = child.attacker;
         child.script_window = 1 + (int) rnd(r, (uint64_t) known.windows);
-        child.script_request = request_of(child.attacker, *child.script);
+        child.script_request = request_of(child.attacker, *child.script, &child.script_window);
     }
     int window = 0;
     MPI_Request request = 0;
@@ -312,8 +321,10 @@ static void next_packet(void)
         request = child.script_request;
     } else {
         type = rnd(r, 50) ? (int) rnd(r, PACKET_TYPES) : (int) rnd(r, 0);
+        if ((type == MPIDI_CH3_PKT_CLOSE || type == MPIDI_CH3_PKT_REVOKE) && rnd(r, 4))
+            type = (int) rnd(r, PACKET_TYPES); /* not much comes after those */
         if ((int) rnd(r, 100) < child.lawful)
-            request = request_of(child.attacker, type);
+            request = request_of(child.attacker, type, &window);
     }
     packet_make(r, &known, child.attacker, type, child.lawful, window, request, &child.packet);
 }
@@ -614,13 +625,14 @@ static void act(void)
         MPI_Win_unlock(1, window_of(7));
         break;
     case 15:
-        MPI_Comm_accept(job.port, MPI_INFO_NULL, 0, MPI_COMM_SELF, &comm);
-        break;
     case 16:
-        MPI_Comm_accept(job.port, MPI_INFO_NULL, 0, MPI_COMM_SELF, &comm);
+        if (job.port[0])
+            MPI_Comm_accept(job.port, MPI_INFO_NULL, 0, MPI_COMM_SELF, &comm);
         break;
     case 17:
-        MPI_Close_port(job.port);
+        if (job.port[0])
+            MPI_Close_port(job.port);
+        job.port[0] = 0;
         break;
     case 18:
         child.closes = true;
