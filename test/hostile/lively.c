@@ -47,10 +47,20 @@ static void stop(const char *what)
     MPI_Abort(MPI_COMM_WORLD, 3);
 }
 
+static void failed(const char *call, int err)
+{
+    char text[2 * MPI_MAX_ERROR_STRING + 200];
+    int len = snprintf(text, sizeof(text), "%.100s: ", call);
+
+    MPI_Error_string(err, text + len, &err);
+    stop(text);
+}
+
 #define OK(call)                                                                                   \
     do {                                                                                           \
-        if ((call) != MPI_SUCCESS)                                                                 \
-            stop(#call);                                                                           \
+        int err_ = call;                                                                           \
+        if (err_ != MPI_SUCCESS)                                                                   \
+            failed(#call, err_);                                                                   \
     } while (0)
 #define RIGHT(condition)                                                                           \
     do {                                                                                           \
@@ -310,7 +320,7 @@ int main(int argc, char **argv)
             break;
     }
     if (rogue < 0)
-        MPI_Close_port(port);
+        OK(MPI_Close_port(port));
     if (rank == 0)
         printf("all right\n");
     MPI_Finalize();

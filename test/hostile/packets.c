@@ -651,7 +651,7 @@ void packet_make(struct random *r, const struct known *k, int attacker, int type
         c.element = PICK(r, pairs);
     MPI_Aint size;
     MPIR_Datatype_get_size_macro(c.element, size);
-    c.bytes = size;
+    c.bytes = MPL_MAX(size, 1); /* of pairs it is known only once MPI is initialised */
     c.count = immediate ? (int) MPL_MAX(1, (long) rnd(r, 9) / c.bytes) : 1 + (int) rnd(r, 8);
     if (!immediate && k->types && rnd(r, 3) == 0 && type >= MPIDI_CH3_PKT_PUT &&
         type <= MPIDI_CH3_PKT_GET_ACCUM) {

@@ -57,6 +57,22 @@ static void spy(void)
     known.heap = known.stack = known.text = (char *) &known;
 }
 
+/* To whoever else is there. */
+static bool open_some_channel(struct ivshm_transport *t, struct ivshm_channel **channel)
+{
+    const uint32_t endpoints = t->region->geo.endpoints;
+    uint32_t first = (uint32_t) rnd(&r, endpoints);
+
+    for (uint32_t i = 0; i < endpoints; i++) {
+        uint32_t peer = (first + i) % endpoints;
+        struct ivshm_claim claim = ivshm_endpoint_claim(t->region, peer);
+        if (claim.state == IVSHM_LIVE && peer != t->endpoint.owner.endpoint &&
+            ivshm_channel_open(t, (struct ivshm_owner){peer, claim.generation}, channel, NULL) == 0)
+            return true;
+    }
+    return false;
+}
+
 static double now(void)
 {
     struct timespec t;
@@ -104,14 +120,12 @@ int main(int argc, char **argv)
         for (int w = 0; w < known.windows; w++)
             known.window[w].ranks[0] = (int) info.rank;
         for (int n = 0; n < 300 && now() < end; n++) {
-            uint32_t peer = (uint32_t) rnd(&r, region->geo.endpoints);
-            struct ivshm_claim claim = ivshm_endpoint_claim(region, peer);
             struct ivshm_channel *channel;
             struct ivshm_outgoing cell;
-            if (claim.state != IVSHM_LIVE || peer == t.endpoint.owner.endpoint ||
-                ivshm_channel_open(&t, (struct ivshm_owner){peer, claim.generation}, &channel,
-                                   NULL) != 0)
+            if (!open_some_channel(&t, &channel)) {
+                usleep(1000);
                 continue;
+            }
             uint32_t stream = rnd(&r, 2) ? 0 : (uint32_t) (rnd(&r, 4) << 16 | rnd(&r, 2000));
             if (rnd(&r, 20) == 0)
                 stream |= UINT32_C(1) << 31;

@@ -509,8 +509,8 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, const MPIDI_CH3_Pk
     static const char *(*real)(MPIDI_VC_t *, const MPIDI_CH3_Pkt_t *, size_t, bool *);
 
     if (!real)
-        real = (const char *(*) (MPIDI_VC_t *, const MPIDI_CH3_Pkt_t *, size_t, bool *) )
-            dlsym(RTLD_NEXT, "MPID_nem_ivshmem_packet_check_all");
+        real = (const char *(*) (MPIDI_VC_t *, const MPIDI_CH3_Pkt_t *, size_t, bool *) ) dlsym(
+            RTLD_NEXT, "MPID_nem_ivshmem_packet_check_all");
     const char *why = real(vc, pkt, len, hold);
     if (child.active && child.fickle && !why)
         for (uint64_t n = rnd(&child.r, 4); n > 0 && child.len >= 4; n--) {
