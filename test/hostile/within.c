@@ -631,7 +631,7 @@ static void act(void)
         break;
     case 17:
         if (job.port[0])
-            MPI_Close_port(job.port);
+            must(MPI_Close_port(job.port), "MPI_Close_port");
         job.port[0] = 0;
         break;
     case 18:
