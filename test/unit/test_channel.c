@@ -379,10 +379,12 @@ TEST(test_nonsense)
         diag.text[0] = 0;
         assert_int_equal(ivshm_receive(&b, &in, &diag), -EBADMSG);
         assert_true(strlen(diag.text) > 10);
-        if (i < 3)
+        if (i < 3) {
             assert_null(in.channel);
-        else
+        } else {
             assert_int_equal(in.channel->peer.endpoint, me);
+            in.channel->broken = false; /* as if it had not been */
+        }
         assert_nothing_comes(&b);
     }
     assert_says(diag, "cell 254 of 136");
@@ -398,7 +400,8 @@ TEST(test_nonsense)
         ivshm_cell_publish(&a, ab, &out, lies[i].len);
         assert_int_equal(ivshm_receive(&b, &in, &diag), -EBADMSG);
         assert_says(diag, "bytes in a cell of");
-        in.channel->received = ab->sent; /* as if it had not been */
+        in.channel->received = ab->sent;
+        in.channel->broken = false;
     }
 
     /* A cell twice, or one left out. */
@@ -410,12 +413,22 @@ TEST(test_nonsense)
     assert_int_equal(ivshm_receive(&b, &in, &diag), 1);
     assert_int_equal(ivshm_receive(&b, &in, &diag), -EBADMSG);
     assert_says(diag, "one is lost");
+    in.channel->broken = false;
     ab->sent++;
     assert_true(send_numbered(&a, ab, 10, 2));
     assert_int_equal(ivshm_receive(&b, &in, &diag), -EBADMSG);
     assert_says(diag, "one is lost");
+
+    /* From now on it is not heard, and others are. */
+    struct ivshm_transport c = transport_new(&r, 2);
+    struct ivshm_channel *cb = channel_to(&c, &b);
+    assert_true(send_numbered(&a, ab, 10, 3));
+    assert_true(send_numbered(&c, cb, 10, 4));
+    receive_numbered(&b, &c, 10, 4);
+    assert_nothing_comes(&b);
     ivshm_transport_close(&a);
     ivshm_transport_close(&b);
+    ivshm_transport_close(&c);
     ivshm_region_close(&r);
 }
 
@@ -682,14 +695,10 @@ TEST(test_ring_and_inbox_take_turns)
 TEST(test_ring_nonsense)
 {
     struct ivshm_region r = region_new(4 * MIB);
-    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
-    struct ivshm_channel *ab = channel_to(&a, &b);
+    struct ivshm_transport a, b = transport_new(&r, 1);
+    struct ivshm_channel *ab;
     struct ivshm_incoming in;
     struct ivshm_diag diag = {""};
-    for (uint32_t n = 0; n < 6; n++) {
-        assert_true(send_plain(&a, ab, 8, n));
-        assert_true(receive_plain(&b, 8, n));
-    }
     const struct {
         uint32_t kind, value;
         const char *words;
@@ -701,6 +710,12 @@ TEST(test_ring_nonsense)
                 {IVSHM_RECORD_CELL, 136, "cell 136 of 136"},
                 {IVSHM_RECORD_CELL, 0xffff, "cell 65535 of 136"}};
     for (size_t i = 0; i < LENGTH(lies); i++) {
+        a = transport_new(&r, 0);
+        ab = channel_to(&a, &b);
+        for (uint32_t n = 0; n < 6; n++) {
+            assert_true(send_plain(&a, ab, 8, n));
+            assert_true(receive_plain(&b, 8, n));
+        }
         assert_non_null(ivshm_ring_reserve_spsc(&ab->ring_out));
         ivshm_ring_publish_spsc(
             &ab->ring_out,
@@ -708,9 +723,18 @@ TEST(test_ring_nonsense)
         assert_int_equal(ivshm_receive(&b, &in, &diag), -EBADMSG);
         assert_int_equal(in.channel->peer.endpoint, a.endpoint.owner.endpoint);
         assert_says(diag, lies[i].words);
+        assert_true(send_plain(&a, ab, 8, 6)); /* nobody hears that any more */
         assert_nothing_comes(&b);
+        ivshm_transport_close(&a);
+        ivshm_transport_watch(&b);
     }
     /* A second ring, and one of the wrong size. */
+    a = transport_new(&r, 0);
+    ab = channel_to(&a, &b);
+    for (uint32_t n = 0; n < 6; n++) {
+        assert_true(send_plain(&a, ab, 8, n));
+        assert_true(receive_plain(&b, 8, n));
+    }
     struct ivshm_ring_producer ring = ab->ring_out;
     for (int second = 0; second < 2; second++) {
         struct ivshm_transport c = transport_without_rings(&r, 2);

@@ -30,7 +30,10 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_connect.c          \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_place.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_stats.c            \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_trust.c            \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_packet.c           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_described.c        \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_relation.c         \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_question.c         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_error.c
 
 noinst_HEADERS +=                                                           \

@@ -19,7 +19,17 @@
 #define STREAM_TAG_SHIFT 16
 #define STREAM_TAG_MASK UINT32_C(0x7fff)
 #define STREAM_COUNT_MASK UINT32_C(0xffff)
-#define STREAMS_MAX 4096 /* open at once; who calls beyond that is not heard */
+#define STREAMS_MAX 4096  /* open at once; who calls beyond that is not heard */
+#define TURNED_AWAY_MAX 8 /* cells with a process that calls in vain and does not listen */
+
+static int streams_open(void)
+{
+    int n = 0;
+
+    for (MPIDI_VC_t *vc = MPID_nem_ivshmem.dynamic; vc; vc = VC_IVSHMEM(vc)->next_dynamic)
+        n++;
+    return n;
+}
 
 /* Our part of the card. */
 int MPID_nem_ivshmem_add_to_card(char **bc_val_p, int *val_max_sz_p)
@@ -190,9 +200,30 @@ static void add_dynamic(MPIDI_VC_t *vc, struct ivshm_channel *channel, uint32_t 
     MPID_nem_ivshmem.dynamic = vc;
 }
 
-int MPID_nem_ivshmem_connect_to_root(const char *business_card, MPIDI_VC_t *new_vc)
+static MPIDI_VC_t *find_stream(const struct ivshm_channel *channel, uint32_t stream)
+{
+    MPIDI_VC_t *vc = MPID_nem_ivshmem.dynamic;
+
+    while (vc && (VC_IVSHMEM(vc)->channel != channel || VC_IVSHMEM(vc)->stream != stream))
+        vc = VC_IVSHMEM(vc)->next_dynamic;
+    return vc;
+}
+
+/* One that is not in use, and never 0, which is the job's own connection. */
+static uint32_t new_stream(const struct ivshm_channel *channel, int port_tag)
 {
     static uint32_t count;
+    uint32_t stream;
+
+    do {
+        count = count % STREAM_COUNT_MASK + 1;
+        stream = ((uint32_t) port_tag & STREAM_TAG_MASK) << STREAM_TAG_SHIFT | count;
+    } while (find_stream(channel, stream));
+    return stream;
+}
+
+int MPID_nem_ivshmem_connect_to_root(const char *business_card, MPIDI_VC_t *new_vc)
+{
     int mpi_errno = MPI_SUCCESS;
     static const char who[] = "the process at that port";
     struct ivshm_channel *channel;
@@ -214,9 +245,7 @@ int MPID_nem_ivshmem_connect_to_root(const char *business_card, MPIDI_VC_t *new_
         mpi_errno = MPID_nem_ivshmem_port_error(text);
     MPIR_ERR_CHECK(mpi_errno);
     MPID_nem_ivshmem_take_region(new_vc, peer);
-    add_dynamic(new_vc, channel,
-                ((uint32_t) new_vc->port_name_tag & STREAM_TAG_MASK) << STREAM_TAG_SHIFT |
-                    (++count & STREAM_COUNT_MASK));
+    add_dynamic(new_vc, channel, new_stream(channel, new_vc->port_name_tag));
     /* An empty cell lets the other side accept before the first message; that one serves too. */
     if (ivshm_cell_reserve(&MPID_nem_ivshmem.transport, channel, 0, VC_IVSHMEM(new_vc)->stream,
                            &hello) == 0) {
@@ -228,6 +257,11 @@ fn_exit:
     return mpi_errno;
 fn_fail:
     goto fn_exit;
+}
+
+static int port_of(uint32_t stream)
+{
+    return (int) (stream >> STREAM_TAG_SHIFT & STREAM_TAG_MASK);
 }
 
 /* Somebody connects to a port of ours. */
@@ -244,7 +278,7 @@ static int accept_stream(struct ivshm_channel *channel, uint32_t stream, MPIDI_V
     MPID_nem_ivshmem_take_region(vc, channel->peer);
     channel->users++;
     add_dynamic(vc, channel, stream | STREAM_REPLY);
-    vc->port_name_tag = (int) (stream >> STREAM_TAG_SHIFT & STREAM_TAG_MASK);
+    vc->port_name_tag = port_of(stream);
     MPIDI_CH3I_Acceptq_enqueue(vc, vc->port_name_tag);
     *vc_p = vc;
 
@@ -254,27 +288,68 @@ fn_fail:
     goto fn_exit;
 }
 
+/* If there is no room for it, the caller learns it when its time is over. */
+static void reply(const struct ivshm_incoming *in, const MPIDI_CH3_Pkt_t *pkt)
+{
+    struct ivshm_transport *t = &MPID_nem_ivshmem.transport;
+    uint32_t bytes = (uint32_t) MPID_nem_ivshmem_packet_header_bytes((int) pkt->type);
+    struct ivshm_outgoing out;
+
+    if (ivshm_cell_reserve(t, in->channel, bytes, in->stream | STREAM_REPLY, &out) != 0)
+        return;
+    memcpy(out.payload, pkt, bytes);
+    ivshm_cell_publish(t, in->channel, &out, bytes);
+    MPID_nem_ivshmem.stats.cells_sent++;
+}
+
+/*
+ * Somebody calls at a port that is not open. CH3 would keep a connection for each such call until
+ * MPI_Finalize, and wait for its end there: so this is no connection, and we answer as CH3 would,
+ * as far as there is room. The caller says that it calls, or that it closes.
+ */
+static void turn_away(const struct ivshm_incoming *in)
+{
+    MPIDI_CH3_Pkt_t pkt;
+
+    if (ivshm_channel_cells_out(&MPID_nem_ivshmem.transport, in->channel) > TURNED_AWAY_MAX)
+        return;
+    memset(&pkt, 0, sizeof(pkt));
+    if (in->len == 0) {
+        MPIDI_Pkt_init(&pkt.conn_ack, MPIDI_CH3_PKT_CONN_ACK);
+        pkt.conn_ack.ack = FALSE;
+        reply(in, &pkt);
+        return;
+    }
+    if (in->len < sizeof(pkt.close))
+        return;
+    memcpy(&pkt.close, in->payload, sizeof(pkt.close));
+    if (pkt.close.type == MPIDI_CH3_PKT_CLOSE && !pkt.close.ack) {
+        reply(in, &pkt);
+        pkt.close.ack = TRUE;
+        reply(in, &pkt);
+    }
+}
+
 static int tell_ch3(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt)
 {
     return MPID_nem_handle_pkt(vc, (char *) pkt, sizeof(*pkt));
 }
 
 /*
- * The other side of a connection by MPI_Comm_connect is gone. CH3 waits for it in ways that no
- * error ends: for its yes, and for its part of the closing. So we say what it would have said, as
- * CH3 comes to each of them: no, and that it has closed. Once both have agreed, and before either
- * closes, it is a connection like others, and fails like them.
+ * The other side of a connection by MPI_Comm_connect is gone, or sent nonsense. CH3 waits for it in
+ * ways that no error ends: for its yes, and for its part of the closing. So we say what it would
+ * have said, as CH3 comes to each of them: no, and that it has closed. Once both have agreed, and
+ * before either closes, it is a connection like others, and fails like them.
  */
-int MPID_nem_ivshmem_call_off(MPIDI_VC_t *vc)
+int MPID_nem_ivshmem_call_off(MPIDI_VC_t *vc, const char *why)
 {
     int mpi_errno = MPI_SUCCESS;
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
     MPIDI_CH3_Pkt_t pkt;
 
     if (vc->state == MPIDI_VC_STATE_ACTIVE && area->met)
-        return MPID_nem_ivshmem_vc_fail(vc, "its process is dead");
-    int req_errno =
-        MPID_nem_ivshmem_peer_error("the process at the other end of a new connection is dead");
+        return MPID_nem_ivshmem_vc_fail(vc, why);
+    int req_errno = MPID_nem_ivshmem_vc_error(vc, why);
     mpi_errno = MPID_nem_ivshmem_vc_fail_requests(vc, req_errno);
     MPIR_ERR_CHECK(mpi_errno);
     vc->ch.pending_pkt_len = 0;
@@ -297,22 +372,73 @@ fn_fail:
     goto fn_exit;
 }
 
-/* The rank whose endpoint this is, found in the table; NULL if we know no such job. */
+/*
+ * Ends the calls that were never answered, and that CH3 is closing, with their port or at the end.
+ * It would wait for the callers' part in that, and those may be anybody. One that waits for us
+ * hears what it needs as if its port had not been open: turn_away.
+ */
+int MPID_nem_ivshmem_end_unanswered_calls(void)
+{
+    int mpi_errno = MPI_SUCCESS;
+
+    for (MPIDI_VC_t *next, *vc = MPID_nem_ivshmem.dynamic; vc; vc = next) {
+        MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
+        next = area->next_dynamic;
+        if (area->met || !(area->stream & STREAM_REPLY) || vc->state != MPIDI_VC_STATE_LOCAL_CLOSE)
+            continue;
+        area->given_up = area->gone = true;
+        mpi_errno = MPID_nem_ivshmem_call_off(vc, "called, and was not answered");
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
+/* A job's name in the table of endpoints is cut. */
+static bool is_name_of(const struct ivshm_endpoint_info *info, const MPIDI_PG_t *pg)
+{
+    return strncmp(info->job, (const char *) pg->id, sizeof(info->job) - 1) == 0;
+}
+
+/*
+ * Whether the rank is at that endpoint, by its business card: what the table of endpoints says of
+ * jobs and ranks, anybody can have written.
+ */
+static bool is_at(MPIDI_VC_t *vc, struct ivshm_owner peer)
+{
+    if (vc->ch.is_local ||
+        (vc->pg == MPIDI_Process.my_pg && vc->pg_rank == MPIDI_Process.my_pg_rank))
+        return false;
+    if (VC_PAIR(vc)->path == IVSHMEM_PATH_UNDECIDED && MPID_nem_ivshmem_decide(vc) != MPI_SUCCESS)
+        return false;
+    return VC_PAIR(vc)->path == IVSHMEM_PATH_REGION &&
+           VC_IVSHMEM(vc)->peer.endpoint == peer.endpoint &&
+           VC_IVSHMEM(vc)->peer.generation == peer.generation;
+}
+
+/* The rank whose endpoint this is; NULL if it is of no job that we know. */
 static MPIDI_VC_t *find_rank(const struct ivshm_channel *channel)
 {
     struct ivshm_endpoint_info info;
-    MPIDI_PG_t *pg = NULL;
+    MPIDI_PG_iterator iter;
+    MPIDI_PG_t *pg;
+    MPIDI_VC_t *vc;
 
     if (ivshm_endpoint_read(&MPID_nem_ivshmem.region, channel->peer.endpoint, &info) != 0)
         return NULL;
-    if (MPIDI_PG_Find(info.job, &pg) != MPI_SUCCESS || !pg || info.rank >= (uint32_t) pg->size)
-        return NULL;
-    MPIDI_VC_t *vc;
-    MPIDI_PG_Get_vc(pg, (int) info.rank, &vc);
-    if (vc->ch.is_local ||
-        (pg == MPIDI_Process.my_pg && (int) info.rank == MPIDI_Process.my_pg_rank))
-        return NULL;
-    return vc;
+    MPIDI_PG_Get_iterator(&iter);
+    while (MPIDI_PG_Has_next(&iter)) {
+        MPIDI_PG_Get_next(&iter, &pg);
+        if (!is_name_of(&info, pg) || info.rank >= (uint32_t) pg->size)
+            continue;
+        MPIDI_PG_Get_vc(pg, (int) info.rank, &vc);
+        if (is_at(vc, channel->peer))
+            return vc;
+    }
+    return NULL;
 }
 
 /* The connection with the rank whose endpoint this is, whose first message has come. */
@@ -320,17 +446,40 @@ static MPIDI_VC_t *adopt_rank(struct ivshm_channel *channel)
 {
     MPIDI_VC_t *vc = find_rank(channel);
 
-    if (vc && VC_PAIR(vc)->path == IVSHMEM_PATH_UNDECIDED)
-        MPID_nem_ivshmem_take_region(vc, channel->peer);
-    if (!vc || VC_PAIR(vc)->path != IVSHMEM_PATH_REGION || VC_IVSHMEM(vc)->channel)
+    /* One that has failed already: its last words come too late. */
+    if (!vc || VC_IVSHMEM(vc)->channel || vc->state == MPIDI_VC_STATE_MORIBUND)
         return NULL;
-    if (vc->state == MPIDI_VC_STATE_MORIBUND) /* failed already: its last words come too late */
-        return NULL;
-    VC_IVSHMEM(vc)->peer = channel->peer;
     IVSHM_POINT(adopted);
     channel->users++;
     bind_vc(vc, channel);
     return vc;
+}
+
+/* The job's own connection with whoever is at the other end; NULL if no rank is known to be there.
+ */
+MPIDI_VC_t *MPID_nem_ivshmem_find_rank(struct ivshm_channel *channel)
+{
+    MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[channel->peer.endpoint];
+    return vc ? vc : adopt_rank(channel);
+}
+
+/* Its sender says to be of a job that this process has not heard of. */
+bool MPID_nem_ivshmem_is_of_unknown_job(const struct ivshm_incoming *in)
+{
+    struct ivshm_endpoint_info info;
+    MPIDI_PG_iterator iter;
+    MPIDI_PG_t *pg;
+
+    if (in->stream != 0 ||
+        ivshm_endpoint_read(&MPID_nem_ivshmem.region, in->channel->peer.endpoint, &info) != 0)
+        return false;
+    MPIDI_PG_Get_iterator(&iter);
+    while (MPIDI_PG_Has_next(&iter)) {
+        MPIDI_PG_Get_next(&iter, &pg);
+        if (is_name_of(&info, pg))
+            return false;
+    }
+    return true;
 }
 
 /* Whose message this is. *vc_p is NULL if nobody's whom we know; it is to be dropped then. */
@@ -338,20 +487,17 @@ int MPID_nem_ivshmem_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p)
 {
     int mpi_errno = MPI_SUCCESS;
     MPIDI_VC_t *vc = NULL;
-    int streams = 0;
 
     if (in->stream == 0) {
-        vc = MPID_nem_ivshmem.vcs[in->channel->peer.endpoint];
-        if (!vc)
-            vc = adopt_rank(in->channel);
+        vc = MPID_nem_ivshmem_find_rank(in->channel);
         goto fn_exit;
     }
-    for (vc = MPID_nem_ivshmem.dynamic; vc; vc = VC_IVSHMEM(vc)->next_dynamic, streams++)
-        if (VC_IVSHMEM(vc)->channel == in->channel &&
-            VC_IVSHMEM(vc)->stream == (in->stream ^ STREAM_REPLY))
-            goto fn_exit;
-    if (!(in->stream & STREAM_REPLY) && streams < STREAMS_MAX) {
-        mpi_errno = accept_stream(in->channel, in->stream, &vc);
+    vc = find_stream(in->channel, in->stream ^ STREAM_REPLY);
+    if (!vc && !(in->stream & STREAM_REPLY)) {
+        if (!MPID_nem_ivshmem_port_is_open(port_of(in->stream)))
+            turn_away(in);
+        else if (streams_open() < STREAMS_MAX)
+            mpi_errno = accept_stream(in->channel, in->stream, &vc);
         MPIR_ERR_CHECK(mpi_errno);
     }
 

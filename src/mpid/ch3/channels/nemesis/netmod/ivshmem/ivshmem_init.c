@@ -138,6 +138,8 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
     if (err == 0) {
         mpi_errno = MPID_nem_ivshmem_poll_init();
         MPIR_ERR_CHECK(mpi_errno);
+        mpi_errno = MPID_nem_ivshmem_relation_init();
+        MPIR_ERR_CHECK(mpi_errno);
         mpi_errno = MPID_nem_ivshmem_lmt_init(pg_p->size);
         MPIR_ERR_CHECK(mpi_errno);
         mpi_errno = MPID_nem_ivshmem_memory_init();

@@ -555,8 +555,14 @@ static int initiate_lmt(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, MPIR_Request *req)
 {
     int mpi_errno = MPI_SUCCESS;
     MPID_nem_pkt_lmt_rts_t *rts_pkt = (MPID_nem_pkt_lmt_rts_t *) pkt;
-    MPID_nem_ivshmem_transfer_t *t = new_transfer(vc, req, IVSHMEM_AWAIT_CTS);
+    MPID_nem_ivshmem_transfer_t *t = NULL;
 
+    /* If the peer is dead, that is known before there is anything to undo. */
+    if (unlikely(!VC_IVSHMEM(vc)->channel)) {
+        mpi_errno = MPID_nem_ivshmem_connect(vc);
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+    t = new_transfer(vc, req, IVSHMEM_AWAIT_CTS);
     t->size = t->counted = req->ch.lmt_data_sz = find_buffer(t);
     t->offer.bytes = (uint64_t) t->size;
     if (!offer_buffer(t) && !VC_IVSHMEM(vc)->takes_direct && offered_count < OFFERED_LANES_MAX &&
@@ -575,8 +581,13 @@ static int initiate_lmt(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, MPIR_Request *req)
 fn_exit:
     return mpi_errno;
 fn_fail:
-    offered_count -= t->own_lane;
-    unlink_transfer(t);
+    if (t) {
+        if (t->own_lane) {
+            offered_count--;
+            give_back_lane(&t->lane);
+        }
+        unlink_transfer(t);
+    }
     goto fn_exit;
 }
 

@@ -96,9 +96,20 @@ typedef struct {
     bool gone;          /* the peer's claim no longer says that it lives */
     bool takes_direct;  /* the peer's last large receive was into memory of the region */
     bool met, refused;  /* by MPI_Comm_connect: both sides have agreed; it was called off */
+    bool given_up;      /* to fail at the next safe point; until then nothing is taken from it */
+    int known_rank;     /* that the peer has in this communicator, */
+    MPIR_Context_id_t known_context; /* or IVSHMEM_NO_CONTEXT */
+    MPI_Win receives_into;  /* the window of the operation that is being received, if it is one */
+    MPI_Aint described;     /* bytes of its datatype's description */
+    MPIR_Win *known_window; /* of which the peer is a member; or NULL */
+    struct {
+        struct MPID_nem_ivshmem_question *head, *tail;
+    } questions; /* that the peer has not answered yet */
     unsigned long long received_bytes;
     struct MPIDI_VC *next_dynamic; /* list of those with stream != 0 */
 } MPID_nem_ivshmem_vc_t;
+
+#define IVSHMEM_NO_CONTEXT ((MPIR_Context_id_t) -1)
 
 #define VC_IVSHMEM(vc) ((MPID_nem_ivshmem_vc_t *) (vc)->ch.netmod_area.padding)
 
@@ -128,7 +139,9 @@ typedef struct {
     struct MPIDI_VC *dynamic; /* connections made by MPI_Comm_connect */
     struct MPIDI_VC *busy;    /* VCs to look at in each turn, linked by ch.next and ch.prev */
     MPID_nem_ivshmem_transfer_t *transfers;
-    int failure; /* an MPI error that the current call is to end with */
+    bool some_given_up;    /* connections, */
+    bool streams_given_up; /* and new ones among them */
+    int failure;           /* an MPI error that the current call is to end with */
     MPID_nem_ivshmem_stats_t stats;
 } MPID_nem_ivshmem_t;
 
@@ -141,11 +154,94 @@ static inline ivshm_off MPID_nem_ivshmem_offset_of(const void *start)
     return (ivshm_off){(uint64_t) ((const char *) start - base)};
 }
 
+/* ivshmem_packet.c: what a packet may be. A type without a name is none. */
+size_t MPID_nem_ivshmem_packet_header_bytes(int type);
+const char *MPID_nem_ivshmem_packet_name(int type);
+
+/* Bytes of an element of a predefined type, and, unless NULL, from one to the next; -1: none. */
+MPI_Aint MPID_nem_ivshmem_packet_type_size(MPI_Datatype type, MPI_Aint *extent);
+
 /*
- * A message begins with a packet's header: as much of MPIDI_CH3_Pkt_t as its type uses, where that
- * is worth it, so that a small message is one cache line.
+ * Why CH3 must not see the packet, which `len` bytes follow; NULL if it may. `pkt` is a private
+ * copy. *hold is set if the bytes must be in private memory before CH3 goes on with them.
  */
-#define HEADER_BYTES_MIN sizeof(MPIDI_CH3_Pkt_send_t)
+const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt,
+                                              size_t len, bool *hold);
+
+/* The same of what CH3 has received since, before it follows that. */
+const char *MPID_nem_ivshmem_packet_check_metadata(MPIDI_VC_t *vc, const MPIR_Request *rreq);
+
+/*
+ * ivshmem_described.c: the same of a derived datatype's description, of `bytes`, in our memory.
+ * What a peer need not be believed is replaced. *total is the size of `count` elements, *basic what
+ * they are made of, or MPI_DATATYPE_NULL; by_elements: it must be made of such.
+ */
+const char *MPID_nem_ivshmem_described_check(const MPIR_Win *win, const void *addr, MPI_Aint count,
+                                             void *description, MPI_Aint bytes, bool by_elements,
+                                             MPI_Aint *total, MPI_Datatype *basic);
+
+/* ivshmem_relation.c: who a peer is to us */
+int MPID_nem_ivshmem_relation_init(void);
+const char *MPID_nem_ivshmem_relation_check_sender(MPIDI_VC_t *vc,
+                                                   const MPIDI_Message_match *match);
+bool MPID_nem_ivshmem_relation_is_member(MPIDI_VC_t *vc, MPIR_Comm *comm);
+bool MPID_nem_ivshmem_relation_shares_comm(MPIDI_VC_t *vc);
+void MPID_nem_ivshmem_relation_forget_vc(MPIDI_VC_t *vc);
+void MPID_nem_ivshmem_relation_forget_window(const MPIR_Win *win);
+
+/* Nobody waits for our locks any more whose connection has failed. No packet is being handled. */
+int MPID_nem_ivshmem_relation_forget_locks(void);
+
+/* A window of ours of which the peer is a member; NULL if there is none with that handle. */
+MPIR_Win *MPID_nem_ivshmem_relation_find_window(MPIDI_VC_t *vc, MPI_Win handle);
+bool MPID_nem_ivshmem_relation_is_target(MPIDI_VC_t *vc, const MPIR_Win *win, int rank);
+
+/* Whether all of [start, start+bytes) is memory that the window opens to its members. */
+bool MPID_nem_ivshmem_relation_opens(const MPIR_Win *win, intptr_t start, MPI_Aint bytes);
+
+/* ivshmem_question.c: what we have asked a peer. Asked by the packet that is about to be sent. */
+int MPID_nem_ivshmem_question_ask(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt);
+MPIR_Request *MPID_nem_ivshmem_question_find(MPIDI_VC_t *vc, MPI_Request handle);
+bool MPID_nem_ivshmem_question_awaits(MPIDI_VC_t *vc, MPI_Request handle, int type);
+void MPID_nem_ivshmem_question_answered(MPIDI_VC_t *vc, MPI_Request handle, int type);
+void MPID_nem_ivshmem_question_withdraw(MPIDI_VC_t *vc, const MPIR_Request *req);
+int MPID_nem_ivshmem_question_fail(MPIDI_VC_t *vc, int req_errno);
+
+/* Messages of the usual kind, which ask nothing, and of which little is to be checked. */
+static inline bool MPID_nem_ivshmem_packet_is_plain(int type)
+{
+    return type == MPIDI_CH3_PKT_EAGER_SEND
+#ifdef USE_EAGER_SHORT
+           || type == MPIDI_CH3_PKT_EAGERSHORT_SEND
+#endif
+        ;
+}
+
+/* The usual case of the check, in which the last message was by the same rank. */
+static inline const char *MPID_nem_ivshmem_packet_check(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt,
+                                                        size_t len, bool *hold)
+{
+    const MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
+    const MPIDI_Message_match *match = &pkt->eager_send.match;
+
+    if (unlikely(!MPID_nem_ivshmem_packet_is_plain((int) pkt->type) ||
+                 match->parts.rank != area->known_rank ||
+                 (match->parts.context_id & ~MPIR_CONTEXT_SUFFIX_MASK) != area->known_context))
+        return MPID_nem_ivshmem_packet_check_all(vc, pkt, len, hold);
+#ifdef USE_EAGER_SHORT
+    if (pkt->type == MPIDI_CH3_PKT_EAGERSHORT_SEND)
+        return (size_t) pkt->eagershort_send.data_sz <= sizeof(pkt->eagershort_send.data)
+                   ? NULL
+                   : "names a length that cannot be";
+#endif
+    return pkt->eager_send.data_sz >= 0 ? NULL : "names a negative length";
+}
+
+/*
+ * A message begins with a packet's header: as much of MPIDI_CH3_Pkt_t as its type uses, so that a
+ * small message is one cache line.
+ */
+#define HEADER_BYTES_MIN sizeof(MPIDI_CH3_Pkt_close_t)
 _Static_assert(offsetof(MPIDI_CH3_Pkt_t, type) == 0, "its type tells how long a header is");
 
 static inline size_t MPID_nem_ivshmem_header_bytes(int type)
@@ -153,14 +249,12 @@ static inline size_t MPID_nem_ivshmem_header_bytes(int type)
     switch (type) {
 #ifdef USE_EAGER_SHORT
     case MPIDI_CH3_PKT_EAGERSHORT_SEND:
-        return MPL_MAX(sizeof(MPIDI_CH3_Pkt_eagershort_send_t), HEADER_BYTES_MIN);
+        return sizeof(MPIDI_CH3_Pkt_eagershort_send_t);
 #endif
     case MPIDI_CH3_PKT_EAGER_SEND:
-    case MPIDI_CH3_PKT_EAGER_SYNC_SEND:
-    case MPIDI_CH3_PKT_READY_SEND:
         return sizeof(MPIDI_CH3_Pkt_send_t);
     default:
-        return sizeof(MPIDI_CH3_Pkt_t);
+        return MPID_nem_ivshmem_packet_header_bytes(type);
     }
 }
 
@@ -176,10 +270,10 @@ static inline void MPID_nem_ivshmem_header_copy(void *to, const void *from, size
         return;
     }
 #endif
-    if (bytes == HEADER_BYTES_MIN)
-        memcpy(out, in, HEADER_BYTES_MIN - begin);
+    if (likely(bytes == sizeof(MPIDI_CH3_Pkt_send_t)))
+        memcpy(out, in, sizeof(MPIDI_CH3_Pkt_send_t) - begin);
     else
-        memcpy(out, in, sizeof(MPIDI_CH3_Pkt_t) - begin);
+        memcpy(out, in, bytes - begin);
 }
 
 /* ivshmem_connect.c: finding peers */
@@ -189,7 +283,10 @@ int MPID_nem_ivshmem_connect_to_root(const char *business_card, MPIDI_VC_t *new_
 int MPID_nem_ivshmem_find_peer(MPIDI_VC_t *vc, struct ivshm_owner *peer, bool *shared);
 int MPID_nem_ivshmem_connect(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p);
-int MPID_nem_ivshmem_call_off(MPIDI_VC_t *vc);
+MPIDI_VC_t *MPID_nem_ivshmem_find_rank(struct ivshm_channel *channel);
+bool MPID_nem_ivshmem_is_of_unknown_job(const struct ivshm_incoming *in);
+int MPID_nem_ivshmem_call_off(MPIDI_VC_t *vc, const char *why);
+int MPID_nem_ivshmem_end_unanswered_calls(void);
 
 /* ivshmem_path.c: through the region, or by tcp */
 int MPID_nem_ivshmem_path_init(MPIDI_PG_t *pg, int pg_rank, char **bc_val_p, int *val_max_sz_p);
@@ -198,6 +295,7 @@ int MPID_nem_ivshmem_path_get_card(int my_rank, char **bc_val_p, int *val_max_sz
 int MPID_nem_ivshmem_path_vc_init(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_path_vc_destroy(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_path_vc_terminate(MPIDI_VC_t *vc);
+int MPID_nem_ivshmem_decide(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_take_tcp(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_take_region(MPIDI_VC_t *vc, struct ivshm_owner peer);
 int MPID_nem_ivshmem_tcp_connect_to_root(const char *business_card, MPIDI_VC_t *vc);
@@ -212,6 +310,8 @@ void MPID_nem_ivshmem_vc_unlink_busy(MPIDI_VC_t *vc);
 const char *MPID_nem_ivshmem_vc_name(const MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_vc_error(const MPIDI_VC_t *vc, const char *why);
 int MPID_nem_ivshmem_vc_fail(MPIDI_VC_t *vc, const char *why);
+void MPID_nem_ivshmem_vc_give_up(MPIDI_VC_t *vc, const char *why);
+int MPID_nem_ivshmem_vc_fail_given_up(void);
 int MPID_nem_ivshmem_vc_fail_requests(MPIDI_VC_t *vc, int req_errno);
 
 /* ivshmem_send.c */
@@ -230,12 +330,6 @@ int MPID_nem_ivshmem_sendq_fail(MPIDI_VC_t *vc, int req_errno);
 /* ivshmem_poll.c */
 int MPID_nem_ivshmem_poll_init(void);
 int MPID_nem_ivshmem_poll(int in_blocking_poll);
-
-/*
- * ivshmem_trust.c: why CH3 must not see the packet, which `len` bytes follow; NULL if it may. `pkt`
- * is a private copy.
- */
-const char *MPID_nem_ivshmem_doubt(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt, size_t len);
 
 /* ivshmem_lmt.c: large messages */
 int MPID_nem_ivshmem_lmt_init(int job_size);

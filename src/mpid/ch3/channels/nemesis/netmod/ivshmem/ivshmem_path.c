@@ -130,6 +130,7 @@ void MPID_nem_ivshmem_take_region(MPIDI_VC_t *vc, struct ivshm_owner peer)
 {
     memset(VC_IVSHMEM(vc), 0, sizeof(*VC_IVSHMEM(vc)));
     VC_IVSHMEM(vc)->peer = peer;
+    VC_IVSHMEM(vc)->known_context = IVSHMEM_NO_CONTEXT;
     VC_PAIR(vc)->path = IVSHMEM_PATH_REGION;
     vc->sendNoncontig_fn = MPID_nem_ivshmem_SendNoncontig;
     vc->rndvSend_fn = MPID_nem_lmt_RndvSend;
@@ -140,7 +141,7 @@ void MPID_nem_ivshmem_take_region(MPIDI_VC_t *vc, struct ivshm_owner peer)
 }
 
 /* The first message decides. What came by tcp, from another job's port, goes back by tcp. */
-static int decide(MPIDI_VC_t *vc)
+int MPID_nem_ivshmem_decide(MPIDI_VC_t *vc)
 {
     int mpi_errno = MPI_SUCCESS;
     struct ivshm_owner peer;
@@ -165,28 +166,28 @@ static int first_iStartContigMsg(MPIDI_VC_t *vc, void *hdr, intptr_t hdr_sz, voi
                                  intptr_t data_sz, MPIR_Request **sreq_ptr)
 {
     *sreq_ptr = NULL;
-    int mpi_errno = decide(vc);
+    int mpi_errno = MPID_nem_ivshmem_decide(vc);
     return mpi_errno ? mpi_errno : vc->ch.iStartContigMsg(vc, hdr, hdr_sz, data, data_sz, sreq_ptr);
 }
 
 static int first_iSendContig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
                              void *data, intptr_t data_sz)
 {
-    int mpi_errno = decide(vc);
+    int mpi_errno = MPID_nem_ivshmem_decide(vc);
     return mpi_errno ? mpi_errno : vc->ch.iSendContig(vc, sreq, hdr, hdr_sz, data, data_sz);
 }
 
 static int first_iSendIov(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
                           struct iovec *iov, int n_iov)
 {
-    int mpi_errno = decide(vc);
+    int mpi_errno = MPID_nem_ivshmem_decide(vc);
     return mpi_errno ? mpi_errno : vc->ch.iSendIov(vc, sreq, hdr, hdr_sz, iov, n_iov);
 }
 
 static int first_SendNoncontig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
                                struct iovec *hdr_iov, int n_hdr_iov)
 {
-    int mpi_errno = decide(vc);
+    int mpi_errno = MPID_nem_ivshmem_decide(vc);
     return mpi_errno ? mpi_errno : vc->sendNoncontig_fn(vc, sreq, hdr, hdr_sz, hdr_iov, n_hdr_iov);
 }
 
@@ -197,7 +198,7 @@ static int first_RndvSend(MPIR_Request **sreq_p, const void *buf, MPI_Aint count
 {
     MPIDI_VC_t *vc;
     MPIDI_Comm_get_vc_set_active(comm, rank, &vc);
-    int mpi_errno = decide(vc);
+    int mpi_errno = MPID_nem_ivshmem_decide(vc);
     return mpi_errno ? mpi_errno
                      : vc->rndvSend_fn(sreq_p, buf, count, datatype, dt_contig, data_sz, dt_true_lb,
                                        rank, tag, comm, context_offset);
@@ -291,7 +292,7 @@ static int decide_new(void)
             MPIDI_VC_t *vc;
             MPIDI_PG_Get_vc(pg, i, &vc);
             if (!vc->ch.is_local && VC_PAIR(vc)->path == IVSHMEM_PATH_UNDECIDED) {
-                mpi_errno = decide(vc);
+                mpi_errno = MPID_nem_ivshmem_decide(vc);
                 MPIR_ERR_CHECK(mpi_errno);
             }
         }

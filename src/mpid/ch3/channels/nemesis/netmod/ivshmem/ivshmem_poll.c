@@ -20,6 +20,24 @@
  */
 static MPIDI_CH3_PktHandler_Fcn *handlers[MPIDI_CH3_PKT_END_ALL + 1];
 
+/*
+ * CH3 could not do what the packet asks for. Either the connection has failed meanwhile, or that
+ * with another peer, to which something was to be sent: the current call may wait for it. Or it is
+ * the packet's fault.
+ */
+static void refused(MPIDI_VC_t *vc, int mpi_errno)
+{
+    char text[2 * MPI_MAX_ERROR_STRING] = "", why[MPI_MAX_ERROR_STRING];
+
+    if (!VC_IVSHMEM(vc)->channel || MPIR_ERR_GET_CLASS(mpi_errno) == MPIX_ERR_PROC_FAILED) {
+        MPID_nem_ivshmem.failure = mpi_errno;
+        return;
+    }
+    MPIR_Err_get_string(mpi_errno, text, MPI_MAX_ERROR_STRING, NULL);
+    snprintf(why, sizeof(why), "sent a packet that MPICH could not serve: %.200s", text);
+    MPID_nem_ivshmem_vc_give_up(vc, why);
+}
+
 int MPID_nem_ivshmem_poll_init(void)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -35,56 +53,65 @@ fn_fail:
     goto fn_exit;
 }
 
-/* A new packet: gives CH3 its header, checked, and as much of its data as came with it. */
-static int begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len)
+/*
+ * A new packet: gives CH3 its header, checked, and as much of its data as came with it. An error of
+ * CH3's is about this packet, and ends the connection it came by.
+ */
+static void begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len)
 {
-    int mpi_errno = MPI_SUCCESS;
     MPIDI_CH3_Pkt_t pkt;
     MPIR_Request *rreq = NULL;
+    bool hold = false;
 
     /* Each byte is read once: the type, which tells the length, is not read again. */
-    if (unlikely(*len < HEADER_BYTES_MIN))
-        return MPID_nem_ivshmem_vc_fail(vc, "sent a message without a header");
+    if (unlikely(*len < HEADER_BYTES_MIN)) {
+        MPID_nem_ivshmem_vc_give_up(vc, "sent a message without a header");
+        return;
+    }
     memcpy(&pkt, *data, HEADER_BYTES_MIN);
     size_t header = MPID_nem_ivshmem_header_bytes((int) pkt.type);
-    if (unlikely(*len < header))
-        return MPID_nem_ivshmem_vc_fail(vc, "sent a message with half a header");
+    if (unlikely(header == 0 || *len < header)) {
+        MPID_nem_ivshmem_vc_give_up(vc, header ? "sent a message with half a header"
+                                               : "sent a packet of an unknown type");
+        return;
+    }
     MPID_nem_ivshmem_header_copy(&pkt, *data, HEADER_BYTES_MIN, header);
-    const char *why = MPID_nem_ivshmem_doubt(vc, &pkt, *len - header);
-    if (unlikely(why))
-        return MPID_nem_ivshmem_vc_fail(vc, why);
+    const char *why = MPID_nem_ivshmem_packet_check(vc, &pkt, *len - header, &hold);
+    if (unlikely(why)) {
+        MPID_nem_ivshmem_vc_give_up(vc, why);
+        return;
+    }
     MPID_nem_ivshmem.stats.eager_received++;
     if (unlikely(VC_IVSHMEM(vc)->stream) &&
         (pkt.type == MPIDI_CH3_PKT_CONN_ACK || pkt.type == MPIDI_CH3_PKT_ACCEPT_ACK))
         VC_IVSHMEM(vc)->met = pkt.conn_ack.ack;
     *data += header;
     *len -= header;
-    intptr_t taken = (intptr_t) *len;
-    mpi_errno = handlers[pkt.type](vc, &pkt, (void *) *data, &taken, &rreq);
-    MPIR_ERR_CHECK(mpi_errno);
+    intptr_t taken = hold ? 0 : (intptr_t) *len;
+    int mpi_errno = handlers[pkt.type](vc, &pkt, (void *) *data, &taken, &rreq);
+    if (unlikely(mpi_errno)) {
+        refused(vc, mpi_errno);
+        return;
+    }
     *data += taken;
     *len -= (size_t) taken;
     if (rreq) { /* it wants more */
         rreq->dev.iov_offset = 0;
         vc->ch.recv_active = rreq;
+        if (MPID_nem_ivshmem_packet_is_plain((int) pkt.type))
+            VC_IVSHMEM(vc)->receives_into = MPI_WIN_NULL;
     }
-
-fn_exit:
-    return mpi_errno;
-fn_fail:
-    goto fn_exit;
 }
 
 /* More of the packet before: copies it to where CH3 wants it. */
-static int continue_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len)
+static void continue_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len)
 {
-    int mpi_errno = MPI_SUCCESS;
     MPIR_Request *rreq = vc->ch.recv_active;
 
     while (*len > 0 && rreq) {
         struct iovec *iov = &rreq->dev.iov[rreq->dev.iov_offset];
         size_t n = MPL_MIN(*len, iov->iov_len);
-        int complete = 1;
+        int mpi_errno, complete = 1;
 
         if (!rreq->dev.drop_data)
             MPIR_Memcpy(iov->iov_base, *data, n);
@@ -97,45 +124,96 @@ static int continue_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *l
         rreq->dev.iov_offset++;
         if (--rreq->dev.iov_count > 0)
             continue;
-        if (rreq->dev.OnDataAvail)
+        const char *why = MPID_nem_ivshmem_packet_check_metadata(vc, rreq);
+        if (unlikely(why)) {
+            MPID_nem_ivshmem_vc_give_up(vc, why);
+            return;
+        }
+        if (unlikely(MPIR_Request_is_complete(rreq))) /* its communicator was revoked meanwhile */
+            mpi_errno = MPI_SUCCESS;
+        else if (rreq->dev.OnDataAvail)
             mpi_errno = rreq->dev.OnDataAvail(vc, rreq, &complete);
         else
             mpi_errno = MPID_Request_complete(rreq);
-        MPIR_ERR_CHECK(mpi_errno);
+        if (unlikely(mpi_errno)) {
+            refused(vc, mpi_errno);
+            return;
+        }
         if (complete)
             vc->ch.recv_active = rreq = NULL;
         else
             rreq->dev.iov_offset = 0; /* it has loaded more */
     }
-
-fn_exit:
-    return mpi_errno;
-fn_fail:
-    goto fn_exit;
 }
 
 /* Hands to CH3 what a message of the channel holds: a packet, or more of the one before. */
-static int deliver(MPIDI_VC_t *vc, const unsigned char *data, size_t len)
+static void deliver(MPIDI_VC_t *vc, const unsigned char *data, size_t len)
 {
-    int mpi_errno = MPI_SUCCESS;
+    if (unlikely(VC_IVSHMEM(vc)->given_up))
+        return;
+    MPID_nem_ivshmem.stats.eager_received_bytes += len;
+    VC_IVSHMEM(vc)->received_bytes += len;
+    if (likely(!vc->ch.recv_active))
+        begin_packet(vc, &data, &len);
+    if (unlikely(len > 0) && !VC_IVSHMEM(vc)->given_up)
+        continue_packet(vc, &data, &len);
+    if (unlikely(len > 0) && VC_IVSHMEM(vc)->channel)
+        MPID_nem_ivshmem_vc_give_up(vc, "sent more than its header says");
+}
 
-    if (likely(!vc->ch.recv_active)) {
-        mpi_errno = begin_packet(vc, &data, &len);
-        MPIR_ERR_CHECK(mpi_errno);
-    }
-    if (unlikely(len > 0)) {
-        mpi_errno = continue_packet(vc, &data, &len);
-        MPIR_ERR_CHECK(mpi_errno);
-    }
-    if (unlikely(len > 0) && VC_IVSHMEM(vc)->channel) {
-        mpi_errno = MPID_nem_ivshmem_vc_fail(vc, "sent more than its header says");
-        MPIR_ERR_CHECK(mpi_errno);
-    }
+/*
+ * Messages of ranks of a job that is not known here yet: what tells us of it is on its way, by
+ * another rank, and theirs was faster. They wait, in order; a stranger's wait in vain, and so are
+ * few.
+ */
+typedef struct held {
+    struct held *next;
+    struct ivshm_owner peer;
+    size_t len;
+    unsigned char data[];
+} held_t;
 
-fn_exit:
-    return mpi_errno;
-fn_fail:
-    goto fn_exit;
+#define HELD_BYTES_MAX (1 << 20)
+
+static held_t *held, **held_end = &held;
+static size_t held_bytes;
+
+static void hold(const struct ivshm_incoming *in)
+{
+    held_t *h = held_bytes + in->len <= HELD_BYTES_MAX
+                    ? MPL_malloc(sizeof(*h) + in->len, MPL_MEM_OTHER)
+                    : NULL;
+
+    if (!h)
+        return;
+    h->next = NULL;
+    h->peer = in->channel->peer;
+    h->len = in->len;
+    memcpy(h->data, in->payload, in->len);
+    held_bytes += in->len;
+    *held_end = h;
+    held_end = &h->next;
+}
+
+/* Those whose sender is known now; those whose sender has left are dropped. */
+static void deliver_held(void)
+{
+    for (held_t *h, **link = &held; (h = *link);) {
+        struct ivshm_channel *channel = MPID_nem_ivshmem.transport.channels[h->peer.endpoint];
+        bool here = channel && channel->peer.generation == h->peer.generation;
+        MPIDI_VC_t *vc = here ? MPID_nem_ivshmem_find_rank(channel) : NULL;
+        if (here && !vc) {
+            link = &h->next;
+            continue;
+        }
+        *link = h->next;
+        if (!h->next)
+            held_end = link;
+        held_bytes -= h->len;
+        if (vc)
+            deliver(vc, h->data, h->len);
+        MPL_free(h);
+    }
 }
 
 static int receive(struct ivshm_incoming *in)
@@ -145,15 +223,15 @@ static int receive(struct ivshm_incoming *in)
 
     /* A CLOSE packet may end the connection while we still hold its cell. */
     in->channel->users++;
+    if (unlikely(held))
+        deliver_held();
     mpi_errno = MPID_nem_ivshmem_find_vc(in, &vc);
     MPIR_ERR_CHECK(mpi_errno);
     MPID_nem_ivshmem.stats.cells_received++;
-    if (vc && in->len > 0) {
-        MPID_nem_ivshmem.stats.eager_received_bytes += in->len;
-        VC_IVSHMEM(vc)->received_bytes += in->len;
-        mpi_errno = deliver(vc, in->payload, in->len);
-        MPIR_ERR_CHECK(mpi_errno);
-    }
+    if (unlikely(!vc && in->len > 0) && MPID_nem_ivshmem_is_of_unknown_job(in))
+        hold(in);
+    if (likely(vc && in->len > 0))
+        deliver(vc, in->payload, in->len);
 
 fn_exit:
     ivshm_hand_back(in);
@@ -170,12 +248,13 @@ fn_fail:
  */
 static bool is_gone(MPIDI_VC_t *vc, bool *again)
 {
-    if (VC_IVSHMEM(vc)->gone) {
+    if (VC_IVSHMEM(vc)->gone && !VC_IVSHMEM(vc)->given_up) {
         bool more = ivshm_channel_has_more(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel);
         *again |= more;
         return !more;
     }
-    if (!ivshm_channel_is_live(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel))
+    if (!VC_IVSHMEM(vc)->given_up &&
+        !ivshm_channel_is_live(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel))
         *again = VC_IVSHMEM(vc)->gone = true;
     return false;
 }
@@ -197,7 +276,7 @@ static int fail_the_gone(bool *again)
         next = VC_IVSHMEM(vc)->next_dynamic;
         if (is_gone(vc, again)) {
             *again = true; /* it has several steps */
-            mpi_errno = MPID_nem_ivshmem_call_off(vc);
+            mpi_errno = MPID_nem_ivshmem_call_off(vc, "is dead");
             MPIR_ERR_CHECK(mpi_errno);
         }
     }
@@ -214,12 +293,18 @@ static int watch(void)
     static time_t last;
     static bool seen_gone;
     static unsigned idle;
+    static int failed;
     int mpi_errno = MPI_SUCCESS;
     struct timespec now;
 
     if (unlikely(MPID_nem_ivshmem.failure)) {
         mpi_errno = MPIR_CVAR_ENABLE_FT ? MPI_SUCCESS : MPID_nem_ivshmem.failure;
         MPID_nem_ivshmem.failure = MPI_SUCCESS;
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+    if (unlikely(MPIDI_Failed_vc_count != failed)) {
+        failed = MPIDI_Failed_vc_count;
+        mpi_errno = MPID_nem_ivshmem_relation_forget_locks();
         MPIR_ERR_CHECK(mpi_errno);
     }
     if (likely(!seen_gone)) {
@@ -238,6 +323,18 @@ fn_exit:
     return mpi_errno;
 fn_fail:
     goto fn_exit;
+}
+
+/* The peer has sent what is no message: nothing more is taken from it, on any connection. */
+static void give_up_channel(struct ivshm_channel *channel, const char *why)
+{
+    MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[channel->peer.endpoint];
+
+    if (vc)
+        MPID_nem_ivshmem_vc_give_up(vc, why);
+    for (vc = MPID_nem_ivshmem.dynamic; vc; vc = VC_IVSHMEM(vc)->next_dynamic)
+        if (VC_IVSHMEM(vc)->channel == channel)
+            MPID_nem_ivshmem_vc_give_up(vc, why);
 }
 
 /* Whether nothing is to be received, after so many looks. */
@@ -277,12 +374,11 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
         mpi_errno = receive(&in);
         MPIR_ERR_CHECK(mpi_errno);
     }
-    if (unlikely(got < 0)) {
-        MPIDI_VC_t *vc = in.channel ? MPID_nem_ivshmem.vcs[in.channel->peer.endpoint] : NULL;
-        if (vc) {
-            mpi_errno = MPID_nem_ivshmem_vc_fail(vc, diag.text);
-            MPIR_ERR_CHECK(mpi_errno);
-        }
+    if (unlikely(got < 0) && in.channel)
+        give_up_channel(in.channel, diag.text);
+    if (unlikely(MPID_nem_ivshmem.some_given_up)) {
+        mpi_errno = MPID_nem_ivshmem_vc_fail_given_up();
+        MPIR_ERR_CHECK(mpi_errno);
     }
     if (MPID_nem_ivshmem.transport.pending)
         ivshm_transport_flush(&MPID_nem_ivshmem.transport);
@@ -295,6 +391,12 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
         MPIR_ERR_CHECK(mpi_errno);
     }
     if (n == 0) {
+        if (unlikely(held))
+            deliver_held();
+        if (unlikely(MPID_nem_ivshmem.dynamic)) {
+            mpi_errno = MPID_nem_ivshmem_end_unanswered_calls();
+            MPIR_ERR_CHECK(mpi_errno);
+        }
         mpi_errno = watch();
         MPIR_ERR_CHECK(mpi_errno);
     }

@@ -39,6 +39,8 @@ static size_t send_cells(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
     struct ivshm_transport *transport = &MPID_nem_ivshmem.transport;
     size_t sent = 0, offset = 0;
 
+    if (unlikely(area->given_up)) /* what was to go there is not waited for */
+        return total;
     while (sent < total) {
         struct ivshm_outgoing out;
         if (ivshm_cell_reserve(transport, area->channel, piece_of(total - sent), area->stream,
@@ -76,6 +78,14 @@ static inline void fill(unsigned char *payload, const void *hdr, size_t hdr_byte
     MPIR_Memcpy(payload + hdr_bytes, data, data_sz);
 }
 
+/* Packets of the usual kind ask nothing. Asking twice is asking once. */
+static inline int ask(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt)
+{
+    return likely(MPID_nem_ivshmem_packet_is_plain((int) pkt->type))
+               ? MPI_SUCCESS
+               : MPID_nem_ivshmem_question_ask(vc, pkt);
+}
+
 /* The usual case: header and data in one piece, at once. False if that is not so. */
 static inline ATTRIBUTE((always_inline)) bool send_whole(MPIDI_VC_t *vc, const void *hdr,
                                                          const void *data, intptr_t data_sz)
@@ -86,7 +96,7 @@ static inline ATTRIBUTE((always_inline)) bool send_whole(MPIDI_VC_t *vc, const v
     unsigned char *slot;
     struct ivshm_outgoing out;
 
-    if (unlikely(!area->channel || area->sendq.head))
+    if (unlikely(!area->channel || area->sendq.head || ask(vc, hdr) != MPI_SUCCESS))
         return false;
     if (likely(area->stream == 0 && (slot = ivshm_slot_reserve(area->channel, total)))) {
         fill(slot, hdr, header, data, data_sz);
@@ -209,6 +219,8 @@ static int begin(MPIDI_VC_t *vc, const struct iovec *iov, size_t total, size_t *
         mpi_errno = MPID_nem_ivshmem_connect(vc);
         MPIR_ERR_CHECK(mpi_errno);
     }
+    mpi_errno = ask(vc, iov[0].iov_base);
+    MPIR_ERR_CHECK(mpi_errno);
     MPID_nem_ivshmem.stats.eager_sent++;
     if (likely(!VC_IVSHMEM(vc)->sendq.head))
         *sent = send_cells(vc, iov, total);

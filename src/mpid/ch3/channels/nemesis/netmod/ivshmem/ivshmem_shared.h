@@ -16,6 +16,13 @@ struct MPID_nem_ivshmem_window {
     void (*unlock)(struct MPIR_Win *win);
 };
 
+/* Told of the memory of dynamic windows; NULL where there is no netmod that wants to know. */
+extern int (*MPID_nem_ivshmem_attach)(struct MPIR_Win *win, const void *start, MPI_Aint bytes);
+extern void (*MPID_nem_ivshmem_detach)(struct MPIR_Win *win, const void *start);
+
+/* Whether a port of ours with that tag is open. */
+int MPID_nem_ivshmem_port_is_open(int tag);
+
 /* Whether the two ranks can load and store in each other's part of the window. */
 #define MPID_nem_ivshmem_shares(win, orig_vc, target_vc)                                           \
     ((win)->ivshmem || (orig_vc)->node_id == (target_vc)->node_id)

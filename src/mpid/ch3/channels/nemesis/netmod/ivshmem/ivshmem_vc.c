@@ -55,6 +55,7 @@ static void unbind(MPIDI_VC_t *vc)
     else
         MPID_nem_ivshmem.vcs[channel->peer.endpoint] = NULL;
     VC_IVSHMEM(vc)->channel = NULL;
+    MPID_nem_ivshmem_relation_forget_vc(vc);
     ivshm_channel_close(&MPID_nem_ivshmem.transport, channel);
 }
 
@@ -94,6 +95,8 @@ int MPID_nem_ivshmem_vc_fail_requests(MPIDI_VC_t *vc, int req_errno)
     mpi_errno = MPID_nem_ivshmem_sendq_fail(vc, req_errno);
     MPIR_ERR_CHECK(mpi_errno);
     mpi_errno = MPID_nem_ivshmem_lmt_fail(vc, req_errno);
+    MPIR_ERR_CHECK(mpi_errno);
+    mpi_errno = MPID_nem_ivshmem_question_fail(vc, req_errno);
     MPIR_ERR_CHECK(mpi_errno);
     if (rreq) {
         vc->ch.recv_active = NULL;
@@ -155,9 +158,19 @@ int MPID_nem_ivshmem_vc_error(const MPIDI_VC_t *vc, const char *why)
 }
 
 /*
+ * Whether the current MPI call may wait for the peer in a way that no request tells
+ * (MPI_ANY_SOURCE, a collective of which another member waits for it). For a process at the other
+ * end of a new connection only MPI_Comm_accept and MPI_Comm_connect wait, which see how it ends.
+ */
+static bool concerns_current_call(MPIDI_VC_t *vc)
+{
+    return !MPIR_CVAR_ENABLE_FT && vc->pg &&
+           (vc->pg == MPIDI_Process.my_pg || MPID_nem_ivshmem_relation_shares_comm(vc));
+}
+
+/*
  * The peer is dead, or sent nonsense. All that waits on it ends with an error that says why, and so
- * does the current MPI call, which may wait for it in a way that no request tells (MPI_ANY_SOURCE),
- * unless the job asked for fault tolerance.
+ * does the current MPI call, if it may wait for it, unless the job asked for fault tolerance.
  */
 int MPID_nem_ivshmem_vc_fail(MPIDI_VC_t *vc, const char *why)
 {
@@ -166,14 +179,73 @@ int MPID_nem_ivshmem_vc_fail(MPIDI_VC_t *vc, const char *why)
     int req_errno = MPID_nem_ivshmem_vc_error(vc, why);
     mpi_errno = MPID_nem_ivshmem_vc_fail_requests(vc, req_errno);
     MPIR_ERR_CHECK(mpi_errno);
+    bool concerned = concerns_current_call(vc);
     unbind(vc);
     mpi_errno = MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
     MPIR_ERR_CHECK(mpi_errno);
-    if (!MPIR_CVAR_ENABLE_FT)
+    if (concerned)
         mpi_errno = req_errno;
 
 fn_exit:
     return mpi_errno;
 fn_fail:
     goto fn_exit;
+}
+
+static char why_given_up[300]; /* of the first since the last safe point */
+static MPIDI_VC_t *first_given_up;
+
+/*
+ * Has the connection fail at the next safe point. From now on nothing is taken from the peer: what
+ * it sends is dropped.
+ */
+void MPID_nem_ivshmem_vc_give_up(MPIDI_VC_t *vc, const char *why)
+{
+    MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
+
+    if (area->given_up || !area->channel)
+        return;
+    area->given_up = true;
+    if (!first_given_up) {
+        first_given_up = vc;
+        snprintf(why_given_up, sizeof(why_given_up), "%s", why);
+    }
+    if (area->stream) {
+        area->gone = true;
+        MPID_nem_ivshmem.streams_given_up = true;
+    }
+    MPID_nem_ivshmem.some_given_up = true;
+}
+
+static const char *reason_of(const MPIDI_VC_t *vc)
+{
+    return vc == first_given_up ? why_given_up : "sent what is no message";
+}
+
+/* No packet is being handled. The error returned is that of the last one that failed. */
+int MPID_nem_ivshmem_vc_fail_given_up(void)
+{
+    int mpi_errno = MPI_SUCCESS, err;
+
+    for (uint32_t i = 0; first_given_up && i < MPID_nem_ivshmem.region.geo.endpoints; i++) {
+        MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[i];
+        if (vc && VC_IVSHMEM(vc)->given_up &&
+            (err = MPID_nem_ivshmem_vc_fail(vc, reason_of(vc))) != MPI_SUCCESS)
+            mpi_errno = err;
+    }
+    /* A new connection is called off in several steps, as CH3 comes to them. */
+    MPID_nem_ivshmem.some_given_up = false;
+    for (MPIDI_VC_t *next,
+         *vc = MPID_nem_ivshmem.streams_given_up ? MPID_nem_ivshmem.dynamic : NULL;
+         vc; vc = next) {
+        next = VC_IVSHMEM(vc)->next_dynamic;
+        if (!VC_IVSHMEM(vc)->given_up)
+            continue;
+        MPID_nem_ivshmem.some_given_up = true;
+        if ((err = MPID_nem_ivshmem_call_off(vc, reason_of(vc))) != MPI_SUCCESS)
+            mpi_errno = err;
+    }
+    MPID_nem_ivshmem.streams_given_up = MPID_nem_ivshmem.some_given_up;
+    first_given_up = NULL;
+    return mpi_errno;
 }

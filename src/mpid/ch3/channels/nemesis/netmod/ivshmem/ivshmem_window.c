@@ -403,6 +403,7 @@ static int win_shared_query(MPIR_Win *win, int target_rank, MPI_Aint *size, int 
 /* After a barrier. CH3 frees the memory of a window that it takes for its own: it finds none. */
 static int win_free(MPIR_Win **win)
 {
+    MPID_nem_ivshmem_relation_forget_window(*win);
     bool is_own = (*win)->create_flavor == MPI_WIN_FLAVOR_ALLOCATE ||
                   (*win)->create_flavor == MPI_WIN_FLAVOR_SHARED;
 

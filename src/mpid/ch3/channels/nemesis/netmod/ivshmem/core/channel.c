@@ -367,7 +367,14 @@ void ivshm_transport_flush(struct ivshm_transport *t)
             flush(t, t->channels[i]);
 }
 
-/* Who sent `ref`: attaches on its first message. *stale if that one has left since. */
+uint32_t ivshm_channel_cells_out(struct ivshm_transport *t, const struct ivshm_channel *channel)
+{
+    return ivshm_pool_out(&t->small, channel->peer.endpoint) +
+           ivshm_pool_out(&t->large, channel->peer.endpoint);
+}
+
+/* Who sent `ref`: attaches on its first message. *stale if that one has left since, or is not heard
+ * any more. */
 static struct ivshm_channel *sender(struct ivshm_transport *t, struct ivshm_ref ref, bool *stale,
                                     struct ivshm_diag *diag)
 {
@@ -381,7 +388,7 @@ static struct ivshm_channel *sender(struct ivshm_transport *t, struct ivshm_ref 
     struct ivshm_owner peer = {ref.endpoint, 0};
     peer.generation =
         ch ? ch->peer.generation : ivshm_endpoint_claim(t->region, ref.endpoint).generation;
-    *stale = !is_of_generation(ref, peer.generation);
+    *stale = !is_of_generation(ref, peer.generation) || (ch && ch->broken);
     if (ch || *stale)
         return ch;
     return attach(t, peer, &ch, diag) == 0 ? ch : NULL;
@@ -544,6 +551,15 @@ static int from_inbox(struct ivshm_transport *t, struct ivshm_incoming *in, stru
     return 0;
 }
 
+/* One message of the peer's is lost, and with it the count of all that follow. */
+static void break_channel(struct ivshm_transport *t, struct ivshm_channel *ch)
+{
+    ch->broken = true;
+    if (ch->ring_in.shm)
+        remove_ring(t, ch);
+    ch->ring_in.shm = NULL;
+}
+
 int ivshm_receive(struct ivshm_transport *t, struct ivshm_incoming *in, struct ivshm_diag *diag)
 {
     /* After a message from a ring the inbox is first, so that neither starves the other. */
@@ -555,7 +571,11 @@ int ivshm_receive(struct ivshm_transport *t, struct ivshm_incoming *in, struct i
         got = from_rings(t, in, diag);
         t->ring_was_last = got != 0;
     }
-    return got ? got : from_inbox(t, in, diag);
+    if (got == 0)
+        got = from_inbox(t, in, diag);
+    if (got < 0 && in->channel)
+        break_channel(t, in->channel);
+    return got;
 }
 
 void ivshm_hand_back(struct ivshm_incoming *in)

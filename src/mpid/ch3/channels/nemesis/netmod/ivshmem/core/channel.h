@@ -26,6 +26,7 @@ struct ivshm_channel {
     struct ivshm_ring_producer ring_out; /* once there is one, all goes that way */
     struct ivshm_ring_consumer ring_in;
     bool ring_tried;
+    bool broken;    /* the peer has sent nonsense; what it sends is not looked at any more */
     uint32_t place; /* in the transport's rings, if there is a ring_in */
 };
 
@@ -81,6 +82,9 @@ int ivshm_channel_open(struct ivshm_transport *t, struct ivshm_owner peer,
  * channel ends with its peer, in ivshm_transport_watch.
  */
 void ivshm_channel_close(struct ivshm_transport *t, struct ivshm_channel *channel);
+
+/* How many of our cells the peer holds. Cost: the number of cells. */
+uint32_t ivshm_channel_cells_out(struct ivshm_transport *t, const struct ivshm_channel *channel);
 
 /* Whether the peer is still there; one load. */
 static inline bool ivshm_channel_is_live(const struct ivshm_transport *t,
@@ -139,8 +143,8 @@ static inline bool ivshm_transport_is_idle(const struct ivshm_transport *t)
 
 /*
  * The next message for us: 1, or 0 if none was found: parked rings are not looked at in every call.
- * -EBADMSG if a peer sent nonsense, which was dropped: diag says what, and in->channel is the
- * peer's if it is known, else NULL.
+ * -EBADMSG if a peer sent nonsense: diag says what, and in->channel is the peer's if it is known,
+ * else NULL. Nothing more is received on that channel.
  */
 int ivshm_receive(struct ivshm_transport *t, struct ivshm_incoming *in, struct ivshm_diag *diag);
 

@@ -81,3 +81,12 @@ void ivshm_pool_recall(struct ivshm_pool *pool, uint32_t holder)
     }
     pool->out_count = kept;
 }
+
+uint32_t ivshm_pool_out(struct ivshm_pool *pool, uint32_t holder)
+{
+    uint32_t n = 0;
+    collect(pool, true);
+    for (uint32_t i = 0; i < pool->out_count; i++)
+        n += pool->holder[pool->out[i]] == holder;
+    return n;
+}

@@ -38,6 +38,9 @@ void ivshm_pool_sent(struct ivshm_pool *pool, uint32_t index, uint32_t holder);
 /* Takes back what `holder` has. It must be proved dead: it could write into the cells otherwise. */
 void ivshm_pool_recall(struct ivshm_pool *pool, uint32_t holder);
 
+/* How many `holder` has. */
+uint32_t ivshm_pool_out(struct ivshm_pool *pool, uint32_t holder);
+
 static inline struct ivshm_cell_shm *ivshm_pool_cell(const struct ivshm_pool *pool, uint32_t index)
 {
     return (struct ivshm_cell_shm *) (pool->cells + (uint64_t) index * pool->size);
