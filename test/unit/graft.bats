@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: mpich2
 #
-# The command graft, on a tree that has of MPICH what it looks at.
+# The command graft, on a tree that has of MPICH what it looks at. That MPICH's own has it, a build tells.
 
 # shellcheck disable=SC2016 # make expands these, not the shell.
 
@@ -13,83 +13,119 @@ setup() {
     mkdir -p "$parent/tcp" "$tree/maint"
     touch "$tree/autogen.sh"
     echo 'm4_define([MPICH_VERSION_m4],[4.0.2])dnl' >"$tree/maint/version.m4"
-    # As in MPICH; a line that only looks like ours must stay.
-    printf '%s\n' '## comment' '' 'include $(top_srcdir)/src/mpid/ch3/channels/nemesis/netmod/tcp/Makefile.mk' \
-        'include $(top_srcdir)/src/mpid/ch3/channels/nemesis/netmod/ivshmem/MakefileXmk' '' >"$parent/Makefile.mk"
-    errors=$tree/src/mpi/errhan/errutil.c
-    mkdir -p "${errors%/*}"
-    printf '%s\n' 'static void CombineSpecificCodes(int error1_code, int error2_code, int error2_class)' '{' '}' \
-        'static void CombineSpecificCodes(int error1_code, int error2_code, int error2_class)' '{' \
-        '                ErrorRing[ring_idx].prev_error = error2_code;' '}' >"$errors"
-    lines() { # FILE LINE...
-        mkdir -p "$tree/src/mpid/ch3/$(dirname "$1")"
-        printf '%s\n' "${@:2}" >"$tree/src/mpid/ch3/$1"
-    }
-    same='    if (orig_vc->node_id == target_vc->node_id) {'
-    index='    int local = win_ptr->comm_ptr->intranode_table[target_rank];'
-    lines include/mpidpre.h '#define MPIDI_DEV_WIN_DECL ' '    int shm_allocated; '
-    lines src/mpid_rma.c '    (*win_ptr)->shm_allocated = FALSE;'
-    lines include/mpidrma.h "$same"
-    lines src/ch3u_rma_ops.c "$same" "$same" "$same" "$same" "$same" "$same"
-    lines src/ch3u_rma_sync.c '    /* Judge if we should switch to scalable FENCE algorithm */' "$same" "$same" "$same" "$same" "$same" \
-        "$same" "$same" '    int node_comm_size = comm_ptr->node_comm->local_size;' '    win_ptr->comm_ptr->node_comm->rank;'
-    lines src/ch3u_rma_progress.c '    if (orig_vc->node_id != target_vc->node_id) {'
-    unit='        disp_unit = win_ptr->basic_info_table[target_rank].disp_unit;'
-    lines include/mpid_rma_shm.h "$index" "$unit" "$index" "$unit" "$index" "$unit" "$index" "$unit" '    MPI_Aint len;' \
-        "$index" "$unit" '    MPI_Aint len;' "$index" "$unit"
-    lines src/mpidi_rma.c '        mpi_errno = wait_progress_engine();' \
-        '    mpi_errno = MPIR_Barrier((*win_ptr)->comm_ptr, &errflag);' '    MPIR_ERR_CHECK(mpi_errno);'
-    lines channels/nemesis/include/mpidi_ch3_impl.h 'pt_err = pthread_mutex_lock((win_ptr)->shm_mutex);' \
-        'pt_err = pthread_mutex_unlock((win_ptr)->shm_mutex);'
+    # A line that only looks like ours must stay.
+    printf '%s\n' '## comment' 'include $(top_srcdir)/src/mpid/ch3/channels/nemesis/netmod/ivshmem/MakefileXmk' >"$parent/Makefile.mk"
+    # The repair, the file, how often a text is in it, the text, and what becomes of it.
+    mapfile -d '' edits < <("$graft" --edits)
+    local i n
+    for ((i = 0; i < ${#edits[@]}; i += 5)); do
+        mkdir -p "$(dirname "$tree/${edits[i + 1]}")"
+        for ((n = 0; n < edits[i + 2]; n++)); do
+            printf 'before %s\n%s\nafter\n' "$n" "${edits[i + 3]}"
+        done >>"$tree/${edits[i + 1]}"
+    done
+    chmod 600 "$tree/${edits[1]}"
     cp -a "$tree" "$tree.before"
 }
 
-@test "adds the folder, one line, one mended function, and what shares windows, and nothing else" {
+files() { # [REPAIR]: that the edits are of
+    local i
+    for ((i = 0; i < ${#edits[@]}; i += 5)); do
+        [ "${edits[i]}" != "${1-${edits[i]}}" ] || echo "${edits[i + 1]}"
+    done | sort -u
+}
+
+# edited FILE [REPAIR...]: what becomes of it, but for those repairs.
+edited() {
+    local i text
+    text=$(cat "$tree.before/$1"; echo .)
+    for ((i = 0; i < ${#edits[@]}; i += 5)); do
+        [[ ${edits[i + 1]} != "$1" || " ${*:2} " == *" ${edits[i]} "* ]] || text=${text//"${edits[i + 3]}"/"${edits[i + 4]}"}
+    done
+    printf '%s' "${text%.}"
+}
+
+as_before() {
+    diff -r -x ivshmem "$tree.before" "$tree"
+}
+
+@test "adds the folder, makes the edits, and changes nothing else" {
     run "$graft" "$tree"
     [ "$status" -eq 0 ]
     [[ $output == *"include line added"* && $output == *"./autogen.sh"* ]]
-    [ "$(diff "$tree.before${parent#"$tree"}/Makefile.mk" "$parent/Makefile.mk")" = \
-        $'5a6\n> include $(top_srcdir)/src/mpid/ch3/channels/nemesis/netmod/ivshmem/Makefile.mk' ]
     [ "$(cd "$netmod" && find . -type f | sed 's,^./,,' | LC_ALL=C sort)" = "$("$graft" --list)" ]
-    diff "$tree.before${errors#"$tree"}" "$errors" >"$tree.diff" || :
-    [ "$(grep -c '^[0-9]' "$tree.diff")" -eq 2 ]
-    grep -q '^3a' "$tree.diff"
-    grep -xF '>                 if (!is_in_stack(ring_idx, error2_code)) /* mpich-ivshmem */' "$tree.diff"
-    include=$tree/src/mpid/ch3/include
-    [ -e "$include/$(sed -n 's/^#include "\(.*\)"$/\1/p' "$include/mpidpre.h")" ]
-    rm -r "$netmod"
-    run diff -rq "$tree.before" "$tree"
-    [ "${#lines[@]}" -eq 11 ]
-    [ "$(grep -c 'ivshmem->check(' "$tree/src/mpid/ch3/include/mpid_rma_shm.h")" -eq 6 ]
-    # Nobody asks for nodes any more, and what defines the macros is included.
-    run grep -rE 'orig_vc->node_id|intranode_table|[^>]comm_ptr->node_comm' "$tree/src/mpid/ch3"
+    [ "$(files | wc -l)" -gt 20 ]
+    for file in $(files); do
+        edited "$file" | cmp - "$tree/$file"
+    done
+    [ "$(diff -rq -x ivshmem "$tree.before" "$tree" | wc -l)" -eq "$(files | wc -l)" ]
+    [ "$(stat -c %a "$tree/${edits[1]}")" = 600 ]
+    grep -qxF 'include $(top_srcdir)/src/mpid/ch3/channels/nemesis/netmod/ivshmem/Makefile.mk' "$parent/Makefile.mk"
+    # What is included of ours is there.
+    for file in $(files); do
+        while read -r included; do
+            [ -e "$(dirname "$tree/$file")/$included" ]
+        done < <(sed -n 's/^#include "\(.*ivshmem.*\)"$/\1/p' "$tree/$file")
+    done
+}
+
+@test "a text that is not there, or too often, is an error, and nothing is changed" {
+    for ((i = 0; i < ${#edits[@]}; i += 5)); do
+        file=${edits[i + 1]}
+        if ((i % 2)); then
+            : >"$tree/$file"
+        else
+            cat "$tree.before/$file" >>"$tree/$file"
+        fi
+        cp "$tree/$file" "$BATS_TEST_TMPDIR/broken"
+        run "$graft" --quiet "$tree"
+        [ "$status" -eq 1 ]
+        [[ $output == "graft: $file is neither as MPICH 4.0.2 has it nor as this graft left it"* ]]
+        cmp "$BATS_TEST_TMPDIR/broken" "$tree/$file"
+        [ ! -e "$netmod" ]
+        cp "$tree.before/$file" "$tree/$file"
+        as_before
+    done
+    rm "$tree/${edits[6]}"
+    run "$graft" --quiet "$tree"
     [ "$status" -eq 1 ]
-    diff "$tree.before/src/mpid/ch3/src/ch3u_rma_sync.c" "$tree/src/mpid/ch3/src/ch3u_rma_sync.c" >"$tree.diff" || :
-    [ "$(grep -c '^>' "$tree.diff")" -eq 9 ]
+    [[ $output == "graft: ${edits[6]} is neither"* ]]
 }
 
-@test "a file that is not as expected is told, and left alone" {
-    echo "int other;" >"$errors"
-    cp "$errors" "$tree.before${errors#"$tree"}"
-    run "$graft" --quiet "$tree"
-    [ "$status" -eq 0 ]
-    [[ $output == "graft: src/mpi/errhan/errutil.c is not as expected"* ]]
-    cmp "$errors" "$tree.before${errors#"$tree"}"
-    "$graft" --quiet --undo "$tree"
-    rm "$errors"
-    run "$graft" --quiet "$tree"
-    [ "$status" -eq 0 ]
-    [[ $output == "graft: src/mpi/errhan/errutil.c is not as expected"* ]]
+@test "--force leaves a repair out that does not fit, all of it, and says so" {
+    for repair in errors windows collectives revoke leaders; do
+        last=$(files "$repair" | tail -n 1)
+        echo "something else" >"$tree/$last"
+        run "$graft" --quiet --force "$tree"
+        [ "$status" -eq 0 ]
+        [[ $output == "graft: $last is neither"*"this is left out: "* ]]
+        for file in $(files); do
+            [ "$file" = "$last" ] || edited "$file" "$repair" | cmp - "$tree/$file"
+        done
+        run "$graft" --quiet --force "$tree"
+        [ "$status" -eq 0 ]
+        [[ $output == "graft: $last is neither"* ]]
+        "$graft" --quiet --undo "$tree"
+        [ "$(cat "$tree/$last")" = "something else" ]
+        cp "$tree.before/$last" "$tree/$last"
+        as_before
+    done
+    echo >"$parent/Makefile.mk"
+    run "$graft" --quiet --force "$tree"
+    [ "$status" -eq 1 ]
 }
 
-@test "windows are shared in all places or in none" {
-    sed -i 's/FALSE/0/' "$tree/src/mpid/ch3/src/mpid_rma.c"
-    cp -a "$tree/src/mpid/ch3" "$tree.ch3"
-    run "$graft" --quiet "$tree"
-    [ "$status" -eq 0 ]
-    [[ $output == "graft: src/mpid/ch3/src/mpid_rma.c is not as expected: windows are not shared"* ]]
-    rm -r "$netmod" "$tree.ch3"/channels/nemesis/netmod
-    diff -r -x netmod "$tree.ch3" "$tree/src/mpid/ch3"
+@test "a tree that somebody else has edited since is left alone" {
+    "$graft" --quiet "$tree"
+    file=$(files collectives | tail -n 1)
+    cp "$tree.before/$file" "$tree/$file"
+    cp -a "$tree" "$tree.half"
+    for option in --quiet --undo; do
+        run "$graft" $option "$tree"
+        [ "$status" -eq 1 ]
+        [[ $output == "graft: $file is neither"* ]]
+        diff -r "$tree.half" "$tree"
+    done
 }
 
 @test "says that there is nothing to change" {

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * What MPICH's collectives do when a round fails. `graft` lets mpiimpl.h include it, after all of
+ * MPICH's own types and functions, and collectives call these in the place of what they had,
+ * whatever the device.
+ *
+ * A collective goes on after an error, so that the ranks behind this one learn of it from the tags
+ * of its messages instead of waiting. That is sound only if each error is kept until the end, and
+ * if no message of a round is left under way, from or to memory that the algorithm, or the program,
+ * uses for something else next.
+ */
+#ifndef IVSHMEM_COLL_H
+#define IVSHMEM_COLL_H
+
+#define IVSHMEM_COLL_PATIENCE 1.0 /* s, for those who still are in the round after an error */
+
+/* Keeps an error for the end, and for the tags of the messages until then. */
+static inline void ivshmem_coll_note(MPIR_Errflag_t *errflag, int mpi_errno)
+{
+    if (mpi_errno != MPI_SUCCESS && *errflag == MPIR_ERR_NONE)
+        *errflag = MPIR_ERR_GET_CLASS(mpi_errno) == MPIX_ERR_PROC_FAILED ? MPIR_ERR_PROC_FAILED
+                                                                         : MPIR_ERR_OTHER;
+}
+
+typedef int ivshmem_coll_bcast(void *buf, MPI_Aint count, MPI_Datatype type, int root,
+                               MPIR_Comm *comm, MPIR_Errflag_t *errflag);
+
+/*
+ * For the one of a group who speaks to another group: if that failed, the others, who wait for what
+ * it would have broadcast next, are told. Returns the error.
+ */
+static inline int ivshmem_coll_tell(int mpi_errno, ivshmem_coll_bcast *bcast, void *buf,
+                                    MPI_Aint count, MPI_Datatype type, int root, MPIR_Comm *comm)
+{
+    MPIR_Errflag_t errflag = MPIR_ERR_NONE;
+
+    ivshmem_coll_note(&errflag, mpi_errno);
+    if (mpi_errno != MPI_SUCCESS)
+        (void) bcast(buf, count, type, root, comm, &errflag);
+    return mpi_errno;
+}
+
+/*
+ * Leaves a round that others may have left, too, as far as that can be done: a receive that nobody
+ * has answered, a send that nobody has asked for, and of a nonblocking collective the same, see
+ * ivshmem_coll_is_complete. What is under way is not touched. The communicator is of no use on this
+ * rank after that: the next collective would take this one's late messages for its own.
+ */
+static inline void ivshmem_coll_leave(MPIR_Request *req)
+{
+    if (req->comm) {
+        req->comm->revoked = 1;
+        if (req->comm->node_comm)
+            req->comm->node_comm->revoked = 1;
+        if (req->comm->node_roots_comm)
+            req->comm->node_roots_comm->revoked = 1;
+    }
+    if (req->kind == MPIR_REQUEST_KIND__RECV)
+        (void) MPID_Cancel_recv(req);
+    else if (req->kind == MPIR_REQUEST_KIND__SEND)
+        (void) MPID_Cancel_send(req);
+}
+
+/* For schedules: whether a receive is complete, or does not matter any more. */
+static inline int ivshmem_coll_is_complete(MPIR_Errflag_t *errflag, MPIR_Request *req)
+{
+    if (MPIR_Request_is_complete(req))
+        return 1;
+    if (likely(!req->comm || !req->comm->revoked))
+        return 0;
+    (void) MPID_Cancel_recv(req);
+    if (!MPIR_Request_is_complete(req))
+        return 0;
+    *errflag = MPIR_ERR_OTHER;
+    return 1;
+}
+
+/*
+ * Waits until all are complete; never less, since their memory is somebody else's then. The
+ * progress engine may fail meanwhile, because of a connection that these have nothing to do with,
+ * and its error is returned. Those who have left the collective because of the same error will not
+ * answer any more, so after some time we leave, too.
+ */
+static inline int ivshmem_coll_complete(int n, MPIR_Request *reqs[])
+{
+    int mpi_errno = MPI_SUCCESS;
+    MPL_time_t begin, now;
+    double waited = 0;
+    int i;
+
+    for (i = 0; i < n && mpi_errno == MPI_SUCCESS; i++)
+        mpi_errno = MPID_Wait(reqs[i], MPI_STATUS_IGNORE);
+    if (likely(mpi_errno == MPI_SUCCESS))
+        return MPI_SUCCESS;
+    MPL_wtime(&begin);
+    for (i = 0; i < n && waited < IVSHMEM_COLL_PATIENCE;) {
+        if (MPIR_Request_is_complete(reqs[i])) {
+            i++;
+            continue;
+        }
+        (void) MPID_Progress_test(NULL); /* one error is enough */
+        MPID_THREAD_CS_YIELD(GLOBAL, MPIR_THREAD_GLOBAL_ALLFUNC_MUTEX);
+        MPL_wtime(&now);
+        MPL_wtime_diff(&begin, &now, &waited);
+    }
+    for (int k = i; k < n; k++)
+        if (!MPIR_Request_is_complete(reqs[k]))
+            ivshmem_coll_leave(reqs[k]);
+    for (; i < n; i++)
+        while (!MPIR_Request_is_complete(reqs[i]))
+            (void) MPID_Wait(reqs[i], MPI_STATUS_IGNORE);
+    return mpi_errno;
+}
+
+/* As MPID_Wait, but it also returns the error of what has no status to ask. */
+static inline int ivshmem_coll_wait(MPIR_Request *req)
+{
+    int mpi_errno = ivshmem_coll_complete(1, &req);
+
+    if (mpi_errno == MPI_SUCCESS && req->kind != MPIR_REQUEST_KIND__RECV)
+        mpi_errno = req->status.MPI_ERROR;
+    return mpi_errno;
+}
+
+/*
+ * As MPIR_Waitall, for requests of collectives; frees all, whatever fails. With statuses of the
+ * caller's it returns MPI_ERR_IN_STATUS itself, which callers compare with, else the first error.
+ */
+static inline int ivshmem_coll_waitall(int n, MPIR_Request *reqs[], MPI_Status statuses[],
+                                       int has_statuses)
+{
+    int mpi_errno = ivshmem_coll_complete(n, reqs);
+    int first = MPI_SUCCESS;
+
+    for (int i = 0; i < n; i++) {
+        int error = reqs[i]->status.MPI_ERROR;
+
+        if (reqs[i]->kind == MPIR_REQUEST_KIND__RECV)
+            statuses[i] = reqs[i]->status;
+        statuses[i].MPI_ERROR = error;
+        if (first == MPI_SUCCESS)
+            first = error;
+        MPIR_Request_free(reqs[i]);
+    }
+    if (mpi_errno == MPI_SUCCESS && first != MPI_SUCCESS)
+        mpi_errno = has_statuses ? MPI_ERR_IN_STATUS : first;
+    return mpi_errno;
+}
+
+/* For schedules: keeps the error of a request that is complete, if it has one. */
+static inline void ivshmem_coll_note_request(MPIR_Errflag_t *errflag, MPIR_Request *req)
+{
+    if (req->kind == MPIR_REQUEST_KIND__RECV)
+        MPIR_Process_status(&req->status, errflag);
+    ivshmem_coll_note(errflag, req->status.MPI_ERROR);
+}
+
+static inline void ivshmem_coll_free(MPIR_Errflag_t *errflag, MPIR_Request *req)
+{
+    ivshmem_coll_note_request(errflag, req);
+    MPIR_Request_free(req);
+}
+
+/*
+ * A message that cannot be started is one that has failed, so that who starts several waits for the
+ * others.
+ */
+static inline int ivshmem_coll_started(int mpi_errno, MPIR_Request_kind_t kind, MPIR_Request **req)
+{
+    MPIR_Request *failed;
+
+    if (likely(mpi_errno == MPI_SUCCESS))
+        return MPI_SUCCESS;
+    failed = MPIR_Request_create(kind);
+    if (!failed)
+        return mpi_errno;
+    if (*req)
+        MPIR_Request_free(*req);
+    MPIR_cc_set(&failed->cc, 0);
+    failed->status.MPI_SOURCE = MPI_UNDEFINED;
+    failed->status.MPI_TAG = 0;
+    failed->status.MPI_ERROR = mpi_errno;
+    *req = failed;
+    return MPI_SUCCESS;
+}
+
+#endif
