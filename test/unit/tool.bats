@@ -700,7 +700,7 @@ pair() {
 #define __atomic_fetch_add(p, n, order) \
     ({ volatile uint64_t *p_ = (p); uint64_t v_ = *p_; *p_ = v_ + (n); v_; })
 END
-    compile lossy-add -include stdint.h -include "$BATS_FILE_TMPDIR/lossy.h"
+    compile lossy-add -D_GNU_SOURCE= -include stdint.h -include "$BATS_FILE_TMPDIR/lossy.h"
     # No macro for all, as the pairing rests on it too: every swap of the loop is a plain store.
     compile_between lossy-swap \
         's/!ivshm_cas64(counter, found, found + 1)/(ivshm_store64_relaxed(counter, found + 1), false)/'
