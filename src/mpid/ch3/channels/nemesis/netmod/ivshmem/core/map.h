@@ -16,6 +16,7 @@ struct ivshm_map {
     void *base;
     uint64_t size;  /* bytes */
     bool is_device; /* a BAR, else a file */
+    bool is_memory; /* a file that is in this kernel's memory alone: tmpfs, hugetlbfs */
     char name[256]; /* what a person calls it: a PCI address or a path */
     char path[512]; /* what was opened */
 };
