@@ -20,6 +20,8 @@ setup() {
 }
 
 teardown() {
+    # unshare --fork does not hear SIGTERM.
+    [ "${#background[@]}" -eq 0 ] || kill -KILL "${background[@]}" 2>/dev/null || :
     at_end
     rm -f "$region"
 }
@@ -35,7 +37,8 @@ need_initial_pid_ns() {
         skip "this is a container: only the machine itself sees all processes"
 }
 
-ns() { unshare "${as_root[@]}" "$@"; }
+ns() { $replace unshare "${as_root[@]}" "$@"; }
+replace= # exec: the shell that calls becomes it
 
 # Dies with its parent: the namespace's first process, by which all of it ends.
 container() { ns --pid --fork --kill-child --mount-proc "$@"; }
@@ -47,7 +50,11 @@ in_use() { [ "$(endpoints)" -eq "$1" ]; }
 joins() {
     local before
     before=$(endpoints)
-    "$@" >"$work/joins.out" 2>&1 </dev/null 3>&- &
+    if [ "$(type -t "$1")" = function ]; then
+        (replace="exec" && "$@") >"$work/joins.out" 2>&1 </dev/null 3>&- &
+    else
+        "$@" >"$work/joins.out" 2>&1 </dev/null 3>&- &
+    fi
     joiner=$!
     background+=("$joiner")
     until_true in_use $((before + 1)) || { cat "$work/joins.out"; return 1; }
@@ -112,7 +119,7 @@ firmware() {
 @test "a process in another time namespace is judged as anywhere else, and judges so" {
     need --time --boottime 100000 --fork
     local shifted=(ns --time --boottime 100000 --fork --kill-child) back=(ns --time --boottime -1 --fork --kill-child)
-    local owner reader
+    local owner
     for owner in env "${shifted[0]}"; do
         [ "$owner" = env ] && member env || member "${shifted[@]}"
         leaves env
