@@ -36,6 +36,10 @@ static const char help[] =
     "            --vm-gone VM    also all that ran in VM, which will never run again: its host "
     "name,\n"
     "                            its uuid, or one of its endpoints, as ps shows them\n"
+    "            --container-gone CONTAINER\n"
+    "                            also all that ran in a container of this machine, which has "
+    "ended\n"
+    "            --endpoint N.G  also what one process held, which has ended\n"
     "\n"
     "REGION is the PCI address of an ivshmem device, or the file that backs one. Without it,\n"
     "MPIR_CVAR_NEMESIS_IVSHMEM_REGION says which, else it is the first ivshmem device.\n"
@@ -46,8 +50,8 @@ static const struct command {
     const char *options; /* those that it takes, by their letter below */
     int (*run)(const struct tool_options *opt);
 } commands[] = {
-    {"format", "sf", tool_format}, {"info", "aj", tool_info}, {"ps", "j", tool_ps},
-    {"check", "dbt", tool_check},  {"reap", "g", tool_reap},
+    {"format", "sf", tool_format}, {"info", "aj", tool_info},  {"ps", "j", tool_ps},
+    {"check", "dbt", tool_check},  {"reap", "gce", tool_reap},
 };
 
 static const struct option long_options[] = {
@@ -59,6 +63,8 @@ static const struct option long_options[] = {
     {"between", required_argument, NULL, 'b'},
     {"timeout", required_argument, NULL, 't'},
     {"vm-gone", required_argument, NULL, 'g'},
+    {"container-gone", required_argument, NULL, 'c'},
+    {"endpoint", required_argument, NULL, 'e'},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'v'},
     {0},
@@ -167,6 +173,12 @@ static int run(int argc, char **argv)
         case 'g':
             opt.vm_gone = optarg;
             break;
+        case 'c':
+            opt.container_gone = optarg;
+            break;
+        case 'e':
+            opt.endpoint = optarg;
+            break;
         case 't':
             errno = 0;
             opt.timeout = (unsigned) strtoul(optarg, &end, 10);
@@ -180,6 +192,8 @@ static int run(int argc, char **argv)
         return usage("%s: one region at a time, not also %s", cmd->name, argv[optind + 1]);
     if (opt.deep && opt.side >= 0)
         return usage("--deep does not go with --between");
+    if (!!opt.vm_gone + !!opt.container_gone + !!opt.endpoint > 1)
+        return usage("--vm-gone, --container-gone and --endpoint do not go together");
     if (timeout_given && opt.side < 0)
         return usage("--timeout goes with --between");
     if (optind < argc)

@@ -419,7 +419,10 @@ int tool_between(const struct tool_options *opt)
     }
     c.mine = mailbox(&region, c.self.base);
     c.my_buffer = (ivshm_a64 *) ((char *) c.self.base + geo->large);
-    ivshm_endpoint_publish(&c.self);
+    if (ivshm_endpoint_publish(&c.self, &diag) != 0) {
+        tool_error("%s", diag.text);
+        goto free_buffer;
+    }
 
     printf("region     %s, %s, id %s\n", region.map.name, tool_size(geo->size), tool_id(&region));
     fflush(stdout);

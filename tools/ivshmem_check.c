@@ -96,11 +96,11 @@ static const char *judge_endpoint(const struct ivshm_region *region, uint32_t in
     int err = ivshm_endpoint_read(region, index, &info);
     if (err)
         return NULL; /* free, or so busy that it is in use */
-    if (info.claim.state > IVSHM_DEAD)
+    if (info.claim.state > IVSHM_NAMED)
         return "is in a state that does not exist";
     if (info.claim.state != IVSHM_LIVE)
         return NULL;
-    if (info.claim.pid != info.process.pid ||
+    if (!info.named || info.claim.pid != info.process.pid ||
         info.claim.host_hash != ivshm_process_host_hash(&info.process))
         return "is live, but names another process than the one that claimed it";
     if (!ivshm_extent_owned(region, (struct ivshm_owner){index, info.claim.generation},

@@ -59,26 +59,25 @@ uint64_t tool_room(const struct ivshm_region *region)
     return memory < entries ? memory : entries;
 }
 
-/* Whether what the entry says of its process fits its claim, which has been there before it. */
-static bool identity_fits(const struct ivshm_endpoint_info *info)
+const char *tool_doubt(const struct tool_entry *e)
 {
-    return info->claim.pid == info->process.pid &&
-           info->claim.host_hash == ivshm_process_host_hash(&info->process);
-}
-
-static enum ivshm_verdict verdict_of(const struct tool_entry *e, const struct ivshm_process *self)
-{
-    switch (e->info.claim.state) {
-    case IVSHM_DEAD:
-        return IVSHM_PROVED_DEAD;
-    case IVSHM_LIVE:
-        return e->known ? ivshm_process_verdict(self, &e->info.process) : IVSHM_UNKNOWN;
-    case IVSHM_JOINING:
-        if (e->info.claim.host_hash == ivshm_process_host_hash(self))
-            return ivshm_pid_verdict(e->info.claim.pid, 0);
-        return IVSHM_UNKNOWN;
+    if (e->verdict != IVSHM_UNKNOWN)
+        return NULL;
+    if (!e->known && e->info.claim.state != IVSHM_JOINING)
+        return "its entry is damaged, so that nobody can tell whose it is; if its process has "
+               "ended, "
+               "`ivshmem reap --endpoint` frees it";
+    switch (e->place) {
+    case IVSHM_PLACE_HERE:
+        return "its pid is in use, and /proc does not show whether by it: `ivshmem reap` as root, "
+               "where /proc is that of its own pid namespace, can tell";
+    case IVSHM_PLACE_CONTAINER:
+        return "it runs in another container of this machine, if it runs: `ivshmem reap` in that "
+               "container can tell, or by root on the machine itself, or `ivshmem reap "
+               "--container-gone` if that container has ended";
     default:
-        return IVSHM_UNKNOWN;
+        return "it runs in another VM or container, if it runs; `ivshmem reap` there can tell, or "
+               "`ivshmem reap --vm-gone` if that VM will never run again";
     }
 }
 
@@ -97,6 +96,7 @@ int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
                  struct ivshm_diag *diag)
 {
     struct ivshm_process self;
+    struct ivshm_census census = {0};
     int err = ivshm_process_self(&self, diag), n = 0;
     if (err)
         return err;
@@ -111,14 +111,16 @@ int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
         if (err) /* it changes while we look: all that is sure is the claim */
             e->info = (struct ivshm_endpoint_info){.claim = ivshm_endpoint_claim(region, i)};
         e->index = i;
-        e->known = !err && e->info.claim.state != IVSHM_JOINING && identity_fits(&e->info);
+        e->known = !err && e->info.claim.state != IVSHM_JOINING && e->info.named;
         if (!e->known)
             e->info.job[0] = 0;
-        e->verdict = verdict_of(e, &self);
+        e->place = ivshm_endpoint_place(region, &self, &e->info);
+        e->verdict = ivshm_endpoint_verdict(region, &self, &e->info, &census);
         e->held = region->geo.block_size *
                   ivshm_extent_held(region, (struct ivshm_owner){i, e->info.claim.generation});
         n++;
     }
+    ivshm_census_free(&census);
     qsort(list, (size_t) n, sizeof(*list), by_job);
     *entries = list;
     return n;
@@ -358,8 +360,8 @@ int tool_info(const struct tool_options *opt)
 
 static const char *state_name(enum ivshm_claim_state state)
 {
-    static const char *const names[] = {"free", "joining", "live", "dead"};
-    return (unsigned) state < 4 ? names[state] : "damaged";
+    static const char *const names[] = {"free", "joining", "live", "dead", "joining"};
+    return (unsigned) state <= IVSHM_NAMED ? names[state] : "damaged";
 }
 
 static const char *verdict_name(enum ivshm_verdict verdict)
@@ -394,6 +396,20 @@ static void ps_text(const struct tool_entry *list, int n)
                e->known ? printable(e->info.process.host) : "-", e->info.claim.pid,
                tool_size(e->held), since);
     }
+    /* Why some are unknown: each reason once, with those whom it concerns. */
+    for (int i = 0; i < n; i++) {
+        const char *why = tool_doubt(&list[i]);
+        int j = 0;
+        while (why && j < i && tool_doubt(&list[j]) != why)
+            j++;
+        if (!why || j < i)
+            continue;
+        printf("unknown:");
+        for (j = i; j < n; j++)
+            if (tool_doubt(&list[j]) == why)
+                printf(" %u.%u", list[j].index, list[j].info.claim.generation);
+        printf(": %s\n", why);
+    }
 }
 
 static void ps_json(const struct ivshm_region *region, const struct tool_entry *list, int n)
@@ -408,6 +424,10 @@ static void ps_json(const struct ivshm_region *region, const struct tool_entry *
             "\"pid\": %u, \"held\": %llu",
             i ? "," : "", e->index, e->info.claim.generation, state_name(e->info.claim.state),
             verdict_name(e->verdict), e->info.claim.pid, (unsigned long long) e->held);
+        if (tool_doubt(e)) {
+            printf(", \"why\": ");
+            json_text(tool_doubt(e));
+        }
         if (e->known) {
             printf(", \"job\": ");
             json_text(e->info.job);

@@ -16,9 +16,9 @@ struct tool_options {
     const char *region; /* PCI address or path; NULL is the first device */
     uint64_t size;      /* bytes, 0 if not given */
     bool force, json, all, deep;
-    const char *vm_gone; /* of reap; NULL if not given */
-    int side;            /* of check --between; -1 if not given */
-    unsigned timeout;    /* seconds */
+    const char *vm_gone, *container_gone, *endpoint; /* of reap; NULL if not given */
+    int side;                                        /* of check --between; -1 if not given */
+    unsigned timeout;                                /* seconds */
 };
 
 int tool_format(const struct tool_options *opt);
@@ -55,12 +55,16 @@ struct tool_entry {
     struct ivshm_endpoint_info info;
     bool known; /* info's identity is of the claim: a joiner may not have written it yet */
     enum ivshm_verdict verdict;
+    enum ivshm_place place;
     uint64_t held; /* bytes */
 };
 
 /* All entries in use, to be freed by the caller; returns their number, or -errno. */
 int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
                  struct ivshm_diag *diag);
+
+/* Why nothing can be proved of an entry from here, and who can; NULL if something can. */
+const char *tool_doubt(const struct tool_entry *e);
 
 /* "endpoint 3 (job j, rank 0 of 4, vm0 pid 123)", printable in any case; static buffer. */
 const char *tool_describe(const struct tool_entry *e);

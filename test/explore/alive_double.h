@@ -45,10 +45,25 @@ enum ivshm_verdict ivshm_pid_verdict(uint64_t pid, uint64_t start_time)
     return dead_now && pid <= PID_LONG_DEAD ? IVSHM_PROVED_DEAD : IVSHM_ALIVE;
 }
 
-enum ivshm_verdict ivshm_process_verdict(const struct ivshm_process *self,
-                                         const struct ivshm_process *other)
+enum ivshm_place ivshm_process_place(const struct ivshm_process *self,
+                                     const struct ivshm_process *other)
 {
     (void) self;
+    (void) other;
+    return IVSHM_PLACE_HERE;
+}
+
+void ivshm_census_free(struct ivshm_census *census)
+{
+    (void) census;
+}
+
+enum ivshm_verdict ivshm_process_verdict(const struct ivshm_process *self,
+                                         const struct ivshm_process *other,
+                                         struct ivshm_census *census)
+{
+    (void) self;
+    (void) census;
     return ivshm_pid_verdict(other->pid, other->start_time);
 }
 

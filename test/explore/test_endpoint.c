@@ -7,7 +7,8 @@
  * Seen to fail: an attach that announces itself only after it has looked; a reaper that does not
  * look at the announcements, or at some; an entry that is freed before its blocks; a claim, or a
  * death, that is stored, and not compared and swapped; a claim of the same generation as the last;
- * a base extent that is not cleared.
+ * a base extent that is not cleared; a publish that marks whatever claim it finds as LIVE, or that
+ * keeps its blocks when it has failed; blocks that are taken before the entry says whose they are.
  */
 #include "alive_double.h"
 
@@ -72,7 +73,7 @@ static void setup(const void *arg)
             continue;
         case_pid = PID_OF_ACTOR + i;
         must(ivshm_endpoint_join(&region, "", 0, 1, &endpoints[i], NULL) == 0);
-        ivshm_endpoint_publish(&endpoints[i]);
+        must(ivshm_endpoint_publish(&endpoints[i], NULL) == 0);
         joined[i] = true;
     }
     for (unsigned i = 0; i < shape->long_dead; i++) {
@@ -80,7 +81,7 @@ static void setup(const void *arg)
         case_pid = PID_LONG_DEAD;
         must(ivshm_endpoint_join(&region, "", 0, 1, &ep, NULL) == 0);
         if (i % 2 == 0)
-            ivshm_endpoint_publish(&ep);
+            must(ivshm_endpoint_publish(&ep, NULL) == 0);
     }
     dead_now = true;
     case_pid = PID_OF_CASE;
@@ -117,7 +118,7 @@ static void join(void)
         return;
     joined[explore.self] = true;
     use(ep);
-    ivshm_endpoint_publish(ep);
+    must(ivshm_endpoint_publish(ep, NULL) == 0);
     must_be_there(explore.self);
 }
 
@@ -160,6 +161,54 @@ static void reap(void)
     ivshm_endpoint_reap(&region, &self, NULL);
 }
 
+/* Somebody is wrong about the first actor, who may be told that it is dead. */
+static void join_doubted(void)
+{
+    struct ivshm_endpoint *ep = &endpoints[explore.self];
+    int err = ivshm_endpoint_join(&region, "", 0, 1, ep, NULL);
+    if (!err)
+        err = ivshm_endpoint_publish(ep, NULL);
+    must(err == 0 || err == -ESHUTDOWN || err == -ENOSPC);
+    joined[explore.self] = err == 0;
+    if (!err)
+        must_be_there(explore.self);
+}
+
+static void declare(enum ivshm_claim_state state)
+{
+    for (uint32_t i = 0; i < 2; i++) {
+        struct ivshm_claim claim = ivshm_endpoint_claim(&region, i);
+        if (claim.pid == PID_OF_ACTOR && claim.state == state)
+            ivshm_endpoint_declare_dead(&region, i, claim);
+    }
+    reap();
+}
+
+/* It holds nothing yet, and nobody else notices. */
+static void declare_joining(void)
+{
+    declare(IVSHM_JOINING);
+}
+
+/* It may write into the memory of the next one, but for the claim and the map all is well. */
+static void declare_named(void)
+{
+    declare(IVSHM_NAMED);
+}
+
+static void join_only(void)
+{
+    struct ivshm_endpoint *ep = &endpoints[explore.self];
+    int err = ivshm_endpoint_join(&region, "", 0, 1, ep, NULL);
+    must(err == 0 || err == -ENOSPC);
+    if (err)
+        return;
+    joined[explore.self] = true;
+    must(ivshm_endpoint_claim(&region, ep->owner.endpoint).state == IVSHM_NAMED);
+    must(ivshm_endpoint_publish(ep, NULL) == 0);
+    must_be_there(explore.self);
+}
+
 /* All leave, who died is taken back, and nothing is left. */
 static void check(void)
 {
@@ -197,6 +246,10 @@ int main(int argc, char **argv)
         ENDPOINT("two reap", dead, 0, 2, 3, reap, reap),
         ENDPOINT("two join over the dead, one may die", dead, 1, 1, 2, join, join),
         ENDPOINT("a reaper dies, another one joins", dead, 1, 1, 2, reap, join),
+        ENDPOINT("one is declared dead that joins", two, 0, 2, 2, join_doubted, declare_joining,
+                 join),
+        ENDPOINT("one is declared dead that is named", two, 0, 2, 2, join_doubted, declare_named,
+                 join_only),
     };
     return explore_main(argc, argv, cases, LENGTH(cases));
 }

@@ -106,7 +106,7 @@ static void join(void)
         return;
     }
     must(is_inside(other.base_off, region->geo.base_bytes));
-    ivshm_endpoint_publish(&other);
+    ivshm_endpoint_publish(&other, NULL);
     ivshm_endpoint_leave(&other);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * How a process comes to be an endpoint, of core/region.c and core/endpoint.c: it opens the region, formats it if
- * nobody has, takes back what the dead hold, claims an entry, takes memory, fills both in and becomes LIVE. It may
- * die at any step. Each access to shared memory is one step. Checked:
+ * nobody has, takes back what the dead hold, claims an entry, writes into it who it is, becomes NAMED, takes memory and
+ * becomes LIVE. It may die at any step. Each access to shared memory is one step. Checked:
  *   - nobody takes a region, or half a format, for somebody else's data, nor finds a wrong word in it;
  *   - all who open it see the same id;
  *   - an entry, and the memory that it names, is written by its owner alone; who is alive is never marked dead;
@@ -18,6 +18,7 @@
  *   -DBLIND_CLAIM    the claim is stored, and not by compare-and-swap
  *   -DNO_PID         the claim does not say who joins: only a LIVE one can be proved dead
  *   -DENTRY_PID      a joiner is judged by the pid in its entry
+ *   -DBLOCKS_FIRST   memory is taken before the entry says whose it is: its pid may be another's by then
  *   -DLIVE_FIRST     LIVE is stored before the entry is complete
  *   -DONE_LOOK       the entry is read without a second look at the claim
  */
@@ -39,11 +40,13 @@ byte magic, mark, version, region_id;
 #define JOINING 1
 #define LIVE 2
 #define DEAD 3
-#define STATE(word) ((word) & 3)
-#define GENERATION(word) ((word) >> 2 & 7)
-#define PID(word) ((word) >> 5)
-#define CLAIM(state, generation, pid) ((state) | (generation) << 2 | (pid) << 5)
-byte claim[ENTRIES];
+#define NAMED 4
+#define STATE(word) ((word) & 7)
+#define GENERATION(word) ((word) >> 3 & 7)
+#define PID(word) ((word) >> 6)
+#define CLAIM(state, generation, pid) ((state) | (generation) << 3 | (pid) << 6)
+#define WITH(state, word) CLAIM(state, GENERATION(word), PID(word))
+short claim[ENTRIES];
 
 /* The rest of an entry, and the block that it may name, one for each entry: 0, or the word of its owner. */
 byte entry_pid[ENTRIES], entry_base[ENTRIES], map[ENTRIES];
@@ -158,7 +161,7 @@ inline read_entry()
 #ifndef ONE_LOOK
     if :: claim[e] == word -> skip :: claim[e] != word -> found = 0 fi;
 #endif
-    assert(found == 0 || (found == PID(word) && base == BLOCK(e, GENERATION(word))));
+    assert(found == 0 || (found == PID(word) && (STATE(word) == NAMED || base == BLOCK(e, GENERATION(word)))));
     base = 0
 }
 
@@ -176,7 +179,7 @@ inline is_proved_dead()
         skip
 #endif
 #endif
-    :: STATE(word) == LIVE -> read_entry()
+    :: STATE(word) == LIVE || STATE(word) == NAMED -> read_entry()
     :: else
     fi
 }
@@ -193,8 +196,10 @@ inline reap()
         if
         :: found != 0 && gone[found] ->
             atomic {
-                cas(claim[e], word, word | DEAD);
-                assert(!ok || gone[PID(word)])
+                cas(claim[e], word, WITH(DEAD, word));
+                assert(!ok || gone[PID(word)]);
+                /* Of whom the claim alone tells: a pid that may be in use again. */
+                assert(!ok || STATE(word) != JOINING || map[e] != BLOCK(e, GENERATION(word)))
             }
         :: else
         fi;
@@ -225,7 +230,8 @@ inline reap()
 
 proctype joiner(byte id; bool mortal)
 {
-    byte word, found, e, base, mine;
+    byte found, e, base;
+    short word, mine;
     bool ok;
 
 #ifndef FORMATTED
@@ -256,30 +262,42 @@ proctype joiner(byte id; bool mortal)
     od;
     word = 0;
     MAY_DIE;
+#ifdef BLOCKS_FIRST
+    cas(map[e], 0, BLOCK(e, GENERATION(mine)));
+    MAY_DIE;
+#endif
+#ifdef LIVE_FIRST
+    cas(claim[e], mine, WITH(LIVE, mine));
+    mine = WITH(LIVE, mine);
+    MAY_DIE;
+#endif
+    assert(claim[e] == mine);
+    entry_pid[e] = id;
+    MAY_DIE;
+#ifndef LIVE_FIRST
+    cas(claim[e], mine, WITH(NAMED, mine));
+    assert(ok);
+    mine = WITH(NAMED, mine);
+    MAY_DIE;
+#endif
+#ifndef BLOCKS_FIRST
     cas(map[e], 0, BLOCK(e, GENERATION(mine))); /* ivshm_extent_alloc */
     assert(ok);
     MAY_DIE;
-#ifdef LIVE_FIRST
-    cas(claim[e], mine, mine + 1);
-    mine++;
-    MAY_DIE;
 #endif
-    /* Zeroes the memory, and fills the entry in. */
+    /* Zeroes the memory. */
     assert(map[e] == BLOCK(e, GENERATION(mine)) && claim[e] == mine);
-    entry_pid[e] = id;
-    MAY_DIE;
-    assert(claim[e] == mine);
     entry_base[e] = BLOCK(e, GENERATION(mine));
     MAY_DIE;
 #ifndef LIVE_FIRST
-    cas(claim[e], mine, mine + 1); /* ivshm_endpoint_publish */
+    cas(claim[e], mine, WITH(LIVE, mine)); /* ivshm_endpoint_publish */
     assert(ok);
-    mine++;
+    mine = WITH(LIVE, mine);
     MAY_DIE;
 #endif
     assert(map[e] == BLOCK(e, GENERATION(mine)));
     /* ivshm_endpoint_leave, which is watched by others as well */
-    cas(claim[e], mine, mine | DEAD);
+    cas(claim[e], mine, WITH(DEAD, mine));
     assert(ok);
     reap();
 dead:

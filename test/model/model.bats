@@ -92,6 +92,7 @@ hangs() {
 @test "join with a store for the compare-and-swap of a claim fails" { breaks join -DBLIND_CLAIM; }
 @test "join without the joiner's pid in the claim fails" { breaks join -DNO_PID; }
 @test "join with a joiner judged by its entry fails" { breaks join -DENTRY_PID; }
+@test "join that takes blocks before it has said who it is fails" { breaks join -DBLOCKS_FIRST; }
 @test "join that is live before it is complete fails" { breaks join -DLIVE_FIRST; }
 @test "join with one look at the claim fails" { breaks join -DJOINERS=3 -DFORMATTED -DONE_LOOK; }
 

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: mpich2 */
 #include "unit.h"
 
+#include <sys/syscall.h>
+#include <time.h>
+
 static struct ivshm_process self_of(void)
 {
     struct ivshm_process self;
@@ -49,46 +52,383 @@ TEST(test_host_hash)
 TEST(test_verdict_of_self)
 {
     struct ivshm_process self = self_of(), other = self;
-    assert_int_equal(ivshm_process_verdict(&self, &self), IVSHM_ALIVE);
+    assert_int_equal(ivshm_process_verdict(&self, &self, NULL), IVSHM_ALIVE);
     /* The pid is in use again, by a process that started at another time. */
-    other.start_time--;
-    assert_int_equal(ivshm_process_verdict(&self, &other), IVSHM_PROVED_DEAD);
-    other.start_time += 2;
-    assert_int_equal(ivshm_process_verdict(&self, &other), IVSHM_PROVED_DEAD);
+    for (int ticks = -3; ticks <= 3; ticks++) {
+        other.start_time = self.start_time + (uint64_t) ticks;
+        assert_int_equal(ivshm_process_verdict(&self, &other, NULL),
+                         abs(ticks) <= 1 ? IVSHM_ALIVE : IVSHM_PROVED_DEAD);
+    }
     assert_int_equal(ivshm_pid_verdict(self.pid, 0), IVSHM_ALIVE);
 }
 
-TEST(test_verdict_elsewhere)
+TEST(test_host_hash_of_the_unknown)
+{
+    struct ivshm_process p = self_of();
+    assert_int_not_equal(ivshm_process_host_hash(&p), 0);
+    p.boot_id[0] = p.boot_id[1] = 0;
+    assert_int_equal(ivshm_process_host_hash(&p), 0);
+    p.traits = IVSHM_TRAIT_MEMORY;
+    assert_int_not_equal(ivshm_process_host_hash(&p), 0);
+}
+
+/* What two processes say of themselves, and where the one is for the other. */
+TEST(test_place)
+{
+    enum { MEM = IVSHM_TRAIT_MEMORY, UUID = IVSHM_TRAIT_UUID };
+    static const struct {
+        struct {
+            uint64_t boot, uuid, generation, traits, ns;
+        } self, other;
+        enum ivshm_place place;
+    } rows[] = {
+        /* One kernel. */
+        {{1, 0, 0, 0, 7}, {1, 0, 0, 0, 7}, IVSHM_PLACE_HERE},
+        {{1, 2, 3, UUID, 7}, {1, 2, 3, UUID, 7}, IVSHM_PLACE_HERE},
+        {{1, 0, 0, 0, 7}, {1, 2, 3, UUID, 7}, IVSHM_PLACE_HERE}, /* root knows more */
+        {{1, 0, 0, MEM, 7}, {1, 0, 0, MEM, 7}, IVSHM_PLACE_HERE},
+        {{1, 0, 0, 0, 0}, {1, 0, 0, 0, 0}, IVSHM_PLACE_HERE}, /* a kernel without namespaces */
+        {{1, 0, 0, 0, 7}, {1, 0, 0, 0, 8}, IVSHM_PLACE_CONTAINER},
+        {{1, 2, 3, UUID, 7}, {1, 2, 3, UUID, 8}, IVSHM_PLACE_CONTAINER},
+        /* A container that covers its boot id: all that is left is the memory. */
+        {{0, 0, 0, 0, 7}, {0, 0, 0, 0, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 0, 0, 0, 7}, {0, 0, 0, 0, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{0, 0, 0, 0, 7}, {1, 0, 0, 0, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{0, 0, 0, MEM, 7}, {0, 0, 0, MEM, 7}, IVSHM_PLACE_HERE},
+        {{1, 0, 0, MEM, 7}, {0, 0, 0, MEM, 8}, IVSHM_PLACE_CONTAINER},
+        {{0, 0, 0, MEM, 7}, {0, 0, 0, 0, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 2, 0, UUID, 7}, {0, 2, 0, UUID, 7}, IVSHM_PLACE_ELSEWHERE},
+        /* A snapshot that runs twice. */
+        {{1, 2, 0, UUID, 7}, {1, 3, 0, UUID, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 2, 0, 0, 7}, {1, 3, 0, 0, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 2, 0, MEM, 7}, {1, 3, 0, MEM, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 2, 4, UUID, 7}, {1, 2, 5, UUID, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 2, 4, UUID, 7}, {9, 2, 5, UUID, 7}, IVSHM_PLACE_ELSEWHERE},
+        /* This VM has booted again. */
+        {{1, 2, 0, UUID, 7}, {9, 2, 0, UUID, 7}, IVSHM_PLACE_REBOOTED},
+        {{1, 2, 0, UUID, 7}, {9, 2, 0, UUID, 8}, IVSHM_PLACE_REBOOTED},
+        {{1, 2, 3, UUID, 7}, {9, 2, 3, UUID, 7}, IVSHM_PLACE_REBOOTED},
+        /* Not so: other VMs, no uuid, a uuid that is not the firmware's, the host with a guest. */
+        {{1, 2, 0, UUID, 7}, {9, 3, 0, UUID, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 0, 0, UUID, 7}, {9, 0, 0, UUID, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 2, 0, UUID, 7}, {9, 0, 0, 0, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 2, 0, UUID, 7}, {9, 2, 0, 0, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 2, 0, 0, 7}, {9, 2, 0, UUID, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 2, 0, UUID | MEM, 7}, {9, 2, 0, UUID, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 2, 0, UUID, 7}, {9, 2, 0, UUID | MEM, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 0, 0, MEM, 7}, {9, 0, 0, MEM, 7}, IVSHM_PLACE_ELSEWHERE}, /* a copied file */
+    };
+    for (size_t i = 0; i < LENGTH(rows); i++)
+        for (int half = 0; half < 2; half++) { /* of each id */
+            struct ivshm_process self = {.traits = rows[i].self.traits, .pid_ns = rows[i].self.ns};
+            struct ivshm_process other = {.traits = rows[i].other.traits,
+                                          .pid_ns = rows[i].other.ns};
+            self.boot_id[half] = rows[i].self.boot;
+            self.vm_uuid[half] = rows[i].self.uuid;
+            self.vm_generation[half] = rows[i].self.generation;
+            other.boot_id[half] = rows[i].other.boot;
+            other.vm_uuid[half] = rows[i].other.uuid;
+            other.vm_generation[half] = rows[i].other.generation;
+            if (ivshm_process_place(&self, &other) != rows[i].place)
+                fail_msg("row %zu is place %d, expected %d", i, ivshm_process_place(&self, &other),
+                         rows[i].place);
+            other.pid = 1; /* is there, and did not start at 1000000 */
+            other.start_time = 1000000;
+            if (rows[i].place == IVSHM_PLACE_ELSEWHERE || rows[i].place == IVSHM_PLACE_CONTAINER)
+                assert_int_equal(ivshm_process_verdict(&self, &other, NULL), IVSHM_UNKNOWN);
+            if (rows[i].place == IVSHM_PLACE_REBOOTED)
+                assert_int_equal(ivshm_process_verdict(&self, &other, NULL), IVSHM_PROVED_DEAD);
+        }
+}
+
+/* A /proc and a /sys of files that the test writes. */
+
+static char fake[64];
+
+__attribute__((format(printf, 2, 3))) static void put(const char *name, const char *text, ...)
+{
+    char path[256];
+    snprintf(path, sizeof(path), "%s%s", fake, name);
+    for (char *slash = path + strlen(fake) + 1; (slash = strchr(slash, '/')) != NULL; slash++) {
+        *slash = 0;
+        must(mkdir(path, 0700) == 0 || errno == EEXIST);
+        *slash = '/';
+    }
+    FILE *file = fopen(path, "w");
+    va_list ap;
+    va_start(ap, text);
+    must(file != NULL && vfprintf(file, text, ap) >= 0 && fclose(file) == 0);
+    va_end(ap);
+}
+
+static void take(const char *name)
+{
+    char path[256];
+    snprintf(path, sizeof(path), "%s%s", fake, name);
+    must(unlink(path) == 0);
+}
+
+static uint64_t inode(const char *name)
+{
+    char path[256];
+    struct stat st;
+    snprintf(path, sizeof(path), "%s%s", fake, name);
+    must(stat(path, &st) == 0);
+    return st.st_ino;
+}
+
+static void put_stat(const char *pid, char state, int threads, uint64_t start)
+{
+    char name[64];
+    snprintf(name, sizeof(name), "/proc/%s/stat", pid);
+    put(name, "1 (x) %c 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 %d 0 %llu 0 0\n", state, threads,
+        (unsigned long long) start);
+}
+
+#define BOOT_ID "/proc/sys/kernel/random/boot_id"
+#define UUID "/sys/class/dmi/id/product_uuid"
+#define GENERATION "/sys/firmware/qemu_fw_cfg/by_name/etc/vmgenid_guid/raw"
+
+/* One process, this one, in the namespaces of a host. */
+static int fake_setup(void **state)
+{
+    (void) state;
+    snprintf(fake, sizeof(fake), "/tmp/ivshm-alive.XXXXXX");
+    must(mkdtemp(fake) != NULL);
+    put_stat("self", 'R', 1, 5000);
+    put("/proc/self/status", "Name:\tx\nNSpid:\t%d\nNSpgid:\t1\n", getpid());
+    put("/proc/self/ns/pid", "%s", "");
+    put("/proc/self/ns/time", "%s", "");
+    char old[256], new[256];
+    snprintf(old, sizeof(old), "%s/proc/self/ns/time", fake);
+    snprintf(new, sizeof(new), "%s/proc/self/ns/time_for_children", fake);
+    must(link(old, new) == 0);
+    put("/proc/self/timens_offsets", "monotonic           0         0\nboottime            0  0\n");
+    put(BOOT_ID, "00010203-0405-0607-0809-0a0b0c0d0e0f\n");
+    ivshm_alive_root = fake;
+    return 0;
+}
+
+static int fake_teardown(void **state)
+{
+    char command[128];
+    (void) state;
+    ivshm_alive_root = "";
+    snprintf(command, sizeof(command), "rm -rf %s", fake);
+    return system(command);
+}
+
+TEST(test_identity_that_is_told)
+{
+    static const char *const none[] = {"",
+                                       "\n",
+                                       "00000000-0000-0000-0000-000000000000\n",
+                                       "ffffffff-ffff-ffff-ffff-ffffffffffff\n",
+                                       "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF\n",
+                                       "Not Settable\n",
+                                       "00010203-0405-0607-0809-0a0b0c0d0e0\n",
+                                       "00010203-0405-0607-0809-0a0b0c0d0e0f0\n",
+                                       "00010203-0405-0607-0809-0a0b0c0d0e0g\n"};
+    struct ivshm_process p = self_of();
+    assert_int_equal(p.boot_id[0], UINT64_C(0x0001020304050607));
+    assert_int_equal(p.boot_id[1], UINT64_C(0x08090a0b0c0d0e0f));
+    assert_int_equal(p.pid_ns, inode("/proc/self/ns/pid"));
+    assert_int_equal(p.start_time, 5000);
+    assert_int_equal(p.vm_uuid[0] | p.vm_uuid[1] | p.vm_generation[0] | p.traits, 0);
+    for (size_t i = 0; i < LENGTH(none); i++) {
+        put(BOOT_ID, "%s", none[i]);
+        put(UUID, "%s", none[i]);
+        p = self_of();
+        assert_int_equal(p.boot_id[0] | p.boot_id[1] | p.vm_uuid[0] | p.vm_uuid[1] | p.traits, 0);
+    }
+    take(BOOT_ID);
+    put(UUID, "A0010203-0405-0607-0809-0a0b0c0d0e0f\n");
+    put(GENERATION, "%40s%16s%8s", "", "ABCDEFGHIJKLMNOP", "");
+    p = self_of();
+    assert_int_equal(p.boot_id[0] | p.boot_id[1], 0);
+    assert_int_equal(p.vm_uuid[0], UINT64_C(0xa001020304050607));
+    assert_int_equal(p.traits, IVSHM_TRAIT_UUID);
+    assert_memory_equal(p.vm_generation, "ABCDEFGHIJKLMNOP", 16);
+}
+
+/* A process cannot join whose /proc does not know it. */
+TEST(test_no_self)
+{
+    struct ivshm_process self;
+    struct ivshm_diag diag;
+    take("/proc/self/stat");
+    assert_int_equal(ivshm_process_self(&self, &diag), -ENOENT);
+    assert_says(diag, "is /proc mounted");
+}
+
+/* hidepid: that a pid is in use is all that can be seen. */
+TEST(test_hidden)
+{
+    pid_t gone = child_start(child_exits, NULL);
+    child_wait(gone);
+    assert_int_equal(ivshm_pid_verdict((uint64_t) getpid(), 5000), IVSHM_UNKNOWN);
+    assert_int_equal(ivshm_pid_verdict((uint64_t) getpid(), 0), IVSHM_UNKNOWN);
+    assert_int_equal(ivshm_pid_verdict((uint64_t) gone, 5000), IVSHM_PROVED_DEAD);
+}
+
+/* In the /proc of an outer pid namespace the same number is somebody else. */
+TEST(test_outer_proc)
+{
+    char pid[16];
+    uint64_t me = (uint64_t) getpid();
+    snprintf(pid, sizeof(pid), "%d", getpid());
+    put_stat(pid, 'R', 1, 100);
+    assert_int_equal(ivshm_pid_verdict(me, 5000), IVSHM_PROVED_DEAD);
+    put_stat(pid, 'Z', 1, 5000);
+    assert_int_equal(ivshm_pid_verdict(me, 5000), IVSHM_PROVED_DEAD);
+    static const char *const before[] = {"NSpid:\t77\t",   "NSpid:\t1", "Pid:\t",
+                                         "NSpid:\nPid:\t", "NSpid:\tx", "NSpid:\t"};
+    for (size_t i = 0; i < LENGTH(before); i++) {
+        put("/proc/self/status", "Name:\tx\n%s%d%s\n", before[i], getpid(),
+            i == LENGTH(before) - 1 ? "\t77" : "");
+        put_stat(pid, 'R', 1, 100);
+        assert_int_equal(ivshm_pid_verdict(me, 5000), IVSHM_UNKNOWN);
+        put_stat(pid, 'Z', 1, 5000);
+        assert_int_equal(ivshm_pid_verdict(me, 5000), IVSHM_UNKNOWN);
+        put_stat(pid, 'S', 1, 5000);
+        assert_int_equal(ivshm_pid_verdict(me, 5000), IVSHM_ALIVE);
+    }
+    take("/proc/self/status");
+    put_stat(pid, 'R', 1, 100);
+    assert_int_equal(ivshm_pid_verdict(me, 5000), IVSHM_UNKNOWN);
+}
+
+/* What the time namespace adds to the clock, in seconds. */
+static int64_t clock_offset;
+
+int clock_gettime(clockid_t id, struct timespec *now)
+{
+    int err = (int) syscall(SYS_clock_gettime, id, now);
+    if (id == CLOCK_BOOTTIME)
+        now->tv_sec = clock_offset ? 1000 + clock_offset : now->tv_sec; /* booted 1000 s ago */
+    return err;
+}
+
+/* Start times are told with the offset of the reader's time namespace, or, by some kernels, not. */
+TEST(test_time_namespace)
+{
+    uint64_t hz = (uint64_t) sysconf(_SC_CLK_TCK), me = (uint64_t) getpid();
+    static const int64_t offsets[] = {100000, 2000, -2000, 500, -500, 900, -900};
+    char pid[16];
+    snprintf(pid, sizeof(pid), "%d", getpid());
+    for (size_t i = 0; i < LENGTH(offsets); i++)
+        for (int added = 0; added < 2; added++)
+            for (uint64_t start = 50; start <= 1000; start += 50) {
+                uint64_t other = start * hz + 3, told = added ? (uint64_t) offsets[i] * hz : 0;
+                clock_offset = offsets[i];
+                put("/proc/self/timens_offsets", "monotonic 5 5\nboottime %10lld %9d\n",
+                    (long long) offsets[i], 4000000); /* less than a tick */
+                put_stat("self", 'R', 1, start * hz + told);
+                uint64_t found = self_of().start_time;
+                if (found != 0 && found != start * hz)
+                    fail_msg("offset %lld, start %llu", (long long) offsets[i],
+                             (unsigned long long) start);
+                if (offsets[i] > 1000)
+                    assert_int_equal(found, start * hz);
+                /* Whoever lives is not dead, whoever is another is not alive. */
+                put_stat(pid, 'R', 1, other + told);
+                assert_int_not_equal(ivshm_pid_verdict(me, other), IVSHM_PROVED_DEAD);
+                assert_int_equal(ivshm_pid_verdict(me, other + 7),
+                                 found ? IVSHM_PROVED_DEAD : IVSHM_UNKNOWN);
+            }
+    clock_offset = 0;
+    put_stat(pid, 'R', 1, 7000);
+
+    /* The offset shown is of the children's namespace; or there is none. */
+    put("/proc/self/timens_offsets", "monotonic 0 0\nboottime 0 0\n");
+    put_stat("self", 'R', 1, 5000);
+    assert_int_equal(ivshm_pid_verdict(me, 7002), IVSHM_PROVED_DEAD);
+    take("/proc/self/ns/time_for_children");
+    put("/proc/self/ns/time_for_children", "%s", "");
+    assert_int_equal(self_of().start_time, 0);
+    assert_int_equal(ivshm_pid_verdict(me, 7002), IVSHM_UNKNOWN);
+    take("/proc/self/ns/time");
+    assert_int_equal(self_of().start_time, 5000);
+    assert_int_equal(ivshm_pid_verdict(me, 7002), IVSHM_PROVED_DEAD);
+    /* A start time that its owner did not know proves nothing, whatever is found. */
+    assert_int_equal(ivshm_pid_verdict(me, 0), IVSHM_ALIVE);
+}
+
+#define INITIAL_PID_NS 0xeffffffc
+
+/* The root of a machine looks for who runs in its containers. */
+TEST(test_container)
 {
     struct ivshm_process self = self_of(), other;
-    self.vm_uuid[0] = 1;
-    self.vm_uuid[1] = 2;
+    struct ivshm_census census = {0};
+    self.pid_ns = INITIAL_PID_NS;
     other = self;
-
-    /* Another container of this boot: its pids mean nothing here. */
+    put("/proc/1/status", "Name:\tx\nNSpid:\t1\n");
+    put("/proc/77/status", "Name:\tx\nNSpid:\t77\t5\n");
+    put_stat("77", 'R', 1, 50);
+    put("/proc/77/ns/pid", "%s", "");
+    put("/proc/78/status", "Name:\tx\nNSpid:\t78\n"); /* in no container */
+    put_stat("78", 'R', 1, 60);
+    put("/proc/79/ns/pid", "%s", ""); /* has ended */
+    for (int i = 100; i < 140; i++) {
+        char name[64];
+        snprintf(name, sizeof(name), "/proc/%d/status", i);
+        put(name, "Name:\tx\nNSpid:\t%d\t200\t%d\n", i, i - 90);
+        snprintf(name, sizeof(name), "%d", i);
+        put_stat(name, 'S', 1, 70);
+    }
+    other.pid = 5;
+    other.start_time = 50;
+    other.pid_ns = inode("/proc/77/ns/pid");
+#define VERDICT() (ivshm_census_free(&census), ivshm_process_verdict(&self, &other, &census))
+    assert_int_equal(ivshm_process_verdict(&self, &other, NULL), IVSHM_UNKNOWN);
+    assert_int_equal(VERDICT(), IVSHM_ALIVE);
+    other.start_time = 51;
+    assert_int_equal(ivshm_process_verdict(&self, &other, &census), IVSHM_ALIVE); /* the same one */
+    other.start_time = 52;
+    assert_int_equal(ivshm_process_verdict(&self, &other, &census), IVSHM_PROVED_DEAD);
+    other.start_time = 0;
+    assert_int_equal(ivshm_process_verdict(&self, &other, &census), IVSHM_UNKNOWN);
+    other.start_time = census.began;
+    assert_int_equal(ivshm_process_verdict(&self, &other, &census), IVSHM_UNKNOWN);
+    other.start_time = census.began - 2;
+    assert_int_equal(ivshm_process_verdict(&self, &other, &census), IVSHM_PROVED_DEAD);
+    /* In nested containers: the namespaces of these may not be known. */
+    other.start_time = 70;
+    for (uint64_t i = 10; i < 50; i++) {
+        other.pid = i;
+        assert_int_equal(ivshm_process_verdict(&self, &other, &census), IVSHM_UNKNOWN);
+    }
+    other.pid = 200; /* in between: that is another process' view */
+    assert_int_equal(ivshm_process_verdict(&self, &other, &census), IVSHM_PROVED_DEAD);
+    /* The same pid and start in another container, then nowhere. */
+    other.pid = 5;
+    other.start_time = 50;
     other.pid_ns++;
-    other.pid = 1u << 21;
-    assert_int_equal(ivshm_process_verdict(&self, &other), IVSHM_UNKNOWN);
+    assert_int_equal(VERDICT(), IVSHM_PROVED_DEAD);
+    other.pid_ns--;
+    put_stat("77", 'Z', 2, 50);
+    assert_int_equal(VERDICT(), IVSHM_ALIVE);
+    put_stat("77", 'Z', 1, 50);
+    assert_int_equal(VERDICT(), IVSHM_PROVED_DEAD);
+    take("/proc/77/stat");
+    assert_int_equal(VERDICT(), IVSHM_PROVED_DEAD);
+    put("/proc/77/stat/status", "%s", ""); /* cannot be read */
+    assert_int_equal(VERDICT(), IVSHM_UNKNOWN);
+    take("/proc/77/status");
+    assert_int_equal(VERDICT(), IVSHM_PROVED_DEAD);
 
-    /* This VM has booted again. */
-    other = self;
-    other.boot_id[0] ^= 1;
-    assert_int_equal(ivshm_process_verdict(&self, &other), IVSHM_PROVED_DEAD);
-    other = self;
-    other.boot_id[1] ^= 1;
-    assert_int_equal(ivshm_process_verdict(&self, &other), IVSHM_PROVED_DEAD);
-
-    /* Another VM. */
-    other.vm_uuid[1]++;
-    assert_int_equal(ivshm_process_verdict(&self, &other), IVSHM_UNKNOWN);
-    other.vm_uuid[1]--;
-    other.vm_uuid[0]++;
-    assert_int_equal(ivshm_process_verdict(&self, &other), IVSHM_UNKNOWN);
-
-    /* VMs without a uuid are not the same VM. */
-    memset(self.vm_uuid, 0, sizeof(self.vm_uuid));
-    memset(other.vm_uuid, 0, sizeof(other.vm_uuid));
-    assert_int_equal(ivshm_process_verdict(&self, &other), IVSHM_UNKNOWN);
+    /* From where not all are seen, nothing is proved. */
+    self.pid_ns = 4;
+    assert_int_equal(VERDICT(), IVSHM_UNKNOWN);
+    self.pid_ns = INITIAL_PID_NS;
+    put("/proc/self/status", "Name:\tx\nNSpid:\t1\t%d\n", getpid());
+    assert_int_equal(VERDICT(), IVSHM_UNKNOWN);
+    put("/proc/self/status", "Name:\tx\nNSpid:\t%d\n", getpid());
+    assert_int_equal(VERDICT(), IVSHM_PROVED_DEAD);
+    take("/proc/1/status");
+    assert_int_equal(VERDICT(), IVSHM_UNKNOWN);
+    ivshm_census_free(&census);
 }
 
 TEST(test_impossible_pids)
@@ -201,7 +541,15 @@ int main(void)
         cmocka_unit_test(test_self),
         cmocka_unit_test(test_host_hash),
         cmocka_unit_test(test_verdict_of_self),
-        cmocka_unit_test(test_verdict_elsewhere),
+        cmocka_unit_test(test_host_hash_of_the_unknown),
+        cmocka_unit_test(test_place),
+#define WITH_FAKE(test) cmocka_unit_test_setup_teardown(test, fake_setup, fake_teardown)
+        WITH_FAKE(test_identity_that_is_told),
+        WITH_FAKE(test_no_self),
+        WITH_FAKE(test_hidden),
+        WITH_FAKE(test_outer_proc),
+        WITH_FAKE(test_time_namespace),
+        WITH_FAKE(test_container),
         cmocka_unit_test(test_impossible_pids),
         cmocka_unit_test(test_gone),
         cmocka_unit_test(test_zombie),

@@ -22,7 +22,7 @@ static struct ivshm_endpoint joined(struct ivshm_region *r)
 static struct ivshm_endpoint live(struct ivshm_region *r)
 {
     struct ivshm_endpoint ep = joined(r);
-    ivshm_endpoint_publish(&ep);
+    ivshm_endpoint_publish(&ep, NULL);
     return ep;
 }
 
@@ -57,14 +57,19 @@ TEST(test_join_publish_leave)
     assert_ptr_equal(ep.attached, (char *) ep.base + r.geo.attached);
     assert_true(ivshm_extent_owned(&r, ep.owner, IVSHM_KIND_BASE, ep.base_off, r.geo.base_bytes));
     assert_int_equal(ivshm_extent_held(&r, ep.owner), blocks_of_base(&r));
-    assert_int_equal(ivshm_endpoint_claim(&r, 0).state, IVSHM_JOINING);
+    assert_int_equal(ivshm_endpoint_claim(&r, 0).state, IVSHM_NAMED);
     assert_false(ivshm_endpoint_is_live(&r, ep.owner));
     /* The claim's word is what doc/layout.md says. */
     assert_int_equal(
         ivshm_load64_relaxed(claim_at(&r, 0)),
-        claim_word_of(IVSHM_JOINING, (uint32_t) getpid(), ivshm_process_host_hash(&ep.process), 1));
+        claim_word_of(IVSHM_NAMED, (uint32_t) getpid(), ivshm_process_host_hash(&ep.process), 1));
+    assert_int_equal(ivshm_endpoint_read(&r, 0, &info), 0);
+    assert_true(info.named);
+    assert_memory_equal(&info.process, &ep.process, sizeof(info.process));
+    assert_int_equal(ivshm_load64_relaxed(&r.endpoints[0].seal), seal_of_entry(&r.endpoints[0], 1));
+    assert_true(ep.process.traits & IVSHM_TRAIT_MEMORY); /* a memfd */
 
-    ivshm_endpoint_publish(&ep);
+    assert_int_equal(ivshm_endpoint_publish(&ep, NULL), 0);
     assert_true(ivshm_endpoint_is_live(&r, ep.owner));
     assert_false(ivshm_endpoint_is_live(&r, (struct ivshm_owner){0, 2}));
     assert_false(ivshm_endpoint_is_live(&r, (struct ivshm_owner){1, 1}));
@@ -117,7 +122,7 @@ TEST(test_base_is_zero)
             if (((unsigned char *) ep.base)[b])
                 fail_msg("byte %llu is not 0", (unsigned long long) b);
         memset(ep.base, 0xff, r.geo.base_bytes);
-        ivshm_endpoint_leave(&ep); /* JOINING: what its bitmap says does not count */
+        ivshm_endpoint_leave(&ep); /* NAMED: what its bitmap says does not count */
         assert_all_given_back(&r);
     }
     ivshm_region_close(&r);
@@ -342,7 +347,7 @@ TEST(test_memory_full)
     /* The entry that was claimed in vain is free again, and others are well. */
     assert_int_equal(ivshm_endpoint_claim(&r, n).state, IVSHM_FREE);
     for (uint32_t i = 0; i < n; i++)
-        assert_int_equal(ivshm_endpoint_claim(&r, i).state, IVSHM_JOINING);
+        assert_int_equal(ivshm_endpoint_claim(&r, i).state, IVSHM_NAMED);
     ivshm_endpoint_leave(&eps[n / 2]);
     assert_int_equal(ivshm_endpoint_join(&r, "job", 0, 40, &ep, &diag), 0);
     eps[n / 2] = ep;
@@ -394,7 +399,7 @@ static void live_until_killed(void *arg)
     struct ivshm_lane lane;
     void *base;
     if (m->publish)
-        ivshm_endpoint_publish(&ep);
+        ivshm_endpoint_publish(&ep, NULL);
     if (m->attach)
         must(ivshm_endpoint_attach(&ep, m->survivor->owner, &base, NULL) == 0);
     if (m->lane)
@@ -537,48 +542,156 @@ TEST(test_stopped_is_not_dead)
     ivshm_region_close(&r);
 }
 
-/* Entries as others would have left them: a pid in use again, another boot, another VM, a
- * container. */
+/* Entries as others would have left them: another kernel, a container, a boot before, a pid that is
+ * in use again. test_alive has all kinds. */
 TEST(test_proof)
 {
     struct ivshm_region r = region_new(4 * MIB);
+    r.map.is_memory = false; /* as a device */
     struct ivshm_endpoint ep = live(&r);
     struct ivshm_endpoint_shm *e = &r.endpoints[ep.owner.endpoint];
     struct ivshm_process self = ep.process;
+    struct ivshm_endpoint_info info;
     struct ivshm_reaped reaped;
-#define REAPED() (ivshm_endpoint_reap(&r, &self, &reaped), reaped.endpoints)
-    assert_int_equal(REAPED(), 0);
-
-    /* Another VM without a known uuid, then with one. */
-    memset(self.vm_uuid, 0, sizeof(self.vm_uuid));
-    ivshm_store64_relaxed(&e->vm_uuid[0], 0);
-    ivshm_store64_relaxed(&e->vm_uuid[1], 0);
-    ivshm_store64_relaxed(&e->boot_id[0], ~self.boot_id[0]);
-    ivshm_store64_relaxed(&e->start_time, 1);
-    assert_int_equal(REAPED(), 0);
     self.vm_uuid[0] = 5;
+    self.vm_uuid[1] = 0;
+    self.traits = IVSHM_TRAIT_UUID;
+#define REAPED()                                                                                   \
+    (seal(&r, ep.owner.endpoint), ivshm_endpoint_reap(&r, &self, &reaped), reaped.endpoints)
+#define SET(field, value) ivshm_store64_relaxed(&e->field, value)
+#define PLACE()                                                                                    \
+    (seal(&r, ep.owner.endpoint), ivshm_endpoint_read(&r, ep.owner.endpoint, &info),               \
+     ivshm_endpoint_place(&r, &self, &info))
     assert_int_equal(REAPED(), 0);
-    ivshm_store64_relaxed(&e->vm_uuid[0], 6);
+    assert_int_equal(PLACE(), IVSHM_PLACE_HERE);
+    SET(start_time, 1);
+    SET(vm_uuid[1], 0);
+    SET(vm_uuid[0], 6); /* of a snapshot that runs twice */
     assert_int_equal(REAPED(), 0);
-    /* Another container of our boot. */
-    ivshm_store64_relaxed(&e->boot_id[0], self.boot_id[0]);
-    ivshm_store64_relaxed(&e->pid_ns, self.pid_ns + 1);
+    assert_int_equal(PLACE(), IVSHM_PLACE_ELSEWHERE);
+    SET(vm_uuid[0], 0);
+    SET(boot_id[0], 0); /* covered by a container */
+    SET(boot_id[1], 0);
     assert_int_equal(REAPED(), 0);
+    assert_int_equal(PLACE(), IVSHM_PLACE_ELSEWHERE);
+    SET(boot_id[0], ~self.boot_id[0]); /* another VM */
+    assert_int_equal(REAPED(), 0);
+    SET(boot_id[0], self.boot_id[0]);
+    SET(boot_id[1], self.boot_id[1]);
+    SET(pid_ns, self.pid_ns + 1); /* another container, and we, here, do not see all */
+    self.pid_ns = 7;
+    assert_int_equal(REAPED(), 0);
+    assert_int_equal(PLACE(), IVSHM_PLACE_CONTAINER);
     assert_true(ivshm_endpoint_is_live(&r, ep.owner));
-    /* Our own pid namespace, and the process of that start time is gone. */
-    ivshm_store64_relaxed(&e->pid_ns, self.pid_ns);
+    SET(pid_ns, self.pid_ns);
     assert_int_equal(REAPED(), 1);
     assert_all_given_back(&r);
 
-    /* Our VM, another boot. */
+    /* Our VM, another boot; but only if both know that it is the firmware's uuid. */
     ep = live(&r);
     e = &r.endpoints[ep.owner.endpoint];
-    ivshm_store64_relaxed(&e->vm_uuid[0], 5);
-    ivshm_store64_relaxed(&e->vm_uuid[1], 0);
+    SET(vm_uuid[0], 5);
+    SET(vm_uuid[1], 0);
+    SET(boot_id[1], ~self.boot_id[1]);
+    SET(traits, 0);
     assert_int_equal(REAPED(), 0);
-    ivshm_store64_relaxed(&e->boot_id[1], ~self.boot_id[1]);
+    SET(traits, IVSHM_TRAIT_UUID);
+    r.map.is_memory = true; /* we are the host, and have the file */
+    assert_int_equal(REAPED(), 0);
+    r.map.is_memory = false;
     assert_int_equal(REAPED(), 1);
     assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* An identity of which a word is not its owner's proves nothing, whatever it says. */
+TEST(test_broken_seal)
+{
+    static const size_t words[] = {
+        offsetof(struct ivshm_endpoint_shm, boot_id),
+        offsetof(struct ivshm_endpoint_shm, boot_id) + 8,
+        offsetof(struct ivshm_endpoint_shm, vm_uuid),
+        offsetof(struct ivshm_endpoint_shm, vm_uuid) + 8,
+        offsetof(struct ivshm_endpoint_shm, vm_generation),
+        offsetof(struct ivshm_endpoint_shm, vm_generation) + 8,
+        offsetof(struct ivshm_endpoint_shm, traits),
+        offsetof(struct ivshm_endpoint_shm, pid_ns),
+        offsetof(struct ivshm_endpoint_shm, pid),
+        offsetof(struct ivshm_endpoint_shm, start_time),
+        offsetof(struct ivshm_endpoint_shm, seal),
+    };
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_endpoint ep = live(&r);
+    struct ivshm_endpoint_info info;
+    ivshm_a64 *start = &r.endpoints[0].start_time;
+    /* Sealed, it is the proof that a pid is in use again. */
+    ivshm_store64_relaxed(start, ivshm_load64_relaxed(start) + 5);
+    seal(&r, 0);
+    for (size_t i = 0; i < LENGTH(words); i++) {
+        ivshm_a64 *word = (ivshm_a64 *) ((char *) &r.endpoints[0] + words[i]);
+        uint64_t was = ivshm_load64_relaxed(word);
+        ivshm_store64_relaxed(word, was ^ UINT64_C(1) << (7 * i % 64));
+        assert_int_equal(ivshm_endpoint_read(&r, 0, &info), 0);
+        assert_false(info.named);
+        assert_int_equal(reap(&r).endpoints, 0);
+        ivshm_store64_relaxed(word, was);
+    }
+    /* Of another generation it is another's. */
+    ivshm_store64_relaxed(claim_at(&r, 0),
+                          ivshm_load64_relaxed(claim_at(&r, 0)) + (UINT64_C(1) << 45));
+    assert_int_equal(reap(&r).endpoints, 0);
+    ivshm_store64_relaxed(claim_at(&r, 0),
+                          ivshm_load64_relaxed(claim_at(&r, 0)) - (UINT64_C(1) << 45));
+    assert_int_equal(ep.owner.endpoint, 0);
+    assert_int_equal(reap(&r).endpoints, 1);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* Died before it was LIVE, and its pid is in use again: the entry says which process it was. */
+TEST(test_pid_of_a_joiner_is_used_again)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_endpoint ep = joined(&r);
+    ivshm_a64 *start = &r.endpoints[ep.owner.endpoint].start_time;
+    assert_int_equal(reap(&r).endpoints, 0);
+    ivshm_store64_relaxed(start, ivshm_load64_relaxed(start) - 5);
+    seal(&r, ep.owner.endpoint);
+    struct ivshm_reaped reaped = reap(&r);
+    assert_int_equal(reaped.endpoints, 1);
+    assert_int_equal(reaped.blocks, blocks_of_base(&r));
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* Somebody is wrong about a joiner: it learns of that, and touches nothing of the next one's. */
+TEST(test_declared_dead_while_joining)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_diag diag;
+    for (int freed = 0; freed < 3; freed++) { /* marked, freed, another's */
+        struct ivshm_endpoint ep = joined(&r), next;
+        uint64_t word;
+        ivshm_endpoint_declare_dead(&r, ep.owner.endpoint,
+                                    ivshm_endpoint_claim(&r, ep.owner.endpoint));
+        if (freed)
+            assert_int_equal(reap(&r).endpoints, 1);
+        if (freed > 1) {
+            next = joined(&r);
+            assert_int_equal(next.owner.endpoint, ep.owner.endpoint);
+        }
+        word = ivshm_load64_relaxed(claim_at(&r, ep.owner.endpoint));
+        assert_int_equal(ivshm_endpoint_publish(&ep, &diag), -ESHUTDOWN);
+        assert_says(diag, "declared this process dead");
+        assert_int_equal(ivshm_load64_relaxed(claim_at(&r, ep.owner.endpoint)), word);
+        assert_int_equal(ivshm_extent_held(&r, ep.owner), 0);
+        if (freed > 1) {
+            assert_int_equal(ivshm_endpoint_publish(&next, &diag), 0);
+            ivshm_endpoint_leave(&next);
+        }
+        reap(&r);
+        assert_all_given_back(&r);
+    }
     ivshm_region_close(&r);
 }
 
@@ -665,7 +778,7 @@ static void *join_and_leave(void *arg)
         /* Plain: the memory is ours alone. */
         memset(ep.base, (int) w->id + 1, 4096);
         memset((char *) ep.base + w->r->geo.attached, 0, w->r->geo.endpoints / 8);
-        ivshm_endpoint_publish(&ep);
+        ivshm_endpoint_publish(&ep, NULL);
         sched_yield();
         struct ivshm_endpoint_info info;
         must(ivshm_endpoint_read(w->r, ep.owner.endpoint, &info) == 0);
@@ -698,7 +811,7 @@ static void *come_and_go(void *arg)
     struct worker *w = arg;
     for (int round = 0; round < 400; round++) {
         struct ivshm_endpoint ep = joined(w->r);
-        ivshm_endpoint_publish(&ep);
+        ivshm_endpoint_publish(&ep, NULL);
         /* Relaxed here and below: what orders is the claim alone, E1. */
         ivshm_store64_relaxed(w->target,
                               (uint64_t) (ep.owner.endpoint + 1) << 32 | ep.owner.generation);
@@ -903,7 +1016,7 @@ static void live_at_random(void *arg)
         struct ivshm_lane lane;
         if (ivshm_endpoint_join(r, "job", 0, 1, &ep, NULL) != 0)
             continue;
-        ivshm_endpoint_publish(&ep);
+        ivshm_endpoint_publish(&ep, NULL);
         for (uint32_t i = 0; i < 8; i++) {
             struct ivshm_owner peer = {i, ivshm_endpoint_claim(r, i).generation};
             void *base;
@@ -962,6 +1075,9 @@ int main(void)
         cmocka_unit_test(test_zombie_is_dead),
         cmocka_unit_test(test_stopped_is_not_dead),
         cmocka_unit_test(test_proof),
+        cmocka_unit_test(test_broken_seal),
+        cmocka_unit_test(test_pid_of_a_joiner_is_used_again),
+        cmocka_unit_test(test_declared_dead_while_joining),
         cmocka_unit_test(test_half_joined),
         cmocka_unit_test(test_hostile_claims),
         cmocka_unit_test(test_concurrent_join_and_leave),

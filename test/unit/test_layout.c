@@ -52,6 +52,9 @@ TEST(test_offsets)
         AT(ivshm_endpoint_shm, joined_at, 128),
         AT(ivshm_endpoint_shm, rank, 136),
         AT(ivshm_endpoint_shm, job_size, 144),
+        AT(ivshm_endpoint_shm, vm_generation, 152),
+        AT(ivshm_endpoint_shm, traits, 168),
+        AT(ivshm_endpoint_shm, seal, 176),
         AT(ivshm_endpoint_shm, host, 192),
         AT(ivshm_endpoint_shm, job, 256),
         SIZE(ivshm_endpoint_shm, 512),
@@ -80,14 +83,14 @@ TEST(test_offsets)
     };
     for (size_t i = 0; i < LENGTH(rows); i++)
         if (rows[i].found != rows[i].expected)
-            fail_msg("%s is %zu, version 6 has %zu", rows[i].what, rows[i].found, rows[i].expected);
+            fail_msg("%s is %zu, version 7 has %zu", rows[i].what, rows[i].found, rows[i].expected);
 }
 
 TEST(test_constants)
 {
     assert_memory_equal(&(uint64_t){IVSHM_MAGIC}, "IVSHMPI", 8);
     assert_memory_equal(&(uint64_t){IVSHM_MARK}, "format..", 8);
-    assert_int_equal(IVSHM_VERSION, 6);
+    assert_int_equal(IVSHM_VERSION, 7);
     assert_int_equal(IVSHM_CLAIM_STATE_BITS + IVSHM_CLAIM_PID_BITS + IVSHM_CLAIM_HOST_BITS +
                          IVSHM_CLAIM_GEN_BITS,
                      64);
@@ -100,12 +103,12 @@ TEST(test_constants)
     assert_true(IVSHM_ENDPOINTS_MAX < 1 << 16);
 }
 
-/* golden-v6.hex is what `od -A x -t x1` prints: lines of zeroes may be left out. */
+/* golden-v7.hex is what `od -A x -t x1` prints: lines of zeroes may be left out. */
 static void read_golden(unsigned char page[IVSHM_PAGE])
 {
     char path[4096], line[256];
     snprintf(path, sizeof(path), "%s", __FILE__);
-    snprintf(strrchr(path, '/'), 32, "/golden-v6.hex");
+    snprintf(strrchr(path, '/'), 32, "/golden-v7.hex");
     FILE *file = fopen(path, "r");
     if (!file)
         fail_msg("cannot read %s", path);
@@ -137,7 +140,7 @@ TEST(test_golden_image)
     read_golden(golden);
     for (size_t i = 0; i < IVSHM_PAGE; i++)
         if (((unsigned char *) region.map.base)[i] != golden[i])
-            fail_msg("byte %zu is %02x, golden-v6.hex has %02x", i,
+            fail_msg("byte %zu is %02x, golden-v7.hex has %02x", i,
                      ((unsigned char *) region.map.base)[i], golden[i]);
     ivshm_region_close(&region);
     close(fd);

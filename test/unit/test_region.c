@@ -253,7 +253,7 @@ TEST(test_other_version)
         put_word(fd, 16, versions[i]);
         snprintf(text, sizeof(text), "layout version %llu", (unsigned long long) versions[i]);
         assert_refused(fd, 4 * MIB, EPROTONOSUPPORT, text);
-        assert_refused(fd, 4 * MIB, EPROTONOSUPPORT, "knows version 6");
+        assert_refused(fd, 4 * MIB, EPROTONOSUPPORT, "knows version 7");
         ivshm_region_close(&region);
         close(fd);
     }
@@ -458,7 +458,7 @@ static void *open_and_join(void *arg)
     pthread_barrier_wait(o->barrier);
     must(ivshm_region_open(name, &region, &diag) == 0);
     must(ivshm_endpoint_join(&region, "job", 0, 1, &ep, &diag) == 0);
-    ivshm_endpoint_publish(&ep);
+    ivshm_endpoint_publish(&ep, NULL);
     must(ivshm_endpoint_is_live(&region, ep.owner));
     pthread_barrier_wait(o->barrier);
     must(ivshm_endpoint_is_live(&region, ep.owner));

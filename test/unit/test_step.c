@@ -71,8 +71,8 @@ static void pair_new(struct pair *p)
     p->r = region_new(4 * MIB);
     must(ivshm_endpoint_join(&p->r, "job", 0, 2, &p->a, NULL) == 0);
     must(ivshm_endpoint_join(&p->r, "job", 1, 2, &p->b, NULL) == 0);
-    ivshm_endpoint_publish(&p->a);
-    ivshm_endpoint_publish(&p->b);
+    ivshm_endpoint_publish(&p->a, NULL);
+    ivshm_endpoint_publish(&p->b, NULL);
 }
 
 static bool is_announced(const struct pair *p)
@@ -248,12 +248,91 @@ TEST(test_death_inside_push)
     munmap(p.shm, size);
 }
 
+/*
+ * Edge S3: behind every few instructions with which a region is looked at it is formatted anew.
+ * Whoever looks gets the one of before, the one after, or none; never an id that is half of each.
+ */
+
+#define STRIDE 13       /* less than what is between two reads */
+#define LOOK_STEPS 1200 /* by then the superblock has been read */
+
+struct look {
+    struct ivshm_region r; /* of who formats */
+    const char *name;
+    struct {
+        ivshm_a64 id[2], through;
+    } * found; /* shared */
+};
+
+static void look(void *arg)
+{
+    struct look *l = arg;
+    struct ivshm_region r;
+    int err = ivshm_region_inspect(l->name, &r, NULL);
+    for (int i = 0; i < 2 && err == 0; i++)
+        ivshm_store64_relaxed(&l->found->id[i], r.id[i]);
+    ivshm_store64_relaxed(&l->found->through, 1);
+    _exit(err ? 1 : 0);
+}
+
+/* Until the n-th system call begins or ends; false when the child has ended. */
+static bool step_calls(pid_t pid, uint32_t n)
+{
+    int status;
+    for (uint32_t i = 0; i < n; i++) {
+        must(ptrace(PTRACE_SYSCALL, pid, NULL, NULL) == 0);
+        must(waitpid(pid, &status, 0) == pid);
+        if (!WIFSTOPPED(status))
+            return false;
+    }
+    return true;
+}
+
+TEST(test_format_inside_open)
+{
+    int fd = file_new(4 * MIB), after = 0, none = 0;
+    struct look l = {.r = region_of_file(fd), .name = file_name(fd)};
+    struct ivshm_superblock_shm *sb = l.r.map.base;
+    l.found = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    must(l.found != MAP_FAILED);
+
+    /* The last of a look closes the file, which is mapped by then. */
+    uint32_t calls = 0;
+    pid_t pid = step_start(look, &l);
+    while (step_calls(pid, 1))
+        calls += ivshm_load64_relaxed(&l.found->through) == 0;
+    for (uint32_t k = 0; k < LOOK_STEPS; k += STRIDE) {
+        uint64_t was[] = {ivshm_load64_relaxed(&sb->id[0]), ivshm_load64_relaxed(&sb->id[1])};
+        ivshm_store64_relaxed(&l.found->through, 0);
+        pid = step_start(look, &l);
+        must(step_calls(pid, calls));
+        for (uint32_t i = 0; i < k; i++)
+            must(step(pid));
+        assert_int_equal(ivshm_region_format(&l.r.map, NULL), 0);
+        if (step_finish(pid) != 0) {
+            none++;
+            continue;
+        }
+        uint64_t id[] = {ivshm_load64_relaxed(&l.found->id[0]),
+                         ivshm_load64_relaxed(&l.found->id[1])};
+        if (id[0] == ivshm_load64_relaxed(&sb->id[0]) && id[1] == ivshm_load64_relaxed(&sb->id[1]))
+            after++;
+        else if (id[0] != was[0] || id[1] != was[1])
+            fail_msg("an id that is half of each, %u instructions behind the last call", k);
+    }
+    assert_true(after > 0 && none > 0); /* the window holds the edge */
+    munmap(l.found, 4096);
+    ivshm_region_close(&l.r);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reap_inside_attach),
         cmocka_unit_test(test_attach_inside_leave),
         cmocka_unit_test(test_death_inside_push),
+        cmocka_unit_test(test_format_inside_open),
     };
     if (!can_step()) {
         fprintf(stderr,

@@ -72,6 +72,16 @@ peek() { od -An -t u8 -j "$1" -N 8 "$r" | tr -d ' '; }
 entry_at() { echo $((4096 + $1 * 512 + 8 * ${2:-0})); }
 block_at() { echo $(($(number .geometry.block_map) + 8 * $1)); }
 
+# seal INDEX: of what the entry says of its process, as doc/layout.md has it.
+seal() {
+    local word h=$(($(peek "$(entry_at "$1")") >> 45 & 0x7ffff))
+    for word in 9 10 11 12 19 20 21 13 14 15; do
+        h=$(((h ^ $(peek "$(entry_at "$1" "$word")")) * 0x9e3779b97f4a7c15))
+        h=$((h ^ h >> 32 & 0xffffffff))
+    done
+    poke "$(entry_at "$1" 22)" "$h"
+}
+
 # moved INDEX UUID: as if endpoint INDEX were of another VM, whose uuid ends in the digit UUID.
 moved() {
     local ids claim hash
@@ -82,6 +92,7 @@ moved() {
     hash=$(((ids * 0x9e3779b97f4a7c15) >> 44 & 0xfffff))
     claim=$(peek "$(entry_at "$1")")
     poke "$(entry_at "$1")" $((claim & ~(0xfffff << 25) | hash << 25))
+    seal "$1"
 }
 
 says() { [[ $output == *"$1"* ]] || { echo "expected: $1"; echo "found: $output"; return 1; }; }
@@ -101,7 +112,7 @@ says_usage() {
     run -0 ivshmem ps --help
     says "usage: ivshmem COMMAND"
     run -0 ivshmem --version
-    [[ $output =~ ^ivshmem\ .*layout\ version\ 6$ ]]
+    [[ $output =~ ^ivshmem\ .*layout\ version\ 7$ ]]
     [ "$(ivshmem check --version)" = "$output" ]
 }
 
@@ -113,6 +124,8 @@ says_usage() {
     says_usage "ps: unknown option --size" ps --size 64M "$r"
     says_usage "reap: unknown option --json" reap --json
     says_usage "--size needs a value" format --size
+    says_usage "do not go together" reap --endpoint 0.1 --vm-gone x "$r"
+    says_usage "do not go together" reap --endpoint 0.1 --container-gone x "$r"
     for size in 0 -1 64X 64MB M 1.5G 99999999999G ""; do
         says_usage "is not a size such as 64M" format --size "$size" "$r"
     done
@@ -400,7 +413,7 @@ on_small_shm() {
     says "superblock of $r is damaged: inbox slots is 77, expected 1024"
     poke 16 9
     run -1 ivshmem format "$r"
-    says "layout version 9, this program knows version 6"
+    says "layout version 9, this program knows version 7"
     run -0 ivshmem format --force "$r"
     run -0 ivshmem check "$r"
 }
@@ -508,10 +521,38 @@ on_small_shm() {
     says "nobody is on region"
 
     checker 0
-    # Another pid namespace: the entry's word and its hash in the claim no longer say it is ours.
-    poke "$(entry_at 0 13)" 1
+    moved 0 1
     run -0 ivshmem reap "$r"
-    says "left  endpoint 0 (pid $pid): it runs in another VM or container, if it runs; \`ivshmem reap\` there can tell, or \`ivshmem reap --vm-gone\`"
+    says "left  endpoint 0 (job ivshmem-check, rank 0 of 2, $(uname -n) pid $pid): it runs in another VM or container, if it runs; \`ivshmem reap\` there can tell, or \`ivshmem reap --vm-gone\`"
+    run -0 ivshmem ps "$r"
+    says "unknown: 0.2: it runs in another VM or container"
+    ivshmem ps --json "$r" | jq -e '.endpoints[0] | .process == "unknown" and (.why | startswith("it runs in another VM"))'
+    # An entry that two have written.
+    poke "$(entry_at 0 15)" 1
+    run -0 ivshmem reap "$r"
+    says "left  endpoint 0 (pid $pid): its entry is damaged"
+}
+
+@test "reap --endpoint takes an administrator's word for one process that nobody can judge" {
+    format
+    checker 0
+    for id in 0 0.2 1.1 "" x; do
+        run -1 ivshmem reap --endpoint "$id" "$r"
+        says "has no endpoint $id: name it with its generation"
+    done
+    run -1 ivshmem reap --endpoint 0.1 "$r"
+    says "rank 0 of 2, $(uname -n) pid $pid) is alive, and uses its memory"
+    [ "$(number .usage.endpoints)" -eq 1 ]
+    moved 0 1
+    run -0 ivshmem reap --endpoint 0.1 "$r"
+    says "freed 1 of 1 endpoints and 172 KiB"
+    checker 1
+    poke "$(entry_at 0 15)" 1 # damaged
+    run -0 ivshmem reap "$r"
+    run -0 ivshmem reap --endpoint 0.2 "$r"
+    says "freed 1 of 1 endpoints and 172 KiB"
+    run -1 ivshmem reap --container-gone nobody "$r"
+    says "no endpoint of region $r is of another container nobody"
 }
 
 @test "reap --vm-gone takes an administrator's word for another VM, and not for this one" {

@@ -126,6 +126,27 @@ static inline uint64_t claim_word_of(enum ivshm_claim_state state, uint32_t pid,
            (uint64_t) generation << 45;
 }
 
+/* The seal of an entry's identity, as doc/layout.md says. */
+static inline uint64_t seal_of_entry(const struct ivshm_endpoint_shm *e, uint64_t generation)
+{
+    const ivshm_a64 *const words[] = {
+        &e->boot_id[0],       &e->boot_id[1], &e->vm_uuid[0], &e->vm_uuid[1], &e->vm_generation[0],
+        &e->vm_generation[1], &e->traits,     &e->pid_ns,     &e->pid,        &e->start_time,
+    };
+    uint64_t h = generation;
+    for (size_t i = 0; i < LENGTH(words); i++) {
+        h = (h ^ ivshm_load64_relaxed(words[i])) * UINT64_C(0x9e3779b97f4a7c15);
+        h ^= h >> 32;
+    }
+    return h;
+}
+
+static inline void seal(const struct ivshm_region *region, uint32_t index)
+{
+    struct ivshm_endpoint_shm *e = &region->endpoints[index];
+    ivshm_store64_relaxed(&e->seal, seal_of_entry(e, ivshm_load64_relaxed(&e->claim) >> 45));
+}
+
 /* The word of a block, packed as doc/layout.md says; first_of is the extent's length in its first.
  */
 static inline uint64_t block_word_of(struct ivshm_owner owner, int kind, uint64_t first_of)

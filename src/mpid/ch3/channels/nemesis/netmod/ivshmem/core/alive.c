@@ -2,21 +2,43 @@
 #include "alive.h"
 
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
-/* Reads a small file; returns its length or -errno. */
-static int read_text(const char *path, char *text, size_t size)
+#define INITIAL_PID_NS UINT64_C(0xeffffffc) /* its inode, in every kernel */
+
+const char *ivshm_alive_root = "";
+
+static void root_path(char *path, size_t size, const char *name)
 {
+    snprintf(path, size, "%s%s", ivshm_alive_root, name);
+}
+
+/*
+ * Reads a small file; returns its length or -errno. With `magic`, *is_kernels says whether it is of
+ * that file system, and not one that was mounted over it.
+ */
+static int read_text(const char *name, char *text, size_t size, long magic, bool *is_kernels)
+{
+    char path[256];
+    struct statfs fs;
+    root_path(path, sizeof(path), name);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return -errno;
     ssize_t n = read(fd, text, size - 1);
     int err = errno;
+    if (is_kernels)
+        *is_kernels = *ivshm_alive_root || (fstatfs(fd, &fs) == 0 && fs.f_type == magic);
     close(fd);
     if (n < 0)
         return -err;
@@ -24,25 +46,73 @@ static int read_text(const char *path, char *text, size_t size)
     return (int) n;
 }
 
-/* 32 hex digits, dashes ignored, as two words; both 0 if the file is missing or says something
- * else. */
-static void read_uuid(const char *path, uint64_t uuid[2])
+/* 32 hex digits, dashes ignored, as two words; false if it is none, or says nothing: 0, or ones. */
+static bool parse_uuid(const char *text, uint64_t uuid[2])
 {
-    char text[64];
     int digits = 0;
     uuid[0] = uuid[1] = 0;
-    if (read_text(path, text, sizeof(text)) < 0)
-        return;
-    for (const char *c = text; *c && digits < 32; c++) {
-        if (!isxdigit((unsigned char) *c))
+    for (const char *c = text; *c && *c != '\n'; c++) {
+        if (*c == '-')
             continue;
+        if (!isxdigit((unsigned char) *c) || digits == 32)
+            return false;
         unsigned value = isdigit((unsigned char) *c) ? (unsigned) (*c - '0')
                                                      : (unsigned) (tolower(*c) - 'a' + 10);
         uuid[digits / 16] = uuid[digits / 16] << 4 | value;
         digits++;
     }
-    if (digits < 32)
-        uuid[0] = uuid[1] = 0;
+    return digits == 32 && (uuid[0] | uuid[1]) != 0 && (uuid[0] & uuid[1]) != UINT64_MAX;
+}
+
+static bool is_known(const uint64_t id[2])
+{
+    return (id[0] | id[1]) != 0;
+}
+
+static bool equal(const uint64_t a[2], const uint64_t b[2])
+{
+    return a[0] == b[0] && a[1] == b[1];
+}
+
+/* Both are known, and differ. */
+static bool differ(const uint64_t a[2], const uint64_t b[2])
+{
+    return is_known(a) && is_known(b) && !equal(a, b);
+}
+
+/*
+ * Containers may have a file of their own there, or /proc/sys/kernel/random/uuid, which says
+ * something else each time: neither is the kernel's.
+ */
+static void read_boot_id(uint64_t id[2])
+{
+    static const char name[] = "/proc/sys/kernel/random/boot_id";
+    char text[64];
+    uint64_t again[2];
+    bool is_kernels = false;
+    if (read_text(name, text, sizeof(text), PROC_SUPER_MAGIC, &is_kernels) < 0 || !is_kernels ||
+        !parse_uuid(text, id) || read_text(name, text, sizeof(text), 0, NULL) < 0 ||
+        !parse_uuid(text, again) || !equal(id, again))
+        id[0] = id[1] = 0;
+}
+
+/* Only root may read either. */
+static void read_vm(struct ivshm_process *p)
+{
+    char text[64];
+    bool is_kernels = false;
+    if (read_text("/sys/class/dmi/id/product_uuid", text, sizeof(text), SYSFS_MAGIC, &is_kernels) <
+            0 ||
+        !parse_uuid(text, p->vm_uuid))
+        p->vm_uuid[0] = p->vm_uuid[1] = 0;
+    else if (is_kernels)
+        p->traits |= IVSHM_TRAIT_UUID;
+    /* From the hypervisor at each read, so that what a snapshot has in its memory does not count.
+     */
+    int n = read_text("/sys/firmware/qemu_fw_cfg/by_name/etc/vmgenid_guid/raw", text, sizeof(text),
+                      SYSFS_MAGIC, &is_kernels);
+    if (n >= 56)
+        memcpy(p->vm_generation, text + 40, 16);
 }
 
 struct pid_stat {
@@ -51,16 +121,17 @@ struct pid_stat {
 };
 
 /* Fields 3, 20 and 22 of /proc/PID/stat, counted from behind the name, which may hold anything. */
-static int read_pid_stat(uint64_t pid, struct pid_stat *out)
+static int read_pid_stat(const char *pid, struct pid_stat *out)
 {
-    char path[64], text[1024];
-    snprintf(path, sizeof(path), "/proc/%llu/stat", (unsigned long long) pid);
-    int n = read_text(path, text, sizeof(text));
+    char name[64], text[1024];
+    bool is_kernels = false;
+    snprintf(name, sizeof(name), "/proc/%s/stat", pid);
+    int n = read_text(name, text, sizeof(text), PROC_SUPER_MAGIC, &is_kernels);
     if (n < 0)
         return n;
     const char *rest = strrchr(text, ')');
     unsigned long long threads, start;
-    if (!rest ||
+    if (!is_kernels || !rest ||
         sscanf(rest + 1,
                " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu %*s %llu",
                &out->state, &threads, &start) != 3)
@@ -70,22 +141,125 @@ static int read_pid_stat(uint64_t pid, struct pid_stat *out)
     return 0;
 }
 
+/* A zombie writes no more, unless only its first thread has ended. */
+static bool is_over(const struct pid_stat *stat)
+{
+    return (stat->state == 'Z' || stat->state == 'X') && stat->threads <= 1;
+}
+
+/* The inode of a namespace of a process; -errno. */
+static int read_namespace(const char *pid, const char *which, uint64_t *inode)
+{
+    char name[64], path[256];
+    struct stat st;
+    snprintf(name, sizeof(name), "/proc/%s/ns/%s", pid, which);
+    root_path(path, sizeof(path), name);
+    if (stat(path, &st) != 0)
+        return -errno;
+    *inode = st.st_ino;
+    return 0;
+}
+
+/*
+ * How many pid namespaces a process has from that of /proc down to its own, and its pid there. 0 if
+ * the kernel has none. -errno, -EBADMSG if it cannot be told.
+ */
+static int read_pids(const char *pid, uint64_t *innermost)
+{
+    char name[64], text[8192];
+    snprintf(name, sizeof(name), "/proc/%s/status", pid);
+    int n = read_text(name, text, sizeof(text), 0, NULL);
+    if (n < 0)
+        return n;
+    char *end, *at = strstr(text, "\nNSpid:");
+    int levels = 0;
+    if (!at) {
+        uint64_t ns;
+        return read_namespace("self", "pid", &ns) == -ENOENT ? 0 : -EBADMSG;
+    }
+    for (at += strlen("\nNSpid:"); *at == '\t' || *at == ' '; at = end, levels++) {
+        *innermost = strtoull(at, &end, 10);
+        if (end == at)
+            return -EBADMSG;
+    }
+    return levels ? levels : -EBADMSG;
+}
+
+/*
+ * Whether /proc is of the caller's pid namespace. In another one's, which an outer namespace may
+ * have left mounted, the same number is another process.
+ */
+static bool proc_is_own(void)
+{
+    uint64_t pid = 0;
+    int levels = read_pids("self", &pid);
+    return levels == 0 || (levels == 1 && pid == (uint64_t) getpid());
+}
+
+static bool near(uint64_t a, uint64_t b) /* what is added in nanoseconds may round up a tick */
+{
+    return a - b + 1 <= 2;
+}
+
+static int64_t ticks_of(long long seconds, long long nanoseconds)
+{
+    long hz = sysconf(_SC_CLK_TCK);
+    return seconds * hz + nanoseconds / (1000000000 / hz);
+}
+
+/*
+ * What the kernel adds to the start times that this process reads: the offset of its time
+ * namespace. False if that cannot be told.
+ */
+static bool start_offset(int64_t *offset)
+{
+    char text[256];
+    uint64_t own, children;
+    long long seconds, nanoseconds;
+    struct timespec now;
+    struct pid_stat self;
+    *offset = 0;
+    int err = read_namespace("self", "time", &own);
+    if (err)
+        return err == -ENOENT; /* a kernel without them */
+    /* The offsets that are shown are of the namespace that children will have. */
+    if (read_namespace("self", "time_for_children", &children) != 0 || own != children ||
+        read_text("/proc/self/timens_offsets", text, sizeof(text), 0, NULL) < 0)
+        return false;
+    const char *boottime = strstr(text, "boottime");
+    if (!boottime || sscanf(boottime, "boottime %lld %lld", &seconds, &nanoseconds) != 2)
+        return false;
+    if (seconds == 0 && nanoseconds == 0)
+        return true;
+    /* Not every kernel that has time namespaces adds it: see which of the two makes sense. */
+    if (read_pid_stat("self", &self) != 0 || clock_gettime(CLOCK_BOOTTIME, &now) != 0)
+        return false;
+    int64_t ticks = ticks_of(seconds, nanoseconds), start = (int64_t) self.start_time;
+    int64_t uptime = ticks_of(now.tv_sec, now.tv_nsec) - ticks + 1;
+    bool may_be_added = start >= ticks && start - ticks <= uptime, may_be_not = start <= uptime;
+    if (may_be_added == may_be_not)
+        return false;
+    *offset = may_be_added ? ticks : 0;
+    return true;
+}
+
 int ivshm_process_self(struct ivshm_process *self, struct ivshm_diag *diag)
 {
     struct ivshm_process p = {0};
-    struct pid_stat pid_stat;
-    struct stat ns;
+    struct pid_stat stat;
+    int64_t offset;
+    int err = read_pid_stat("self", &stat), no_ns = read_namespace("self", "pid", &p.pid_ns);
 
-    read_uuid("/proc/sys/kernel/random/boot_id", p.boot_id);
-    read_uuid("/sys/class/dmi/id/product_uuid", p.vm_uuid);
+    if (err || (no_ns && no_ns != -ENOENT))
+        return ivshm_fail(
+            diag, err ? -err : -no_ns,
+            "cannot read this process' start time and pid namespace in /proc/self: is "
+            "/proc mounted, and is it that of this pid namespace?");
+    read_boot_id(p.boot_id);
+    read_vm(&p);
     p.pid = (uint64_t) getpid();
-    int err = read_pid_stat(p.pid, &pid_stat);
-    if (err || (p.boot_id[0] | p.boot_id[1]) == 0)
-        return ivshm_fail(diag, err ? -err : ENOENT,
-                          "cannot read this process' start time and boot id in /proc: is /proc "
-                          "mounted?");
-    p.start_time = pid_stat.start_time;
-    p.pid_ns = stat("/proc/self/ns/pid", &ns) == 0 ? ns.st_ino : 0;
+    if (start_offset(&offset))
+        p.start_time = stat.start_time - (uint64_t) offset;
     gethostname(p.host, sizeof(p.host) - 1);
     *self = p;
     return 0;
@@ -94,36 +268,165 @@ int ivshm_process_self(struct ivshm_process *self, struct ivshm_diag *diag)
 uint32_t ivshm_process_host_hash(const struct ivshm_process *process)
 {
     uint64_t h = process->boot_id[0] ^ process->boot_id[1] ^ process->pid_ns;
+    if (!is_known(process->boot_id) && !(process->traits & IVSHM_TRAIT_MEMORY))
+        return 0;
     h *= UINT64_C(0x9e3779b97f4a7c15);
-    return (uint32_t) (h >> (64 - IVSHM_CLAIM_HOST_BITS));
+    h >>= 64 - IVSHM_CLAIM_HOST_BITS;
+    return h ? (uint32_t) h : 1;
+}
+
+enum ivshm_place ivshm_process_place(const struct ivshm_process *self,
+                                     const struct ivshm_process *other)
+{
+    bool memory[] = {self->traits & IVSHM_TRAIT_MEMORY, other->traits & IVSHM_TRAIT_MEMORY};
+    /* A snapshot that was restored twice: all is equal but what the hypervisor tells. */
+    if (differ(self->vm_uuid, other->vm_uuid) || differ(self->vm_generation, other->vm_generation))
+        return IVSHM_PLACE_ELSEWHERE;
+    if (differ(self->boot_id, other->boot_id))
+        return is_known(self->vm_uuid) && equal(self->vm_uuid, other->vm_uuid) &&
+                       (self->traits & other->traits & IVSHM_TRAIT_UUID) && !memory[0] && !memory[1]
+                   ? IVSHM_PLACE_REBOOTED
+                   : IVSHM_PLACE_ELSEWHERE;
+    /* Memory that two have as a file of their kernels' own memory is in one kernel. */
+    bool same_boot = is_known(self->boot_id) && is_known(other->boot_id);
+    if (!same_boot && !(memory[0] && memory[1]))
+        return IVSHM_PLACE_ELSEWHERE;
+    return self->pid_ns == other->pid_ns ? IVSHM_PLACE_HERE : IVSHM_PLACE_CONTAINER;
 }
 
 enum ivshm_verdict ivshm_pid_verdict(uint64_t pid, uint64_t start_time)
 {
-    struct pid_stat pid_stat;
+    struct pid_stat stat;
+    char text[24];
+    int64_t offset;
     if (pid == 0 || pid >> IVSHM_CLAIM_PID_BITS)
         return IVSHM_UNKNOWN;
     if (kill((pid_t) pid, 0) != 0 && errno == ESRCH)
         return IVSHM_PROVED_DEAD;
-    if (read_pid_stat(pid, &pid_stat) != 0)
-        return IVSHM_ALIVE; /* hidden from us, or just gone: the next look will tell */
-    if (start_time && pid_stat.start_time != start_time)
-        return IVSHM_PROVED_DEAD;
-    /* A zombie writes no more, unless only its first thread has ended. */
-    if ((pid_stat.state == 'Z' || pid_stat.state == 'X') && pid_stat.threads <= 1)
-        return IVSHM_PROVED_DEAD;
-    return IVSHM_ALIVE;
+    snprintf(text, sizeof(text), "%llu", (unsigned long long) pid);
+    if (read_pid_stat(text, &stat) != 0)
+        return IVSHM_UNKNOWN; /* hidden from us, or just gone: the next look will tell */
+    bool is_it = !start_time || near(stat.start_time, start_time);
+    if (!is_it) {
+        if (!start_offset(&offset))
+            return IVSHM_UNKNOWN;
+        is_it = near(stat.start_time - (uint64_t) offset, start_time);
+    }
+    if (is_it && !is_over(&stat))
+        return IVSHM_ALIVE;
+    return proc_is_own() ? IVSHM_PROVED_DEAD : IVSHM_UNKNOWN;
+}
+
+/* A process in a pid namespace below ours. */
+struct ivshm_inner {
+    uint64_t pid, pid_ns, start_time; /* pid_ns 0 if we may not know */
+};
+
+enum { CENSUS_TAKEN = 1, CENSUS_IMPOSSIBLE };
+
+/* One entry of /proc: adds it, if it is in a container. */
+static int count_process(struct ivshm_census *census, const char *pid, int64_t offset)
+{
+    struct ivshm_inner p = {0};
+    struct pid_stat stat;
+    int levels = read_pids(pid, &p.pid);
+    if (levels >= 0 && levels <= 1)
+        return 0;
+    if (levels > 1)
+        levels = read_pid_stat(pid, &stat);
+    if (levels < 0) /* gone, and who is looked for has been there all the time */
+        return levels == -ENOENT || levels == -ESRCH ? 0 : levels;
+    if (is_over(&stat))
+        return 0;
+    p.start_time = stat.start_time - (uint64_t) offset;
+    if (read_namespace(pid, "pid", &p.pid_ns) != 0)
+        p.pid_ns = 0;
+    if ((census->count & (census->count - 1)) == 0) { /* full: sizes are powers of two */
+        size_t size = census->count ? 2 * census->count : 1;
+        struct ivshm_inner *larger = realloc(census->inner, size * sizeof(*larger));
+        if (!larger)
+            return -ENOMEM;
+        census->inner = larger;
+    }
+    census->inner[census->count++] = p;
+    return 0;
+}
+
+/*
+ * Everybody in the containers of this kernel: possible where all of its processes are seen, in the
+ * initial pid namespace, with its own /proc, which hides nothing from us. A process that lives all
+ * the while is found, as its pid does not change.
+ */
+static void take_census(const struct ivshm_process *self, struct ivshm_census *census)
+{
+    char path[256];
+    uint64_t pid;
+    int64_t offset;
+    struct timespec now;
+    census->state = CENSUS_IMPOSSIBLE;
+    /* Process 1 is root's, with all rights: who may see it may see all. */
+    if (self->pid_ns != INITIAL_PID_NS || !proc_is_own() || read_pids("1", &pid) != 1 ||
+        !start_offset(&offset) || clock_gettime(CLOCK_BOOTTIME, &now) != 0)
+        return;
+    census->began = (uint64_t) (ticks_of(now.tv_sec, now.tv_nsec) - offset);
+    root_path(path, sizeof(path), "/proc");
+    DIR *dir = opendir(path);
+    if (!dir)
+        return;
+    int err = 0;
+    struct dirent *entry;
+    errno = 0;
+    while (!err && (entry = readdir(dir)) != NULL) {
+        if (isdigit((unsigned char) entry->d_name[0]))
+            err = count_process(census, entry->d_name, offset);
+        errno = 0;
+    }
+    if (!err && errno == 0)
+        census->state = CENSUS_TAKEN;
+    closedir(dir);
+}
+
+void ivshm_census_free(struct ivshm_census *census)
+{
+    free(census->inner);
+    *census = (struct ivshm_census){0};
+}
+
+static enum ivshm_verdict container_verdict(const struct ivshm_process *self,
+                                            const struct ivshm_process *other,
+                                            struct ivshm_census *census)
+{
+    enum ivshm_verdict verdict = IVSHM_PROVED_DEAD;
+    if (census->state == 0)
+        take_census(self, census);
+    /* Who came after it began may be missing. */
+    if (census->state != CENSUS_TAKEN || other->start_time == 0 ||
+        other->start_time + 2 > census->began)
+        return IVSHM_UNKNOWN;
+    for (size_t i = 0; i < census->count; i++) {
+        const struct ivshm_inner *p = &census->inner[i];
+        if (p->pid != other->pid || !near(p->start_time, other->start_time))
+            continue;
+        if (p->pid_ns == other->pid_ns)
+            return IVSHM_ALIVE;
+        if (p->pid_ns == 0)
+            verdict = IVSHM_UNKNOWN;
+    }
+    return verdict;
 }
 
 enum ivshm_verdict ivshm_process_verdict(const struct ivshm_process *self,
-                                         const struct ivshm_process *other)
+                                         const struct ivshm_process *other,
+                                         struct ivshm_census *census)
 {
-    bool same_boot = memcmp(self->boot_id, other->boot_id, sizeof(self->boot_id)) == 0;
-    bool same_vm = (self->vm_uuid[0] | self->vm_uuid[1]) != 0 &&
-                   memcmp(self->vm_uuid, other->vm_uuid, sizeof(self->vm_uuid)) == 0;
-    if (same_boot && self->pid_ns == other->pid_ns)
+    switch (ivshm_process_place(self, other)) {
+    case IVSHM_PLACE_HERE:
         return ivshm_pid_verdict(other->pid, other->start_time);
-    if (same_vm && !same_boot)
+    case IVSHM_PLACE_CONTAINER:
+        return census ? container_verdict(self, other, census) : IVSHM_UNKNOWN;
+    case IVSHM_PLACE_REBOOTED:
         return IVSHM_PROVED_DEAD;
-    return IVSHM_UNKNOWN;
+    default:
+        return IVSHM_UNKNOWN;
+    }
 }

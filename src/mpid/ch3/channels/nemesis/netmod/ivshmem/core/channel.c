@@ -30,15 +30,19 @@ int ivshm_transport_open(struct ivshm_transport *t, struct ivshm_region *region,
         goto leave;
     }
     ivshm_queue_consumer_init(&r.inbox, (struct ivshm_inbox_shm *) base, geo->inbox_slots);
-    ivshm_endpoint_publish(&r.endpoint);
+    err = ivshm_endpoint_publish(&r.endpoint, diag);
+    if (err)
+        goto free_all; /* nothing is left to leave */
     *t = r;
     return 0;
 
 leave:
+    ivshm_endpoint_leave(&r.endpoint);
+free_all:
     ivshm_pool_destroy(&r.small);
+    ivshm_pool_destroy(&r.large);
     free(r.rings);
     free(r.channels);
-    ivshm_endpoint_leave(&r.endpoint);
     return err;
 }
 

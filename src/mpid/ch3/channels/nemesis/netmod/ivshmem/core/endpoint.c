@@ -73,6 +73,21 @@ static void load_text(const ivshm_a64 *words, size_t count, char *text)
     text[count * 8 - 1] = 0;
 }
 
+/* Tells an identity that one process has written from one that two have, or none. */
+static uint64_t seal_of(const struct ivshm_process *p, uint32_t generation)
+{
+    const uint64_t words[IVSHM_SEAL_WORDS] = {
+        p->boot_id[0],       p->boot_id[1], p->vm_uuid[0], p->vm_uuid[1], p->vm_generation[0],
+        p->vm_generation[1], p->traits,     p->pid_ns,     p->pid,        p->start_time,
+    };
+    uint64_t h = generation;
+    for (size_t i = 0; i < IVSHM_SEAL_WORDS; i++) {
+        h = (h ^ words[i]) * IVSHM_SEAL_MIX;
+        h ^= h >> 32;
+    }
+    return h;
+}
+
 int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
                         struct ivshm_endpoint_info *info)
 {
@@ -85,10 +100,13 @@ int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
         for (int i = 0; i < 2; i++) {
             r.process.boot_id[i] = ivshm_load64_acquire(&e->boot_id[i]);
             r.process.vm_uuid[i] = ivshm_load64_acquire(&e->vm_uuid[i]);
+            r.process.vm_generation[i] = ivshm_load64_acquire(&e->vm_generation[i]);
         }
+        r.process.traits = ivshm_load64_acquire(&e->traits);
         r.process.pid_ns = ivshm_load64_acquire(&e->pid_ns);
         r.process.pid = ivshm_load64_acquire(&e->pid);
         r.process.start_time = ivshm_load64_acquire(&e->start_time);
+        r.named = ivshm_load64_acquire(&e->seal) == seal_of(&r.process, r.claim.generation);
         r.base.bytes = ivshm_load64_acquire(&e->base);
         r.joined_at = ivshm_load64_acquire(&e->joined_at);
         r.rank = (uint32_t) ivshm_load64_acquire(&e->rank);
@@ -107,19 +125,50 @@ int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
     return -EAGAIN;
 }
 
-/* What `self` can prove of the process that made the claim `word` of entry `index`. */
-static bool proved_dead(const struct ivshm_region *region, const struct ivshm_process *self,
-                        uint32_t index, uint64_t word)
+/* The caller, as a process that has this region mapped. */
+static struct ivshm_process on_region(const struct ivshm_region *region,
+                                      const struct ivshm_process *self)
 {
-    struct ivshm_claim c = unpack(word);
-    struct ivshm_endpoint_info info;
-    if (c.state ==
-        IVSHM_JOINING) /* its identity may not be written yet: the claim is all there is */
-        return c.host_hash == ivshm_process_host_hash(self) &&
-               ivshm_pid_verdict(c.pid, 0) == IVSHM_PROVED_DEAD;
-    return c.state == IVSHM_LIVE && ivshm_endpoint_read(region, index, &info) == 0 &&
-           pack(info.claim) == word &&
-           ivshm_process_verdict(self, &info.process) == IVSHM_PROVED_DEAD;
+    struct ivshm_process me = *self;
+    me.traits |= region->map.is_memory ? IVSHM_TRAIT_MEMORY : 0;
+    return me;
+}
+
+enum ivshm_place ivshm_endpoint_place(const struct ivshm_region *region,
+                                      const struct ivshm_process *self,
+                                      const struct ivshm_endpoint_info *info)
+{
+    struct ivshm_process me = on_region(region, self);
+    uint32_t hash = ivshm_process_host_hash(&me);
+    if (info->claim.state != IVSHM_JOINING)
+        return info->named ? ivshm_process_place(&me, &info->process) : IVSHM_PLACE_ELSEWHERE;
+    return hash && info->claim.host_hash == hash ? IVSHM_PLACE_HERE : IVSHM_PLACE_ELSEWHERE;
+}
+
+enum ivshm_verdict ivshm_endpoint_verdict(const struct ivshm_region *region,
+                                          const struct ivshm_process *self,
+                                          const struct ivshm_endpoint_info *info,
+                                          struct ivshm_census *census)
+{
+    struct ivshm_process me = on_region(region, self);
+    switch (info->claim.state) {
+    case IVSHM_DEAD:
+        return IVSHM_PROVED_DEAD;
+    case IVSHM_JOINING:
+        /*
+         * The claim is all there is, and 20 bits of a hash can be those of another host. Then the
+         * joiner finds, when it becomes NAMED, that the entry is not its own any more, and has lost
+         * nothing else; what it writes into the next one's identity breaks the seal.
+         */
+        return ivshm_endpoint_place(region, self, info) == IVSHM_PLACE_HERE
+                   ? ivshm_pid_verdict(info->claim.pid, 0)
+                   : IVSHM_UNKNOWN;
+    case IVSHM_NAMED:
+    case IVSHM_LIVE:
+        return info->named ? ivshm_process_verdict(&me, &info->process, census) : IVSHM_UNKNOWN;
+    default:
+        return IVSHM_UNKNOWN;
+    }
 }
 
 /* The bitmap of a live endpoint's attachments, or NULL if its entry makes no sense. */
@@ -163,20 +212,34 @@ static bool reclaim(struct ivshm_region *region, uint32_t index, uint64_t word, 
     return true;
 }
 
-void ivshm_endpoint_watch(struct ivshm_region *region, const struct ivshm_process *self)
+static bool may_die(uint64_t word)
+{
+    enum ivshm_claim_state state = unpack(word).state;
+    return state == IVSHM_JOINING || state == IVSHM_NAMED || state == IVSHM_LIVE;
+}
+
+static void mark_the_dead(struct ivshm_region *region, const struct ivshm_process *self,
+                          struct ivshm_census *census)
 {
     for (uint32_t i = 0; i < region->geo.endpoints; i++) {
         uint64_t word = ivshm_load64_acquire(claim_word(region, i));
-        enum ivshm_claim_state state = unpack(word).state;
-        if ((state == IVSHM_JOINING || state == IVSHM_LIVE) && proved_dead(region, self, i, word))
+        struct ivshm_endpoint_info info;
+        if (may_die(word) && ivshm_endpoint_read(region, i, &info) == 0 &&
+            pack(info.claim) == word &&
+            ivshm_endpoint_verdict(region, self, &info, census) == IVSHM_PROVED_DEAD)
             ivshm_cas64(claim_word(region, i), word, with_state(word, IVSHM_DEAD));
     }
+}
+
+void ivshm_endpoint_watch(struct ivshm_region *region, const struct ivshm_process *self)
+{
+    mark_the_dead(region, self, NULL);
 }
 
 void ivshm_endpoint_declare_dead(struct ivshm_region *region, uint32_t index,
                                  struct ivshm_claim claim)
 {
-    if (claim.state == IVSHM_JOINING || claim.state == IVSHM_LIVE)
+    if (may_die(pack(claim)))
         ivshm_cas64(claim_word(region, index), pack(claim), with_state(pack(claim), IVSHM_DEAD));
 }
 
@@ -184,7 +247,9 @@ void ivshm_endpoint_reap(struct ivshm_region *region, const struct ivshm_process
                          struct ivshm_reaped *reaped)
 {
     struct ivshm_reaped r = {0};
-    ivshm_endpoint_watch(region, self);
+    struct ivshm_census census = {0};
+    mark_the_dead(region, self, &census);
+    ivshm_census_free(&census);
     for (uint32_t i = 0; i < region->geo.endpoints; i++) {
         uint64_t word = ivshm_load64_seqcst(claim_word(region, i));
         if (unpack(word).state != IVSHM_DEAD)
@@ -278,6 +343,30 @@ static void give_up(struct ivshm_endpoint *ep)
     ivshm_endpoint_reap(ep->region, &ep->process, NULL);
 }
 
+/*
+ * From one state of our own claim to the next: edge E1. False if somebody has marked it as dead, on
+ * a false word: the entry may be another's by now.
+ */
+static bool advance(const struct ivshm_endpoint *ep, enum ivshm_claim_state from,
+                    enum ivshm_claim_state to)
+{
+    struct ivshm_claim claim = {.state = from,
+                                .generation = ep->owner.generation,
+                                .pid = (uint32_t) ep->process.pid,
+                                .host_hash = ivshm_process_host_hash(&ep->process)};
+    uint64_t word = pack(claim);
+    return ivshm_cas64(claim_word(ep->region, ep->owner.endpoint), word, with_state(word, to));
+}
+
+static int explain_lost(const struct ivshm_endpoint *ep, struct ivshm_diag *diag)
+{
+    return ivshm_fail(diag, ESHUTDOWN,
+                      "somebody declared this process dead while it joined region %s, and its "
+                      "endpoint %u was taken back: see who uses `ivshmem reap` with --vm-gone, "
+                      "--container-gone or --endpoint, and start again",
+                      ep->region->map.name, ep->owner.endpoint);
+}
+
 int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t rank,
                         uint32_t job_size, struct ivshm_endpoint *ep, struct ivshm_diag *diag)
 {
@@ -285,11 +374,36 @@ int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t r
     int err = ivshm_process_self(&r.process, diag);
     if (err)
         return err;
+    r.process = on_region(region, &r.process);
     ivshm_endpoint_reap(region, &r.process, NULL);
     IVSHM_POINT(join_claim);
     if (!claim_entry(region, &r.process, &r.owner))
         return explain_full(region, true, job_size, diag);
     IVSHM_POINT(join_claimed);
+
+    struct ivshm_endpoint_shm *e = &region->endpoints[r.owner.endpoint];
+    /* Release E3: after the claim, for who reads the entry while it changes hands. */
+    for (int i = 0; i < 2; i++) {
+        ivshm_store64_release(&e->boot_id[i], r.process.boot_id[i]);
+        ivshm_store64_release(&e->vm_uuid[i], r.process.vm_uuid[i]);
+        ivshm_store64_release(&e->vm_generation[i], r.process.vm_generation[i]);
+    }
+    ivshm_store64_release(&e->traits, r.process.traits);
+    ivshm_store64_release(&e->pid_ns, r.process.pid_ns);
+    ivshm_store64_release(&e->pid, r.process.pid);
+    IVSHM_POINT(join_half_written);
+    ivshm_store64_release(&e->start_time, r.process.start_time);
+    ivshm_store64_release(&e->joined_at, (uint64_t) time(NULL));
+    ivshm_store64_release(&e->rank, rank);
+    ivshm_store64_release(&e->job_size, job_size);
+    store_text(e->host, 8, r.process.host);
+    store_text(e->job, 16, job);
+    ivshm_store64_release(&e->seal, seal_of(&r.process, r.owner.generation));
+    IVSHM_POINT(join_written);
+    /* No block before: from here on the entry says in full who holds it. */
+    if (!advance(&r, IVSHM_JOINING, IVSHM_NAMED))
+        return explain_lost(&r, diag);
+    IVSHM_POINT(join_named);
     if (ivshm_extent_alloc(region, r.owner, IVSHM_KIND_BASE, region->geo.base_bytes, &r.base_off)) {
         give_up(&r);
         return explain_full(region, false, job_size, diag);
@@ -298,35 +412,21 @@ int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t r
     r.base = ivshm_resolve(region, r.base_off, region->geo.base_bytes);
     r.attached = (ivshm_a64 *) ((char *) r.base + region->geo.attached);
     memset(r.base, 0, region->geo.base_bytes);
-
-    struct ivshm_endpoint_shm *e = &region->endpoints[r.owner.endpoint];
     IVSHM_POINT(join_zeroed);
-    /* Release E3: after the claim, for who reads the entry while it changes hands. */
-    for (int i = 0; i < 2; i++) {
-        ivshm_store64_release(&e->boot_id[i], r.process.boot_id[i]);
-        ivshm_store64_release(&e->vm_uuid[i], r.process.vm_uuid[i]);
-    }
-    ivshm_store64_release(&e->pid_ns, r.process.pid_ns);
-    ivshm_store64_release(&e->pid, r.process.pid);
-    ivshm_store64_release(&e->start_time, r.process.start_time);
-    IVSHM_POINT(join_half_written);
     ivshm_store64_release(&e->base, r.base_off.bytes);
-    ivshm_store64_release(&e->joined_at, (uint64_t) time(NULL));
-    ivshm_store64_release(&e->rank, rank);
-    ivshm_store64_release(&e->job_size, job_size);
-    store_text(e->host, 8, r.process.host);
-    store_text(e->job, 16, job);
-    IVSHM_POINT(join_written);
     *ep = r;
     return 0;
 }
 
-void ivshm_endpoint_publish(struct ivshm_endpoint *ep)
+int ivshm_endpoint_publish(struct ivshm_endpoint *ep, struct ivshm_diag *diag)
 {
-    uint64_t word = ivshm_load64_relaxed(claim_word(ep->region, ep->owner.endpoint));
-    ivshm_cas64(claim_word(ep->region, ep->owner.endpoint), word,
-                with_state(word, IVSHM_LIVE)); /* E1 */
+    if (!advance(ep, IVSHM_NAMED, IVSHM_LIVE)) {
+        /* What was taken from the map after who took the entry back had gone over it. */
+        ivshm_extent_reclaim(ep->region, ep->owner);
+        return explain_lost(ep, diag);
+    }
     IVSHM_POINT(join_published);
+    return 0;
 }
 
 void ivshm_endpoint_leave(struct ivshm_endpoint *ep)

@@ -23,6 +23,7 @@ struct ivshm_claim {
 struct ivshm_endpoint_info {
     struct ivshm_claim claim;
     struct ivshm_process process;
+    bool named; /* `process` is of the claim: its seal is whole */
     ivshm_off base;
     uint64_t joined_at; /* seconds since 1970 */
     uint32_t rank, job_size;
@@ -43,6 +44,7 @@ struct ivshm_endpoint {
  * Takes an entry and its base extent, after taking back what can be proved dead. The entry is not
  * visible to peers before ivshm_endpoint_publish.
  * -ENOSPC if the table or the memory is full; diag says of what there is too little and what to do.
+ * -ESHUTDOWN as ivshm_endpoint_publish.
  */
 int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t rank,
                         uint32_t job_size, struct ivshm_endpoint *ep, struct ivshm_diag *diag);
@@ -51,9 +53,12 @@ int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t r
 int ivshm_endpoint_no_memory(const struct ivshm_region *region, uint32_t job_size,
                              struct ivshm_diag *diag);
 
-/* Makes the endpoint LIVE. What the caller has prepared in `base` is visible to whoever attaches.
+/*
+ * Makes the endpoint LIVE. What the caller has prepared in `base` is visible to whoever attaches.
+ * -ESHUTDOWN if somebody has declared the caller dead meanwhile: all that it held has gone back,
+ * and it must touch nothing of it, nor leave.
  */
-void ivshm_endpoint_publish(struct ivshm_endpoint *ep);
+int ivshm_endpoint_publish(struct ivshm_endpoint *ep, struct ivshm_diag *diag);
 
 /* Detaches from all, gives the entry up, and takes back all that nobody is attached to. */
 void ivshm_endpoint_leave(struct ivshm_endpoint *ep);
@@ -78,13 +83,29 @@ bool ivshm_endpoint_is_live(const struct ivshm_region *region, struct ivshm_owne
 int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
                         struct ivshm_endpoint_info *info);
 
+/*
+ * What `self` can prove of the process that made a claim of which `info` is a copy, and where it
+ * runs; a joiner that has not written its identity yet is elsewhere, or here. For the census see
+ * ivshm_process_verdict.
+ */
+enum ivshm_verdict ivshm_endpoint_verdict(const struct ivshm_region *region,
+                                          const struct ivshm_process *self,
+                                          const struct ivshm_endpoint_info *info,
+                                          struct ivshm_census *census);
+enum ivshm_place ivshm_endpoint_place(const struct ivshm_region *region,
+                                      const struct ivshm_process *self,
+                                      const struct ivshm_endpoint_info *info);
+
 struct ivshm_reaped {
     uint32_t endpoints; /* entries freed */
     uint64_t blocks;
     uint32_t waiting; /* dead, but somebody is attached still */
 };
 
-/* Takes back what `self` can prove dead, and what others have. Any process, at any time. */
+/*
+ * Takes back what `self` can prove dead, and what others have. Any process, at any time. Looks at
+ * all processes of the machine if some of the region are in containers of it.
+ */
 void ivshm_endpoint_reap(struct ivshm_region *region, const struct ivshm_process *self,
                          struct ivshm_reaped *reaped);
 

@@ -39,12 +39,17 @@ static int64_t block_index(const struct ivshm_region *region, ivshm_off off)
     return index < region->geo.blocks ? (int64_t) index : -1;
 }
 
-/* Frees `count` blocks of ours, the last first: until then the first says where the extent begins.
+/*
+ * Frees `count` blocks of ours, the last first: until then the first says where the extent begins.
+ * Only what is ours still: a joiner that was declared dead by mistake may have lost some.
  */
-static void give_back(ivshm_a64 *words, uint64_t count)
+static void give_back(ivshm_a64 *words, uint64_t count, struct ivshm_owner owner)
 {
-    while (count-- > 0)
-        ivshm_store64_release(&words[count], 0);
+    while (count-- > 0) {
+        uint64_t found = ivshm_load64_relaxed(&words[count]);
+        if ((found & OWNER_MASK) == owner_bits(owner))
+            ivshm_cas64(&words[count], found, 0);
+    }
 }
 
 int ivshm_extent_alloc(struct ivshm_region *region, struct ivshm_owner owner,
@@ -72,7 +77,7 @@ int ivshm_extent_alloc(struct ivshm_region *region, struct ivshm_owner owner,
         }
         uint64_t found = ivshm_load64_relaxed(word);
         IVSHM_POINT(extent_collided);
-        give_back(&map[start], run);
+        give_back(&map[start], run, owner);
         start += run + (found & FIRST_BIT && found >> COUNT_SHIFT ? found >> COUNT_SHIFT : 1);
         run = 0;
     }

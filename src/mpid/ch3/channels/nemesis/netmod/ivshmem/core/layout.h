@@ -21,7 +21,7 @@
 
 #define IVSHM_MAGIC UINT64_C(0x0049504d48535649) /* "IVSHMPI" */
 #define IVSHM_MARK UINT64_C(0x2e2e74616d726f66)  /* "format..": a format has begun */
-#define IVSHM_VERSION 6
+#define IVSHM_VERSION 7
 
 #define IVSHM_PAGE 4096
 #define IVSHM_SIZE_MIN (UINT64_C(4) << 20)
@@ -63,7 +63,7 @@ struct ivshm_superblock_shm {
 };
 
 #define IVSHM_SUPERBLOCK_WORDS (sizeof(struct ivshm_superblock_shm) / 8)
-_Static_assert(sizeof(struct ivshm_superblock_shm) == 23 * 8, "layout version 5");
+_Static_assert(sizeof(struct ivshm_superblock_shm) == 23 * 8, "layout version 7");
 
 /*
  * The claim word of an endpoint: one CAS takes the entry and says who took it, so that the death of
@@ -76,35 +76,50 @@ _Static_assert(sizeof(struct ivshm_superblock_shm) == 23 * 8, "layout version 5"
 
 enum ivshm_claim_state {
     IVSHM_FREE = 0,
-    IVSHM_JOINING = 1, /* holds blocks perhaps, is attached to nobody */
+    IVSHM_JOINING = 1, /* writes its identity, and holds nothing but the entry */
     IVSHM_LIVE = 2,
-    IVSHM_DEAD = 3 /* has left, or is proved dead; its blocks return once nobody is attached */
+    IVSHM_DEAD = 3, /* has left, or is proved dead; its blocks return once nobody is attached */
+    IVSHM_NAMED = 4 /* between JOINING and LIVE: holds blocks perhaps, is attached to nobody */
 };
 
 /* One process. Entry 0 of the table exists like any other. */
 struct ivshm_endpoint_shm {
     /* Line 0: everybody reads; changed by CAS only. */
-    ivshm_a64 claim; /* LIVE is stored by the owner after all below (release E1) */
+    ivshm_a64 claim; /* the owner stores NAMED after its identity, LIVE after all (release E1) */
     ivshm_a64 reserved0[7];
-    /* Lines 1 to 7: the owner writes while JOINING (release E3); others read (acquire E3) after
-     * acquire E1 of claim, and look at the claim again. */
+    /* Lines 1 to 7: the owner writes while JOINING, base while NAMED (release E3); others read
+     * (acquire E3) after acquire E1 of claim, and look at the claim again. */
     ivshm_a64 base;       /* offset of the endpoint's base extent */
-    ivshm_a64 boot_id[2]; /* /proc/sys/kernel/random/boot_id */
+    ivshm_a64 boot_id[2]; /* /proc/sys/kernel/random/boot_id, 0 if unknown */
     ivshm_a64 vm_uuid[2]; /* of the VM's firmware, 0 if unknown: survives a reboot */
-    ivshm_a64 pid_ns;     /* inode of /proc/self/ns/pid */
+    ivshm_a64 pid_ns;     /* inode of /proc/self/ns/pid, 0 if there are no namespaces */
     ivshm_a64 pid;        /* in pid_ns of that boot */
-    ivshm_a64 start_time; /* of the process, in clock ticks since that boot */
+    ivshm_a64 start_time; /* of the process, in clock ticks since that boot; 0 if unknown */
     ivshm_a64 joined_at;  /* seconds since 1970, by the owner's clock: for people only */
     ivshm_a64 rank;       /* in the job */
     ivshm_a64 job_size;
-    ivshm_a64 reserved1[5];
+    ivshm_a64
+        vm_generation[2]; /* of the hypervisor, 0 if unknown: a restored snapshot has another */
+    ivshm_a64 traits;     /* IVSHM_TRAIT_* */
+    ivshm_a64 seal; /* of boot_id, vm_uuid, vm_generation, traits, pid_ns, pid, start_time and the
+                       claim's generation: they are one process' */
+    ivshm_a64 reserved1;
     ivshm_a64 host[8]; /* host name, NUL-terminated */
     ivshm_a64 job[16]; /* job name, NUL-terminated: MPICH's process group id */
     ivshm_a64 reserved2[16];
 };
 
-_Static_assert(sizeof(struct ivshm_endpoint_shm) == 512, "layout version 5");
+_Static_assert(sizeof(struct ivshm_endpoint_shm) == 512, "layout version 7");
 _Static_assert(offsetof(struct ivshm_endpoint_shm, base) == 64, "claim has a line of its own");
+_Static_assert(offsetof(struct ivshm_endpoint_shm, seal) == 176, "layout version 7");
+
+/* Of the seal: h = generation, then for each word h = (h ^ word) * IVSHM_SEAL_MIX, h ^= h >> 32. */
+#define IVSHM_SEAL_MIX UINT64_C(0x9e3779b97f4a7c15)
+#define IVSHM_SEAL_WORDS 10
+
+/* Bits of traits. */
+#define IVSHM_TRAIT_MEMORY 1 /* the owner has the region as a file in its kernel's own memory */
+#define IVSHM_TRAIT_UUID 2   /* vm_uuid is the kernel's word, not of a file that covers it */
 
 /*
  * Block map: one word a block, 0 if free, else its owner. A process that dies leaves words that

@@ -4,10 +4,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define IVSHMEM_VENDOR 0x1af4
@@ -214,6 +216,9 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
         char real[4096];
         result.is_device = realpath(result.path, real) && strncmp(real, "/sys/", 5) == 0;
     }
+    struct statfs fs;
+    result.is_memory =
+        fstatfs(fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC);
     result.size = (uint64_t) st.st_size;
     if (result.size == 0) {
         err = ivshm_fail(diag, EINVAL, "%s is empty: `ivshmem format --size 64M %s` makes a region",

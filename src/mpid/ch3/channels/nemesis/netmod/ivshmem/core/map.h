@@ -16,6 +16,7 @@ struct ivshm_map {
     void *base;
     uint64_t size;  /* bytes */
     bool is_device; /* a BAR, else a file */
+    bool is_memory; /* a file that is in this kernel's memory alone: tmpfs, hugetlbfs */
     bool readonly;
     bool sparse;              /* a file that had not all its memory when it was opened */
     uint64_t file_system, id; /* the file's, to know it again */

@@ -230,9 +230,12 @@ int ivshm_region_format(struct ivshm_map *map, struct ivshm_diag *diag)
         err = ivshm_region_reserve(map, IVSHM_TO_WRITE, diag);
     if (err)
         return err;
-    ivshm_store64_release(word_at(map, 0), 0);
-    for (uint64_t off = 8; off < geo.data; off += 8)
-        ivshm_store64_relaxed(word_at(map, off), 0);
+    /*
+     * Each a release, S3: whoever finds one of them 0 finds the magic gone too, or another one that
+     * belongs to what was written since. A release of the magic alone orders nothing behind it.
+     */
+    for (uint64_t off = 0; off < geo.data; off += 8)
+        ivshm_store64_release(word_at(map, off), 0);
     write_superblock(map, &geo);
     return 0;
 }
@@ -242,6 +245,7 @@ static int load(struct ivshm_region *region, struct ivshm_diag *diag)
 {
     struct ivshm_map *map = &region->map;
     uint64_t expected[IVSHM_SUPERBLOCK_WORDS], found[IVSHM_SUPERBLOCK_WORDS] = {0}, size;
+    bool changed = false;
     static const char *const names[] = {
         "magic",       "mark",           "version",    "size",         "id",         "id",
         "endpoints",   "endpoint table", "blocks",     "block size",   "block map",  "data",
@@ -249,9 +253,17 @@ static int load(struct ivshm_region *region, struct ivshm_diag *diag)
         "chunk size",  "ring slots",     "slot size",  "ring buffers", "buffer size"};
     _Static_assert(sizeof(names) / sizeof(names[0]) == IVSHM_SUPERBLOCK_WORDS, "a name a word");
 
-    /* Each read once: what is checked is what is used. */
+    /* What is checked is what is used. Acquire S3: a format that began meanwhile shows below. */
     for (size_t i = 0; i < IVSHM_SUPERBLOCK_WORDS; i++)
-        found[i] = ivshm_load64_relaxed(word_at(map, i * 8));
+        found[i] = ivshm_load64_acquire(word_at(map, i * 8));
+    for (size_t i = 0; i < IVSHM_SUPERBLOCK_WORDS; i++)
+        if (i == WORD_OF(magic) || is_id_word(i))
+            changed |= found[i] != ivshm_load64_acquire(word_at(map, i * 8));
+    if (changed || found[WORD_OF(magic)] != IVSHM_MAGIC)
+        return ivshm_fail(diag, EAGAIN,
+                          "somebody is formatting %s anew at this moment: start again once that is "
+                          "done",
+                          map->name);
     size = found[WORD_OF(size)];
     if (size > map->size)
         return ivshm_fail(

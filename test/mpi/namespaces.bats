@@ -1,0 +1,321 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: mpich2
+# The suites and mpi.bash share variables and functions.
+# shellcheck disable=SC2154,SC2034
+#
+# Processes of one machine that do not see the same: other time, pid, mount and user namespaces, another user. Who
+# lives is taken for dead by none of them, and who is dead comes back as soon as somebody can know.
+# `ivshmem check --between` that waits for its other side serves as a process that is on the region.
+
+load mpi
+
+# Ranks in other pid namespaces cannot use a file without a name, as other suites do.
+setup() {
+    region=$(mktemp -u /dev/shm/ivshm-test.XXXXXX)
+    ivshmem format --size 16M "$region" >/dev/null
+    export MPIR_CVAR_NEMESIS_IVSHMEM_REGION=$region
+    work=$BATS_TEST_TMPDIR
+    as_root=()
+    [ "$(id -u)" -eq 0 ] || as_root=(--map-root-user --user)
+}
+
+teardown() {
+    # unshare --fork does not hear SIGTERM.
+    [ "${#background[@]}" -eq 0 ] || kill -KILL "${background[@]}" 2>/dev/null || :
+    at_end
+    rm -f "$region"
+}
+
+# need UNSHARE-ARG...: skips where such a namespace cannot be made.
+need() {
+    unshare "${as_root[@]}" "$@" true 2>"$work/unshare" || skip "unshare $*: $(<"$work/unshare")"
+}
+
+need_initial_pid_ns() {
+    [ "$(id -u)" -eq 0 ] || skip "needs root: only the machine's own sees all processes"
+    [ "$(readlink /proc/self/ns/pid)" = "pid:[4026531836]" ] ||
+        skip "this is a container: only the machine itself sees all processes"
+}
+
+ns() { $replace unshare "${as_root[@]}" "$@"; }
+replace= # exec: the shell that calls becomes it
+
+# Dies with its parent: the namespace's first process, by which all of it ends.
+container() { ns --pid --fork --kill-child --mount-proc "$@"; }
+
+endpoints() { ivshmem info --json "$region" | jq .usage.endpoints; }
+in_use() { [ "$(endpoints)" -eq "$1" ]; }
+
+# joins COMMAND...: in the background, a process that comes to be on the region; in $joiner what has to be killed.
+joins() {
+    local before
+    before=$(endpoints)
+    if [ "$(type -t "$1")" = function ]; then
+        (replace="exec" && "$@") >"$work/joins.out" 2>&1 </dev/null 3>&- &
+    else
+        "$@" >"$work/joins.out" 2>&1 </dev/null 3>&- &
+    fi
+    joiner=$!
+    background+=("$joiner")
+    until_true in_use $((before + 1)) || { cat "$work/joins.out"; return 1; }
+}
+
+member() { joins "$@" ivshmem check --between "${side:-0}" --timeout 600 "$region"; }
+
+ends() {
+    kill -KILL "$joiner"
+    wait "$joiner" 2>/dev/null || :
+}
+
+# frees N COMMAND...: `ivshmem reap`, run by the command, frees N endpoints. A process that was killed with its
+# namespace takes a moment to be gone.
+reaps() { "${@:2}" ivshmem reap "$region" >"$work/reap" 2>&1 && grep -q "freed $1 of" "$work/reap"; }
+frees() { until_true reaps "$@" || { cat "$work/reap"; return 1; }; }
+
+# leaves COMMAND...: whoever looks by it leaves the one endpoint, by reaping as well as by joining.
+leaves() {
+    "$@" ivshmem reap "$region" >"$work/reap" 2>&1 || { cat "$work/reap"; return 1; }
+    grep -q "freed 0 of 1 endpoints" "$work/reap" || { cat "$work/reap"; return 1; }
+    # The same side again: comes, sees that nobody is on the other side, and goes.
+    ! "$@" ivshmem check --between "${side:-0}" --timeout 1 "$region" >"$work/out" 2>&1
+    in_use 1
+}
+
+tells() { # PROCESS COMMAND...: what ps says of the one process
+    "${@:2}" ivshmem ps --json "$region" >"$work/ps"
+    jq -e --arg process "$1" '.endpoints | length == 1 and .[0].process == $process' "$work/ps" >/dev/null ||
+        { cat "$work/ps"; return 1; }
+}
+
+# covered FILE TEXT COMMAND...: in a mount namespace where that file says something else.
+covered() {
+    printf '%s\n' "$2" >"$work/cover"
+    # shellcheck disable=SC2016
+    ns --mount sh -c 'mount --bind "$1" "$2" && shift 2 && exec "$@"' sh "$work/cover" "$1" "${@:3}"
+}
+
+# firmware UUID COMMAND...: where the firmware's uuid is another.
+firmware() {
+    # shellcheck disable=SC2016
+    ns --mount sh -c 'mount -t tmpfs none /sys/class && mkdir -p /sys/class/dmi/id &&
+        echo "$1" >/sys/class/dmi/id/product_uuid && shift && exec "$@"' sh "$@"
+}
+
+@test "a job with a rank in another time namespace" {
+    local offset other status
+    need --time --boottime 100000 --fork
+    all_remote
+    other=$((-$(cut -d. -f1 /proc/uptime) + 1))
+    for offset in 100000 "$other"; do
+        status=0
+        mpi time -n 2 "$programs/quiet" 1.5 : -n 1 unshare "${as_root[@]}" --time --boottime "$offset" --fork \
+            "$programs/quiet" 1.5 || status=$?
+        [ "$status" -eq 0 ] || { say time; return 1; }
+        good time 3
+        empty
+    done
+}
+
+@test "a process in another time namespace is judged as anywhere else, and judges so" {
+    need --time --boottime 100000 --fork
+    local shifted=(ns --time --boottime 100000 --fork --kill-child) back=(ns --time --boottime -1 --fork --kill-child)
+    local owner
+    for owner in env "${shifted[0]}"; do
+        [ "$owner" = env ] && member env || member "${shifted[@]}"
+        leaves env
+        leaves "${shifted[@]}"
+        leaves "${back[@]}"
+        leaves ns --time --boottime 200000 # without --fork, exec may or may not change the namespace
+        tells alive env
+        tells alive "${shifted[@]}"
+        ends
+        if [ "$owner" = env ]; then frees 1 "${shifted[@]}"; else frees 1 env; fi
+        empty
+    done
+}
+
+@test "a container that was killed with its namespace comes back, by root's word on the machine" {
+    need_initial_pid_ns
+    need --pid --fork --mount-proc
+    member container
+    leaves env
+    tells alive env
+    # Another container cannot know, and says who can.
+    leaves container
+    tells unknown container
+    jq -e '.endpoints[0].why | contains("by root on the machine itself")' "$work/ps"
+    # Nor does an administrator's word count for a process that is seen.
+    run -1 ivshmem reap --container-gone 0.1 "$region"
+    [[ $output == *"is alive, and uses its memory: end it"* ]]
+    ends
+    frees 1 env
+    empty
+    # A job takes back, too.
+    member container
+    ends
+    until_true tells dead env
+    all_remote
+    mpi job -n 2 "$programs/quiet" 0
+    good job 2
+    empty
+}
+
+@test "a container that was killed with its namespace comes back by an administrator's word in another one" {
+    need --pid --fork --mount-proc
+    member container
+    member container
+    run -1 container ivshmem reap --container-gone nobody "$region"
+    ends
+    # Each is a container of its own.
+    run -1 container ivshmem reap --vm-gone 1.1 "$region"
+    [[ $output == *"is a container of this machine"*"--container-gone 1.1"* ]]
+    run -0 container ivshmem reap --container-gone 1.1 "$region"
+    [[ $output == *"freed 1 of 2 endpoints"* ]]
+    in_use 1
+    run -0 container ivshmem reap --endpoint 0.1 "$region"
+    [[ $output == *"freed 1 of 1 endpoints"* ]]
+    empty
+}
+
+@test "within a container the dead are known" {
+    need --pid --fork --mount-proc
+    # shellcheck disable=SC2016
+    run -0 container sh -c '
+        ivshmem check --between 0 --timeout 60 "$1" >/dev/null & pid=$!
+        until ivshmem ps "$1" | grep -q live; do sleep 0.05; done
+        ivshmem reap "$1"; kill -KILL $pid; wait $pid; ivshmem reap "$1"' sh "$region"
+    [[ $output == *"freed 0 of 1"*"freed 1 of 1"* ]]
+    empty
+}
+
+@test "the outer /proc in an inner pid namespace is not taken for its own" {
+    need --pid --fork
+    # The pid of the one in the container is somebody else's in the /proc that is there, or nobody's.
+    # shellcheck disable=SC2016
+    run -0 ns --pid --fork --kill-child sh -c '
+        ivshmem check --between 0 --timeout 60 "$1" >/dev/null & pid=$!
+        until ivshmem ps "$1" | grep -q live; do sleep 0.05; done
+        for i in 1 2 3; do ivshmem reap "$1"; done; ivshmem ps --json "$1"
+        kill -KILL $pid; wait $pid; ivshmem reap "$1"' sh "$region"
+    [ "$(grep -c "freed 0 of 1" <<<"$output")" -eq 3 ]
+    [[ $output != *'"process": "dead"'* ]]
+    [[ ${lines[-1]} == *"freed 1 of 1"* ]]
+    empty
+}
+
+@test "a boot id that a container covers is no proof, nor a reason to keep the dead" {
+    need --mount
+    local id=11112222-3333-4444-5555-666677778888 boot=/proc/sys/kernel/random/boot_id
+    local cover=(covered "$boot" "$id") none=(covered "$boot" "")
+    member "${cover[@]}"
+    leaves env
+    leaves "${cover[@]}"
+    leaves covered "$boot" 99992222-3333-4444-5555-666677778888
+    leaves "${none[@]}"
+    ends
+    frees 1 env
+    empty
+    member env
+    leaves "${cover[@]}"
+    leaves "${none[@]}"
+    ends
+    frees 1 "${cover[@]}"
+    # The kernel's own file, which says something else each time.
+    # shellcheck disable=SC2016
+    member ns --mount sh -c 'mount --bind /proc/sys/kernel/random/uuid "$0" && exec "$@"' "$boot"
+    leaves env
+    leaves "${cover[@]}"
+    ends
+    frees 1 env
+    empty
+}
+
+@test "on a disk nobody can tell whose boot id is covered, and says so" {
+    need --mount
+    local id=11112222-3333-4444-5555-666677778888
+    rm -f "$region"
+    region=$work/region
+    ivshmem format --size 16M "$region" >/dev/null
+    case $(stat -f -c %T "$region") in
+        tmpfs | hugetlbfs) skip "temporary files are in memory here" ;;
+    esac
+    member covered /proc/sys/kernel/random/boot_id "$id"
+    leaves env
+    tells unknown env
+    leaves covered /proc/sys/kernel/random/boot_id "$id"
+    ends
+    leaves env
+    run -0 ivshmem reap --endpoint 0.1 "$region"
+    [[ $output == *"freed 1 of 1"* ]]
+    empty
+}
+
+@test "two that were restored from one snapshot do not judge each other" {
+    need --mount
+    local one=11112222-3333-4444-5555-666677778881 two=11112222-3333-4444-5555-666677778882
+    member firmware "$one"
+    leaves firmware "$two"
+    tells unknown firmware "$two"
+    leaves firmware "$one"
+    tells alive firmware "$one"
+    leaves firmware 00000000-0000-0000-0000-000000000000
+    ends
+    leaves firmware "$two"
+    frees 1 firmware "$one"
+    empty
+    # The same uuid, and a boot id that is covered: no VM has booted again.
+    member covered /proc/sys/kernel/random/boot_id 99992222-3333-4444-5555-666677778888
+    leaves firmware "$one"
+    ends
+    frees 1 env
+    member firmware "$one"
+    # shellcheck disable=SC2016
+    leaves ns --mount sh -c 'echo 99992222-3333-4444-5555-666677778888 >"$1/cover" &&
+        mount --bind "$1/cover" /proc/sys/kernel/random/boot_id && mount -t tmpfs none /sys/class &&
+        mkdir -p /sys/class/dmi/id && echo "$2" >/sys/class/dmi/id/product_uuid && shift 2 && exec "$@"' sh "$work" "$one"
+    ends
+    frees 1 env
+    empty
+}
+
+@test "another user, from whom /proc hides processes" {
+    [ "$(id -u)" -eq 0 ] || skip "needs root, to be two users"
+    need --mount
+    chmod 666 "$region"
+    # shellcheck disable=SC2016
+    local other=(ns --mount sh -c 'mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"' sh)
+    chmod 711 "$BATS_RUN_TMPDIR" 2>/dev/null || :
+    setpriv --reuid 65534 --regid 65534 --clear-groups test -x "$IVSHM_INST/bin/ivshmem" || skip "the installation is not for other users"
+    member env
+    leaves "${other[@]}"
+    tells unknown "${other[@]}"
+    jq -e '.endpoints[0].why | contains("its pid is in use")' "$work/ps"
+    # The user's own are seen, root sees all; and a pid that is gone is gone for everybody.
+    tells alive env
+    ends
+    frees 1 "${other[@]}"
+    member "${other[@]}"
+    tells alive "${other[@]}"
+    tells alive env
+    leaves env
+    ends
+    frees 1 env
+    empty
+}
+
+@test "a user namespace" {
+    local user=(unshare --user --map-root-user)
+    "${user[@]}" true 2>"$work/unshare" || skip "$(<"$work/unshare")"
+    # The file is of the user who is root in there.
+    member env
+    leaves "${user[@]}"
+    tells alive "${user[@]}"
+    ends
+    frees 1 "${user[@]}"
+    member "${user[@]}"
+    leaves env
+    tells alive env
+    ends
+    frees 1 env
+    empty
+}
