@@ -10,6 +10,7 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/map.c                 \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/region.c              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/extent.c              \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/runs.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/endpoint.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/alive.c               \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/pool.c                \
@@ -41,6 +42,7 @@ noinst_HEADERS +=                                                           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/map.h                 \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/region.h              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/extent.h              \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/runs.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/endpoint.h            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/alive.h               \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/pool.h                \
