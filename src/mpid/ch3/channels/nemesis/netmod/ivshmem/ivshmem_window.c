@@ -123,11 +123,10 @@ static bool is_on_one_node(const MPIR_Comm *comm)
 static part_t part_of(struct ivshm_owner owner, const void *base, MPI_Aint bytes)
 {
     struct ivshm_region *region = &MPID_nem_ivshmem.region;
-    return (part_t){
-        .region_id = {region->id[0], region->id[1]},
-        .owner = owner,
-        .off = {base ? (uint64_t) ((const char *) base - (char *) region->map.base) : 0},
-        .bytes = (uint64_t) bytes};
+    return (part_t){.region_id = {region->id[0], region->id[1]},
+                    .owner = owner,
+                    .off = base ? MPID_nem_ivshmem_offset_of(base) : (ivshm_off){0},
+                    .bytes = (uint64_t) bytes};
 }
 
 /* Whether all have a part, of the same region: known to all from what all have been told. */
@@ -177,7 +176,7 @@ static int open_parts(MPIR_Win *win, window_t *w, const part_t *parts, int *open
 {
     int mpi_errno = MPI_SUCCESS, count = win->comm_ptr->local_size;
     MPIR_Errflag_t errflag = MPIR_ERR_NONE;
-    char *base = MPID_nem_ivshmem.region.map.base;
+    char *base = MPID_nem_ivshmem.user;
 
     w->parts = MPL_malloc(count * sizeof(void *), MPL_MEM_SHM);
     *opened = w->parts != NULL;
