@@ -207,6 +207,30 @@ END
     works_with_another ivshmem-env --malloc "$BATS_TEST_TMPDIR/clang"
 }
 
+@test "a library's handlers of a fork, which it registers before anything else runs" {
+    cat >"$BATS_TEST_TMPDIR/early.c" <<'END'
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+static void handle(void)
+{
+    static char *kept;
+    free(kept);
+    kept = malloc(300000);
+    memset(kept, 1, 300000);
+}
+__attribute__((constructor)) static void begin(void)
+{
+    pthread_atfork(handle, handle, handle);
+}
+END
+    gcc -shared -fPIC -o "$BATS_TEST_TMPDIR/early.so" "$BATS_TEST_TMPDIR/early.c"
+    build early -Wl,--no-as-needed "$BATS_TEST_TMPDIR/early.so"
+    for what in forks threads; do
+        passes 2 ivshmem-env --malloc "$BATS_TEST_TMPDIR/early" $what
+    done
+}
+
 @test "programs that are linked to the library, and at fixed addresses" {
     build linked -Wl,--no-as-needed -livshmem-malloc
     works "$BATS_TEST_TMPDIR/linked"
