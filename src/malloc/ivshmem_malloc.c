@@ -1,32 +1,214 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * libivshmem-malloc, to be preloaded, or linked before libc: large blocks of malloc, and of what
- * rests on it, are memory of the region, once MPI is initialised. Messages between such blocks are
- * copied once. All else is the C library's. See libivshmem-malloc(7).
+ * libivshmem-malloc, to be preloaded, or linked before libc: large blocks of malloc are memory of
+ * the region, once MPI is initialised. Messages between such blocks are copied once. See
+ * libivshmem-malloc(7).
  *
- * Replaces those functions of the C library that return memory which programs send; what is not
- * here (valloc, reallocarray, strdup, ...) is its own, and calls these or goes well with them.
+ * All else goes to the next definition of the same function: the C library's, as a rule. If any is
+ * another's (jemalloc, a sanitizer, the program itself), no block is taken from the region, and
+ * each function is what it would be without this library. All that make, change, measure or free a
+ * block are here; what else returns blocks (strdup, getline, ...) calls these.
  */
 #define _GNU_SOURCE
 #include "ivshmem_malloc.h"
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <gnu/libc-version.h>
+#include <link.h>
+#include <malloc.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
-extern void *__libc_malloc(size_t);
-extern void *__libc_calloc(size_t, size_t);
-extern void *__libc_realloc(void *, size_t);
-extern void *__libc_memalign(size_t, size_t);
-extern void __libc_free(void *);
+/* Other definitions */
+
+#define FOR_EACH(what)                                                                             \
+    what(malloc) what(free) what(calloc) what(realloc) what(reallocarray) what(memalign)           \
+        what(aligned_alloc) what(posix_memalign) what(valloc) what(pvalloc)                        \
+            what(malloc_usable_size) what(madvise)
+
+/* Until the next definition is known: these find it, and call it. */
+static void *first_malloc(size_t bytes);
+static void first_free(void *start);
+static void *first_calloc(size_t count, size_t size);
+static void *first_realloc(void *start, size_t bytes);
+static void *first_reallocarray(void *start, size_t count, size_t size);
+static void *first_memalign(size_t alignment, size_t bytes);
+static void *first_aligned_alloc(size_t alignment, size_t bytes);
+static int first_posix_memalign(void **start, size_t alignment, size_t bytes);
+static void *first_valloc(size_t bytes);
+static void *first_pvalloc(size_t bytes);
+static size_t first_malloc_usable_size(void *start);
+static int first_madvise(void *start, size_t bytes, int advice);
+
+#define POINTER(name) _Atomic(__typeof__(&first_##name)) name;
+#define FIRST(name) .name = first_##name,
+static struct {
+    FOR_EACH(POINTER)
+} next_definitions = {FOR_EACH(FIRST)};
+#define next(name) atomic_load_explicit(&next_definitions.name, memory_order_relaxed)
+
+/*
+ * Finds them; false if this is a call that dlsym itself makes. The C library has them all. Several
+ * threads may do so at once.
+ */
+static bool find_next(void)
+{
+    static _Thread_local bool is_finding;
+
+    if (is_finding)
+        return false;
+    is_finding = true;
+#define FIND(name)                                                                                 \
+    __typeof__(&first_##name) found_##name = (__typeof__(&first_##name)) dlsym(RTLD_NEXT, #name);  \
+    if (found_##name)                                                                              \
+        atomic_store_explicit(&next_definitions.name, found_##name, memory_order_relaxed);
+    FOR_EACH(FIND)
+    is_finding = false;
+    return true;
+}
+
+/* What dlsym allocates, which is little, if anything. Never given back. */
+#define EARLY_ALIGNMENT 16
+static _Alignas(EARLY_ALIGNMENT) char early[8192];
+
+static bool is_early(const void *start)
+{
+    return (uintptr_t) start - (uintptr_t) early < sizeof(early);
+}
+
+static void *early_malloc(size_t bytes)
+{
+    static _Atomic size_t used;
+
+    if (bytes > sizeof(early) - EARLY_ALIGNMENT)
+        return NULL;
+    size_t room = (bytes + 2 * EARLY_ALIGNMENT - 1) & ~(size_t) (EARLY_ALIGNMENT - 1);
+    size_t at = atomic_fetch_add(&used, room);
+    if (at > sizeof(early) - room)
+        return NULL;
+    *(size_t *) (early + at) = bytes;
+    return early + at + EARLY_ALIGNMENT;
+}
+
+static size_t early_room(const void *start)
+{
+    return *(const size_t *) ((const char *) start - EARLY_ALIGNMENT);
+}
+
+static void *first_malloc(size_t bytes)
+{
+    return find_next() ? next(malloc)(bytes) : early_malloc(bytes);
+}
+
+static void first_free(void *start)
+{
+    if (find_next())
+        next(free)(start);
+}
+
+static void *first_calloc(size_t count, size_t size)
+{
+    size_t bytes;
+
+    if (find_next())
+        return next(calloc)(count, size);
+    return __builtin_mul_overflow(count, size, &bytes) ? NULL : early_malloc(bytes);
+}
+
+static void *first_realloc(void *start, size_t bytes)
+{
+    if (find_next())
+        return next(realloc)(start, bytes);
+    return start ? NULL : early_malloc(bytes);
+}
+
+static void *first_reallocarray(void *start, size_t count, size_t size)
+{
+    return find_next() ? next(reallocarray)(start, count, size) : NULL;
+}
+
+static void *first_memalign(size_t alignment, size_t bytes)
+{
+    return find_next() ? next(memalign)(alignment, bytes) : NULL;
+}
+
+static void *first_aligned_alloc(size_t alignment, size_t bytes)
+{
+    return find_next() ? next(aligned_alloc)(alignment, bytes) : NULL;
+}
+
+static int first_posix_memalign(void **start, size_t alignment, size_t bytes)
+{
+    return find_next() ? next(posix_memalign)(start, alignment, bytes) : ENOMEM;
+}
+
+static void *first_valloc(size_t bytes)
+{
+    return find_next() ? next(valloc)(bytes) : NULL;
+}
+
+static void *first_pvalloc(size_t bytes)
+{
+    return find_next() ? next(pvalloc)(bytes) : NULL;
+}
+
+static size_t first_malloc_usable_size(void *start)
+{
+    return find_next() ? next(malloc_usable_size)(start) : 0;
+}
+
+static int first_madvise(void *start, size_t bytes, int advice)
+{
+    return find_next() ? next(madvise)(start, bytes, advice) : 0;
+}
+
+static const void *object_of(const void *address)
+{
+    Dl_info info;
+    return dladdr(address, &info) ? info.dli_fbase : NULL;
+}
+
+/*
+ * Whether calls of a function come here. A program that takes a function's address may have an
+ * entry for it that stands for the function everywhere, but does not define it: that tells nothing.
+ */
+static bool comes_here(const char *name)
+{
+    Dl_info info;
+    const ElfW(Sym) *symbol = NULL;
+    void *address = dlsym(RTLD_DEFAULT, name);
+
+    if (!address || !dladdr1(address, &info, (void **) &symbol, RTLD_DL_SYMENT))
+        return false;
+    return info.dli_fbase == object_of(early) || (symbol && symbol->st_shndx == SHN_UNDEF);
+}
+
+/* Between the program and the C library, there is nobody but us. */
+static bool is_all_the_c_librarys(void)
+{
+    const void *libc = object_of((const void *) gnu_get_libc_version);
+
+    find_next();
+#define IS_THE_C_LIBRARYS(name) &&comes_here(#name) && object_of((const void *) next(name)) == libc
+    return libc FOR_EACH(IS_THE_C_LIBRARYS);
+}
+
+/* The region */
 
 static const struct ivshmem_malloc_source *_Atomic used;
 
-void ivshmem_malloc_use(const struct ivshmem_malloc_source *source)
+bool ivshmem_malloc_serve(const struct ivshmem_malloc_source *source)
 {
+    if (!is_all_the_c_librarys())
+        return false;
     atomic_store_explicit(&used, source, memory_order_release);
+    return true;
 }
 
 static const struct ivshmem_malloc_source *source(void)
@@ -35,11 +217,12 @@ static const struct ivshmem_malloc_source *source(void)
 }
 
 /* NULL if it is the C library's turn. */
-static void *take(size_t alignment, size_t bytes)
+static void *take(size_t alignment, size_t bytes, bool all_zero)
 {
     const struct ivshmem_malloc_source *s = source();
-    return s && bytes >= s->min && bytes <= PTRDIFF_MAX && alignment <= s->alignment
-               ? s->take(bytes)
+    return s && bytes >= s->min && bytes <= PTRDIFF_MAX && alignment > 0 &&
+                   alignment <= s->alignment && (alignment & (alignment - 1)) == 0
+               ? s->take(bytes, all_zero)
                : NULL;
 }
 
@@ -50,10 +233,42 @@ static const struct ivshmem_malloc_source *source_of(const void *start)
     return s && (uintptr_t) start - (uintptr_t) s->base < s->bytes ? s : NULL;
 }
 
+/*
+ * This library is initialised before all others: so these come last before a fork, and first after
+ * it, when no other handler uses malloc, or memory of it.
+ */
+static _Thread_local const struct ivshmem_malloc_source *forked_with;
+
+static void before_fork(void)
+{
+    forked_with = source();
+    if (forked_with)
+        forked_with->before_fork();
+}
+
+static void after_fork_in_parent(void)
+{
+    if (forked_with)
+        forked_with->after_fork_in_parent();
+}
+
+static void after_fork_in_child(void)
+{
+    if (forked_with)
+        forked_with->after_fork_in_child();
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+/* What programs call */
+
 void *malloc(size_t bytes)
 {
-    void *start = take(1, bytes);
-    return start ? start : __libc_malloc(bytes);
+    void *start = take(1, bytes, false);
+    return start ? start : next(malloc)(bytes);
 }
 
 void free(void *start)
@@ -61,77 +276,123 @@ void free(void *start)
     const struct ivshmem_malloc_source *s = source_of(start);
     if (s)
         s->give_back(start);
-    else
-        __libc_free(start);
+    else if (!is_early(start))
+        next(free)(start);
 }
 
 void *calloc(size_t count, size_t size)
 {
     size_t bytes;
-    void *start = __builtin_mul_overflow(count, size, &bytes) ? NULL : take(1, bytes);
-    return start ? memset(start, 0, bytes) : __libc_calloc(count, size);
+    void *start = __builtin_mul_overflow(count, size, &bytes) ? NULL : take(1, bytes, true);
+    return start ? start : next(calloc)(count, size);
 }
 
 size_t malloc_usable_size(void *start)
 {
-    static size_t (*_Atomic libc)(void *);
     const struct ivshmem_malloc_source *s = source_of(start);
-
     if (s)
         return s->room(start);
-    if (!libc)
-        libc = (size_t(*)(void *)) dlsym(RTLD_NEXT, "malloc_usable_size");
-    return libc(start);
+    return is_early(start) ? early_room(start) : next(malloc_usable_size)(start);
 }
 
-/* Large ones move into the region, once; there, a block is not moved for the sake of less room. */
+/*
+ * Large ones move into the region, once. There, a block is not moved for the sake of less room, and
+ * has some to spare when it has grown: a program that goes on so does not copy it each time.
+ */
 void *realloc(void *start, size_t bytes)
 {
     const struct ivshmem_malloc_source *s = source_of(start);
     size_t room;
     void *moved;
 
-    if (!start)
-        return malloc(bytes);
-    if (!s && (!source() || bytes < source()->min))
-        return __libc_realloc(start, bytes);
-    room = malloc_usable_size(start);
-    if (s && bytes == 0) {
-        free(start);
-        return NULL;
+    if (!s && !is_early(start)) {
+        moved = start ? take(1, bytes, false) : NULL;
+        if (!moved)
+            return start ? next(realloc)(start, bytes) : malloc(bytes);
+        room = malloc_usable_size(start);
+    } else {
+        if (bytes == 0) {
+            free(start);
+            return NULL;
+        }
+        room = malloc_usable_size(start);
+        if (s && bytes <= room && bytes >= room / 2)
+            return start;
+        moved =
+            s && bytes > room && bytes < PTRDIFF_MAX / 2 ? take(1, bytes + bytes / 4, false) : NULL;
+        if (!moved)
+            moved = malloc(bytes);
+        if (!moved)
+            return NULL;
     }
-    if (s && bytes <= room && bytes >= room / 2)
-        return start;
-    moved = s ? malloc(bytes) : take(1, bytes);
-    if (!moved)
-        return s ? NULL : __libc_realloc(start, bytes);
     memcpy(moved, start, bytes < room ? bytes : room);
     free(start);
     return moved;
 }
 
+void *reallocarray(void *start, size_t count, size_t size)
+{
+    size_t bytes;
+    if (!source() || __builtin_mul_overflow(count, size, &bytes))
+        return next(reallocarray)(start, count, size);
+    return realloc(start, bytes);
+}
+
 void *memalign(size_t alignment, size_t bytes)
 {
-    void *start = take(alignment, bytes);
-    return start ? start : __libc_memalign(alignment, bytes);
+    void *start = take(alignment, bytes, false);
+    return start ? start : next(memalign)(alignment, bytes);
 }
 
 void *aligned_alloc(size_t alignment, size_t bytes)
 {
-    return memalign(alignment, bytes);
+    void *start = take(alignment, bytes, false);
+    return start ? start : next(aligned_alloc)(alignment, bytes);
 }
 
 int posix_memalign(void **start, size_t alignment, size_t bytes)
 {
-    int saved = errno;
-    void *found;
-
-    if (alignment % sizeof(void *) != 0 || alignment == 0 || (alignment & (alignment - 1)) != 0)
-        return EINVAL;
-    found = memalign(alignment, bytes);
-    errno = saved;
+    void *found = alignment % sizeof(void *) == 0 ? take(alignment, bytes, false) : NULL;
     if (!found)
-        return ENOMEM;
+        return next(posix_memalign)(start, alignment, bytes);
     *start = found;
     return 0;
+}
+
+void *valloc(size_t bytes)
+{
+    void *start = take((size_t) getpagesize(), bytes, false);
+    return start ? start : next(valloc)(bytes);
+}
+
+void *pvalloc(size_t bytes)
+{
+    size_t page = (size_t) getpagesize(), rounded = (bytes + page - 1) & ~(page - 1);
+    void *start = rounded >= bytes ? take(page, rounded, false) : NULL;
+    return start ? start : next(pvalloc)(bytes);
+}
+
+/* Of programs that were built long ago. */
+void cfree(void *start);
+void cfree(void *start)
+{
+    free(start);
+}
+
+/*
+ * Memory of a file keeps what it holds when it is not needed, and refuses to be freed: a program
+ * that says so of its own block finds zeroes instead, as it would in the C library's.
+ */
+int madvise(void *start, size_t bytes, int advice)
+{
+    const struct ivshmem_malloc_source *s = source_of(start);
+    size_t page = (size_t) getpagesize(), rounded = (bytes + page - 1) & ~(page - 1);
+
+    if (s && (advice == MADV_DONTNEED || advice == MADV_FREE) && (uintptr_t) start % page == 0 &&
+        rounded > 0 && rounded >= bytes && s->holds(start, rounded)) {
+        if (advice == MADV_DONTNEED)
+            memset(start, 0, rounded);
+        return 0;
+    }
+    return next(madvise)(start, bytes, advice);
 }

@@ -7,6 +7,7 @@
 #define EAGER_LIMIT 12000 /* of a program that has libivshmem-malloc */
 #include "mpitest.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
@@ -21,10 +22,13 @@
 #define DIRECT_MIN 12288 /* a message from a block of the region, of that size, is copied once */
 
 static long long direct;
+static bool is_malloc_served = true; /* else it is another's, or the C library's */
 
 static void *checked(void *block, size_t bytes, size_t alignment)
 {
     CHECK(block, "no memory for %zu bytes", bytes);
+    if (alignment > bytes && alignment <= 16) /* as others see it */
+        alignment = 8;
     CHECK((uintptr_t) block % alignment == 0, "%p is not aligned to %zu", block, alignment);
     CHECK(malloc_usable_size(block) >= bytes, "%zu bytes have room for %zu", bytes,
           malloc_usable_size(block));
@@ -67,6 +71,14 @@ static void *make(int by, size_t bytes)
         alignment = 512;
         block = memalign(alignment, bytes);
         break;
+    case 7:
+        alignment = 4096;
+        block = valloc(bytes);
+        break;
+    case 8:
+        alignment = 4096;
+        block = pvalloc(bytes);
+        break;
     default:
         return NULL;
     }
@@ -90,8 +102,17 @@ static void echo(void *block, int bytes, int seed)
     }
     if (rank < 2) {
         sent(1 - rank, 1, bytes);
-        direct += bytes >= DIRECT_MIN && is_remote(1 - rank);
+        direct += is_malloc_served && bytes >= DIRECT_MIN && is_remote(1 - rank);
     }
+}
+
+/* Messages out of one block, which is in the region or not. */
+static void served(void)
+{
+    void *block = malloc(LARGE);
+    for (int i = 0; i < 20; i++)
+        echo(block, LARGE, i);
+    free(block);
 }
 
 /* Every function's blocks, freed and made again. */
@@ -116,6 +137,7 @@ static void changes(unsigned seed)
     char *blocks[BLOCKS] = {NULL};
     size_t bytes[BLOCKS] = {0};
     int seeds[BLOCKS] = {0};
+    int kinds = is_malloc_served ? 9 : 8; /* no other has pvalloc */
 
     for (int step = 0; step < STEPS; step++) {
         int i = rand_r(&seed) % BLOCKS;
@@ -136,7 +158,7 @@ static void changes(unsigned seed)
             break;
         default:
             free(blocks[i]);
-            blocks[i] = make(rand_r(&seed) % 7, wanted + 1);
+            blocks[i] = make(rand_r(&seed) % kinds, wanted + 1);
         }
         bytes[i] = wanted + 1;
         seeds[i] = step;
@@ -349,6 +371,469 @@ static void after_finalize(void)
     printf("done\n");
 }
 
+/* A receiver that has begun and then makes no call: its sender copies the rest. */
+static void together(void)
+{
+    enum { BYTES = 4 << 20 };
+    unsigned char *block = malloc(BYTES);
+    MPI_Request request;
+    int done = 0, tries = 0;
+
+    for (int i = 0; i < 300; i++) /* so that each has a ring to the other */
+        echo(block, 100, i);
+    if (rank == 0) {
+        fill(block, BYTES, 3);
+        MPI_Ssend(block, BYTES, MPI_BYTE, 1, 1, MPI_COMM_WORLD);
+        sent(1, 1, BYTES);
+        direct++;
+    } else if (rank == 1) {
+        volatile unsigned char *last = block + BYTES - 1;
+        memset(block, 0, BYTES);
+        MPI_Irecv(block, BYTES, MPI_BYTE, 0, 1, MPI_COMM_WORLD, &request);
+        /* One turn copies but a part; the pattern's first and last byte are not 0. */
+        while (!done && !*(volatile unsigned char *) block)
+            MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+        while (!done && !*last) {
+            CHECK(tries++ < 20000, "no help");
+            usleep(1000);
+        }
+        MPI_Wait(&request, MPI_STATUS_IGNORE);
+        CHECK_PATTERN(block, BYTES, 3, "copied by both");
+    }
+    free(block);
+}
+
+/* What cannot be had is refused as by the C library, and errno is as malloc(3) says. */
+static void limits(void)
+{
+    void *volatile block = malloc(LARGE), *found;
+    volatile size_t huge = SIZE_MAX - 100, half = PTRDIFF_MAX;
+
+    errno = 0;
+    CHECK(!malloc(huge) && errno == ENOMEM, "malloc: %d", errno);
+    errno = 0;
+    CHECK(!malloc(half + 1) && errno == ENOMEM, "malloc: %d", errno);
+    errno = 0;
+    CHECK(!calloc(half, 4) && errno == ENOMEM, "calloc: %d", errno);
+    errno = 0;
+    CHECK(!reallocarray(block, half, 4) && errno == ENOMEM, "reallocarray: %d", errno);
+    errno = 0;
+    CHECK(!realloc(block, huge) && errno == ENOMEM, "realloc: %d", errno);
+    errno = 0;
+    CHECK(!realloc(block, half) && errno == ENOMEM, "realloc: %d", errno);
+    errno = 0;
+    CHECK(!valloc(huge) && errno == ENOMEM, "valloc: %d", errno);
+    errno = 0;
+    CHECK(!pvalloc(huge) && errno == ENOMEM, "pvalloc: %d", errno);
+    errno = 0;
+    CHECK(!aligned_alloc(64, huge) && errno == ENOMEM, "aligned_alloc: %d", errno);
+    errno = 7;
+    CHECK(posix_memalign((void **) &found, 24, LARGE) == EINVAL && errno == 7, "posix_memalign");
+    CHECK(posix_memalign((void **) &found, 4, LARGE) == EINVAL && errno == 7, "posix_memalign");
+    CHECK(posix_memalign((void **) &found, 64, huge) == ENOMEM, "posix_memalign");
+    CHECK(posix_memalign((void **) &found, 1 << 21, LARGE) == 0, "posix_memalign");
+    free(checked(found, LARGE, 1 << 21));
+    CHECK(malloc_usable_size(NULL) == 0, "NULL has room");
+    errno = 7;
+    free(block);
+    free(NULL);
+    CHECK(errno == 7, "free has set errno: %d", errno);
+    block = malloc(LARGE);
+    CHECK(!realloc(block, 0), "realloc to nothing");
+    free(checked(malloc(0), 0, 1));
+    free(checked(realloc(NULL, LARGE), LARGE, 1));
+    /* A block that grows by little is not copied each time. */
+    unsigned moves = 0;
+    char *growing = malloc(16384);
+    for (size_t bytes = 16384; bytes < 4000000; bytes += 4096) {
+        char *moved = realloc(growing, bytes);
+        moves += moved != growing;
+        growing = moved;
+        growing[bytes - 1] = 1;
+    }
+    CHECK(moves < 60, "moved %u times", moves);
+    free(growing);
+}
+
+static int mappings(void)
+{
+    FILE *f = fopen("/proc/self/maps", "r");
+    int lines = 0;
+    for (int c; (c = fgetc(f)) != EOF;)
+        lines += c == '\n';
+    fclose(f);
+    return lines;
+}
+
+/* As many mappings as the kernel allows, and as there are after that. */
+static void map_all(void)
+{
+    for (int i = 0; i < 1 << 20; i++)
+        if (mmap(NULL, 4096, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0) == MAP_FAILED)
+            return;
+    CHECK(0, "no limit of mappings");
+}
+
+/* Many live blocks, or hardly a mapping left: a fork and MPI_Finalize take a few mappings. */
+static void many(int count, bool is_tight)
+{
+    enum { BYTES = 16384, MORE = 12 };
+    char **blocks = calloc(count, sizeof(*blocks));
+    int status, before;
+
+    for (int i = 0; i < count; i++) {
+        blocks[i] = malloc(BYTES);
+        fill(blocks[i], 64, i);
+    }
+    echo(blocks[0], BYTES, 1);
+    fill(blocks[0], 64, 0);
+    if (is_tight)
+        map_all();
+    before = mappings();
+    pid_t child = fork();
+    CHECK(child >= 0, "no fork");
+    if (child == 0) {
+        int wrong = mappings() > before + MORE;
+        for (int i = 0; i < count; i++) {
+            wrong |= 2 * (differs(blocks[i], 64, i) >= 0);
+            memset(blocks[i], 0, BYTES);
+        }
+        for (int i = 0; i < count; i++)
+            free(blocks[i]);
+        _exit(wrong);
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0, "the child's status is %x", status);
+    CHECK(mappings() <= before + MORE, "%d mappings, were %d", mappings(), before);
+    for (int i = 0; i < count; i++)
+        CHECK_PATTERN(blocks[i], 64, i, "block %d after fork", i);
+    free(malloc(LARGE));
+    finish();
+    CHECK(mappings() <= before + MORE, "%d mappings, were %d", mappings(), before);
+    for (int i = 0; i < count; i++)
+        CHECK_PATTERN(blocks[i], 64, i, "block %d after finalize", i);
+    for (int i = 0; i < count; i++)
+        free(blocks[i]);
+    free(blocks);
+}
+
+/* Leaves something in all of the region that a job can have. Alone on it. */
+static void leave_dirt(void)
+{
+    struct stat st;
+
+    finish();
+    int fd = open(getenv("MPIR_CVAR_NEMESIS_IVSHMEM_REGION"), O_RDWR);
+    CHECK(fd >= 0 && fstat(fd, &st) == 0, "no region");
+    char *region = mmap(NULL, st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK(region != MAP_FAILED, "cannot map the region");
+    memset(region + st.st_size / 16, 0x5a, st.st_size - st.st_size / 16);
+}
+
+static void check_zero(const char *block, size_t bytes, const char *what)
+{
+    for (size_t i = 0; i < bytes; i++)
+        CHECK(block[i] == 0, "byte %zu of %zu of %s", i, bytes, what);
+}
+
+/* What leave_dirt has left, in 64 bytes; a block may well have what this process had there before.
+ */
+static void check_clean(const char *block, size_t bytes, const char *what)
+{
+    char dirt[64];
+    memset(dirt, 0x5a, sizeof(dirt));
+    for (size_t i = 0; i + sizeof(dirt) <= bytes; i += sizeof(dirt))
+        CHECK(memcmp(block + i, dirt, sizeof(dirt)) != 0, "byte %zu of %zu of %s", i, bytes, what);
+}
+
+/* Of all that a program is given for the first time, nothing is anybody else's. */
+static void clean(void)
+{
+    enum { BLOCKS = 40 };
+    char *blocks[BLOCKS], *base;
+    MPI_Win win;
+
+    for (int i = 0; i < BLOCKS; i++) {
+        size_t bytes = 16384 + i * 7001;
+        blocks[i] = i % 10 == 9 ? NULL : make(i % 10, bytes);
+        if (i % 10 == 9)
+            MPI_Alloc_mem(bytes, MPI_INFO_NULL, &blocks[i]);
+        check_clean(blocks[i], i % 10 == 9 ? bytes : malloc_usable_size(blocks[i]), "a block");
+        fill(blocks[i], bytes, i);
+        if (i % 3 == 0 && i % 10 != 9) { /* the same again, and then something else */
+            free(blocks[i]);
+            blocks[i] = calloc(1, bytes / 2);
+            check_zero(blocks[i], bytes / 2, "calloc");
+            free(blocks[i]);
+            blocks[i] = malloc(bytes);
+        }
+    }
+    char *grown = malloc(20000);
+    memset(grown, 0, 20000);
+    grown = realloc(grown, 900000);
+    check_clean(grown, malloc_usable_size(grown), "what has grown");
+    echo(grown, 900000, 1);
+    MPI_Win_allocate(300000, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &base, &win);
+    check_zero(base, 300000, "a window");
+    memset(base, 1, 300000);
+    MPI_Win_free(&win);
+    MPI_Win_allocate(300000, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &base, &win);
+    check_zero(base, 300000, "a window");
+    MPI_Win_free(&win);
+    free(grown);
+    for (int i = 0; i < BLOCKS; i++)
+        if (i % 10 == 9)
+            MPI_Free_mem(blocks[i]);
+        else
+            free(blocks[i]);
+}
+
+/* madvise does to a block what it does to the C library's; also in a child, and after the end. */
+static void advise(char *block, size_t bytes)
+{
+    fill(block, bytes, 1);
+    CHECK(madvise(block + 4096, 8000, MADV_DONTNEED) == 0, "DONTNEED: %s", strerror(errno));
+    check_zero(block + 4096, 8192, "what is not needed");
+    CHECK_PATTERN(block, 4096, 1, "before what is not needed");
+    char before = block[12288];
+    fill(block, bytes, 1);
+    CHECK(block[12288] == before, "behind what is not needed");
+    CHECK(madvise(block, bytes, MADV_FREE) == 0, "FREE: %s", strerror(errno));
+    fill(block, bytes, 2);
+    CHECK(madvise(block, bytes, MADV_WILLNEED) == 0, "WILLNEED: %s", strerror(errno));
+    CHECK(madvise(block, bytes, MADV_NORMAL) == 0, "NORMAL: %s", strerror(errno));
+    CHECK(madvise(block + 1, bytes, MADV_DONTNEED) == -1 && errno == EINVAL, "not aligned");
+    CHECK_PATTERN(block, bytes, 2, "after madvise");
+}
+
+static void advice(void)
+{
+    char *blocks[3], *mapped;
+    int status;
+
+    for (int i = 0; i < 3; i++)
+        CHECK(posix_memalign((void **) &blocks[i], 4096, LARGE) == 0, "no memory");
+    fill(blocks[0], LARGE, 5);
+    fill(blocks[2], LARGE, 6);
+    advise(blocks[1], LARGE);
+    if (fork() == 0) {
+        advise(blocks[1], LARGE);
+        _exit(0);
+    }
+    CHECK(wait(&status) > 0 && status == 0, "the child's status is %x", status);
+    echo(blocks[1], LARGE, 3);
+    CHECK_PATTERN(blocks[0], LARGE, 5, "a neighbour");
+    CHECK_PATTERN(blocks[2], LARGE, 6, "a neighbour");
+    mapped = mmap(NULL, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    advise(mapped, LARGE);
+    finish();
+    advise(blocks[1], LARGE);
+}
+
+/* Handlers of other parts of the program use malloc, and blocks, on both sides of a fork. */
+
+static char *handled[3];
+
+static void handler(void *in)
+{
+    char *volatile block = malloc(LARGE);
+    memset(in, 9, LARGE);
+    free(handled[2]);
+    handled[2] = block;
+}
+
+static void handle_before(void)
+{
+    handler(handled[0]);
+}
+
+static void handle_parent(void)
+{
+    handler(handled[2]);
+}
+
+static void handle_child(void)
+{
+    handler(handled[1]);
+}
+
+static void handlers(void)
+{
+    int status;
+
+    for (int i = 0; i < 3; i++) {
+        handled[i] = malloc(LARGE);
+        memset(handled[i], 1, LARGE);
+    }
+    pid_t child = fork();
+    if (child == 0)
+        _exit(handled[0][LARGE - 1] != 9 ? 1 : handled[1][5] != 9 ? 2 : 0);
+    CHECK(waitpid(child, &status, 0) == child && status == 0, "the child's status is %x", status);
+    CHECK(handled[0][5] == 9, "the handler's writing");
+    CHECK(handled[1][5] == 1, "written by the child");
+    for (int i = 0; i < 3; i++)
+        free(handled[i]);
+    pthread_t id;
+    CHECK(pthread_create(&id, NULL, hammer, NULL) == 0, "no thread");
+    handled[0] = handled[1] = malloc(LARGE);
+    handled[2] = NULL;
+    for (int i = 0; i < 100; i++) {
+        child = fork();
+        if (child == 0)
+            _exit(0);
+        CHECK(waitpid(child, &status, 0) == child && status == 0, "a child");
+    }
+    enough = true;
+    pthread_join(id, NULL);
+    echo(handled[0], LARGE, 1);
+    free(handled[0]);
+    free(handled[2]);
+}
+
+/* A thread that writes all the time: nothing of it is lost while MPI ends. */
+
+enum { WORDS = 1 << 17 };
+static atomic_long rounds;
+
+static void *count_up(void *start)
+{
+    volatile long *words = start;
+    for (long round = 1; !enough; round++, rounds++)
+        for (int i = 0; i < WORDS; i++) {
+            if (words[i] != round - 1)
+                return "lost";
+            words[i] = round;
+        }
+    return NULL;
+}
+
+static void writers(void)
+{
+    enum { THREADS = 2 };
+    pthread_t ids[THREADS];
+    void *blocks[THREADS], *lost = NULL, *found;
+    char *volatile more[20];
+
+    for (int i = 0; i < THREADS; i++) {
+        blocks[i] = calloc(WORDS, sizeof(long));
+        CHECK(pthread_create(&ids[i], NULL, count_up, blocks[i]) == 0, "no thread");
+    }
+    for (int i = 0; i < 20; i++)
+        memset(more[i] = malloc(LARGE), 1, LARGE);
+    finish();
+    for (long begin = rounds; rounds < begin + 4;)
+        sched_yield();
+    enough = true;
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(ids[i], &found);
+        lost = lost ? lost : found;
+        free(blocks[i]);
+    }
+    if (lost) {
+        fprintf(stderr, "what a thread wrote was lost\n");
+        abort();
+    }
+}
+
+/*
+ * A child that outlives its parent writes into what MPI_Alloc_mem and a window gave, when that is
+ * the next job's. Files in the folder `argument` tell the two jobs apart.
+ */
+
+static const char *argument = "";
+
+static const char *in_folder(const char *name)
+{
+    static char path[1000];
+    snprintf(path, sizeof(path), "%s/%s", argument, name);
+    return path;
+}
+
+static void tell(const char *name)
+{
+    int fd = open(in_folder(name), O_CREAT | O_WRONLY, 0600);
+    CHECK(fd >= 0, "cannot create %s", in_folder(name));
+    close(fd);
+}
+
+static void wait_for(const char *name)
+{
+    int tries = 0;
+    while (access(in_folder(name), F_OK) != 0) {
+        CHECK(tries++ < 3000, "no %s", in_folder(name));
+        usleep(10000);
+    }
+}
+
+static void orphan(void)
+{
+    char *blocks[2], answer;
+    int to_child[2], to_parent[2];
+    MPI_Win win;
+
+    MPI_Alloc_mem(LARGE, MPI_INFO_NULL, &blocks[0]);
+    MPI_Win_allocate(LARGE, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &blocks[1], &win);
+    for (int i = 0; i < 2; i++)
+        fill(blocks[i], LARGE, i);
+    CHECK(pipe(to_child) == 0 && pipe(to_parent) == 0, "no pipe");
+    pid_t parent = getpid(), child = fork();
+    CHECK(child >= 0, "no fork");
+    if (child == 0) {
+        bool is_right = read(to_child[0], &answer, 1) == 1;
+        for (int i = 0; i < 2; i++) {
+            is_right = is_right && differs(blocks[i], LARGE, i) < 0;
+            fill(blocks[i], LARGE, 20 + i);
+            is_right = is_right && differs(blocks[i], LARGE, 20 + i) < 0;
+        }
+        char *more;
+        MPI_Alloc_mem(LARGE, MPI_INFO_NULL, &more); /* as malloc, where stock MPICH is at work */
+        fill(more, LARGE, 4);
+        is_right = is_right && write(to_parent[1], is_right ? "y" : "n", 1) == 1;
+        setsid();
+        for (int fd = 0; fd < 1024; fd++)
+            close(fd);
+        while (getppid() == parent)
+            usleep(10000);
+        wait_for("go");
+        for (int i = 0; i < 2; i++)
+            memset(blocks[i], 0xee, LARGE);
+        MPI_Free_mem(blocks[0]);
+        tell(rank == 0 ? "done0" : "done1");
+        _exit(0);
+    }
+    for (int i = 0; i < 2; i++)
+        fill(blocks[i], LARGE, 10 + i);
+    CHECK(write(to_child[1], "", 1) == 1 && read(to_parent[0], &answer, 1) == 1, "no answer");
+    CHECK(answer == 'y', "the child has not what there was at the fork");
+    for (int i = 0; i < 2; i++)
+        CHECK_PATTERN(blocks[i], LARGE, 10 + i, "the child has written it");
+    is_malloc_served = true; /* at least, that is in the region */
+    echo(blocks[0], LARGE, 1);
+    MPI_Win_free(&win);
+    MPI_Free_mem(blocks[0]);
+}
+
+static void heir(void)
+{
+    enum { BLOCKS = 30 };
+    char *blocks[BLOCKS];
+
+    for (int i = 0; i < BLOCKS; i++) {
+        MPI_Alloc_mem(LARGE, MPI_INFO_NULL, &blocks[i]);
+        fill(blocks[i], LARGE, i);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+    if (rank == 0)
+        tell("go");
+    wait_for("done0");
+    wait_for("done1");
+    for (int i = 0; i < BLOCKS; i++)
+        CHECK_PATTERN(blocks[i], LARGE, i, "block %d", i);
+    is_malloc_served = true; /* at least, that is in the region */
+    echo(blocks[0], LARGE, 1);
+    for (int i = 0; i < BLOCKS; i++)
+        MPI_Free_mem(blocks[i]);
+}
+
 static void killed(void)
 {
     char *volatile block = malloc(LARGE);
@@ -366,15 +851,38 @@ static void free_inside(void)
 
 int main(int argc, char **argv)
 {
-    const char *what = argc == 2 ? argv[1] : "";
+    const char *what = argc > 1 ? argv[1] : "";
     void *early = malloc(LARGE); /* before there is a region */
 
+    if (strcmp(what, "handlers") == 0) {
+        for (int i = 0; i < 3; i++)
+            handled[i] = malloc(LARGE);
+        pthread_atfork(handle_before, handle_parent, handle_child);
+    }
+    if (argc > 2)
+        argument = argv[2];
+    is_malloc_served = !getenv("ANOTHER_MALLOC");
     start(&argc, &argv);
-    CHECK(size >= 2, "two ranks or more");
-    if (strcmp(what, "finalize") == 0) {
-        after_finalize();
+    if (strcmp(what, "dirt") == 0) {
+        leave_dirt();
         return 0;
     }
+    CHECK(size >= 2, "two ranks or more");
+    if (strcmp(what, "finalize") == 0)
+        after_finalize();
+    else if (strcmp(what, "many") == 0)
+        many(3000, false);
+    else if (strcmp(what, "tight") == 0)
+        many(100, true);
+    else if (strcmp(what, "advice") == 0)
+        advice();
+    else if (strcmp(what, "writers") == 0)
+        writers();
+    else
+        goto other;
+    return 0;
+
+other:
     if (strcmp(what, "kinds") == 0)
         kinds();
     else if (strcmp(what, "changes") == 0)
@@ -389,13 +897,28 @@ int main(int argc, char **argv)
         window();
     else if (strcmp(what, "alone") == 0)
         alone();
+    else if (strcmp(what, "together") == 0)
+        together();
+    else if (strcmp(what, "served") == 0)
+        served();
+    else if (strcmp(what, "limits") == 0)
+        limits();
+    else if (strcmp(what, "clean") == 0)
+        clean();
+    else if (strcmp(what, "handlers") == 0)
+        handlers();
+    else if (strcmp(what, "orphan") == 0)
+        orphan();
+    else if (strcmp(what, "heir") == 0)
+        heir();
     else if (strcmp(what, "killed") == 0)
         killed();
     else if (strcmp(what, "wrong") == 0)
         free_inside();
     else
         CHECK(0, "unknown case %s", what);
-    free(early);
+    void (*volatile release)(void *) = free; /* by its address, as libraries are told */
+    release(early);
     MPI_Reduce(rank == 0 ? MPI_IN_PLACE : &direct, &direct, 1, MPI_LONG_LONG, MPI_SUM, 0,
                MPI_COMM_WORLD);
     if (rank == 0)

@@ -11,6 +11,7 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/backing.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/region.c              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/extent.c              \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/runs.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/endpoint.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/alive.c               \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/pool.c                \
@@ -47,6 +48,7 @@ noinst_HEADERS +=                                                           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/backing.h             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/region.h              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/extent.h              \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/runs.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/endpoint.h            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/alive.h               \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/pool.h                \

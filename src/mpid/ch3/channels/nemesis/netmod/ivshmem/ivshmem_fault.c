@@ -17,7 +17,11 @@ static void tell(const void *addr)
     char line[768];
     size_t used = strlen(prefix);
     memcpy(line, prefix, used);
+    struct ivshm_map users = map; /* the same memory, where the program has it */
     size_t said = ivshm_backing_describe_fault(&map, addr, line + used, sizeof(line) - used - 1);
+    users.base = map.base ? MPID_nem_ivshmem.user : NULL;
+    if (!said && users.base)
+        said = ivshm_backing_describe_fault(&users, addr, line + used, sizeof(line) - used - 1);
     if (said) {
         line[used + said] = '\n';
         if (write(STDERR_FILENO, line, used + said + 1) < 0)

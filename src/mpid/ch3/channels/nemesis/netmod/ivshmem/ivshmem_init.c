@@ -107,12 +107,12 @@ static void leave(void)
     if (!self->joined)
         return;
     IVSHM_POINT(leave);
-    MPID_nem_ivshmem_memory_finalize();
     MPID_nem_ivshmem_lmt_finalize();
+    if (!MPID_nem_ivshmem_memory_finalize())
+        return; /* who joins next finds the process dead one day, and takes back what it had */
     ivshm_transport_close(&self->transport);
     MPID_nem_ivshmem_fault_unwatch();
-    if (!MPID_nem_ivshmem_memory_is_mallocs()) /* else the program has memory in between */
-        ivshm_region_close(&self->region);
+    ivshm_region_close(&self->region);
     MPL_free(self->vcs);
     self->joined = false;
 }

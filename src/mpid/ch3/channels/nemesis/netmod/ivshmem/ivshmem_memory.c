@@ -4,142 +4,237 @@
  * libivshmem-malloc is loaded. Large messages from or to it are copied once. What the region cannot
  * spare, and what is small and for messages, comes from the C library.
  *
- * malloc is called by any thread at any time, also without MPICH's lock, and malloc's blocks
- * outlive MPI, and a fork: so there is a lock here, and, when the process leaves the region or is
- * the child of a fork, what it has becomes its own, at the same addresses.
+ * The program sees it in a second mapping of the region, in which nothing else is used. When the
+ * process leaves the region, or is the child of a fork, private memory takes the place of that
+ * mapping, as a whole, and holds what the program had there. The first mapping, which MPICH uses,
+ * is never in a child.
+ *
+ * malloc is called by any thread at any time, also without MPICH's lock, so there is a lock here.
  */
 #include "ivshmem_netmod.h"
 
+#include "core/runs.h"
 #include "ivshmem_malloc.h"
 
+#include <fcntl.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
 
 #define MESSAGE_MIN (12 << 10) /* bytes: nothing smaller is sent by rendezvous */
 #define MALLOC_MIN (16 << 10)  /* worth a system of its own */
 #define MALLOC_LEAVES 4        /* one part in so many, beside what nobody takes */
-#define CREDITS 256            /* in the region, so that those of many ranks are not much of it */
-#define CREDITS_KEPT 64        /* of one rank */
+#define SHARES 256 /* one part in so many is taken at once, from which many are served */
+#define SHARE_MAX (UINT64_C(16) << 20) /* bytes */
+#define KEPT_SHARES 16                 /* one part in so many is kept for malloc when it is free */
 #define REFUSALS_PER_LOOK 64
+#define UNITS_MAX (UINT64_C(1) << 24)
+#define RESERVE 8 /* mappings that are given up when another one is needed */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of all that follows */
-static uint32_t *extents; /* by their first block: the number of blocks; NULL outside the region */
-static char *blocks;      /* the first one */
-static uint64_t block_size, block_count, extent_count;
-static uint64_t credit; /* bytes that malloc may take before it looks again what can be spared */
-static bool is_private; /* we have left: what there is is not the region's any more */
+static char *base;      /* the second mapping, or what has taken its place; NULL if there is none */
+static uint64_t size;   /* of it, in bytes */
+static char *blocks;    /* the first one */
+static void *view;      /* the same file, privately, to take that place; NULL if that cannot be */
+static void *copy;      /* during a fork: private memory with what the child is to have */
+static bool is_private; /* it has taken that place */
+static bool is_mallocs; /* libivshmem-malloc serves blocks of it */
+static void *reserve[RESERVE];
 
-#define LOST UINT32_C(0x80000000) /* a peer may still write into the extent */
+static uint64_t block_size, unit; /* bytes */
+static uint32_t *extents;         /* by their first block: the number of blocks */
+static uint64_t extent_count;
+static struct ivshm_runs runs;    /* of units */
+static _Atomic uint64_t *foreign; /* a bit for each unit: others have left something there */
 
-static bool is_in_region(const void *start)
-{
-    const char *base = MPID_nem_ivshmem.region.map.base;
-    return MPID_nem_ivshmem.joined && (const char *) start >= base &&
-           (const char *) start < base + MPID_nem_ivshmem.region.geo.size;
-}
+/* What is asked of the region for one kind of memory. */
+struct thrift {
+    bool is_needed;   /* takes also what stays free for those who join */
+    uint64_t leaves;  /* bytes that stay free beside that */
+    uint64_t refused; /* so many, and more, were refused: it takes long to find that out */
+    unsigned skipped;
+};
+static struct thrift malloc_thrift, messages_thrift;
 
 bool MPID_nem_ivshmem_memory_in_use(void)
 {
-    return MPID_nem_ivshmem.joined && MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY;
+    return MPID_nem_ivshmem.joined && MPID_nem_ivshmem.user;
 }
 
-/* The entry of the extent that begins at `start`, or NULL. */
-static uint32_t *extent_at(const void *start)
+static bool is_in_region(const void *start)
 {
-    uint64_t off = (uint64_t) ((const char *) start - blocks);
-    return extents && start && off % block_size == 0 && off / block_size < block_count &&
-                   extents[off / block_size]
-               ? &extents[off / block_size]
-               : NULL;
+    return MPID_nem_ivshmem_memory_in_use() && (uintptr_t) start - (uintptr_t) base < size;
 }
 
-static char *start_of(const uint32_t *extent)
+static uint64_t table_bytes(void)
 {
-    return blocks + (uint64_t) (extent - extents) * block_size;
+    uint64_t units = MPID_nem_ivshmem.region.geo.blocks * (block_size / unit);
+    return (units + 1) * sizeof(struct ivshm_run) + (units / 64 + 1) * sizeof(*foreign);
 }
 
-static uint64_t bytes_of(const uint32_t *extent)
+/* Where the block begins, in units; IVSHM_RUN_NONE if that is not the beginning of one. */
+static uint32_t run_at(const void *start)
 {
-    return (*extent & ~LOST) * block_size;
+    uint64_t off = (uintptr_t) start - (uintptr_t) blocks;
+
+    if (!base || (uintptr_t) start - (uintptr_t) base >= size || (const char *) start < blocks ||
+        off % unit != 0 || !ivshm_runs_used(&runs, (uint32_t) (off / unit)))
+        return IVSHM_RUN_NONE;
+    return (uint32_t) (off / unit);
 }
 
-static void *take(uint64_t bytes)
+static uint64_t bytes_of(uint32_t run)
 {
+    return ivshm_runs_used(&runs, run) * unit;
+}
+
+/* Taking, and giving back */
+
+static bool extend(uint64_t bytes, const struct thrift *thrift)
+{
+    struct ivshm_region *region = &MPID_nem_ivshmem.region;
     struct ivshm_owner self = MPID_nem_ivshmem.transport.endpoint.owner;
     ivshm_off off;
 
-    if (is_private ||
-        ivshm_extent_alloc(&MPID_nem_ivshmem.region, self, IVSHM_KIND_USER, bytes, &off) != 0)
-        return NULL;
+    if ((!thrift->is_needed && !ivshm_extent_spare(region, bytes + thrift->leaves)) ||
+        ivshm_extent_alloc(region, self, IVSHM_KIND_USER, bytes, &off) != 0)
+        return false;
     IVSHM_POINT(user_allocated);
-    char *start = (char *) MPID_nem_ivshmem.region.map.base + off.bytes;
-    extents[(uint64_t) (start - blocks) / block_size] =
-        (uint32_t) ((bytes + block_size - 1) / block_size);
+    uint64_t block = (off.bytes - region->geo.data) / block_size;
+    uint64_t first = block * (block_size / unit);
+    extents[block] = (uint32_t) ((bytes + block_size - 1) / block_size);
     extent_count++;
+    uint64_t end = first + extents[block] * (block_size / unit);
+    for (uint64_t i = first; i < end; i++)
+        atomic_fetch_or_explicit(&foreign[i / 64], UINT64_C(1) << i % 64, memory_order_relaxed);
+    ivshm_runs_add(&runs, (uint32_t) first, (uint32_t) (end - first));
+    return true;
+}
+
+/* Takes an extent that has room for `bytes`, and, if the region has enough, for others. */
+static bool acquire(uint64_t bytes, struct thrift *thrift)
+{
+    uint64_t share = MPL_MIN(MPID_nem_ivshmem.region.geo.size / SHARES, SHARE_MAX);
+
+    if (bytes > size)
+        return false;
+    if (bytes >= thrift->refused && ++thrift->skipped % REFUSALS_PER_LOOK != 0)
+        return false;
+    bool found = (bytes < share && extend(share, thrift)) || extend(bytes, thrift);
+    thrift->refused = found ? UINT64_MAX : MPL_MIN(bytes, thrift->refused);
+    return found;
+}
+
+/* Zeroes, of what has just been taken, what others have left there; or all. */
+static void clean(char *start, uint64_t bytes, bool all)
+{
+    uint64_t first = (uint64_t) (start - blocks) / unit, end = first + bytes / unit;
+
+    for (uint64_t i = first, next; i < end; i = next) {
+        next = MPL_MIN((i / 64 + 1) * 64, end);
+        uint64_t mask = UINT64_MAX >> (64 - (next - i)) << i % 64;
+        uint64_t dirty = mask & atomic_load_explicit(&foreign[i / 64], memory_order_relaxed);
+        if (!dirty)
+            continue;
+        atomic_fetch_and_explicit(&foreign[i / 64], ~mask, memory_order_relaxed);
+        if (all)
+            continue;
+        if (dirty == mask)
+            memset(blocks + i * unit, 0, (next - i) * unit);
+        else
+            for (; dirty; dirty &= dirty - 1)
+                memset(blocks + (i / 64 * 64 + (uint64_t) __builtin_ctzll(dirty)) * unit, 0, unit);
+    }
+    if (all)
+        memset(start, 0, bytes);
+}
+
+static void *take(uint64_t bytes, struct thrift *thrift, bool all_zero)
+{
+    uint32_t run = IVSHM_RUN_NONE;
+    uint64_t room = 0;
+
+    pthread_mutex_lock(&mutex);
+    if (base && !is_private && bytes > 0 && bytes <= size) {
+        uint32_t units = (uint32_t) ((bytes + unit - 1) / unit);
+        run = ivshm_runs_take(&runs, units);
+        if (run == IVSHM_RUN_NONE && acquire(bytes, thrift))
+            run = ivshm_runs_take(&runs, units);
+        room = units * unit;
+    }
+    pthread_mutex_unlock(&mutex);
+    if (run == IVSHM_RUN_NONE)
+        return NULL;
+    char *start = blocks + run * unit;
+    clean(start, room, all_zero);
     return start;
+}
+
+/* A whole extent that is free goes back to the region, but for some. */
+static void release(uint32_t run)
+{
+    uint64_t kept = MPID_nem_ivshmem.region.geo.size / (is_mallocs ? KEPT_SHARES : SHARES);
+
+    if (is_private || !ivshm_runs_is_span(&runs, run) || runs.idle * unit <= kept)
+        return;
+    uint64_t bytes = ivshm_runs_remove(&runs, run) * unit;
+    char *start = blocks + run * unit;
+    ivshm_extent_free(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.transport.endpoint.owner,
+                      MPID_nem_ivshmem_offset_of(start), bytes);
+    extents[(uint64_t) (start - blocks) / block_size] = 0;
+    extent_count--;
 }
 
 static bool give_back(void *start)
 {
-    uint32_t *extent = extent_at(start);
+    int saved = errno;
 
-    if (!extent)
-        return false;
-    if (is_private) /* the addresses stay ours, by which a block is told from the C library's */
-        madvise(start, bytes_of(extent), MADV_DONTNEED);
-    else if (!(*extent & LOST))
-        ivshm_extent_free(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.transport.endpoint.owner,
-                          MPID_nem_ivshmem_offset_of(start), bytes_of(extent));
-    *extent = 0;
-    extent_count--;
-    return true;
+    pthread_mutex_lock(&mutex);
+    uint32_t run = run_at(start);
+    if (run != IVSHM_RUN_NONE) {
+        if (is_private) /* the addresses stay ours, by which a block is told from the C library's */
+            syscall(SYS_madvise, start, bytes_of(run), MADV_DONTNEED);
+        release(ivshm_runs_give_back(&runs, run));
+    }
+    pthread_mutex_unlock(&mutex);
+    errno = saved;
+    return run != IVSHM_RUN_NONE;
 }
 
+/* For others to see: they are not to see what this process had there before, either. */
 void *MPID_nem_ivshmem_memory_take(MPI_Aint bytes)
 {
-    void *start = NULL;
-
-    if (extents && bytes > 0 && ivshm_extent_spare(&MPID_nem_ivshmem.region, (uint64_t) bytes)) {
-        pthread_mutex_lock(&mutex);
-        start = take((uint64_t) bytes);
-        pthread_mutex_unlock(&mutex);
-    }
-    return start;
+    struct thrift thrift = {.refused = UINT64_MAX};
+    return take((uint64_t) bytes, &thrift, true);
 }
 
 /* For what there is no way without: also what stays free for those who join. */
 void *MPID_nem_ivshmem_memory_need(MPI_Aint bytes)
 {
-    void *start = NULL;
-
-    if (extents && bytes > 0) {
-        pthread_mutex_lock(&mutex);
-        start = take((uint64_t) bytes);
-        pthread_mutex_unlock(&mutex);
-    }
-    return start;
+    struct thrift thrift = {.is_needed = true, .refused = UINT64_MAX};
+    return take((uint64_t) bytes, &thrift, true);
 }
 
 bool MPID_nem_ivshmem_memory_give_back(void *start)
 {
-    pthread_mutex_lock(&mutex);
-    bool found = give_back(start);
-    pthread_mutex_unlock(&mutex);
-    return found;
+    return give_back(start);
 }
 
-void *MPIDI_CH3I_Alloc_mem(MPI_Aint size, MPIR_Info *info_ptr ATTRIBUTE((unused)))
+void *MPIDI_CH3I_Alloc_mem(MPI_Aint bytes, MPIR_Info *info_ptr ATTRIBUTE((unused)))
 {
-    void *start = size < MESSAGE_MIN ? NULL : MPID_nem_ivshmem_memory_take(size);
+    void *start = bytes < MESSAGE_MIN ? NULL : take((uint64_t) bytes, &messages_thrift, false);
     if (start)
         MPID_nem_ivshmem_lmt_prefer_direct();
-    return start ? start : MPL_malloc(size, MPL_MEM_USER);
+    return start ? start : MPL_malloc(bytes, MPL_MEM_USER);
 }
 
 int MPIDI_CH3I_Free_mem(void *start)
 {
     if (is_in_region(start))
-        MPID_nem_ivshmem_memory_give_back(start);
+        give_back(start);
     else
         MPL_free(start);
     return MPI_SUCCESS;
@@ -157,182 +252,329 @@ bool MPID_nem_ivshmem_memory_find(const void *start, intptr_t bytes, ivshm_off *
 /* Not given to anybody else any more: a peer was writing into it when we lost sight of it. */
 void MPID_nem_ivshmem_memory_lose(const void *start)
 {
-    const char *block = (const char *) start;
-
     pthread_mutex_lock(&mutex);
-    for (block -= (uint64_t) (block - blocks) % block_size; block >= blocks; block -= block_size) {
-        uint32_t *extent = extent_at(block);
-        if (!extent)
-            continue;
-        if ((const char *) start < block + bytes_of(extent))
-            *extent |= LOST;
-        break;
+    if (base && (const char *) start >= blocks) {
+        uint32_t run =
+            ivshm_runs_find(&runs, (uint32_t) ((uint64_t) ((const char *) start - blocks) / unit));
+        if (run != IVSHM_RUN_NONE)
+            ivshm_runs_keep(&runs, run);
     }
     pthread_mutex_unlock(&mutex);
 }
 
 /* For libivshmem-malloc */
 
-/* Looks at the block map now and then, as that takes many microseconds. */
-static bool is_spare(uint64_t bytes)
+/* What MPI_Init itself allocates, some MiB, is not for others to see, nor sent. */
+static void *malloc_take(size_t bytes, bool all_zero)
 {
-    static unsigned refusals;
-    const struct ivshm_region *region = &MPID_nem_ivshmem.region;
-    uint64_t ahead = region->geo.size / CREDITS;
-
-    if (bytes <= credit) {
-        credit -= bytes;
-        return true;
-    }
-    if (refusals > 0 && refusals++ % REFUSALS_PER_LOOK != 0)
-        return false;
-    bool found = ivshm_extent_spare(region, bytes + ahead + region->geo.size / MALLOC_LEAVES);
-    credit = found ? ahead : 0;
-    refusals = found ? 0 : 1;
-    return found;
-}
-
-static void *malloc_take(size_t bytes)
-{
-    pthread_mutex_lock(&mutex);
-    void *start = !is_private && is_spare(bytes) ? take(bytes) : NULL;
-    pthread_mutex_unlock(&mutex);
-    return start;
+    if (MPL_atomic_load_int(&MPIR_Process.mpich_state) != MPICH_MPI_STATE__INITIALIZED)
+        return NULL;
+    return take(bytes, &malloc_thrift, all_zero);
 }
 
 static void malloc_give_back(void *start)
 {
-    pthread_mutex_lock(&mutex);
-    uint32_t *extent = extent_at(start);
-    if (!extent) {
+    if (!give_back(start)) {
         fputs("free(): invalid pointer\n", stderr);
         abort();
     }
-    /* What is made and freed again and again is not worth a look. */
-    credit += bytes_of(extent);
-    credit = MPL_MIN(credit, MPID_nem_ivshmem.region.geo.size / CREDITS_KEPT);
-    give_back(start);
-    pthread_mutex_unlock(&mutex);
 }
 
 static size_t malloc_room(const void *start)
 {
     pthread_mutex_lock(&mutex);
-    uint32_t *extent = extent_at(start);
-    size_t room = extent ? bytes_of(extent) : 0;
+    uint32_t run = run_at(start);
+    size_t room = run == IVSHM_RUN_NONE ? 0 : bytes_of(run);
     pthread_mutex_unlock(&mutex);
     return room;
 }
 
-/* What the program has in the region becomes memory of its own, where it is. */
-static void make_private(void)
+static bool malloc_holds(const void *start, size_t bytes)
 {
-    is_private = true;
+    uint64_t off = (uintptr_t) start - (uintptr_t) blocks;
+
+    pthread_mutex_lock(&mutex);
+    uint32_t run = (const char *) start < blocks ? IVSHM_RUN_NONE
+                                                 : ivshm_runs_find(&runs, (uint32_t) (off / unit));
+    bool holds = run != IVSHM_RUN_NONE && bytes <= run * unit + bytes_of(run) - off;
+    pthread_mutex_unlock(&mutex);
+    return holds;
+}
+
+/* Private memory in the place of the second mapping */
+
+/* Calls `call` for each block that the program has. */
+static void for_each_block(void (*call)(char *start, uint64_t bytes))
+{
+    uint64_t units_per_block = block_size / unit;
+
     for (uint64_t i = 0, left = extent_count; left > 0; i++) {
         if (!extents[i])
             continue;
         left--;
-        size_t bytes = bytes_of(&extents[i]);
-        void *start = start_of(&extents[i]);
-        void *copy = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (copy == MAP_FAILED || mremap(memcpy(copy, start, bytes), bytes, bytes,
-                                         MREMAP_MAYMOVE | MREMAP_FIXED, start) == MAP_FAILED) {
-            fprintf(stderr,
-                    "ivshmem: no memory for the %zu bytes of malloc that are to outlive "
-                    "the region here: %s\n",
-                    bytes, strerror(errno));
-            _exit(1);
-        }
+        uint64_t end = (i + extents[i]) * units_per_block;
+        for (uint64_t run = i * units_per_block; run < end; run += runs.table[run].units)
+            if (bytes_of((uint32_t) run) > 0)
+                call(blocks + run * unit, bytes_of((uint32_t) run));
     }
 }
 
-/* The child's copy is made by the child, while the parent waits: else it would change under it. */
+static void copy_block(char *start, uint64_t bytes)
+{
+    memcpy((char *) copy + (start - base), start, bytes);
+}
 
-static int child_is_ready[2] = {-1, -1}; /* a pipe: it ends when the child closes it, or dies */
+/* Makes each page of it this process' own, whatever other threads are writing there. */
+static void own_block(char *start, uint64_t bytes)
+{
+    for (char *page = start; page < start + bytes; page += IVSHM_PAGE) {
+        char found = __atomic_load_n(page, __ATOMIC_RELAXED);
+        __atomic_compare_exchange_n(page, &found, found, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    }
+}
+
+/*
+ * A process can have no more than so many mappings, and what goes on here must not fail for that.
+ * Each is of a file of its own, so that the kernel does not make one of several.
+ */
+static void keep_reserve(void)
+{
+    for (int i = 0; i < RESERVE; i++)
+        if (!reserve[i]) {
+            reserve[i] = mmap(NULL, IVSHM_PAGE, PROT_NONE,
+                              MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            if (reserve[i] == MAP_FAILED)
+                reserve[i] = NULL;
+        }
+}
+
+static void give_up_reserve(void)
+{
+    for (int i = 0; i < RESERVE; i++)
+        if (reserve[i]) {
+            munmap(reserve[i], IVSHM_PAGE);
+            reserve[i] = NULL;
+        }
+}
+
+/* Private memory, at another place, with all that the program has. */
+static bool make_copy(void)
+{
+    for (int tries = 0; tries < 2; tries++) {
+        copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                    -1, 0);
+        if (copy != MAP_FAILED) {
+            for_each_block(copy_block);
+            return true;
+        }
+        give_up_reserve();
+    }
+    copy = NULL;
+    return false;
+}
+
+/* `memory` becomes what the program has; that is in one step, for other threads, too. */
+static bool replace_by(void *memory)
+{
+    give_up_reserve();
+    is_private = mremap(memory, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, base) != MAP_FAILED;
+    return is_private;
+}
+
+/*
+ * At the end of MPI. First a private mapping of the same file: then no store is lost that another
+ * thread makes meanwhile. It becomes this process' own page by page. Where there is none, a copy.
+ */
+static bool make_private(void)
+{
+    if (view && mprotect(view, size, PROT_READ | PROT_WRITE) == 0 && replace_by(view)) {
+        for_each_block(own_block);
+        return true;
+    }
+    if (view)
+        munmap(view, size);
+    view = NULL;
+    return make_copy() && replace_by(copy);
+}
+
+/* The child gets what there is before the fork. */
 
 static void before_fork(void)
 {
     pthread_mutex_lock(&mutex);
-    if (extent_count > 0 && !is_private && pipe2(child_is_ready, O_CLOEXEC) != 0)
-        child_is_ready[0] = child_is_ready[1] = -1;
+    if (base && !is_private)
+        make_copy();
 }
 
 static void after_fork_in_parent(void)
 {
-    char none;
-
-    if (child_is_ready[1] >= 0) {
-        close(child_is_ready[1]);
-        while (read(child_is_ready[0], &none, 1) < 0 && errno == EINTR)
-            ;
-        close(child_is_ready[0]);
-        child_is_ready[0] = child_is_ready[1] = -1;
+    if (base && !is_private) {
+        if (copy)
+            munmap(copy, size);
+        copy = NULL;
+        keep_reserve();
     }
     pthread_mutex_unlock(&mutex);
 }
 
 static void after_fork_in_child(void)
 {
-    if (!is_private)
-        make_private();
-    if (child_is_ready[1] >= 0) {
-        close(child_is_ready[0]);
-        close(child_is_ready[1]);
-        child_is_ready[0] = child_is_ready[1] = -1;
+    if (base && !is_private && !(copy && replace_by(copy))) {
+        /* No memory: it can look, but not write into what may be another's in the end. */
+        mprotect(base, size, PROT_READ);
+        is_private = true;
     }
+    view = NULL; /* is not in a child */
     pthread_mutex_unlock(&mutex);
 }
 
-static void serve_malloc(void)
+static bool serve_malloc(void)
 {
     static struct ivshmem_malloc_source source = {
-        .min = MALLOC_MIN, .take = malloc_take, .give_back = malloc_give_back, .room = malloc_room};
+        .min = MALLOC_MIN,
+        .alignment = IVSHM_PAGE,
+        .take = malloc_take,
+        .give_back = malloc_give_back,
+        .room = malloc_room,
+        .holds = malloc_holds,
+        .before_fork = before_fork,
+        .after_fork_in_parent = after_fork_in_parent,
+        .after_fork_in_child = after_fork_in_child,
+    };
 
-    source.alignment = IVSHM_PAGE;
-    source.base = MPID_nem_ivshmem.region.map.base;
-    source.bytes = MPID_nem_ivshmem.region.geo.size;
-    if (pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0) {
-        ivshmem_malloc_use(&source);
-        MPID_nem_ivshmem_lmt_prefer_direct();
-    }
+    source.base = base;
+    source.bytes = size;
+    return ivshmem_malloc_serve && ivshmem_malloc_serve(&source);
 }
 
-bool MPID_nem_ivshmem_memory_is_mallocs(void)
+/* Beginning and end */
+
+/* Memory of a device cannot be mapped privately, nor can huge pages for which there are no others.
+ */
+static void map_view(int fd)
 {
-    return ivshmem_malloc_use && MPID_nem_ivshmem_memory_in_use();
+    struct statfs fs;
+
+    view = NULL;
+    if (MPID_nem_ivshmem.region.map.is_device || fstatfs(fd, &fs) != 0 ||
+        fs.f_type == HUGETLBFS_MAGIC)
+        return;
+    view = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
+    if (view == MAP_FAILED)
+        view = NULL;
+    else
+        madvise(view, size, MADV_DONTFORK);
+}
+
+/* Maps the region again; false if that cannot be, and then there is no memory for the program. */
+static bool map_again(bool is_limited)
+{
+    const struct ivshm_region *region = &MPID_nem_ivshmem.region;
+    int fd = open(region->map.path, O_RDWR | O_CLOEXEC);
+
+    if (fd < 0)
+        return false;
+    void *found = mmap(NULL, region->map.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (found != MAP_FAILED) {
+        struct ivshm_superblock_shm *superblock = found;
+        size = region->map.size;
+        if (ivshm_load64_relaxed(&superblock->id[0]) != region->id[0] ||
+            ivshm_load64_relaxed(&superblock->id[1]) != region->id[1]) {
+            munmap(found, size);
+            found = MAP_FAILED;
+        } else if (!is_limited) {
+            map_view(fd);
+        }
+    }
+    close(fd);
+    if (found == MAP_FAILED)
+        return false;
+    base = found;
+    blocks = base + region->geo.data;
+    return true;
+}
+
+static void forget(void)
+{
+    if (view)
+        munmap(view, size);
+    if (base)
+        munmap(base, size);
+    if (runs.table)
+        munmap(runs.table, table_bytes());
+    MPL_free(extents);
+    give_up_reserve();
+    view = base = NULL;
+    runs.table = NULL;
+    extents = NULL;
+    extent_count = 0;
+    MPID_nem_ivshmem.user = NULL;
+}
+
+static bool make_tables(void)
+{
+    const struct ivshm_geometry *geo = &MPID_nem_ivshmem.region.geo;
+
+    block_size = geo->block_size;
+    for (unit = IVSHM_PAGE; geo->blocks * block_size / unit > UNITS_MAX; unit *= 2)
+        ;
+    extents = MPL_calloc(geo->blocks, sizeof(*extents), MPL_MEM_USER);
+    struct ivshm_run *table = mmap(NULL, table_bytes(), PROT_READ | PROT_WRITE,
+                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (table == MAP_FAILED)
+        return false;
+    ivshm_runs_init(&runs, table);
+    foreign = (_Atomic uint64_t *) (table + geo->blocks * (block_size / unit) + 1);
+    return extents != NULL;
 }
 
 int MPID_nem_ivshmem_memory_init(void)
 {
-    const struct ivshm_region *region = &MPID_nem_ivshmem.region;
-    int mpi_errno = MPI_SUCCESS;
+    static bool has_handlers;
+    struct ivshm_map *map = &MPID_nem_ivshmem.region.map;
+    struct rlimit limit;
+    bool is_limited = getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur != RLIM_INFINITY;
 
-    if (!MPID_nem_ivshmem_memory_in_use())
+    /* What a child of a fork knows of MPI is not to lead it to the region. */
+    madvise(map->base, map->size, MADV_DONTFORK);
+    if (!MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY || is_mallocs /* from an earlier MPI_Init */)
         goto fn_exit;
-    extents = MPL_calloc(region->geo.blocks, sizeof(*extents), MPL_MEM_USER);
-    MPIR_ERR_CHKANDJUMP(!extents, mpi_errno, MPI_ERR_OTHER, "**nomem");
-    blocks = (char *) region->map.base + region->geo.data;
-    block_size = region->geo.block_size;
-    block_count = region->geo.blocks;
-    if (MPID_nem_ivshmem_memory_is_mallocs())
-        serve_malloc();
-
-fn_exit:
-    return mpi_errno;
-fn_fail:
-    goto fn_exit;
-}
-
-/* What the program has not freed goes with the endpoint; but malloc's blocks are there to stay. */
-void MPID_nem_ivshmem_memory_finalize(void)
-{
     pthread_mutex_lock(&mutex);
-    if (!MPID_nem_ivshmem_memory_is_mallocs()) {
-        MPL_free(extents);
-        extents = NULL;
-        extent_count = 0;
-    } else if (extents) {
-        make_private();
+    if (map_again(is_limited) && make_tables()) {
+        MPID_nem_ivshmem.user = base;
+        malloc_thrift = (struct thrift){.leaves = map->size / MALLOC_LEAVES, .refused = UINT64_MAX};
+        messages_thrift = (struct thrift){.refused = UINT64_MAX};
+        keep_reserve();
+    } else {
+        forget();
     }
     pthread_mutex_unlock(&mutex);
+    if (!base)
+        goto fn_exit;
+    /* malloc's addresses are told apart for ever, for which there must be room. */
+    is_mallocs = !is_limited && serve_malloc();
+    if (is_mallocs)
+        MPID_nem_ivshmem_lmt_prefer_direct();
+    else if (!has_handlers)
+        has_handlers = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0;
+
+fn_exit:
+    return MPI_SUCCESS;
+}
+
+/*
+ * What the program has not freed goes with the endpoint; but malloc's blocks are there to stay. If
+ * they cannot, false: then the region is not to be left before the process ends.
+ */
+bool MPID_nem_ivshmem_memory_finalize(void)
+{
+    bool can_leave = true;
+
+    pthread_mutex_lock(&mutex);
+    if (!is_mallocs)
+        forget();
+    else if (!is_private)
+        can_leave = make_private();
+    pthread_mutex_unlock(&mutex);
+    return can_leave;
 }

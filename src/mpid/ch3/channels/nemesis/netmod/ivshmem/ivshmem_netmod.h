@@ -134,6 +134,7 @@ typedef struct {
     bool poll_tcp; /* a message may come by it */
     struct ivshm_region region;
     struct ivshm_transport transport;
+    char *user;               /* the region again, as the program sees it; NULL if it does not */
     struct ivshm_diag diag;   /* why not, if not joined */
     struct MPIDI_VC **vcs;    /* by endpoint: the job's own connection to it */
     struct MPIDI_VC *dynamic; /* connections made by MPI_Comm_connect */
@@ -153,11 +154,13 @@ extern MPID_nem_ivshmem_t MPID_nem_ivshmem;
  */
 #define IVSHMEM_STREAM_REPLY UINT32_C(0x80000000)
 
-/* Where that is in the region, for others. */
+/* Where that is in the region, for others: memory of the program's, or of ours. */
 static inline ivshm_off MPID_nem_ivshmem_offset_of(const void *start)
 {
-    const char *base = MPID_nem_ivshmem.region.map.base;
-    return (ivshm_off){(uint64_t) ((const char *) start - base)};
+    uint64_t off = (uintptr_t) start - (uintptr_t) MPID_nem_ivshmem.user;
+    if (MPID_nem_ivshmem.user && off < MPID_nem_ivshmem.region.map.size)
+        return (ivshm_off){off};
+    return (ivshm_off){(uintptr_t) start - (uintptr_t) MPID_nem_ivshmem.region.map.base};
 }
 
 /* ivshmem_packet.c: what a packet may be. A type without a name is none. */
@@ -355,16 +358,15 @@ void MPID_nem_ivshmem_lmt_vc_init(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_lmt_progress(void);
 int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t *vc, int req_errno);
 
-/* ivshmem_memory.c: what the program has in the region. is_mallocs: also by malloc; take: NULL if
- * the region has none to spare; need: also of what others leave; give_back: false if it was not
- * taken there */
+/* ivshmem_memory.c: what the program has in the region. take: all zero, NULL if the region has none
+ * to spare; need: also of what others leave; give_back: false if it was not taken there; finalize:
+ * false if the region cannot be left before the process ends */
 int MPID_nem_ivshmem_memory_init(void);
 bool MPID_nem_ivshmem_memory_in_use(void);
-bool MPID_nem_ivshmem_memory_is_mallocs(void);
 void *MPID_nem_ivshmem_memory_take(MPI_Aint bytes);
 void *MPID_nem_ivshmem_memory_need(MPI_Aint bytes);
 bool MPID_nem_ivshmem_memory_give_back(void *start);
-void MPID_nem_ivshmem_memory_finalize(void);
+bool MPID_nem_ivshmem_memory_finalize(void);
 bool MPID_nem_ivshmem_memory_find(const void *start, intptr_t bytes, ivshm_off *off);
 void MPID_nem_ivshmem_memory_lose(const void *start);
 

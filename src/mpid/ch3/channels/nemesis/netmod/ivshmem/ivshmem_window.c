@@ -235,11 +235,10 @@ static bool is_on_one_node(const MPIR_Comm *comm)
 static part_t part_of(const void *base, MPI_Aint bytes)
 {
     struct ivshm_region *region = &MPID_nem_ivshmem.region;
-    return (part_t){
-        .region_id = {region->id[0], region->id[1]},
-        .owner = MPID_nem_ivshmem.transport.endpoint.owner,
-        .off = {base ? (uint64_t) ((const char *) base - (char *) region->map.base) : 0},
-        .bytes = (uint64_t) bytes};
+    return (part_t){.region_id = {region->id[0], region->id[1]},
+                    .owner = MPID_nem_ivshmem.transport.endpoint.owner,
+                    .off = base ? MPID_nem_ivshmem_offset_of(base) : (ivshm_off){0},
+                    .bytes = (uint64_t) bytes};
 }
 
 /* Of memory of our own. None, if that is not in the region. */
@@ -307,7 +306,7 @@ static void close_window(window_t *w)
 
 static char *address_of(ivshm_off off)
 {
-    return (char *) MPID_nem_ivshmem.region.map.base + off.bytes;
+    return (char *) MPID_nem_ivshmem.user + off.bytes;
 }
 
 /* What a part takes of a window that lies in one piece. */

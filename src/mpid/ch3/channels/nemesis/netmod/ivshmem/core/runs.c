@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * Source of the algorithm: M. Masmano, I. Ripoll, A. Crespo, J. Real, "TLSF: a new dynamic memory
+ * allocator for real-time systems", 2004; with the boundary tags in a table of their own.
+ */
+#include "runs.h"
+
+#include <stddef.h>
+
+#define STEPS_BITS 2 /* four bins for each power of two */
+#define TRIES 4      /* in a bin whose runs may be too short */
+
+/* The bin of runs of so many units. */
+static unsigned bin_of(uint32_t units)
+{
+    if (units < 1u << STEPS_BITS)
+        return units;
+    unsigned shift = 31 - STEPS_BITS - (unsigned) __builtin_clz(units);
+    return ((shift + 1) << STEPS_BITS) + (units >> shift & ((1u << STEPS_BITS) - 1));
+}
+
+static void link_free(struct ivshm_runs *runs, uint32_t first)
+{
+    struct ivshm_run *run = &runs->table[first];
+    unsigned bin = bin_of(run->units);
+
+    run->prev = IVSHM_RUN_NONE;
+    run->next = runs->heads[bin];
+    if (run->next != IVSHM_RUN_NONE)
+        runs->table[run->next].prev = first;
+    runs->heads[bin] = first;
+    runs->bins[bin / 64] |= UINT64_C(1) << bin % 64;
+}
+
+static void unlink_free(struct ivshm_runs *runs, uint32_t first)
+{
+    struct ivshm_run *run = &runs->table[first];
+    unsigned bin = bin_of(run->units);
+
+    if (run->next != IVSHM_RUN_NONE)
+        runs->table[run->next].prev = run->prev;
+    if (run->prev != IVSHM_RUN_NONE)
+        runs->table[run->prev].next = run->next;
+    else
+        runs->heads[bin] = run->next;
+    if (runs->heads[bin] == IVSHM_RUN_NONE)
+        runs->bins[bin / 64] &= ~(UINT64_C(1) << bin % 64);
+}
+
+/* Says at both ends of a run what it is. */
+static void mark(struct ivshm_runs *runs, uint32_t first, uint32_t units, uint32_t state)
+{
+    struct ivshm_run *last = &runs->table[first + units - 1];
+
+    *last = (struct ivshm_run){.units = units, .state = IVSHM_RUN_LAST};
+    runs->table[first] = (struct ivshm_run){.units = units, .state = state};
+}
+
+static void clear(struct ivshm_runs *runs, uint32_t first, uint32_t units)
+{
+    runs->table[first] = runs->table[first + units - 1] = (struct ivshm_run){0};
+}
+
+/* A free run in a bin from `bin` on. */
+static uint32_t find_from(const struct ivshm_runs *runs, unsigned bin)
+{
+    for (unsigned word = bin / 64; word < IVSHM_RUN_BINS / 64; word++) {
+        uint64_t some = runs->bins[word] & (word == bin / 64 ? UINT64_MAX << bin % 64 : UINT64_MAX);
+        if (some)
+            return runs->heads[word * 64 + (unsigned) __builtin_ctzll(some)];
+    }
+    return IVSHM_RUN_NONE;
+}
+
+/* All runs in the bins behind that of `units` are long enough; in its own, some may be. */
+static uint32_t find(const struct ivshm_runs *runs, uint32_t units)
+{
+    uint32_t first = runs->heads[bin_of(units)];
+
+    for (int i = 0; i < TRIES && first != IVSHM_RUN_NONE; i++, first = runs->table[first].next)
+        if (runs->table[first].units >= units)
+            return first;
+    return find_from(runs, bin_of(units) + 1);
+}
+
+void ivshm_runs_init(struct ivshm_runs *runs, struct ivshm_run *table)
+{
+    *runs = (struct ivshm_runs){.table = table};
+    for (unsigned bin = 0; bin < IVSHM_RUN_BINS; bin++)
+        runs->heads[bin] = IVSHM_RUN_NONE;
+}
+
+void ivshm_runs_add(struct ivshm_runs *runs, uint32_t first, uint32_t units)
+{
+    mark(runs, first, units, IVSHM_RUN_FREE | IVSHM_RUN_SPAN);
+    link_free(runs, first);
+    runs->idle += units;
+}
+
+uint32_t ivshm_runs_take(struct ivshm_runs *runs, uint32_t units)
+{
+    uint32_t first = find(runs, units), span, left;
+
+    if (first == IVSHM_RUN_NONE)
+        return IVSHM_RUN_NONE;
+    if (ivshm_runs_is_span(runs, first))
+        runs->idle -= runs->table[first].units;
+    unlink_free(runs, first);
+    span = runs->table[first].state & IVSHM_RUN_SPAN;
+    left = runs->table[first].units - units;
+    mark(runs, first, units, IVSHM_RUN_USED | span);
+    if (left > 0) {
+        mark(runs, first + units, left, IVSHM_RUN_FREE);
+        link_free(runs, first + units);
+    }
+    return first;
+}
+
+uint32_t ivshm_runs_used(const struct ivshm_runs *runs, uint32_t first)
+{
+    return runs->table[first].state & IVSHM_RUN_USED ? runs->table[first].units : 0;
+}
+
+uint32_t ivshm_runs_find(const struct ivshm_runs *runs, uint32_t unit)
+{
+    const uint32_t begins = IVSHM_RUN_USED | IVSHM_RUN_FREE | IVSHM_RUN_KEPT;
+
+    for (uint32_t first = unit; first != IVSHM_RUN_NONE; first--)
+        if (runs->table[first].state & begins)
+            return unit - first < ivshm_runs_used(runs, first) ? first : IVSHM_RUN_NONE;
+    return IVSHM_RUN_NONE;
+}
+
+void ivshm_runs_keep(struct ivshm_runs *runs, uint32_t first)
+{
+    runs->table[first].state |= IVSHM_RUN_KEPT;
+}
+
+uint32_t ivshm_runs_give_back(struct ivshm_runs *runs, uint32_t first)
+{
+    uint32_t units = runs->table[first].units, span = runs->table[first].state & IVSHM_RUN_SPAN;
+    const struct ivshm_run *behind = &runs->table[first + units];
+
+    if (runs->table[first].state & IVSHM_RUN_KEPT) {
+        runs->table[first].state &= ~(uint32_t) IVSHM_RUN_USED;
+        return first;
+    }
+    if (behind->state == IVSHM_RUN_FREE) { /* of the same span */
+        uint32_t more = behind->units;
+        unlink_free(runs, first + units);
+        clear(runs, first + units, more);
+        clear(runs, first, units);
+        units += more;
+    }
+    if (!span) {
+        uint32_t before = first - runs->table[first - 1].units;
+        if (runs->table[before].state & IVSHM_RUN_FREE) {
+            uint32_t more = runs->table[before].units;
+            span = runs->table[before].state & IVSHM_RUN_SPAN;
+            unlink_free(runs, before);
+            clear(runs, before, more);
+            clear(runs, first, units);
+            first = before;
+            units += more;
+        }
+    }
+    mark(runs, first, units, IVSHM_RUN_FREE | span);
+    link_free(runs, first);
+    if (ivshm_runs_is_span(runs, first))
+        runs->idle += units;
+    return first;
+}
+
+bool ivshm_runs_is_span(const struct ivshm_runs *runs, uint32_t first)
+{
+    const struct ivshm_run *run = &runs->table[first], *behind = run + run->units;
+    return run->state == (IVSHM_RUN_FREE | IVSHM_RUN_SPAN) &&
+           (behind->state == 0 || behind->state & IVSHM_RUN_SPAN);
+}
+
+uint32_t ivshm_runs_remove(struct ivshm_runs *runs, uint32_t first)
+{
+    uint32_t units = runs->table[first].units;
+
+    unlink_free(runs, first);
+    clear(runs, first, units);
+    runs->idle -= units;
+    return units;
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: mpich2 */
+#include "unit.h"
+
+#include "core/runs.h"
+
+#define UNITS 4000
+
+static struct ivshm_run table[UNITS + 1];
+static struct ivshm_runs runs;
+
+static void begin(void)
+{
+    memset(table, 0, sizeof(table));
+    ivshm_runs_init(&runs, table);
+}
+
+TEST(test_take_and_give_back)
+{
+    begin();
+    assert_true(ivshm_runs_take(&runs, 1) == IVSHM_RUN_NONE);
+    ivshm_runs_add(&runs, 10, 100);
+    assert_int_equal(runs.idle, 100);
+    assert_true(ivshm_runs_take(&runs, 101) == IVSHM_RUN_NONE);
+    uint32_t a = ivshm_runs_take(&runs, 60), b = ivshm_runs_take(&runs, 1),
+             c = ivshm_runs_take(&runs, 39);
+    assert_int_equal(a, 10);
+    assert_int_equal(b, 70);
+    assert_int_equal(c, 71);
+    assert_int_equal(runs.idle, 0);
+    assert_true(ivshm_runs_take(&runs, 1) == IVSHM_RUN_NONE);
+    assert_int_equal(ivshm_runs_used(&runs, a), 60);
+    assert_int_equal(ivshm_runs_used(&runs, a + 1), 0);
+    assert_int_equal(ivshm_runs_used(&runs, a + 59), 0);
+    assert_int_equal(ivshm_runs_used(&runs, b), 1);
+    assert_int_equal(ivshm_runs_give_back(&runs, a), 10);
+    assert_int_equal(ivshm_runs_used(&runs, a), 0);
+    assert_int_equal(ivshm_runs_give_back(&runs, c), 71);
+    assert_false(ivshm_runs_is_span(&runs, 10));
+    assert_int_equal(ivshm_runs_give_back(&runs, b), 10); /* joins both sides */
+    assert_true(ivshm_runs_is_span(&runs, 10));
+    assert_int_equal(runs.idle, 100);
+    assert_int_equal(ivshm_runs_take(&runs, 100), 10);
+    ivshm_runs_give_back(&runs, 10);
+    assert_int_equal(ivshm_runs_remove(&runs, 10), 100);
+    assert_int_equal(runs.idle, 0);
+    assert_true(ivshm_runs_take(&runs, 1) == IVSHM_RUN_NONE);
+    for (int i = 0; i <= UNITS; i++)
+        assert_int_equal(table[i].state, 0);
+}
+
+/* Neighbours in memory, yet each can go as it came. */
+TEST(test_spans_stay_apart)
+{
+    begin();
+    ivshm_runs_add(&runs, 0, 8);
+    ivshm_runs_add(&runs, 16, 8);
+    ivshm_runs_add(&runs, 8, 8);
+    assert_true(ivshm_runs_take(&runs, 9) == IVSHM_RUN_NONE);
+    uint32_t got[3] = {ivshm_runs_take(&runs, 8), ivshm_runs_take(&runs, 8),
+                       ivshm_runs_take(&runs, 8)};
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(ivshm_runs_give_back(&runs, got[i]), got[i]);
+    for (uint32_t first = 0; first < 24; first += 8)
+        assert_true(ivshm_runs_is_span(&runs, first));
+    assert_int_equal(ivshm_runs_remove(&runs, 8), 8);
+    assert_int_equal(runs.idle, 16);
+    uint32_t part = ivshm_runs_take(&runs, 3);
+    assert_int_equal(runs.idle, 8);
+    assert_true(ivshm_runs_is_span(&runs, ivshm_runs_give_back(&runs, part)));
+}
+
+/* What was freed is found again, also where its bin has shorter ones. */
+TEST(test_same_size_again)
+{
+    begin();
+    ivshm_runs_add(&runs, 0, 90);
+    for (uint32_t i = 0; i < 10; i++)
+        assert_int_equal(ivshm_runs_take(&runs, 9), 9 * i);
+    ivshm_runs_give_back(&runs, 36);
+    assert_int_equal(ivshm_runs_take(&runs, 9), 36);
+    ivshm_runs_give_back(&runs, 36);
+    assert_int_equal(ivshm_runs_take(&runs, 8), 36);
+    assert_int_equal(ivshm_runs_take(&runs, 1), 44);
+}
+
+TEST(test_find_and_keep)
+{
+    begin();
+    ivshm_runs_add(&runs, 5, 30);
+    uint32_t a = ivshm_runs_take(&runs, 10), b = ivshm_runs_take(&runs, 10);
+    assert_true(ivshm_runs_find(&runs, 0) == IVSHM_RUN_NONE);
+    assert_int_equal(ivshm_runs_find(&runs, 5), a);
+    assert_int_equal(ivshm_runs_find(&runs, 14), a);
+    assert_int_equal(ivshm_runs_find(&runs, 15), b);
+    assert_true(ivshm_runs_find(&runs, 25) == IVSHM_RUN_NONE);
+    assert_true(ivshm_runs_find(&runs, 40) == IVSHM_RUN_NONE);
+    ivshm_runs_keep(&runs, a);
+    assert_int_equal(ivshm_runs_used(&runs, a), 10);
+    ivshm_runs_give_back(&runs, a);
+    assert_int_equal(ivshm_runs_used(&runs, a), 0);
+    assert_true(ivshm_runs_find(&runs, 14) == IVSHM_RUN_NONE);
+    assert_int_equal(ivshm_runs_give_back(&runs, b), b); /* joins only what is behind it */
+    assert_false(ivshm_runs_is_span(&runs, b));
+    assert_int_equal(ivshm_runs_take(&runs, 20), b);
+    assert_true(ivshm_runs_take(&runs, 1) == IVSHM_RUN_NONE);
+}
+
+/* Against a map of who has what. */
+TEST(test_at_random)
+{
+    enum { BLOCKS = 200, STEPS = 200000 };
+    static unsigned char owner[UNITS];
+    uint32_t first[BLOCKS], units[BLOCKS] = {0};
+    unsigned seed = 7;
+    uint64_t used = 0, taken = 0;
+
+    begin();
+    memset(owner, 0, sizeof(owner));
+    for (uint32_t at = 0, span; at < UNITS; at += span) { /* some apart, some not */
+        span = at + 500 > UNITS ? UNITS - at : 500;
+        ivshm_runs_add(&runs, at, span - (at / 500 % 2 && span > 1));
+        memset(owner + at + span - (at / 500 % 2), 1, at / 500 % 2);
+    }
+    for (int step = 0; step < STEPS; step++) {
+        int i = rand_r(&seed) % BLOCKS;
+        if (units[i]) {
+            assert_int_equal(ivshm_runs_used(&runs, first[i]), units[i]);
+            memset(owner + first[i], 0, units[i]);
+            used -= units[i];
+            units[i] = 0;
+            ivshm_runs_give_back(&runs, first[i]);
+            continue;
+        }
+        uint32_t wanted = 1 + (uint32_t) rand_r(&seed) % (step % 3 ? 20 : 200);
+        first[i] = ivshm_runs_take(&runs, wanted);
+        if (first[i] == IVSHM_RUN_NONE)
+            continue;
+        taken++;
+        units[i] = wanted;
+        used += wanted;
+        for (uint32_t k = first[i]; k < first[i] + wanted; k++) {
+            assert_int_equal(owner[k], 0);
+            owner[k] = 1;
+        }
+        assert_true(first[i] / 500 == (first[i] + wanted - 1) / 500);
+    }
+    assert_true(taken > STEPS / 4);
+    assert_true(runs.idle <= UNITS - used);
+    for (int i = 0; i < BLOCKS; i++)
+        if (units[i])
+            ivshm_runs_give_back(&runs, first[i]);
+    assert_int_equal(runs.idle, UNITS - UNITS / 1000);
+    for (uint32_t at = 0; at < UNITS; at += 500) {
+        assert_true(ivshm_runs_is_span(&runs, at));
+        ivshm_runs_remove(&runs, at);
+    }
+    assert_int_equal(runs.idle, 0);
+}
+
+/* The longest that there can be. */
+TEST(test_large)
+{
+    enum { LARGE = 1 << 24 };
+    struct ivshm_run *large = mmap(NULL, (LARGE + 1) * sizeof(*large), PROT_READ | PROT_WRITE,
+                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_true(large != MAP_FAILED);
+    ivshm_runs_init(&runs, large);
+    ivshm_runs_add(&runs, 0, LARGE);
+    for (uint32_t units = 1, at = 0; at + units <= LARGE - 1; at += units, units = units * 2 + 1)
+        assert_int_equal(ivshm_runs_take(&runs, units), at);
+    munmap(large, (LARGE + 1) * sizeof(*large));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_take_and_give_back), cmocka_unit_test(test_spans_stay_apart),
+        cmocka_unit_test(test_same_size_again),    cmocka_unit_test(test_find_and_keep),
+        cmocka_unit_test(test_at_random),          cmocka_unit_test(test_large),
+    };
+    return RUN(tests);
+}
