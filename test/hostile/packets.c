@@ -305,12 +305,20 @@ struct context {
     long bytes; /* of an element */
     int count;
     long cookie_len;
+    bool by_request; /* who asks for a lock is said by a request, and not by a window */
 };
+
+/* What CH3 takes of an accumulate at once; longer ones come in parts. */
+static long unit_of(const struct context *c)
+{
+    return MPIDI_CH3U_SRBuf_size / c->bytes * c->bytes;
+}
 
 static int64_t lawful_value(struct random *r, const struct known *k, struct context *c,
                             enum kind kind, int packet)
 {
     static const int flags[] = {
+        0,
         0,
         0,
         0,
@@ -320,12 +328,9 @@ static int64_t lawful_value(struct random *r, const struct known *k, struct cont
         MPIDI_CH3_PKT_FLAG_RMA_LOCK_EXCLUSIVE | MPIDI_CH3_PKT_FLAG_RMA_UNLOCK,
         MPIDI_CH3_PKT_FLAG_RMA_FLUSH,
         MPIDI_CH3_PKT_FLAG_RMA_UNLOCK,
-        MPIDI_CH3_PKT_FLAG_RMA_UNLOCK | MPIDI_CH3_PKT_FLAG_RMA_UNLOCK_NO_ACK,
         MPIDI_CH3_PKT_FLAG_RMA_DECR_AT_COUNTER,
-        MPIDI_CH3_PKT_FLAG_RMA_STREAM,
-        MPIDI_CH3_PKT_FLAG_RMA_STREAM | MPIDI_CH3_PKT_FLAG_RMA_LOCK_SHARED,
-        MPIDI_CH3_PKT_FLAG_RMA_IMMED_RESP,
-        MPIDI_CH3_PKT_FLAG_RMA_NOCHECK};
+        MPIDI_CH3_PKT_FLAG_RMA_NOCHECK,
+    };
     static const int answers[] = {0,
                                   0,
                                   MPIDI_CH3_PKT_FLAG_RMA_ACK,
@@ -344,8 +349,18 @@ static int64_t lawful_value(struct random *r, const struct known *k, struct cont
         if (packet == MPIDI_CH3_PKT_LOCK)
             return rnd(r, 2) ? MPIDI_CH3_PKT_FLAG_RMA_LOCK_SHARED
                              : MPIDI_CH3_PKT_FLAG_RMA_LOCK_EXCLUSIVE;
-        return answers_us ? PICK(r, answers) : PICK(r, flags);
+        if (packet == MPIDI_CH3_PKT_UNLOCK)
+            return rnd(r, 2) ? MPIDI_CH3_PKT_FLAG_RMA_UNLOCK_NO_ACK : 0;
+        if (answers_us)
+            return PICK(r, answers);
+        return PICK(r, flags) |
+               (packet == MPIDI_CH3_PKT_GET && c->bytes * c->count <= 8
+                    ? MPIDI_CH3_PKT_FLAG_RMA_IMMED_RESP
+                    : 0) |
+               (c->bytes * c->count > MPIDI_CH3U_SRBuf_size ? MPIDI_CH3_PKT_FLAG_RMA_STREAM : 0);
     case ADDRESS:
+        if (c->bytes * c->count > 128)
+            return (int64_t) (intptr_t) k->window[c->window].base;
         return (int64_t) (intptr_t) k->window[c->window].base +
                (int64_t) (size > 128 ? rnd(r, (uint64_t) (size - 128) / 16) * 16 : 0);
     case COUNT:
@@ -359,10 +374,14 @@ static int64_t lawful_value(struct random *r, const struct known *k, struct cont
         if (packet == MPIDI_CH3_PKT_LOCK_ACK ||
             packet == MPIDI_CH3_PKT_LOCK_OP_ACK) /* this or a request */
             return rnd(r, 2) ? k->window[c->window].win->handle : MPI_WIN_NULL;
+        if (packet == MPIDI_CH3_PKT_LOCK && kind == THEIR_WINDOW && c->by_request)
+            return MPI_WIN_NULL;
         return k->window[c->window].win->handle;
     case REQUEST:
         return c->request ? c->request : some_request(r, -1);
     case THEIR_REQUEST:
+        if (packet == MPIDI_CH3_PKT_LOCK && !c->by_request)
+            return MPI_REQUEST_NULL;
         return rnd(r, 4) ? (int64_t) (0x6c000000 + rnd(r, 8)) : (int64_t) (0xac000000 + rnd(r, 64));
     case RANK:
         return k->window[c->window].ranks[c->attacker];
@@ -502,7 +521,7 @@ static void append_description(struct random *r, const struct known *k, struct c
 
 static void append_offset(struct random *r, struct context *c, struct packet *p)
 {
-    int64_t off = c->bytes * (int64_t) rnd(r, 4);
+    int64_t off = rnd(r, 2) ? unit_of(c) : 0;
     if ((int) rnd(r, 100) >= c->lawful)
         off = rnd(r, 2) ? -(int64_t) rnd(r, 1 << 16) : edge_long(r);
     append(p, &off, sizeof(off));
@@ -582,8 +601,10 @@ static void add_trailing(struct random *r, const struct known *k, struct context
     case MPIDI_CH3_PKT_ACCUMULATE:
     case MPIDI_CH3_PKT_GET_ACCUM:
         if ((p->header.put.pkt_flags & MPIDI_CH3_PKT_FLAG_RMA_STREAM) &&
-            p->type != MPIDI_CH3_PKT_PUT)
+            p->type != MPIDI_CH3_PKT_PUT) {
             append_offset(r, c, p);
+            data = MPL_MAX(data - unit_of(c), 0); /* of the second part */
+        }
         if (c->type >= 0)
             append_description(r, k, c, p);
         append_random(r, p, data);
@@ -662,6 +683,10 @@ void packet_make(struct random *r, const struct known *k, int attacker, int type
     }
     if (type < 0 || type >= PACKET_TYPES)
         append_random(r, p, 0);
+    c.by_request = rnd(r, 2);
+    if ((type == MPIDI_CH3_PKT_ACCUMULATE || type == MPIDI_CH3_PKT_GET_ACCUM) && c.type < 0 &&
+        k->window[c.window].size > MPIDI_CH3U_SRBuf_size && rnd(r, 2))
+        c.count = (int) ((k->window[c.window].size + MPIDI_CH3U_SRBuf_size) / 2 / c.bytes);
     for (const struct field *f = type >= 0 && type < PACKET_TYPES ? rows[type].fields : NULL;
          f && f->name; f++) {
         int64_t value = (int) rnd(r, 100) < lawful ? lawful_value(r, k, &c, f->kind, type)
