@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * first_contact: rank 1 dies before anybody has spoken with it. Rank 0 learns that, and sends it large
- * messages all the same: each ends with an error, and holds no memory of the region any more. Then it
- * goes on with rank 2.
+ * first_contact: rank 1 dies before anybody has spoken with it. Rank 0 learns that, and sends it
+ * large messages all the same: each ends with an error, and holds no memory of the region any more.
+ * Then it goes on with rank 2.
  */
 #include "mpitest.h"
 
