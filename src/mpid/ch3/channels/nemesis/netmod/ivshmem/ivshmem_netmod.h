@@ -213,7 +213,7 @@ int MPID_nem_ivshmem_question_ask(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt);
 MPIR_Request *MPID_nem_ivshmem_question_find(MPIDI_VC_t *vc, MPI_Request handle);
 bool MPID_nem_ivshmem_question_awaits(MPIDI_VC_t *vc, MPI_Request handle, int type);
 void MPID_nem_ivshmem_question_answered(MPIDI_VC_t *vc, MPI_Request handle, int type);
-void MPID_nem_ivshmem_question_withdraw(MPIDI_VC_t *vc, const MPIR_Request *req);
+void MPID_nem_ivshmem_question_withdraw(MPIDI_VC_t *vc, MPI_Request handle);
 int MPID_nem_ivshmem_question_fail(MPIDI_VC_t *vc, int req_errno);
 
 /* Messages of the usual kind, which ask nothing, and of which little is to be checked. */

@@ -582,7 +582,7 @@ fn_fail:
                                   : op->reqs_size > 1 ? op->multi_reqs[0]
                                                       : NULL;
         if (req)
-            MPID_nem_ivshmem_question_withdraw(vc, req);
+            MPID_nem_ivshmem_question_withdraw(vc, req->handle);
     }
     return why;
 }
@@ -727,13 +727,19 @@ static MPI_Request answered_request(const MPIDI_CH3_Pkt_t *pkt)
     }
 }
 
-/* A send that the peer says to be cancelled must not go on in its memory, or in ours. */
-static const char *check_cancellable(const MPIDI_VC_t *vc,
-                                     const MPIDI_CH3_Pkt_cancel_send_resp_t *resp)
+/* A send that the peer says to be cancelled must not go on in its memory, or in ours; nor has the
+ * peer received it, as far as we have been told. */
+static const char *check_cancellable(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_cancel_send_resp_t *resp)
 {
     const MPID_nem_ivshmem_transfer_t *t = find_transfer(vc, resp->sender_req_id);
+    const MPIR_Request *req = MPID_nem_ivshmem_question_find(vc, resp->sender_req_id);
 
-    return resp->ack && t && t->active ? "cancels a message that it is receiving" : NULL;
+    if (resp->ack && t && t->active)
+        return "cancels a message that it is receiving";
+    if (resp->ack && !t && req && MPIDI_Request_get_type(req) == MPIDI_REQUEST_TYPE_SSEND &&
+        !MPID_nem_ivshmem_question_awaits(vc, req->handle, MPIDI_CH3_PKT_EAGER_SYNC_ACK))
+        return "cancels a message that it has received";
+    return NULL;
 }
 
 static const char *check_from(const MPIDI_VC_t *vc, const rule_t *rule)
@@ -855,8 +861,12 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, const MPIDI_CH3_Pk
             break;
         }
     }
-    if (answers && !why)
+    if (answers && !why) {
         MPID_nem_ivshmem_question_answered(vc, answered_request(pkt), pkt->type);
+        /* What is cancelled will not be acknowledged any more. */
+        if (pkt->type == MPIDI_CH3_PKT_CANCEL_SEND_RESP && pkt->cancel_send_resp.ack)
+            MPID_nem_ivshmem_question_withdraw(vc, pkt->cancel_send_resp.sender_req_id);
+    }
     return why;
 }
 

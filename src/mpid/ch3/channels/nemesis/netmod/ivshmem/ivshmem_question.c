@@ -96,8 +96,10 @@ int MPID_nem_ivshmem_question_ask(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt)
 
     if (answer == NO_ANSWER)
         goto fn_exit;
-    question_t *q = find(vc, handle);
-    if (q) { /* a synchronous send that is to be cancelled, or the same again */
+    question_t *q = VC_IVSHMEM(vc)->questions.tail;
+    if (!q || q->req->handle != handle) /* of the others only a synchronous send is asked again */
+        q = answer == MPIDI_CH3_PKT_CANCEL_SEND_RESP ? find(vc, handle) : NULL;
+    if (q) { /* to cancel it, or the same once more */
         if (q->answers[0] != answer)
             q->answers[1] = answer;
         goto fn_exit;
@@ -144,9 +146,9 @@ void MPID_nem_ivshmem_question_answered(MPIDI_VC_t *vc, MPI_Request handle, int 
         drop(vc, q);
 }
 
-void MPID_nem_ivshmem_question_withdraw(MPIDI_VC_t *vc, const MPIR_Request *req)
+void MPID_nem_ivshmem_question_withdraw(MPIDI_VC_t *vc, MPI_Request handle)
 {
-    question_t *q = find(vc, req->handle);
+    question_t *q = find(vc, handle);
 
     if (q)
         drop(vc, q);
