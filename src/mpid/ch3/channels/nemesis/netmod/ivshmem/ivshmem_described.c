@@ -315,7 +315,7 @@ const char *MPID_nem_ivshmem_described_check(const MPIR_Win *win, const void *ad
 {
     header_t *header = description;
     const loops_header_t *loops = (const loops_header_t *) (header + 1);
-    MPI_Aint size = 0;
+    MPI_Aint size = 0, pieces;
     span_t span;
 
     if (bytes < (MPI_Aint) (sizeof(*header) + sizeof(*loops)))
@@ -330,7 +330,10 @@ const char *MPID_nem_ivshmem_described_check(const MPIR_Win *win, const void *ad
         return "names memory outside of its window";
     if (by_elements && !is_made_of(&w, header->basic_type))
         return "describes elements of another type than it names";
-    if (header->num_contig_blocks < 1 || header->num_contig_blocks > size)
+    /* CH3 makes a list that is so long. Pieces without a byte count, too. */
+    header->num_contig_blocks = MPL_MAX(header->num_contig_blocks, 1);
+    if (header->num_contig_blocks > size &&
+        (__builtin_mul_overflow(header->num_contig_blocks, count, &pieces) || pieces > PIECES_MAX))
         return "describes more pieces than it has bytes";
     header->true_lb = span.low;
     header->true_ub = span.high;

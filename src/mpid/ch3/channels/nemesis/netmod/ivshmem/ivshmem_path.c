@@ -149,6 +149,11 @@ int MPID_nem_ivshmem_decide(MPIDI_VC_t *vc)
 
     if (vc->pg) {
         mpi_errno = MPID_nem_ivshmem_find_peer(vc, &peer, &shared);
+        if (mpi_errno != MPI_SUCCESS && vc->state == MPIDI_VC_STATE_ACTIVE) {
+            /* No path leads there: receives from it must not wait, either. */
+            int failed = MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
+            MPIR_ERR_ADD(mpi_errno, failed);
+        }
         MPIR_ERR_CHECK(mpi_errno);
     }
     if (shared)
