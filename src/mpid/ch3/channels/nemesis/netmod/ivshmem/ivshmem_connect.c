@@ -300,6 +300,8 @@ static void reply(const struct ivshm_incoming *in, const MPIDI_CH3_Pkt_t *pkt)
     memcpy(out.payload, pkt, bytes);
     ivshm_cell_publish(t, in->channel, &out, bytes);
     MPID_nem_ivshmem.stats.cells_sent++;
+    MPID_nem_ivshmem.stats.eager_sent++;
+    MPID_nem_ivshmem.stats.eager_sent_bytes += bytes;
 }
 
 /*
@@ -499,6 +501,10 @@ int MPID_nem_ivshmem_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p)
         else if (streams_open() < STREAMS_MAX)
             mpi_errno = accept_stream(in->channel, in->stream, &vc);
         MPIR_ERR_CHECK(mpi_errno);
+    }
+    if (!vc && in->len > 0) { /* a message of a call that is over */
+        MPID_nem_ivshmem.stats.eager_received++;
+        MPID_nem_ivshmem.stats.eager_received_bytes += in->len;
     }
 
 fn_exit:
