@@ -99,14 +99,17 @@ int fuzz_kill(pid_t pid, int signal)
 int fuzz_open(const char *path, int flags, ...);
 int fuzz_open(const char *path, int flags, ...)
 {
-    static int uuid = -1, status;
+    static int uuid = -1, stat, status;
+    bool is_own = strstr(path, "/42/") || strstr(path, "/self/");
     (void) flags;
     if (uuid < 0) {
         uuid = text_file("00112233-4455-6677-8899-aabbccddeeff\n");
-        status = text_file("42 (fuzz) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 1234 0\n");
+        stat = text_file("42 (fuzz) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 1234 0\n");
+        status = text_file("Name:\tfuzz\nNSpid:\t42\n");
     }
     int fd = strstr(path, "_id") || strstr(path, "_uuid") ? uuid
-             : strstr(path, "/42/")                       ? status
+             : is_own && strstr(path, "/status")          ? status
+             : is_own && strstr(path, "/stat")            ? stat
                                                           : -1;
     return fd >= 0 && lseek(fd, 0, SEEK_SET) == 0 ? dup(fd) : -1;
 }
@@ -154,6 +157,7 @@ static void world_build(struct world *w, enum world_kind kind)
     w->image = image_new((kind == BUFFERS ? 16 : 4) * MIB);
     watch_image(&w->image);
     mapped_image = &w->image;
+    ivshm_alive_root = "/fuzz"; /* fuzz_open's files are the kernel's own */
     allow(UINT64_MAX, false);
     must(ivshm_region_open("region", &w->region, NULL) == 0);
     for (enum party p = 0; p < PARTIES; p++) {
