@@ -139,8 +139,18 @@ static const char *make_claim(MPIDI_VC_t *vc, const MPIDI_Message_match *match)
 
 const char *MPID_nem_ivshmem_relation_check_sender(MPIDI_VC_t *vc, const MPIDI_Message_match *match)
 {
+    if (VC_IVSHMEM(vc)->stream != 0 &&
+        (match->parts.context_id & MPIR_CONTEXT_DYNAMIC_PROC_MASK) != 0) {
+        /* The roots' communicator, whose context CH3 makes of the port, so that several differ in
+         * their suffix alone. There is one remote rank in it. */
+        MPIR_Context_id_t port =
+            MPIR_CONTEXT_SET_FIELD(DYNAMIC_PROC, (MPIR_Context_id_t) vc->port_name_tag, 1);
+        int of_port = match->parts.context_id - port;
+        return match->parts.rank == 0 && of_port >= 0 && of_port <= MPIR_CONTEXT_INTER_COLL
+                   ? NULL
+                   : "sent a message on the communicator of another call";
+    }
     MPIR_Comm *comm = comm_of(match->parts.context_id);
-
     if (!comm)
         return make_claim(vc, match);
     if (!is_rank(vc, comm, match->parts.rank))
