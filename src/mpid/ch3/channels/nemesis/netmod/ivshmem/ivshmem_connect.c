@@ -11,7 +11,6 @@
 #define BC_FORMAT "%016llx%016llx.%u.%u." /* region id, endpoint, generation */
 #define BC_NONE "none."
 
-#define STREAM_REPLY IVSHMEM_STREAM_REPLY
 #define STREAM_TAG_SHIFT 16
 #define STREAM_TAG_MASK UINT32_C(0x7fff)
 #define STREAM_COUNT_MASK UINT32_C(0xffff)
@@ -277,7 +276,7 @@ static int accept_stream(struct ivshm_channel *channel, uint32_t stream, MPIDI_V
     vc->ch.recv_active = NULL;
     MPID_nem_ivshmem_take_region(vc, channel->peer);
     channel->users++;
-    add_dynamic(vc, channel, stream | STREAM_REPLY);
+    add_dynamic(vc, channel, stream | IVSHMEM_STREAM_REPLY);
     vc->port_name_tag = port_of(stream);
     MPIDI_CH3I_Acceptq_enqueue(vc, vc->port_name_tag);
     *vc_p = vc;
@@ -295,7 +294,7 @@ static void reply(const struct ivshm_incoming *in, const MPIDI_CH3_Pkt_t *pkt)
     uint32_t bytes = (uint32_t) MPID_nem_ivshmem_packet_header_bytes((int) pkt->type);
     struct ivshm_outgoing out;
 
-    if (ivshm_cell_reserve(t, in->channel, bytes, in->stream | STREAM_REPLY, &out) != 0)
+    if (ivshm_cell_reserve(t, in->channel, bytes, in->stream | IVSHMEM_STREAM_REPLY, &out) != 0)
         return;
     memcpy(out.payload, pkt, bytes);
     ivshm_cell_publish(t, in->channel, &out, bytes);
@@ -357,8 +356,8 @@ int MPID_nem_ivshmem_call_off(MPIDI_VC_t *vc, const char *why)
     vc->ch.pending_pkt_len = 0;
     if (vc->state == MPIDI_VC_STATE_ACTIVE && !area->refused) {
         area->refused = true;
-        MPIDI_Pkt_init(&pkt.conn_ack, area->stream & STREAM_REPLY ? MPIDI_CH3_PKT_ACCEPT_ACK
-                                                                  : MPIDI_CH3_PKT_CONN_ACK);
+        MPIDI_Pkt_init(&pkt.conn_ack, area->stream & IVSHMEM_STREAM_REPLY ? MPIDI_CH3_PKT_ACCEPT_ACK
+                                                                          : MPIDI_CH3_PKT_CONN_ACK);
         pkt.conn_ack.ack = FALSE;
         mpi_errno = tell_ch3(vc, &pkt);
     } else if (vc->state == MPIDI_VC_STATE_LOCAL_CLOSE || vc->state == MPIDI_VC_STATE_CLOSE_ACKED) {
@@ -386,7 +385,8 @@ int MPID_nem_ivshmem_end_unanswered_calls(void)
     for (MPIDI_VC_t *next, *vc = MPID_nem_ivshmem.dynamic; vc; vc = next) {
         MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
         next = area->next_dynamic;
-        if (area->met || !(area->stream & STREAM_REPLY) || vc->state != MPIDI_VC_STATE_LOCAL_CLOSE)
+        if (area->met || !(area->stream & IVSHMEM_STREAM_REPLY) ||
+            vc->state != MPIDI_VC_STATE_LOCAL_CLOSE)
             continue;
         area->given_up = area->gone = true;
         mpi_errno = MPID_nem_ivshmem_call_off(vc, "called, and was not answered");
@@ -494,8 +494,8 @@ int MPID_nem_ivshmem_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p)
         vc = MPID_nem_ivshmem_find_rank(in->channel);
         goto fn_exit;
     }
-    vc = find_stream(in->channel, in->stream ^ STREAM_REPLY);
-    if (!vc && !(in->stream & STREAM_REPLY)) {
+    vc = find_stream(in->channel, in->stream ^ IVSHMEM_STREAM_REPLY);
+    if (!vc && !(in->stream & IVSHMEM_STREAM_REPLY)) {
         if (!MPID_nem_ivshmem_port_is_open(port_of(in->stream)))
             turn_away(in);
         else if (streams_open() < STREAMS_MAX)

@@ -103,22 +103,17 @@ bool MPID_nem_ivshmem_relation_shares_comm(MPIDI_VC_t *vc)
     return false;
 }
 
-MPIR_Comm *MPID_nem_ivshmem_relation_find_comm(MPIR_Context_id_t context)
+static bool is_dynamic(const MPIDI_Message_match *match)
 {
-    return comm_of(context);
+    return (match->parts.context_id & MPIR_CONTEXT_DYNAMIC_PROC_MASK) != 0;
 }
 
-/*
- * Only who calls at a port speaks on contexts of dynamic processes, and on no others: the
- * communicator of the two roots, in which there is one remote rank.
- */
+/* Who calls at a port speaks on its call's context alone, and nobody else does. */
 static const char *make_claim(MPIDI_VC_t *vc, const MPIDI_Message_match *match)
 {
-    bool is_caller = VC_IVSHMEM(vc)->stream != 0;
-    bool is_dynamic = (match->parts.context_id & MPIR_CONTEXT_DYNAMIC_PROC_MASK) != 0;
     int own = 0;
 
-    if (is_caller != is_dynamic || match->parts.rank < 0 || (is_caller && match->parts.rank > 0))
+    if (VC_IVSHMEM(vc)->stream != 0 || is_dynamic(match) || match->parts.rank < 0)
         return "sent a message on a communicator that it is no member of";
     for (claim_t *c = claims; c; c = c->next) {
         if (c->vc != vc)
@@ -139,8 +134,7 @@ static const char *make_claim(MPIDI_VC_t *vc, const MPIDI_Message_match *match)
 
 const char *MPID_nem_ivshmem_relation_check_sender(MPIDI_VC_t *vc, const MPIDI_Message_match *match)
 {
-    if (VC_IVSHMEM(vc)->stream != 0 &&
-        (match->parts.context_id & MPIR_CONTEXT_DYNAMIC_PROC_MASK) != 0) {
+    if (VC_IVSHMEM(vc)->stream != 0 && is_dynamic(match)) {
         /* The roots' communicator, whose context CH3 makes of the port, so that several differ in
          * their suffix alone. There is one remote rank in it. */
         MPIR_Context_id_t port =
