@@ -3,7 +3,7 @@
 # The suites and mpi.bash share variables and functions.
 # shellcheck disable=SC2154
 #
-# The first message to a rank finds it dead.
+# Ranks die that others have not met yet, or have nothing to do with.
 
 load ../mpi/mpi
 
@@ -21,6 +21,30 @@ teardown() { at_end; }
     ! grep -q "first_contact.c:" "$BATS_TEST_TMPDIR/job.err" || { say job; return 1; }
     until_true reaped
     empty
+}
+
+@test "a rank of another job that died before any contact: who waits for it gets an error" {
+    # Its rank 0 goes on after the death of rank 1.
+    launch server -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost" -ppn 1 -genv MPIR_CVAR_ENABLE_FT 1 \
+        -n 2 "$IVSHM_BUILD/obj/fault/unmet" accept "$BATS_TEST_TMPDIR/port"
+    mpi client -n 1 "$IVSHM_BUILD/obj/fault/unmet" connect "$BATS_TEST_TMPDIR/port" || :
+    grep -q "the living have met" "$BATS_TEST_TMPDIR/client.out" || { say client; say server; return 1; }
+    until_true reaped
+    empty
+}
+
+@test "a rank dies: blocking calls between others that end for it leave nothing behind" {
+    local call dir
+    for call in plain sendrecv replace; do
+        dir=$BATS_TEST_TMPDIR/$call
+        mkdir "$dir"
+        by_rank "$call.rank" "$IVSHM_BUILD/obj/fault/withdrawn" "$call" "$dir"
+        mpi job -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1" -ppn 1 -n 3 "${program[@]}" || :
+        [ "$(cat "$BATS_TEST_TMPDIR/$call".rank.* | grep -c "nothing is left")" -eq 2 ] ||
+            { echo "$call"; tail "$BATS_TEST_TMPDIR/$call".rank.*; say job; return 1; }
+        until_true reaped
+        empty
+    done
 }
 
 # Ranks may still be dying when mpiexec has ended.

@@ -16,24 +16,38 @@ setup() {
 
 teardown() { at_end; }
 
+# ends CALL: rank 1 dies while the others are in it.
+ends() {
+    local status=0
+    # No word of the death by the process manager, and no end of the others by it.
+    by_rank "$1" "$fault/blocked" "$1"
+    limit=40 mpi "$1" -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1" -ppn 1 \
+        -n 3 "${program[@]}" || status=$?
+    [ "$status" -ne 124 ] || { echo "$1: no end after 40 s"; say "$1"; return 1; }
+    # An error that the call returns, or one that MPICH takes for fatal whatever the handler, as in collectives.
+    if [ "$status" -eq 0 ] || ! grep -qE "$1 ended after .* class [1-9]|Fatal error in" "$BATS_TEST_TMPDIR/$1".[02] ||
+        grep -q " class 0$" "$BATS_TEST_TMPDIR/$1".[02]; then
+        tail "$BATS_TEST_TMPDIR/$1".*
+        return 1
+    fi
+    grep -h "ended after" "$BATS_TEST_TMPDIR/$1".[02] | sed 's/^/# /' >&3 || :
+}
+
 @test "who waits for a rank that dies gets an error, in every blocking call" {
-    local call status
+    local call
     for call in $("$fault/blocked" list); do
-        status=0
-        # No word of the death by the process manager, and no end of the others by it.
-        by_rank "$call" "$fault/blocked" "$call"
-        limit=40 mpi "$call" -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1" -ppn 1 \
-            -n 3 "${program[@]}" || status=$?
-        [ "$status" -ne 124 ] || { echo "$call: no end after 40 s"; say "$call"; return 1; }
-        # An error that the call returns, or one that MPICH takes for fatal whatever the handler, as in collectives.
-        if [ "$status" -eq 0 ] || ! grep -qE "$call ended after .* class [1-9]|Fatal error in" "$BATS_TEST_TMPDIR/$call".[02] ||
-            grep -q " class 0$" "$BATS_TEST_TMPDIR/$call".[02]; then
-            tail "$BATS_TEST_TMPDIR/$call".*
-            return 1
-        fi
-        grep -h "ended after" "$BATS_TEST_TMPDIR/$call".[02] | sed 's/^/# /' >&3 || :
+        ends "$call"
         until_true reaped
         empty
+    done
+}
+
+@test "who waits for a rank that dies gets an error, by tcp as well" {
+    local call
+    unset MPIR_CVAR_NEMESIS_IVSHMEM_REGION
+    export MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=1
+    for call in recv-any send-many ssend sendrecv waitall alltoall; do
+        ends "$call"
     done
 }
 

@@ -75,3 +75,20 @@ counts() {
     [ ! -e "$(cat where)" ]
     gone "$(cat pid)"
 }
+
+@test "groups run at the same time" {
+    suite first <<<'until [ -e second.here ]; do sleep 0.1; done; echo 1..1; echo ok 1'
+    suite second <<<'touch second.here; echo 1..1; echo not ok 1'
+    TEST_TIMEOUT=20 counts "2 passed, 1 failed, 0 skipped" 1 "$PWD/first" "$PWD/first" : "$PWD/second"
+}
+
+@test "an interrupt ends the suites of all groups" {
+    suite one <<<'echo $$ >one.pid; sleep 100'
+    suite two <<<'echo $$ >two.pid; sleep 100'
+    "$runner" "$PWD/log" "$PWD/one" : "$PWD/two" 3>&- &
+    until [ -s one.pid ] && [ -s two.pid ]; do sleep 0.1; done
+    kill -TERM $!
+    wait $! || [ $? -eq 143 ]
+    gone "$(cat one.pid)"
+    gone "$(cat two.pid)"
+}

@@ -306,24 +306,23 @@ where_sets_are() {
     done
 }
 
-@test "down clears up after a launcher that was killed" {
+kill_launcher() {
     start_up
     until_said booting "$BATS_TEST_TMPDIR/out"
     until [ -e "$dir/vm0.pid" ]; do sleep 0.05; done
     region=$(readlink "$dir/region0")
     kill -KILL "$pid"
     wait "$pid" || :
+}
+
+@test "down clears up after a launcher that was killed" {
+    kill_launcher
     vms down
     nothing_left
 }
 
 @test "down ends QEMUs whose folder is gone" {
-    start_up
-    until_said booting "$BATS_TEST_TMPDIR/out"
-    until [ -e "$dir/vm0.pid" ]; do sleep 0.05; done
-    region=$(readlink "$dir/region0")
-    kill -KILL "$pid"
-    wait "$pid" || :
+    kill_launcher
     rm -r "$dir"
     run -0 vms down
     nothing_left

@@ -12,6 +12,8 @@
 #ifndef IVSHMEM_COLL_H
 #define IVSHMEM_COLL_H
 
+#include "ivshmem_pt2pt.h"
+
 #define IVSHMEM_COLL_PATIENCE 1.0 /* s, for those who still are in the round after an error */
 
 /* Keeps an error for the end, and for the tags of the messages until then. */
@@ -55,10 +57,7 @@ static inline void ivshmem_coll_leave(MPIR_Request *req)
         if (req->comm->node_roots_comm)
             req->comm->node_roots_comm->revoked = 1;
     }
-    if (req->kind == MPIR_REQUEST_KIND__RECV)
-        (void) MPID_Cancel_recv(req);
-    else if (req->kind == MPIR_REQUEST_KIND__SEND)
-        (void) MPID_Cancel_send(req);
+    ivshmem_pt2pt_cancel(req);
 }
 
 /* For schedules: whether a receive is complete, or does not matter any more. */
@@ -94,7 +93,7 @@ static inline int ivshmem_coll_complete(int n, MPIR_Request *reqs[])
         return MPI_SUCCESS;
     MPL_wtime(&begin);
     for (i = 0; i < n && waited < IVSHMEM_COLL_PATIENCE;) {
-        if (MPIR_Request_is_complete(reqs[i])) {
+        if (ivshmem_pt2pt_is_over(reqs[i])) {
             i++;
             continue;
         }
@@ -107,7 +106,7 @@ static inline int ivshmem_coll_complete(int n, MPIR_Request *reqs[])
         if (!MPIR_Request_is_complete(reqs[k]))
             ivshmem_coll_leave(reqs[k]);
     for (; i < n; i++)
-        while (!MPIR_Request_is_complete(reqs[i]))
+        while (!ivshmem_pt2pt_is_over(reqs[i]))
             (void) MPID_Wait(reqs[i], MPI_STATUS_IGNORE);
     return mpi_errno;
 }

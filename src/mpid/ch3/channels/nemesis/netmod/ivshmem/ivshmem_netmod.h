@@ -325,6 +325,15 @@ int MPID_nem_ivshmem_vc_terminate(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_vc_end(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_vc_link_busy(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_vc_unlink_busy(MPIDI_VC_t *vc);
+/* Goes through the ranks of all jobs that are known, but those on this node. Begins as zeros. */
+typedef struct {
+    MPIDI_PG_iterator pgs;
+    MPIDI_PG_t *pg;
+    int rank;
+} MPID_nem_ivshmem_ranks_t;
+
+/* The next one's connection; NULL after the last. */
+MPIDI_VC_t *MPID_nem_ivshmem_vc_next(MPID_nem_ivshmem_ranks_t *at);
 const char *MPID_nem_ivshmem_vc_name(const MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_vc_error(const MPIDI_VC_t *vc, const char *why);
 int MPID_nem_ivshmem_vc_fail(MPIDI_VC_t *vc, const char *why);

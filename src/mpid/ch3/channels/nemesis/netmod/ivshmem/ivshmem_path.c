@@ -27,6 +27,21 @@ static void update_polling(void)
         MPID_nem_ivshmem.tcp && (tcp.some_apart || tcp.undecided || tcp.port || tcp.pairs > 0);
 }
 
+/* Whether a request waits for a rank that is lost: what MPICH's tcp does not complete, see below.
+ */
+static int is_lost(const MPIR_Request *req)
+{
+    MPIDI_VC_t *vc;
+    int rank = req->dev.match.parts.rank;
+
+    if (rank == MPI_ANY_SOURCE)
+        rank = req->status.MPI_SOURCE;
+    if (!req->comm || rank < 0 || rank >= req->comm->remote_size)
+        return 0;
+    MPIDI_Comm_get_vc(req->comm, rank, &vc);
+    return vc->state == MPIDI_VC_STATE_MORIBUND;
+}
+
 int MPID_nem_ivshmem_path_init(MPIDI_PG_t *pg, int pg_rank, char **bc_val_p, int *val_max_sz_p)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -34,6 +49,7 @@ int MPID_nem_ivshmem_path_init(MPIDI_PG_t *pg, int pg_rank, char **bc_val_p, int
     int room = *val_max_sz_p;
 
     memset(&tcp, 0, sizeof(tcp));
+    ivshmem_pt2pt_is_lost = is_lost;
     if (MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK == 0)
         goto fn_exit;
     mpi_errno = MPID_nem_tcp_init(pg, pg_rank, bc_val_p, val_max_sz_p);
@@ -286,21 +302,14 @@ static bool all_here(void)
 static int decide_new(void)
 {
     int mpi_errno = MPI_SUCCESS;
-    MPIDI_PG_iterator iter;
-    MPIDI_PG_t *pg;
+    MPID_nem_ivshmem_ranks_t at = {0};
 
     tcp.undecided = false;
-    MPIDI_PG_Get_iterator(&iter);
-    while (MPIDI_PG_Has_next(&iter)) {
-        MPIDI_PG_Get_next(&iter, &pg);
-        for (int i = 0; pg != MPIDI_Process.my_pg && i < pg->size; i++) {
-            MPIDI_VC_t *vc;
-            MPIDI_PG_Get_vc(pg, i, &vc);
-            if (!vc->ch.is_local && VC_PAIR(vc)->path == IVSHMEM_PATH_UNDECIDED) {
-                mpi_errno = MPID_nem_ivshmem_decide(vc);
-                MPIR_ERR_CHECK(mpi_errno);
-            }
-        }
+    for (MPIDI_VC_t *vc; (vc = MPID_nem_ivshmem_vc_next(&at));) {
+        if (vc->pg == MPIDI_Process.my_pg || VC_PAIR(vc)->path != IVSHMEM_PATH_UNDECIDED)
+            continue;
+        mpi_errno = MPID_nem_ivshmem_decide(vc);
+        MPIR_ERR_CHECK(mpi_errno);
     }
 
 fn_exit:
@@ -312,22 +321,14 @@ fn_fail:
 /* The connection by tcp that has just failed; NULL if it is with no rank of a job that we know. */
 static MPIDI_VC_t *find_lost(void)
 {
-    MPIDI_PG_iterator iter;
-    MPIDI_PG_t *pg;
+    MPID_nem_ivshmem_ranks_t at = {0};
 
-    MPIDI_PG_Get_iterator(&iter);
-    while (MPIDI_PG_Has_next(&iter)) {
-        MPIDI_PG_Get_next(&iter, &pg);
-        for (int i = 0; i < pg->size; i++) {
-            MPIDI_VC_t *vc;
-            MPIDI_PG_Get_vc(pg, i, &vc);
-            if (!vc->ch.is_local && vc->state == MPIDI_VC_STATE_MORIBUND &&
-                VC_PAIR(vc)->path != IVSHMEM_PATH_REGION && !VC_PAIR(vc)->lost) {
-                VC_PAIR(vc)->lost = true;
-                return vc;
-            }
+    for (MPIDI_VC_t *vc; (vc = MPID_nem_ivshmem_vc_next(&at));)
+        if (vc->state == MPIDI_VC_STATE_MORIBUND && VC_PAIR(vc)->path != IVSHMEM_PATH_REGION &&
+            !VC_PAIR(vc)->lost) {
+            VC_PAIR(vc)->lost = true;
+            return vc;
         }
-    }
     return NULL;
 }
 

@@ -290,6 +290,44 @@ fn_fail:
     goto fn_exit;
 }
 
+/*
+ * Whether that is a rank in our region with which no message has made a channel yet. Of its own job
+ * a rank hears from the process manager.
+ */
+static bool is_unmet(MPIDI_VC_t *vc)
+{
+    if (vc->pg == MPIDI_Process.my_pg || vc->state == MPIDI_VC_STATE_MORIBUND)
+        return false;
+    if (VC_PAIR(vc)->path == IVSHMEM_PATH_UNDECIDED && MPID_nem_ivshmem_decide(vc) != MPI_SUCCESS)
+        return false;
+    return VC_PAIR(vc)->path == IVSHMEM_PATH_REGION && !VC_IVSHMEM(vc)->channel;
+}
+
+/*
+ * Ends the receives from ranks of other jobs that are gone before a message was exchanged. They may
+ * have left as they should, so the current call does not end: it may be none of theirs.
+ */
+static int fail_the_unmet(bool *again)
+{
+    int mpi_errno = MPI_SUCCESS;
+    MPID_nem_ivshmem_ranks_t at = {0};
+
+    for (MPIDI_VC_t *vc; (vc = MPID_nem_ivshmem_vc_next(&at));) {
+        if (!is_unmet(vc) || ivshm_endpoint_is_live(&MPID_nem_ivshmem.region, VC_IVSHMEM(vc)->peer))
+            continue;
+        if (VC_IVSHMEM(vc)->gone) /* the inbox was empty after that, as in is_gone */
+            mpi_errno = MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
+        else
+            *again = VC_IVSHMEM(vc)->gone = true;
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
 /* In a rank whose inbox is empty: once a second at most, who of our peers has died? */
 static int watch(void)
 {
@@ -320,6 +358,8 @@ static int watch(void)
         ivshm_transport_watch(&MPID_nem_ivshmem.transport);
     }
     mpi_errno = fail_the_gone(&seen_gone);
+    MPIR_ERR_CHECK(mpi_errno);
+    mpi_errno = fail_the_unmet(&seen_gone);
     MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:

@@ -134,6 +134,24 @@ fn_fail:
     goto fn_exit;
 }
 
+MPIDI_VC_t *MPID_nem_ivshmem_vc_next(MPID_nem_ivshmem_ranks_t *at)
+{
+    MPIDI_VC_t *vc = NULL;
+
+    if (!at->pg)
+        MPIDI_PG_Get_iterator(&at->pgs);
+    do {
+        while (!at->pg || at->rank == at->pg->size) {
+            if (!MPIDI_PG_Has_next(&at->pgs))
+                return NULL;
+            MPIDI_PG_Get_next(&at->pgs, &at->pg);
+            at->rank = 0;
+        }
+        MPIDI_PG_Get_vc(at->pg, at->rank++, &vc);
+    } while (vc->ch.is_local);
+    return vc;
+}
+
 /* Who is at the other end, for messages. Valid until the next call. NULL is of no job yet. */
 const char *MPID_nem_ivshmem_vc_name(const MPIDI_VC_t *vc)
 {
