@@ -23,14 +23,23 @@ teardown() { at_end; }
     empty
 }
 
-@test "a rank of another job that died before any contact: who waits for it gets an error" {
+# unmet HOW: two jobs, of which one loses a rank that the other has not met.
+unmet() {
     # Its rank 0 goes on after the death of rank 1.
     launch server -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost" -ppn 1 -genv MPIR_CVAR_ENABLE_FT 1 \
-        -n 2 "$IVSHM_BUILD/obj/fault/unmet" accept "$BATS_TEST_TMPDIR/port"
-    mpi client -n 1 "$IVSHM_BUILD/obj/fault/unmet" connect "$BATS_TEST_TMPDIR/port" || :
+        -n 2 "$IVSHM_BUILD/obj/fault/unmet" accept "$BATS_TEST_TMPDIR/port" "$1"
+    mpi client -n 1 "$IVSHM_BUILD/obj/fault/unmet" connect "$BATS_TEST_TMPDIR/port" "$1" || :
     grep -q "the living have met" "$BATS_TEST_TMPDIR/client.out" || { say client; say server; return 1; }
     until_true reaped
     empty
+}
+
+@test "a rank of another job that died before any contact: who waits for it gets an error" {
+    unmet wait
+}
+
+@test "a rank of another job that died before any contact: who parts from that job does" {
+    unmet part
 }
 
 @test "a rank dies: blocking calls between others that end for it leave nothing behind" {

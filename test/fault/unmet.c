@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * unmet accept|connect FILE, as a job of two ranks and a job of one: rank 1 of the first dies
- * before it has exchanged a message with the second. Who waits there for one from it gets an error,
- * and goes on with rank 0.
+ * unmet accept|connect FILE wait|part, as a job of two ranks and a job of one: rank 1 of the first
+ * dies before it has exchanged a message with the second. Who waits there for one from it gets an
+ * error, and goes on with rank 0; who is about to part from the other job does that.
  */
 #include "../mpi/mpitest.h"
 
@@ -27,14 +27,27 @@ static void wait_for_the_dead(MPI_Comm inter)
     CHECK(err != MPI_SUCCESS, "a message of the dead");
 }
 
+static void meet(MPI_Comm inter, int side)
+{
+    char text[MPI_MAX_ERROR_STRING], out[LEN], in[LEN];
+
+    fill(out, LEN, side);
+    int err =
+        MPI_Sendrecv(out, LEN, MPI_BYTE, 0, 3, in, LEN, MPI_BYTE, 0, 3, inter, MPI_STATUS_IGNORE);
+    if (err)
+        error_line(err, text);
+    CHECK(err == MPI_SUCCESS, "from the living: %s", text);
+    CHECK_PATTERN(in, LEN, !side, "from the living");
+}
+
 int main(int argc, char **argv)
 {
     MPI_Comm inter;
-    char text[MPI_MAX_ERROR_STRING], port[MPI_MAX_PORT_NAME], out[LEN], in[LEN], die[4], told[1000];
+    char port[MPI_MAX_PORT_NAME], die[4], told[1000];
 
     start(&argc, &argv);
-    CHECK(argc == 3, "see the head of the source");
-    int accepts = strcmp(argv[1], "accept") == 0;
+    CHECK(argc == 4, "see the head of the source");
+    int accepts = strcmp(argv[1], "accept") == 0, parts = strcmp(argv[3], "part") == 0;
     signal(SIGUSR1, SIG_IGN); /* the process manager's word that a rank is dead */
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     if (accepts) {
@@ -56,16 +69,18 @@ int main(int argc, char **argv)
     if (accepts) {
         MPI_Recv(die, 4, MPI_BYTE, 0, 1, inter, MPI_STATUS_IGNORE);
         write_line(told, die);
+    } else if (parts) {
+        MPI_Send("die", 4, MPI_BYTE, 0, 1, inter);
     } else {
         wait_for_the_dead(inter);
     }
-    fill(out, LEN, accepts);
-    int err =
-        MPI_Sendrecv(out, LEN, MPI_BYTE, 0, 3, in, LEN, MPI_BYTE, 0, 3, inter, MPI_STATUS_IGNORE);
-    if (err)
-        error_line(err, text);
-    CHECK(err == MPI_SUCCESS, "from the living: %s", text);
-    CHECK_PATTERN(in, LEN, !accepts, "from the living");
+    if (parts) {
+        if (accepts)
+            sleep(4); /* the other side finds out while it waits for this one */
+        MPI_Comm_disconnect(&inter);
+    } else {
+        meet(inter, accepts);
+    }
     puts("the living have met");
     fflush(stdout);
     _exit(0);

@@ -291,12 +291,13 @@ fn_fail:
 }
 
 /*
- * Whether that is a rank in our region with which no message has made a channel yet. Of its own job
- * a rank hears from the process manager.
+ * Whether that is a rank in our region, and in a communicator, with which no message has made a
+ * channel yet. Of its own job a rank hears from the process manager.
  */
 static bool is_unmet(MPIDI_VC_t *vc)
 {
-    if (vc->pg == MPIDI_Process.my_pg || vc->state == MPIDI_VC_STATE_MORIBUND)
+    if (vc->pg == MPIDI_Process.my_pg || vc->state == MPIDI_VC_STATE_MORIBUND ||
+        MPIR_Object_get_ref(vc) == 0)
         return false;
     if (VC_PAIR(vc)->path == IVSHMEM_PATH_UNDECIDED && MPID_nem_ivshmem_decide(vc) != MPI_SUCCESS)
         return false;

@@ -29,12 +29,11 @@ static inline void ivshmem_pt2pt_cancel(MPIR_Request *req)
 
 /*
  * After an error: calls back what can be, and waits for the rest, never less, since their memory is
- * the program's again after the call. Returns whether any was called back, or will never be
- * answered.
+ * the program's again after the call. Returns whether any has not ended as it should.
  */
 static inline int ivshmem_pt2pt_withdraw(int n, MPIR_Request *reqs[])
 {
-    int withdrawn = 0;
+    int failed = 0;
 
     for (int i = 0; i < n; i++)
         if (!MPIR_Request_is_complete(reqs[i]))
@@ -42,10 +41,11 @@ static inline int ivshmem_pt2pt_withdraw(int n, MPIR_Request *reqs[])
     for (int i = 0; i < n; i++) {
         while (!ivshmem_pt2pt_is_over(reqs[i]))
             (void) MPID_Wait(reqs[i], MPI_STATUS_IGNORE); /* one error is enough */
-        withdrawn |=
-            !MPIR_Request_is_complete(reqs[i]) || MPIR_STATUS_GET_CANCEL_BIT(reqs[i]->status);
+        failed |= !MPIR_Request_is_complete(reqs[i]) ||
+                  MPIR_STATUS_GET_CANCEL_BIT(reqs[i]->status) ||
+                  reqs[i]->status.MPI_ERROR != MPI_SUCCESS;
     }
-    return withdrawn;
+    return failed;
 }
 
 /*

@@ -1,0 +1,10 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: mpich2
+#
+# Those of the models that have the most states; `make check-explore` runs them.
+
+load model
+
+@test "reclaim: 3 owners in turn, 2 reapers" { holds reclaim; }
+
+@test "park: 3 rings" { proves ltl park -DRINGS=3 -DMESSAGES=1; }
