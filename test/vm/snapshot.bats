@@ -1,0 +1,103 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: mpich2
+# The suites and vm.bash share variables and functions.
+# shellcheck disable=SC2154
+#
+# A guest is saved and restored as two: one boot id, one uuid, one pid namespace, and only the hypervisor tells them
+# apart. Neither takes the processes of the other for its own dead.
+
+load vm
+
+setup_file() {
+    local arg args=()
+    fallocate -l 32M "$BATS_FILE_TMPDIR/memory"
+    # A device that is not the master of its memory cannot be saved.
+    for arg in -object "memory-backend-file,id=shared,share=on,mem-path=$BATS_FILE_TMPDIR/memory,size=32M" \
+        -device ivshmem-plain,memdev=shared,master=on -device vmgenid,guid=auto; do
+        args+=(--qemu-arg "$arg")
+    done
+    boot_guests 1 --no-device 0 "${args[@]}"
+    "$inst/bin/ivshmem" format "$BATS_FILE_TMPDIR/memory"
+}
+
+teardown_file() { end_guests; }
+
+# qmp SOCKET COMMAND [ARGUMENTS]: prints the answer.
+qmp() {
+    # shellcheck disable=SC2016
+    timeout 20 perl -MIO::Socket::UNIX -e '
+        my ($path, $command, $arguments) = @ARGV;
+        my $qemu = IO::Socket::UNIX->new($path) or die "$path: $!\n";
+        for ("\"qmp_capabilities\"", "\"$command\"" . ($arguments ? ", \"arguments\": $arguments" : "")) {
+            print $qemu "{\"execute\": $_}\n";
+            do { defined($answer = <$qemu>) or die "no answer\n" } until $answer =~ /^\{"(return|error)"/;
+        }
+        print $answer;
+        exit $answer =~ /^\{"error/;' "$@"
+}
+
+migrated() { qmp "$1" query-migrate | grep -q '"status": "completed"'; }
+
+uri="{\"uri\": \"exec:cat %s $BATS_FILE_TMPDIR/state\"}"
+
+# save_and_restore: the region with it, which nobody is to use meanwhile. vm0 goes on, and so does its twin, to which `in_twin` runs commands.
+save_and_restore() {
+    local tries
+    vms exec 0 cat /proc/sys/kernel/random/boot_id </dev/null # which is made when it is read first
+    # shellcheck disable=SC2059
+    qmp "$set_dir/vm0.qmp" migrate "$(printf "$uri" '>')"
+    until_true migrated "$set_dir/vm0.qmp"
+    for ((tries = 0; tries < 20; tries++)); do
+        port=$((RANDOM % 12000 + 20000))
+        # What two QEMUs cannot have both gets other names; those of the set, so that `down` ends it with vm0.
+        sed -z -e "s|$set_dir/vm0\\.|$set_dir/vm1.|g" -e "s|hostfwd=tcp:127.0.0.1:[0-9]*-|hostfwd=tcp:127.0.0.1:$port-|" \
+            "$set_dir/vm0.qemu" >twin.qemu
+        printf '%s\0' -incoming defer >>twin.qemu
+        ! xargs -0 -a twin.qemu setsid -w >twin.says 2>&1 </dev/null 3>&- || break
+        grep "host forwarding rule" twin.says || { cat twin.says; return 1; }
+    done
+    # shellcheck disable=SC2059
+    qmp "$set_dir/vm1.qmp" migrate-incoming "$(printf "$uri" '<')"
+    until_true migrated "$set_dir/vm1.qmp"
+    qmp "$set_dir/vm1.qmp" cont
+    qmp "$set_dir/vm0.qmp" cont
+    until_true in_twin true
+}
+
+in_twin() { timeout 60 ssh -F "$set_dir/ssh_config" -p "$port" vm0 "$@" </dev/null; }
+
+live() { ivshmem ps --json "$region" | jq '[.endpoints[] | select(.state == "live")] | length'; }
+
+@test "neither takes the processes of the other for its own dead" {
+    region=$WORK/memory
+    save_and_restore
+    # What makes them one machine.
+    for file in /proc/sys/kernel/random/boot_id /sys/class/dmi/id/product_uuid; do
+        vms exec 0 cat $file </dev/null >one
+        in_twin cat $file >two
+        diff one two
+    done
+    generation="cat /sys/firmware/qemu_fw_cfg/by_name/etc/vmgenid_guid/raw"
+    [ "$(vms exec 0 "$generation" | md5sum)" != "$(in_twin "$generation" | md5sum)" ]
+    MPIR_CVAR_NOLOCAL=1 begin job vm0 2
+    in_twin ivshmem reap
+    [ "$(live)" -eq 2 ]
+    in_twin MPIR_CVAR_NOLOCAL=1 MPIR_CVAR_NEMESIS_IVSHMEM_STATS=1 MPIR_CVAR_POLLS_BEFORE_YIELD=1 \
+        mpiexec -n 2 "$WORK/exchange" >twin.out 2>&1 || { cat twin.out; return 1; }
+    [ "$(grep -c "^exchange: .* good$" twin.out)" -eq 2 ]
+    [ "$(live)" -eq 2 ]
+    rm job.goes-on
+    wait "${pid_of[job]}" || { cat job; return 1; }
+    [ "$(grep -c "^exchange: .* good$" job)" -eq 2 ]
+    region_is_empty
+
+    # Those that vm0 has lost only vm0 gives back.
+    MPIR_CVAR_NOLOCAL=1 begin dead vm0 2
+    mapfile -t pids < <(ivshmem ps --json "$region" | jq '.endpoints[].pid')
+    vms exec 0 kill -KILL "${pids[@]}"
+    ended_with_an_error dead
+    in_twin ivshmem reap
+    [ "$(ivshmem info --json "$region" | jq .usage.endpoints)" -ge 1 ]
+    vms exec 0 ivshmem reap
+    region_is_empty
+}
