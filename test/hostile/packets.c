@@ -274,7 +274,7 @@ static int64_t edge_address(struct random *r, const struct known *k)
 {
     int w = (int) rnd(r, (uint64_t) k->windows);
     int64_t base = (int64_t) (intptr_t) k->window[w].base, size = k->window[w].size;
-    switch (rnd(r, 9)) {
+    switch (rnd(r, 10)) {
     case 0:
         return base - 1 - (int64_t) rnd(r, 64);
     case 1:
@@ -291,6 +291,8 @@ static int64_t edge_address(struct random *r, const struct known *k)
         return (int64_t) (intptr_t) k->text;
     case 7:
         return base + (INT64_C(1) << 62);
+    case 8: /* the end of all memory, which the bytes go beyond, or do not */
+        return -(INT64_C(1) << rnd(r, 63)) - (int64_t) rnd(r, 16);
     default:
         return (int64_t) (intptr_t) k->window[w].win;
     }

@@ -821,8 +821,8 @@ static bool is_fatal_error(int err_fd)
     ssize_t len = pread(err_fd, text, sizeof(text) - 1, 0);
 
     text[len > 0 ? len : 0] = 0;
-    return strncmp(text, "Fatal error in ", 15) == 0 && !strstr(text, "Assertion failed") &&
-           !strstr(text, "AddressSanitizer");
+    return strstr(text, "Fatal error in ") && !strstr(text, "Assertion failed") &&
+           !strstr(text, "ERROR: AddressSanitizer");
 }
 
 static double now(void)

@@ -65,8 +65,6 @@ fn_fail:
     goto fn_exit;
 }
 
-enum { TEXT_MAX = 600 };
-
 /*
  * Whether the process with that card shares our region, and if so which endpoint is its. Both ends
  * find the same, so a card that cannot be read is an error, as is a pair that would need tcp where
@@ -74,7 +72,7 @@ enum { TEXT_MAX = 600 };
  * job, `elsewhere`, may have a card without our part: from MPICH's own tcp.
  */
 static bool read_card(const char *card, const char *who, bool elsewhere, struct ivshm_owner *peer,
-                      bool *shared, char text[TEXT_MAX])
+                      bool *shared, char text[IVSHMEM_TEXT_MAX])
 {
     const MPID_nem_ivshmem_t *self = &MPID_nem_ivshmem;
     char value[80] = "";
@@ -88,7 +86,7 @@ static bool read_card(const char *card, const char *who, bool elsewhere, struct 
         sscanf(value, "%16llx%16llx.%u.%u.%n", &id[0], &id[1], &peer->endpoint, &peer->generation,
                &end);
     if (has_region ? end == 0 || value[end] : !ours && !elsewhere) {
-        snprintf(text, TEXT_MAX,
+        snprintf(text, IVSHMEM_TEXT_MAX,
                  "the business card of %s was cut short or damaged on its way through the process "
                  "manager: it ends in '%s', expected REGION.ENDPOINT.GENERATION. or " BC_NONE,
                  who, ours ? value : card + strlen(card) - MPL_MIN(strlen(card), 60));
@@ -103,15 +101,15 @@ static bool read_card(const char *card, const char *who, bool elsewhere, struct 
                              ? "MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0 forbids tcp"
                              : "tcp cannot be used here";
     if (!self->joined)
-        snprintf(text, TEXT_MAX, "%.*s", TEXT_MAX - 1, self->diag.text);
+        snprintf(text, IVSHMEM_TEXT_MAX, "%.*s", IVSHMEM_TEXT_MAX - 1, self->diag.text);
     else if (!has_region)
-        snprintf(text, TEXT_MAX,
+        snprintf(text, IVSHMEM_TEXT_MAX,
                  "%s has no ivshmem region, this rank has %s, and %s: give every VM of the job the "
                  "same ivshmem device",
                  who, self->region.map.name, no_tcp);
     else
         snprintf(
-            text, TEXT_MAX,
+            text, IVSHMEM_TEXT_MAX,
             "%s is in region %016llx%016llx, this rank in %016llx%016llx, and %s: give every VM "
             "of the job the same memory backend",
             who, id[0], id[1], (unsigned long long) self->region.id[0],
@@ -119,21 +117,24 @@ static bool read_card(const char *card, const char *who, bool elsewhere, struct 
     return false;
 }
 
-/* Whether that rank shares our region, and which endpoint is its. */
-int MPID_nem_ivshmem_find_peer(MPIDI_VC_t *vc, struct ivshm_owner *peer, bool *shared)
+/*
+ * Whether that rank shares our region, and which endpoint is its. Why no path leads there in
+ * `text`, else nothing.
+ */
+int MPID_nem_ivshmem_find_peer(MPIDI_VC_t *vc, struct ivshm_owner *peer, bool *shared,
+                               char text[IVSHMEM_TEXT_MAX])
 {
     int mpi_errno = MPI_SUCCESS;
     const char *who = MPID_nem_ivshmem_vc_name(vc);
-    char text[TEXT_MAX];
     int size = ivshmem_compat_max_val_size();
     char *card = MPL_malloc(size, MPL_MEM_OTHER);
 
+    *shared = false;
     MPIR_ERR_CHKANDJUMP(!card, mpi_errno, MPI_ERR_OTHER, "**nomem");
     mpi_errno = vc->pg->getConnInfo(vc->pg_rank, card, size, vc->pg);
     MPIR_ERR_CHECK(mpi_errno);
-    if (!read_card(card, who, vc->pg != MPIDI_Process.my_pg, peer, shared, text))
-        mpi_errno = MPID_nem_ivshmem_error(text);
-    MPIR_ERR_CHECK(mpi_errno);
+    if (read_card(card, who, vc->pg != MPIDI_Process.my_pg, peer, shared, text))
+        *text = '\0';
 
 fn_exit:
     MPL_free(card);
@@ -144,13 +145,13 @@ fn_fail:
 
 /* False if the peer is not there any more; why in `text`. */
 static bool open_channel(struct ivshm_owner peer, const char *who, struct ivshm_channel **channel,
-                         char text[TEXT_MAX])
+                         char text[IVSHMEM_TEXT_MAX])
 {
     struct ivshm_diag diag = {""};
 
     if (ivshm_channel_open(&MPID_nem_ivshmem.transport, peer, channel, &diag) == 0)
         return true;
-    snprintf(text, TEXT_MAX, "%s cannot be reached: %.300s", who, diag.text);
+    snprintf(text, IVSHMEM_TEXT_MAX, "%s cannot be reached: %.300s", who, diag.text);
     return false;
 }
 
@@ -168,7 +169,7 @@ int MPID_nem_ivshmem_connect(MPIDI_VC_t *vc)
 {
     int mpi_errno = MPI_SUCCESS;
     struct ivshm_channel *channel;
-    char text[TEXT_MAX];
+    char text[IVSHMEM_TEXT_MAX];
 
     if (vc->state == MPIDI_VC_STATE_MORIBUND) { /* CH3 asks before all messages but large ones */
         mpi_errno = MPID_nem_ivshmem_vc_error(vc, "its process is dead");
@@ -228,7 +229,7 @@ int MPID_nem_ivshmem_connect_to_root(const char *business_card, MPIDI_VC_t *new_
     struct ivshm_channel *channel;
     struct ivshm_outgoing hello;
     struct ivshm_owner peer;
-    char text[TEXT_MAX];
+    char text[IVSHMEM_TEXT_MAX];
     bool shared;
 
     mpi_errno = MPIDI_GetTagFromPort(business_card, &new_vc->port_name_tag);
@@ -414,10 +415,7 @@ static bool is_at(MPIDI_VC_t *vc, struct ivshm_owner peer)
     if (vc->ch.is_local ||
         (vc->pg == MPIDI_Process.my_pg && vc->pg_rank == MPIDI_Process.my_pg_rank))
         return false;
-    if (VC_PAIR(vc)->path == IVSHMEM_PATH_UNDECIDED && MPID_nem_ivshmem_decide(vc) != MPI_SUCCESS)
-        return false;
-    return VC_PAIR(vc)->path == IVSHMEM_PATH_REGION &&
-           VC_IVSHMEM(vc)->peer.endpoint == peer.endpoint &&
+    return MPID_nem_ivshmem_is_in_region(vc) && VC_IVSHMEM(vc)->peer.endpoint == peer.endpoint &&
            VC_IVSHMEM(vc)->peer.generation == peer.generation;
 }
 

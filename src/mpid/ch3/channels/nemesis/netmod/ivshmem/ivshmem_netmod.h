@@ -198,7 +198,7 @@ bool MPID_nem_ivshmem_relation_shares_comm(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_relation_forget_vc(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_relation_forget_window(const MPIR_Win *win);
 
-/* Nobody waits for our locks any more whose connection has failed. No packet is being handled. */
+/* Nobody whose connection has failed waits for our locks any more. No packet is being handled. */
 int MPID_nem_ivshmem_relation_forget_locks(void);
 
 /* A window of ours of which the peer is a member; NULL if there is none with that handle. */
@@ -298,7 +298,9 @@ void MPID_nem_ivshmem_fault_unwatch(void);
 int MPID_nem_ivshmem_add_to_card(char **bc_val_p, int *val_max_sz_p);
 int MPID_nem_ivshmem_get_business_card(int my_rank, char **bc_val_p, int *val_max_sz_p);
 int MPID_nem_ivshmem_connect_to_root(const char *business_card, MPIDI_VC_t *new_vc);
-int MPID_nem_ivshmem_find_peer(MPIDI_VC_t *vc, struct ivshm_owner *peer, bool *shared);
+enum { IVSHMEM_TEXT_MAX = 600 };
+int MPID_nem_ivshmem_find_peer(MPIDI_VC_t *vc, struct ivshm_owner *peer, bool *shared,
+                               char text[IVSHMEM_TEXT_MAX]);
 int MPID_nem_ivshmem_connect(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p);
 MPIDI_VC_t *MPID_nem_ivshmem_find_rank(struct ivshm_channel *channel);
@@ -314,6 +316,7 @@ int MPID_nem_ivshmem_path_vc_init(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_path_vc_destroy(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_path_vc_terminate(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_decide(MPIDI_VC_t *vc);
+bool MPID_nem_ivshmem_is_in_region(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_take_tcp(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_take_region(MPIDI_VC_t *vc, struct ivshm_owner peer);
 int MPID_nem_ivshmem_tcp_connect_to_root(const char *business_card, MPIDI_VC_t *vc);

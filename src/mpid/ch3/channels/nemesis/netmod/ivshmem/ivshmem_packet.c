@@ -811,6 +811,8 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, const MPIDI_CH3_Pk
         case WINDOW:
             o = operation_of(pkt);
             win = MPID_nem_ivshmem_relation_find_window(vc, o.window);
+            /* CH3 may grant a lock now, and must not to one that it cannot answer. */
+            (void) MPID_nem_ivshmem_relation_forget_locks();
             if (win)
                 VC_IVSHMEM(vc)->receives_into = o.window;
             else

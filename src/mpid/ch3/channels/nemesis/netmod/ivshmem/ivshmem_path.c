@@ -160,11 +160,14 @@ void MPID_nem_ivshmem_take_region(MPIDI_VC_t *vc, struct ivshm_owner peer)
 int MPID_nem_ivshmem_decide(MPIDI_VC_t *vc)
 {
     int mpi_errno = MPI_SUCCESS;
+    char why_not[IVSHMEM_TEXT_MAX] = "";
     struct ivshm_owner peer;
     bool shared = false;
 
     if (vc->pg) {
-        mpi_errno = MPID_nem_ivshmem_find_peer(vc, &peer, &shared);
+        mpi_errno = MPID_nem_ivshmem_find_peer(vc, &peer, &shared, why_not);
+        if (mpi_errno == MPI_SUCCESS && *why_not)
+            mpi_errno = MPID_nem_ivshmem_error(why_not);
         if (mpi_errno != MPI_SUCCESS && vc->state == MPIDI_VC_STATE_ACTIVE) {
             /* No path leads there: receives from it must not wait, either. */
             int failed = MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
@@ -181,6 +184,19 @@ fn_exit:
     return mpi_errno;
 fn_fail:
     goto fn_exit;
+}
+
+/* Decides only if it is, for who has nothing to send there, and need not know why it is not. */
+bool MPID_nem_ivshmem_is_in_region(MPIDI_VC_t *vc)
+{
+    char why_not[IVSHMEM_TEXT_MAX];
+    struct ivshm_owner peer;
+    bool shared;
+
+    if (VC_PAIR(vc)->path == IVSHMEM_PATH_UNDECIDED &&
+        MPID_nem_ivshmem_find_peer(vc, &peer, &shared, why_not) == MPI_SUCCESS && shared)
+        MPID_nem_ivshmem_take_region(vc, peer);
+    return VC_PAIR(vc)->path == IVSHMEM_PATH_REGION;
 }
 
 static int first_iStartContigMsg(MPIDI_VC_t *vc, void *hdr, intptr_t hdr_sz, void *data,

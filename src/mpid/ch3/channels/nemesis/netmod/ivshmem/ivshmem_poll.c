@@ -299,9 +299,7 @@ static bool is_unmet(MPIDI_VC_t *vc)
     if (vc->pg == MPIDI_Process.my_pg || vc->state == MPIDI_VC_STATE_MORIBUND ||
         MPIR_Object_get_ref(vc) == 0)
         return false;
-    if (VC_PAIR(vc)->path == IVSHMEM_PATH_UNDECIDED && MPID_nem_ivshmem_decide(vc) != MPI_SUCCESS)
-        return false;
-    return VC_PAIR(vc)->path == IVSHMEM_PATH_REGION && !VC_IVSHMEM(vc)->channel;
+    return MPID_nem_ivshmem_is_in_region(vc) && !VC_IVSHMEM(vc)->channel;
 }
 
 /*
@@ -335,7 +333,6 @@ static int watch(void)
     static time_t last;
     static bool seen_gone;
     static unsigned idle;
-    static int failed;
     int mpi_errno = MPI_SUCCESS;
     struct timespec now;
 
@@ -344,11 +341,8 @@ static int watch(void)
         MPID_nem_ivshmem.failure = MPI_SUCCESS;
         MPIR_ERR_CHECK(mpi_errno);
     }
-    if (unlikely(MPIDI_Failed_vc_count != failed)) {
-        failed = MPIDI_Failed_vc_count;
-        mpi_errno = MPID_nem_ivshmem_relation_forget_locks();
-        MPIR_ERR_CHECK(mpi_errno);
-    }
+    mpi_errno = MPID_nem_ivshmem_relation_forget_locks();
+    MPIR_ERR_CHECK(mpi_errno);
     if (likely(!seen_gone)) {
         if ((++idle & (POLLS_PER_CLOCK - 1)) != 0)
             goto fn_exit;

@@ -239,16 +239,17 @@ bool MPID_nem_ivshmem_relation_is_target(MPIDI_VC_t *vc, const MPIR_Win *win, in
 }
 
 /* Whether all of [start, start+bytes) is attached, perhaps as several pieces. */
-static bool is_attached(const MPIR_Win *win, const char *start, MPI_Aint bytes)
+static bool is_attached(const MPIR_Win *win, uintptr_t start, MPI_Aint bytes)
 {
     while (bytes > 0) {
         const attached_t *a = attachments;
-        while (a && !(a->win == win && start >= a->start && start - a->start < a->bytes))
+        /* What is before it is far behind it, as unsigned numbers go. */
+        while (a && !(a->win == win && start - (uintptr_t) a->start < (uintptr_t) a->bytes))
             a = a->next;
         if (!a)
             return false;
-        MPI_Aint covered = a->bytes - (start - a->start);
-        start += MPL_MIN(covered, bytes);
+        MPI_Aint covered = a->bytes - (MPI_Aint) (start - (uintptr_t) a->start);
+        start += (uintptr_t) MPL_MIN(covered, bytes);
         bytes -= MPL_MIN(covered, bytes);
     }
     return true;
@@ -260,7 +261,7 @@ bool MPID_nem_ivshmem_relation_opens(const MPIR_Win *win, intptr_t start, MPI_Ai
     intptr_t base = (intptr_t) win->base, from;
 
     if (win->create_flavor == MPI_WIN_FLAVOR_DYNAMIC)
-        return !HAVE_ATTACH || is_attached(win, (const char *) start, bytes);
+        return !HAVE_ATTACH || is_attached(win, (uintptr_t) start, bytes);
     return !__builtin_sub_overflow(start, base, &from) && from >= 0 && bytes <= win->size &&
            from <= win->size - bytes;
 }
@@ -342,10 +343,24 @@ fn_fail:
     goto fn_exit;
 }
 
+/* What ranks wait for that were lost since the last call. */
 int MPID_nem_ivshmem_relation_forget_locks(void)
 {
-    int mpi_errno = forget_locks(MPIDI_RMA_Win_active_list_head);
-    return mpi_errno ? mpi_errno : forget_locks(MPIDI_RMA_Win_inactive_list_head);
+    static int failed;
+    int mpi_errno = MPI_SUCCESS;
+
+    if (likely(MPIDI_Failed_vc_count == failed))
+        goto fn_exit;
+    failed = MPIDI_Failed_vc_count;
+    mpi_errno = forget_locks(MPIDI_RMA_Win_active_list_head);
+    MPIR_ERR_CHECK(mpi_errno);
+    mpi_errno = forget_locks(MPIDI_RMA_Win_inactive_list_head);
+    MPIR_ERR_CHECK(mpi_errno);
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
 }
 
 int MPID_nem_ivshmem_relation_init(void)

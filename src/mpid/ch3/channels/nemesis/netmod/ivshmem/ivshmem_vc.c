@@ -127,6 +127,8 @@ int MPID_nem_ivshmem_vc_terminate(MPIDI_VC_t *vc)
     }
     mpi_errno = MPID_nem_ivshmem_vc_end(vc);
     MPIR_ERR_CHECK(mpi_errno);
+    mpi_errno = MPID_nem_ivshmem_relation_forget_locks();
+    MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:
     return mpi_errno;
@@ -265,5 +267,6 @@ int MPID_nem_ivshmem_vc_fail_given_up(void)
     }
     MPID_nem_ivshmem.streams_given_up = MPID_nem_ivshmem.some_given_up;
     first_given_up = NULL;
-    return mpi_errno;
+    err = MPID_nem_ivshmem_relation_forget_locks();
+    return mpi_errno ? mpi_errno : err;
 }
