@@ -817,12 +817,18 @@ static void report(uint64_t seed, int status, int err_fd, const char *dir)
  */
 static bool is_fatal_error(int err_fd)
 {
+    static const char warning[] = "WARNING: AddressSanitizer failed to allocate";
     static char text[1 << 16];
     ssize_t len = pread(err_fd, text, sizeof(text) - 1, 0);
 
     text[len > 0 ? len : 0] = 0;
-    return strstr(text, "Fatal error in ") && !strstr(text, "Assertion failed") &&
-           !strstr(text, "ERROR: AddressSanitizer");
+    const char *first = text, *line_end;
+    /* It warns of what malloc may refuse. */
+    while (strncmp(first, "==", 2) == 0 && (line_end = strchr(first, '\n')) &&
+           memmem(first, (size_t) (line_end - first), warning, strlen(warning)))
+        first = line_end + 1;
+    return strncmp(first, "Fatal error in ", 15) == 0 && !strstr(first, "Assertion failed") &&
+           !strstr(first, "AddressSanitizer");
 }
 
 static double now(void)

@@ -22,7 +22,7 @@ setup_file() {
 
 teardown_file() { end_guests; }
 
-# qmp SOCKET COMMAND [ARGUMENTS]: prints the answer.
+# qmp COMMAND [ARGUMENTS]: of vm0; prints the answer.
 qmp() {
     # shellcheck disable=SC2016
     timeout 20 perl -MIO::Socket::UNIX -e '
@@ -33,35 +33,29 @@ qmp() {
             do { defined($answer = <$qemu>) or die "no answer\n" } until $answer =~ /^\{"(return|error)"/;
         }
         print $answer;
-        exit $answer =~ /^\{"error/;' "$@"
+        exit $answer =~ /^\{"error/;' "$set_dir/vm0.qmp" "$@"
 }
 
-migrated() { qmp "$1" query-migrate | grep -q '"status": "completed"'; }
+saved() { qmp query-migrate | grep -q '"status": "completed"'; }
 
-uri="{\"uri\": \"exec:cat %s $BATS_FILE_TMPDIR/state\"}"
-
-# save_and_restore: the region with it, which nobody is to use meanwhile. vm0 goes on, and so does its twin, to which `in_twin` runs commands.
+# save_and_restore: the region with it, which nobody is to use meanwhile. vm0 goes on, and so does its twin, to which
+# `in_twin` runs commands.
 save_and_restore() {
     local tries
     vms exec 0 cat /proc/sys/kernel/random/boot_id </dev/null # which is made when it is read first
-    # shellcheck disable=SC2059
-    qmp "$set_dir/vm0.qmp" migrate "$(printf "$uri" '>')"
-    until_true migrated "$set_dir/vm0.qmp"
+    qmp migrate "{\"uri\": \"exec:cat >$WORK/state\"}"
+    until_true saved
     for ((tries = 0; tries < 20; tries++)); do
         port=$((RANDOM % 12000 + 20000))
         # What two QEMUs cannot have both gets other names; those of the set, so that `down` ends it with vm0.
         sed -z -e "s|$set_dir/vm0\\.|$set_dir/vm1.|g" -e "s|hostfwd=tcp:127.0.0.1:[0-9]*-|hostfwd=tcp:127.0.0.1:$port-|" \
             "$set_dir/vm0.qemu" >twin.qemu
-        printf '%s\0' -incoming defer >>twin.qemu
+        printf '%s\0' -incoming "exec:cat $WORK/state" >>twin.qemu
         ! xargs -0 -a twin.qemu setsid -w >twin.says 2>&1 </dev/null 3>&- || break
         grep "host forwarding rule" twin.says || { cat twin.says; return 1; }
     done
-    # shellcheck disable=SC2059
-    qmp "$set_dir/vm1.qmp" migrate-incoming "$(printf "$uri" '<')"
-    until_true migrated "$set_dir/vm1.qmp"
-    qmp "$set_dir/vm1.qmp" cont
-    qmp "$set_dir/vm0.qmp" cont
     until_true in_twin true
+    vms resume 0
 }
 
 in_twin() { timeout 60 ssh -F "$set_dir/ssh_config" -p "$port" vm0 "$@" </dev/null; }
