@@ -32,7 +32,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -838,6 +840,31 @@ static double now(void)
     return (double) t.tv_sec + (double) t.tv_nsec * 1e-9;
 }
 
+/* A socket that listens, and that nobody can find. */
+static int unknown_port(void)
+{
+    struct sockaddr_un any = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+    if (fd < 0 || bind(fd, (struct sockaddr *) &any, sizeof(any.sun_family)) != 0 ||
+        listen(fd, 1) != 0)
+        abort();
+    return fd;
+}
+
+/* Whatever a child says to the process manager, or sends by tcp, goes nowhere; no tcp reaches it. */
+static void cut_off(int null, int port, int kept)
+{
+    for (int fd = 3; fd < 64; fd++) {
+        int listens = 0;
+        socklen_t len = sizeof(listens);
+        if (fd == kept || fcntl(fd, F_GETFD) == -1)
+            continue;
+        getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len);
+        dup2(listens ? port : null, fd);
+    }
+}
+
 /* Children, one after another; how many findings. */
 static int work(int worker, int workers, uint64_t seed, bool one, unsigned long long packets,
                 double until, const char *dir)
@@ -845,7 +872,7 @@ static int work(int worker, int workers, uint64_t seed, bool one, unsigned long 
     char name[] = "/tmp/hostile-stderr.XXXXXX";
     int err_fd = mkstemp(name);
     unlink(name);
-    int null = open("/dev/null", O_RDWR);
+    int null = open("/dev/null", O_RDWR), port = unknown_port();
 
     log_text = mmap(NULL, LOG_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     for (uint64_t n = seed + (uint64_t) worker;; n += (uint64_t) workers) {
@@ -866,10 +893,7 @@ static int work(int worker, int workers, uint64_t seed, bool one, unsigned long 
             if (!one)
                 dup2(err_fd, 2);
             dup2(null, 1);
-            /* Whatever it says to the process manager, or sends by tcp, goes nowhere. */
-            for (int fd = 3; fd < 64; fd++)
-                if (fd != err_fd && fcntl(fd, F_GETFD) != -1)
-                    dup2(null, fd);
+            cut_off(null, port, err_fd);
             run_child(n);
         }
         int status;
