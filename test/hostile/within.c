@@ -103,7 +103,8 @@ static struct {
     int attacker, at; /* who sends, and how much of it has been given out */
     bool partly;
     uint32_t stream;
-    int replay, caller; /* of a recorded call to a port: the next message, or -1; and who calls */
+    /* Of a recorded call to a port: the next message, or -1; the changed one; and who calls. */
+    int replay, changed, caller;
     unsigned char *payload;
     int len;
     bool fickle; /* what it has sent changes while it is read */
@@ -324,7 +325,27 @@ static void next_packet(void)
     packet_make(r, &known, child.attacker, type, child.lawful, window, request, &child.packet);
 }
 
-/* A recorded call to a port, by somebody else, to our port, and with a byte or two of it changed.
+/* Where nothing may be believed: a number in what follows the header, or any bytes. */
+static void change(unsigned char *bytes, int len)
+{
+    static const int edges[] = {0, -1, 1, 2, 3, 1 << 24, 1 << 29, INT_MAX, INT_MIN};
+    struct random *r = &child.r;
+    int value = edges[rnd(r, sizeof(edges) / sizeof(edges[0]))];
+    int header = (int) MPL_MIN(sizeof(MPIDI_CH3_Pkt_send_t), (size_t) len);
+
+    if (rnd(r, 2) && len - header >= 4) {
+        memcpy(bytes + header + rnd(r, (uint64_t) (len - header) / 4) * 4, &value, 4);
+        return;
+    }
+    for (uint64_t i = 1 + rnd(r, 3); i > 0; i--)
+        bytes[rnd(r, (uint64_t) len)] = (unsigned char) (rnd(r, 2)   ? rnd(r, 256)
+                                                         : rnd(r, 2) ? 0
+                                                                     : 0xff);
+}
+
+/*
+ * A recorded call to a port, by somebody else, to our port, and with one of its messages changed,
+ * so that the others lead to where that one is followed.
  */
 static int next_of_call(unsigned char *bytes)
 {
@@ -347,11 +368,8 @@ static int next_of_call(unsigned char *bytes)
             memcpy(bytes, &send, sizeof(send));
         }
     }
-    if (len > 0 && rnd(r, 3) == 0)
-        for (uint64_t i = 1 + rnd(r, 3); i > 0; i--)
-            bytes[rnd(r, (uint64_t) len)] = (unsigned char) (rnd(r, 2)   ? rnd(r, 256)
-                                                             : rnd(r, 2) ? 0
-                                                                         : 0xff);
+    if (len > 0 && (n == child.changed || rnd(r, 20) == 0))
+        change(bytes, len);
     return len;
 }
 
@@ -402,7 +420,6 @@ int ivshm_receive(struct ivshm_transport *t, struct ivshm_incoming *in, struct i
         return got;
     }
 
-    free(child.payload);
     child.payload = NULL;
     if (child.packet.header_len > 0 && !child.partly) {
         if (child.stream == 0 && attackers[child.attacker].relation != STRANGER &&
@@ -449,6 +466,7 @@ int ivshm_receive(struct ivshm_transport *t, struct ivshm_incoming *in, struct i
         child.stream = of_call ? (uint32_t) job.port_tag << 16 | 1 : some_stream();
         if (child.stream && child.replay < 0 && call_count && rnd(&child.r, 3) == 0) {
             child.replay = 0;
+            child.changed = (int) rnd(&child.r, (uint64_t) call_count);
             child.caller = child.attacker;
         }
     }
@@ -520,8 +538,10 @@ void ivshm_hand_back(struct ivshm_incoming *in)
 {
     static void (*real)(struct ivshm_incoming *);
 
-    if (child.active)
+    if (child.active) {
+        free((void *) in->payload);
         return;
+    }
     if (!real)
         real = (void (*)(struct ivshm_incoming *)) dlsym(RTLD_NEXT, "ivshm_hand_back");
     real(in);
@@ -852,7 +872,8 @@ static int unknown_port(void)
     return fd;
 }
 
-/* Whatever a child says to the process manager, or sends by tcp, goes nowhere; no tcp reaches it. */
+/* Whatever a child says to the process manager, or sends by tcp, goes nowhere; no tcp reaches it.
+ */
 static void cut_off(int null, int port, int kept)
 {
     for (int fd = 3; fd < 64; fd++) {

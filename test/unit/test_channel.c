@@ -921,6 +921,77 @@ TEST(test_all_to_all)
     ivshm_region_close(&r);
 }
 
+/* One who can do nothing with a message yet keeps it, and hears others meanwhile. */
+TEST(test_paused)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_transport c = transport_new(&r, 2);
+    struct ivshm_channel *ab = channel_to(&a, &b), *cb = channel_to(&c, &b);
+    struct ivshm_incoming kept, in;
+    for (uint32_t i = 0; i < 20; i++) {
+        assert_true(send_numbered(&a, ab, 20, 0));
+        receive_numbered(&b, &a, 20, 0);
+        assert_true(send_numbered(&c, cb, 20, 0));
+        receive_numbered(&b, &c, 20, 0);
+    }
+    for (int round = 0; round < 3; round++) {
+        assert_true(send_numbered(&a, ab, 10, 0));
+        assert_true(send_numbered(&a, ab, 1000, 0));
+        assert_true(send_numbered(&a, ab, 11, 0));
+        assert_int_equal(ivshm_receive(&b, &kept, NULL), 1);
+        ivshm_channel_pause(&b, kept.channel);
+        ivshm_channel_pause(&b, kept.channel);
+        ivshm_channel_knock(&a, ab);
+        for (int i = 0; i < 10; i++) {
+            assert_nothing_comes(&b);
+            assert_true(send_numbered(&c, cb, 12, 0));
+            receive_numbered(&b, &c, 12, 0);
+        }
+        assert_true(is_numbered(&kept, 10, 0));
+        ivshm_channel_resume(&b, kept.channel);
+        ivshm_channel_resume(&b, kept.channel);
+        ivshm_hand_back(&kept);
+        receive_numbered(&b, &a, 1000, 0);
+        receive_numbered(&b, &a, 11, 0);
+        assert_nothing_comes(&b);
+    }
+    /* Paused for ever. */
+    assert_true(send_numbered(&a, ab, 10, 0));
+    assert_int_equal(ivshm_receive(&b, &kept, NULL), 1);
+    ivshm_channel_pause(&b, kept.channel);
+    ivshm_transport_close(&a);
+    assert_int_equal(ivshm_receive(&b, &in, NULL), 0);
+    ivshm_transport_watch(&b);
+    assert_null(b.channels[a.endpoint.owner.endpoint]);
+    ivshm_transport_close(&b);
+    ivshm_transport_close(&c);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
+/* What the dead have sent is within one lap of the inbox, so that no talk hides their death. */
+TEST(test_dead_among_talkers)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_without_rings(&r, 0), b = transport_without_rings(&r, 1);
+    struct ivshm_transport c = transport_without_rings(&r, 2);
+    struct ivshm_channel *cb = channel_to(&c, &b), *ba = channel_to(&b, &a);
+    ivshm_transport_close(&a);
+    uint32_t place = ivshm_transport_place(&b);
+    assert_true(send_numbered(&c, cb, 10, 1));
+    for (uint32_t i = 0; i < r.geo.inbox_slots; i++) {
+        assert_true(ivshm_channel_has_more(&b, ba, place));
+        assert_true(send_numbered(&c, cb, 10, 1));
+        receive_numbered(&b, &c, 10, 1);
+    }
+    assert_false(ivshm_channel_has_more(&b, ba, place));
+    ivshm_transport_close(&b);
+    ivshm_transport_close(&c);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -946,6 +1017,8 @@ int main(void)
         cmocka_unit_test(test_peer_dies_with_our_cells),
         cmocka_unit_test(test_used_channel_is_not_forgotten),
         cmocka_unit_test(test_all_to_all),
+        cmocka_unit_test(test_paused),
+        cmocka_unit_test(test_dead_among_talkers),
     };
     return RUN(tests);
 }

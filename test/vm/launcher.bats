@@ -323,6 +323,8 @@ kill_launcher() {
 
 @test "down ends QEMUs whose folder is gone" {
     kill_launcher
+    # Without its files a QEMU that is still starting ends by itself, and nobody names the region any more.
+    until [ -s "$dir/vm0.console" ]; do sleep 0.05; done
     rm -r "$dir"
     run -0 vms down
     nothing_left

@@ -41,10 +41,7 @@ typedef struct {
     int depth;
 } walk_t;
 
-/* Bytes that are touched, from the address on; a union of such. */
-typedef struct {
-    MPI_Aint low, high;
-} span_t;
+typedef MPID_nem_ivshmem_span_t span_t;
 
 static int kind_of(const MPII_Dataloop *loop)
 {
@@ -213,6 +210,7 @@ static bool measure_all(const walk_t *w, span_t *span, MPI_Aint *size)
             if (!HANDLE_IS_BUILTIN(loop->el_type) || *size < 1)
                 return false;
             *span = (span_t){0, *size};
+            loop->el_extent = *size; /* MPICH seeks by it */
         } else {
             loop->el_type = MPI_BYTE; /* a handle of the sender's; MPICH does not need it */
         }
@@ -242,18 +240,22 @@ static bool each_piece(const walk_t *w, int i, intptr_t at, const MPIR_Win *win,
     return true;
 }
 
-/* A dynamic window may open several pieces of memory, between which there is nothing. */
+/*
+ * A dynamic window may open several pieces of memory, between which there is nothing. *all is from
+ * the first byte that is touched to the last one, *whole whether all between is opened.
+ */
 static bool is_opened(const walk_t *w, const header_t *header, const MPIR_Win *win, intptr_t addr,
-                      MPI_Aint count, span_t span)
+                      MPI_Aint count, span_t span, span_t *all, bool *whole)
 {
-    span_t all = {MPIR_AINT_MAX, -BYTES_MAX};
-    intptr_t start;
+    span_t from_addr = {MPIR_AINT_MAX, -BYTES_MAX};
     int left = PIECES_MAX;
 
-    if (!add_block(&all, span, 0, count, header->extent) ||
-        __builtin_add_overflow(addr, all.low, &start))
+    if (!add_block(&from_addr, span, 0, count, header->extent) ||
+        __builtin_add_overflow(addr, from_addr.low, &all->low) ||
+        __builtin_add_overflow(addr, from_addr.high, &all->high))
         return false;
-    if (MPID_nem_ivshmem_relation_opens(win, start, all.high - all.low))
+    *whole = MPID_nem_ivshmem_relation_opens(win, all->low, all->high - all->low);
+    if (*whole)
         return true;
     if (win->create_flavor != MPI_WIN_FLAVOR_DYNAMIC)
         return false;
@@ -311,12 +313,14 @@ static bool is_made_of(const walk_t *w, MPI_Datatype basic)
 
 const char *MPID_nem_ivshmem_described_check(const MPIR_Win *win, const void *addr, MPI_Aint count,
                                              void *description, MPI_Aint bytes, bool by_elements,
-                                             MPI_Aint *total, MPI_Datatype *basic)
+                                             MPI_Aint *total, MPI_Datatype *basic,
+                                             MPID_nem_ivshmem_span_t *touched)
 {
     header_t *header = description;
     const loops_header_t *loops = (const loops_header_t *) (header + 1);
     MPI_Aint size = 0, pieces;
     span_t span;
+    bool whole;
 
     if (bytes < (MPI_Aint) (sizeof(*header) + sizeof(*loops)))
         return "sent a description of a datatype that is too short";
@@ -326,7 +330,7 @@ const char *MPID_nem_ivshmem_described_check(const MPIR_Win *win, const void *ad
     if (loops->bytes != w.bytes || !find_chain(&w) || !measure_all(&w, &span, &size) ||
         size != header->size || __builtin_mul_overflow(size, count, total) || *total > BYTES_MAX)
         return "sent a description of a datatype that is none";
-    if (!is_opened(&w, header, win, (intptr_t) addr, count, span))
+    if (!is_opened(&w, header, win, (intptr_t) addr, count, span, touched, &whole))
         return "names memory outside of its window";
     if (by_elements && !is_made_of(&w, header->basic_type))
         return "describes elements of another type than it names";
@@ -337,7 +341,10 @@ const char *MPID_nem_ivshmem_described_check(const MPIR_Win *win, const void *ad
         return "describes more pieces than it has bytes";
     header->true_lb = span.low;
     header->true_ub = span.high;
-    header->is_contig = header->is_contig && header->extent == size && span.high - span.low == size;
+    /* Of blocks that overlap, the size may be that of all from first to last, and yet leave gaps.
+     */
+    header->is_contig =
+        whole && header->is_contig && header->extent == size && span.high - span.low == size;
     if (MPID_nem_ivshmem_packet_type_size(header->basic_type, NULL) < 1)
         header->basic_type = MPI_DATATYPE_NULL;
     *basic = header->basic_type;
@@ -351,7 +358,8 @@ const char *MPID_nem_ivshmem_described_check(
     const MPIR_Win *win ATTRIBUTE((unused)), const void *addr ATTRIBUTE((unused)),
     MPI_Aint count ATTRIBUTE((unused)), void *description ATTRIBUTE((unused)),
     MPI_Aint bytes ATTRIBUTE((unused)), bool by_elements ATTRIBUTE((unused)),
-    MPI_Aint *total ATTRIBUTE((unused)), MPI_Datatype *basic ATTRIBUTE((unused)))
+    MPI_Aint *total ATTRIBUTE((unused)), MPI_Datatype *basic ATTRIBUTE((unused)),
+    MPID_nem_ivshmem_span_t *touched ATTRIBUTE((unused)))
 {
     return "names a derived datatype, in a form that cannot be checked";
 }

@@ -81,20 +81,22 @@ static int join(MPIDI_PG_t *pg_p, int pg_rank)
         return err;
     MPID_nem_ivshmem_fault_watch();
     self->vcs = MPL_calloc(self->region.geo.endpoints, sizeof(self->vcs[0]), MPL_MEM_OTHER);
-    if (!self->vcs) {
-        err = ivshm_fail(&self->diag, ENOMEM, "out of memory for the table of connections");
-        goto close_region;
+    self->operations =
+        MPL_calloc(self->region.geo.endpoints + 1, sizeof(self->operations[0]), MPL_MEM_OTHER);
+    if (!self->vcs || !self->operations) {
+        err = ivshm_fail(&self->diag, ENOMEM, "out of memory for the tables of connections");
+        goto free_tables;
     }
     err = ivshm_transport_open(&self->transport, &self->region, (const char *) pg_p->id,
                                (uint32_t) pg_rank, (uint32_t) pg_p->size, &self->diag);
     if (err)
-        goto free_vcs;
+        goto free_tables;
     self->joined = true;
     return 0;
 
-free_vcs:
+free_tables:
+    MPL_free(self->operations);
     MPL_free(self->vcs);
-close_region:
     MPID_nem_ivshmem_fault_unwatch();
     ivshm_region_close(&self->region);
     return err;
@@ -107,12 +109,14 @@ static void leave(void)
     if (!self->joined)
         return;
     IVSHM_POINT(leave);
+    MPID_nem_ivshmem_poll_finalize();
     MPID_nem_ivshmem_lmt_finalize();
     if (!MPID_nem_ivshmem_memory_finalize())
         return; /* who joins next finds the process dead one day, and takes back what it had */
     ivshm_transport_close(&self->transport);
     MPID_nem_ivshmem_fault_unwatch();
     ivshm_region_close(&self->region);
+    MPL_free(self->operations);
     MPL_free(self->vcs);
     self->joined = false;
 }

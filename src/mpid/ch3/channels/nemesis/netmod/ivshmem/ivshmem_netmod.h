@@ -93,15 +93,14 @@ typedef struct {
     uint32_t transfers; /* that one side works at in the other's memory */
     bool busy;          /* on the list of VCs that have something to send, or to end */
     bool terminating;   /* to end once all is sent */
-    bool gone;          /* the peer's claim no longer says that it lives */
+    uint32_t gone_at;   /* where in the inbox, */
+    bool gone;          /* if the peer's claim was seen no longer to say that it lives */
     bool takes_direct;  /* the peer's last large receive was into memory of the region */
     bool met, refused;  /* by MPI_Comm_connect: both sides have agreed; it was called off */
     bool given_up;      /* to fail at the next safe point; until then nothing is taken from it */
     int known_rank;     /* that the peer has in this communicator, */
     MPIR_Context_id_t known_context; /* or IVSHMEM_NO_CONTEXT */
-    MPI_Win receives_into;  /* the window of the operation that is being received, if it is one */
-    MPI_Aint described;     /* bytes of its datatype's description */
-    MPIR_Win *known_window; /* of which the peer is a member; or NULL */
+    MPIR_Win *known_window;          /* of which the peer is a member; or NULL */
     struct {
         struct MPID_nem_ivshmem_question *head, *tail;
     } questions; /* that the peer has not answered yet */
@@ -128,17 +127,31 @@ _Static_assert(MPL_MAX(sizeof(MPID_nem_ivshmem_vc_t), sizeof(MPID_nem_tcp_vc_are
                    MPIDI_NEM_VC_NETMOD_AREA_LEN,
                "our part of a VC lives in its netmod area");
 
+/* Memory from `low` up to `high`; addresses as numbers, since a peer names them. */
+typedef struct {
+    intptr_t low, high;
+} MPID_nem_ivshmem_span_t;
+
+/* The one-sided operation that is being received, if it is one. */
+typedef struct {
+    MPI_Win window;                  /* or MPI_WIN_NULL */
+    MPI_Aint described;              /* bytes of its datatype's description */
+    MPID_nem_ivshmem_span_t touched; /* by it, in the window; empty if that is not known yet */
+} MPID_nem_ivshmem_operation_t;
+
 typedef struct {
     bool joined;   /* region and transport are open */
     bool tcp;      /* MPICH's tcp netmod is open */
     bool poll_tcp; /* a message may come by it */
+    bool news;     /* a job or a communicator is known that was not: messages may wait for it */
     struct ivshm_region region;
     struct ivshm_transport transport;
-    char *user;               /* the region again, as the program sees it; NULL if it does not */
-    struct ivshm_diag diag;   /* why not, if not joined */
-    struct MPIDI_VC **vcs;    /* by endpoint: the job's own connection to it */
-    struct MPIDI_VC *dynamic; /* connections made by MPI_Comm_connect */
-    struct MPIDI_VC *busy;    /* VCs to look at in each turn, linked by ch.next and ch.prev */
+    char *user;             /* the region again, as the program sees it; NULL if it does not */
+    struct ivshm_diag diag; /* why not, if not joined */
+    struct MPIDI_VC **vcs;  /* by endpoint: the job's own connection to it, */
+    MPID_nem_ivshmem_operation_t *operations; /* what comes by that, and one for all others */
+    struct MPIDI_VC *dynamic;                 /* connections made by MPI_Comm_connect */
+    struct MPIDI_VC *busy; /* VCs to look at in each turn, linked by ch.next and ch.prev */
     MPID_nem_ivshmem_transfer_t *transfers;
     bool some_given_up;    /* connections, */
     bool streams_given_up; /* and new ones among them */
@@ -147,6 +160,14 @@ typedef struct {
 } MPID_nem_ivshmem_t;
 
 extern MPID_nem_ivshmem_t MPID_nem_ivshmem;
+
+/* Of a connection that is bound to a channel. */
+static inline MPID_nem_ivshmem_operation_t *MPID_nem_ivshmem_receiving(MPIDI_VC_t *vc)
+{
+    return &MPID_nem_ivshmem
+                .operations[VC_IVSHMEM(vc)->stream ? MPID_nem_ivshmem.region.geo.endpoints
+                                                   : VC_IVSHMEM(vc)->channel->peer.endpoint];
+}
 
 /*
  * A stream is named by who connects: the port's tag, by which the other side knows who is meant,
@@ -171,11 +192,18 @@ const char *MPID_nem_ivshmem_packet_name(int type);
 MPI_Aint MPID_nem_ivshmem_packet_type_size(MPI_Datatype type, MPI_Aint *extent);
 
 /*
- * Why CH3 must not see the packet, which `len` bytes follow; NULL if it may. `pkt` is a private
- * copy. *hold is set if the bytes must be in private memory before CH3 goes on with them.
+ * Why CH3 must not see the packet, which `len` bytes follow; NULL if it may, and that if not yet.
+ * `pkt` is a private copy. *hold is set if the bytes must be in private memory before CH3 goes on
+ * with them.
  */
 const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt,
                                               size_t len, bool *hold);
+
+/* What the packet says instead, if it is to be asked again after news of jobs or communicators. */
+extern const char MPID_nem_ivshmem_too_early[];
+
+/* What an operation on a window of ours touches there, if its datatype is a predefined one. */
+MPID_nem_ivshmem_span_t MPID_nem_ivshmem_packet_touches(const MPIDI_CH3_Pkt_t *pkt);
 
 /* The same of what CH3 has received since, before it follows that. */
 const char *MPID_nem_ivshmem_packet_check_metadata(MPIDI_VC_t *vc, const MPIR_Request *rreq);
@@ -183,11 +211,13 @@ const char *MPID_nem_ivshmem_packet_check_metadata(MPIDI_VC_t *vc, const MPIR_Re
 /*
  * ivshmem_described.c: the same of a derived datatype's description, of `bytes`, in our memory.
  * What a peer need not be believed is replaced. *total is the size of `count` elements, *basic what
- * they are made of, or MPI_DATATYPE_NULL; by_elements: it must be made of such.
+ * they are made of, or MPI_DATATYPE_NULL; by_elements: it must be made of such. *touched holds all
+ * bytes that they touch.
  */
 const char *MPID_nem_ivshmem_described_check(const MPIR_Win *win, const void *addr, MPI_Aint count,
                                              void *description, MPI_Aint bytes, bool by_elements,
-                                             MPI_Aint *total, MPI_Datatype *basic);
+                                             MPI_Aint *total, MPI_Datatype *basic,
+                                             MPID_nem_ivshmem_span_t *touched);
 
 /* ivshmem_relation.c: who a peer is to us */
 int MPID_nem_ivshmem_relation_init(void);
@@ -359,6 +389,7 @@ int MPID_nem_ivshmem_sendq_fail(MPIDI_VC_t *vc, int req_errno);
 
 /* ivshmem_poll.c */
 int MPID_nem_ivshmem_poll_init(void);
+void MPID_nem_ivshmem_poll_finalize(void);
 int MPID_nem_ivshmem_poll(int in_blocking_poll);
 
 /* ivshmem_lmt.c: large messages */

@@ -353,6 +353,24 @@ static operation_t operation_of(const MPIDI_CH3_Pkt_t *pkt)
 #undef TAKE_MEMORY
 }
 
+/* Nothing, if that is not known yet, or can be no such thing. */
+static MPID_nem_ivshmem_span_t touched_by(const operation_t *o)
+{
+    MPI_Aint extent, size = MPID_nem_ivshmem_packet_type_size(o->type, &extent);
+    intptr_t start = (intptr_t) o->addr, end = start;
+
+    if (size > 0 && o->count > 0 && o->count <= BYTES_MAX / extent)
+        (void) __builtin_add_overflow(start, (o->count - 1) * extent + true_bytes(o->type, extent),
+                                      &end);
+    return (MPID_nem_ivshmem_span_t){start, end};
+}
+
+MPID_nem_ivshmem_span_t MPID_nem_ivshmem_packet_touches(const MPIDI_CH3_Pkt_t *pkt)
+{
+    operation_t o = operation_of(pkt);
+    return touched_by(&o);
+}
+
 /* What CH3 takes of an operation's data at once. */
 static MPI_Aint unit_bytes(MPI_Aint size, MPI_Aint extent)
 {
@@ -769,7 +787,7 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, const MPIDI_CH3_Pk
     origin_t origin = {0};
     bool answers = false;
 
-    VC_IVSHMEM(vc)->receives_into = MPI_WIN_NULL;
+    MPID_nem_ivshmem_receiving(vc)->window = MPI_WIN_NULL;
     for (int i = 0; !why && rule->checks[i] != END; i++) {
         switch ((check_t) rule->checks[i]) {
         case SENDER:
@@ -814,13 +832,14 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, const MPIDI_CH3_Pk
             /* CH3 may grant a lock now, and must not to one that it cannot answer. */
             (void) MPID_nem_ivshmem_relation_forget_locks();
             if (win)
-                VC_IVSHMEM(vc)->receives_into = o.window;
+                MPID_nem_ivshmem_receiving(vc)->window = o.window;
             else
                 why = "names a window that is not there, or of which it is no member";
             break;
         case MEMORY:
             why = check_memory(win, &o, hold);
-            VC_IVSHMEM(vc)->described = o.described;
+            MPID_nem_ivshmem_receiving(vc)->touched = touched_by(&o);
+            MPID_nem_ivshmem_receiving(vc)->described = o.described;
             break;
         case OPERATION:
             why = check_operation(&o);
@@ -899,7 +918,8 @@ const char *MPID_nem_ivshmem_packet_check_metadata(MPIDI_VC_t *vc, const MPIR_Re
     if (basic == MPI_DATATYPE_NULL) {
         const char *why = MPID_nem_ivshmem_described_check(
             win, accumulates ? rreq->dev.real_user_buf : rreq->dev.user_buf, rreq->dev.user_count,
-            rreq->dev.flattened_type, VC_IVSHMEM(vc)->described, accumulates, &total, &basic);
+            rreq->dev.flattened_type, MPID_nem_ivshmem_receiving(vc)->described, accumulates,
+            &total, &basic, &MPID_nem_ivshmem_receiving(vc)->touched);
         if (why)
             return why;
         if (accumulates && (basic == MPI_DATATYPE_NULL || !op_takes(rreq->dev.op, basic)))

@@ -257,6 +257,7 @@ int MPID_nem_ivshmem_path_vc_init(MPIDI_VC_t *vc)
     vc->ch.iSendIov = first_iSendIov;
     MPID_nem_ivshmem_set_eager_limit(vc);
     if (vc->pg && vc->pg != MPIDI_Process.my_pg) {
+        MPID_nem_ivshmem.news = true;
         tcp.undecided = true;
         update_polling();
     }

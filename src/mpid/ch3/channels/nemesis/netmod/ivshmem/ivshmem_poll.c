@@ -11,7 +11,7 @@
 
 #define LOOKS 4 /* for a message, of who waits for one, in each turn */
 #define CELLS_PER_POLL 16
-#define POLLS_PER_CLOCK 4096 /* a power of two: idle turns between two looks at the clock */
+#define POLLS_PER_CLOCK 4096 /* a power of two: turns between two looks at the clock */
 #define WATCH_SECONDS 1
 
 /*
@@ -53,11 +53,17 @@ fn_fail:
     goto fn_exit;
 }
 
+static void count_bytes(MPIDI_VC_t *vc, size_t len)
+{
+    MPID_nem_ivshmem.stats.eager_received_bytes += len;
+    VC_IVSHMEM(vc)->received_bytes += len;
+}
+
 /*
  * A new packet: gives CH3 its header, checked, and as much of its data as came with it. An error of
- * CH3's is about this packet, and ends the connection it came by.
+ * CH3's is about this packet, and ends the connection it came by. False if it has to wait.
  */
-static void begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len)
+static bool begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len)
 {
     MPIDI_CH3_Pkt_t pkt;
     MPIR_Request *rreq = NULL;
@@ -66,22 +72,25 @@ static void begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len
     /* Each byte is read once: the type, which tells the length, is not read again. */
     if (unlikely(*len < HEADER_BYTES_MIN)) {
         MPID_nem_ivshmem_vc_give_up(vc, "sent a message without a header");
-        return;
+        return true;
     }
     memcpy(&pkt, *data, HEADER_BYTES_MIN);
     size_t header = MPID_nem_ivshmem_header_bytes((int) pkt.type);
     if (unlikely(header == 0 || *len < header)) {
         MPID_nem_ivshmem_vc_give_up(vc, header ? "sent a message with half a header"
                                                : "sent a packet of an unknown type");
-        return;
+        return true;
     }
     MPID_nem_ivshmem_header_copy(&pkt, *data, HEADER_BYTES_MIN, header);
     const char *why = MPID_nem_ivshmem_packet_check(vc, &pkt, *len - header, &hold);
     if (unlikely(why)) {
+        if (why == MPID_nem_ivshmem_too_early)
+            return false;
         MPID_nem_ivshmem_vc_give_up(vc, why);
-        return;
+        return true;
     }
     MPID_nem_ivshmem.stats.eager_received++;
+    count_bytes(vc, *len);
     if (unlikely(VC_IVSHMEM(vc)->stream) &&
         (pkt.type == MPIDI_CH3_PKT_CONN_ACK || pkt.type == MPIDI_CH3_PKT_ACCEPT_ACK))
         VC_IVSHMEM(vc)->met = pkt.conn_ack.ack;
@@ -94,7 +103,7 @@ static void begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len
     int mpi_errno = handlers[pkt.type](vc, &pkt, (void *) *data, &taken, &rreq);
     if (unlikely(mpi_errno)) {
         refused(vc, mpi_errno);
-        return;
+        return true;
     }
     *data += taken;
     *len -= (size_t) taken;
@@ -102,8 +111,9 @@ static void begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len
         rreq->dev.iov_offset = 0;
         vc->ch.recv_active = rreq;
         if (MPID_nem_ivshmem_packet_is_plain((int) pkt.type))
-            VC_IVSHMEM(vc)->receives_into = MPI_WIN_NULL;
+            MPID_nem_ivshmem_receiving(vc)->window = MPI_WIN_NULL;
     }
+    return true;
 }
 
 /* More of the packet before: copies it to where CH3 wants it. */
@@ -149,92 +159,92 @@ static void continue_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *
     }
 }
 
-/* Hands to CH3 what a message of the channel holds: a packet, or more of the one before. */
-static void deliver(MPIDI_VC_t *vc, const unsigned char *data, size_t len)
+/*
+ * Hands to CH3 what a message of the channel holds: a packet, or more of the one before. False if
+ * it has to wait; then nothing of it was taken.
+ */
+static bool deliver(MPIDI_VC_t *vc, const unsigned char *data, size_t len)
 {
     if (unlikely(VC_IVSHMEM(vc)->given_up))
-        return;
-    MPID_nem_ivshmem.stats.eager_received_bytes += len;
-    VC_IVSHMEM(vc)->received_bytes += len;
-    if (likely(!vc->ch.recv_active))
-        begin_packet(vc, &data, &len);
+        return true;
+    if (unlikely(vc->ch.recv_active))
+        count_bytes(vc, len);
+    else if (unlikely(!begin_packet(vc, &data, &len)))
+        return false;
     if (unlikely(len > 0) && !VC_IVSHMEM(vc)->given_up)
         continue_packet(vc, &data, &len);
     if (unlikely(len > 0) && VC_IVSHMEM(vc)->channel)
         MPID_nem_ivshmem_vc_give_up(vc, "sent more than its header says");
+    return true;
+}
+
+/* The peer has sent what is no message: nothing more is taken from it, on any connection. */
+static void give_up_channel(struct ivshm_channel *channel, const char *why)
+{
+    MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[channel->peer.endpoint];
+
+    if (vc)
+        MPID_nem_ivshmem_vc_give_up(vc, why);
+    for (vc = MPID_nem_ivshmem.dynamic; vc; vc = VC_IVSHMEM(vc)->next_dynamic)
+        if (VC_IVSHMEM(vc)->channel == channel)
+            MPID_nem_ivshmem_vc_give_up(vc, why);
 }
 
 /*
- * Messages of ranks of a job that is not known here yet: what tells us of it is on its way, by
- * another rank, and theirs was faster. They wait, in order; a stranger's wait in vain, and so are
- * few.
+ * Messages that came too early: what tells us of their sender's job, or who is right about a
+ * communicator, is on its way, by another rank. They wait where they are, with all that the same
+ * peer sends after them; so a stranger, whose wait in vain, holds up nobody but himself.
  */
 typedef struct held {
     struct held *next;
-    struct ivshm_owner peer;
-    size_t len;
-    unsigned char data[];
+    struct ivshm_incoming in;
 } held_t;
 
-#define HELD_BYTES_MAX (1 << 20)
-
 static held_t *held, **held_end = &held;
-static size_t held_bytes;
 
-static void hold(const struct ivshm_incoming *in)
+/* False if it cannot be kept: no peer has more messages on their way than cells, and a ring. */
+static bool hold(const struct ivshm_incoming *in)
 {
-    held_t *h = held_bytes + in->len <= HELD_BYTES_MAX
-                    ? MPL_malloc(sizeof(*h) + in->len, MPL_MEM_OTHER)
-                    : NULL;
+    const struct ivshm_geometry *geo = &MPID_nem_ivshmem.region.geo;
+    uint32_t count = 0;
+    held_t *new;
 
-    if (!h)
-        return;
-    h->next = NULL;
-    h->peer = in->channel->peer;
-    h->len = in->len;
-    memcpy(h->data, in->payload, in->len);
-    held_bytes += in->len;
-    *held_end = h;
-    held_end = &h->next;
-}
-
-/* Those whose sender is known now; those whose sender has left are dropped. */
-static void deliver_held(void)
-{
-    for (held_t *h, **link = &held; (h = *link);) {
-        struct ivshm_channel *channel = MPID_nem_ivshmem.transport.channels[h->peer.endpoint];
-        bool here = channel && channel->peer.generation == h->peer.generation;
-        MPIDI_VC_t *vc = here ? MPID_nem_ivshmem_find_rank(channel) : NULL;
-        if (here && !vc) {
-            link = &h->next;
-            continue;
-        }
-        *link = h->next;
-        if (!h->next)
-            held_end = link;
-        held_bytes -= h->len;
-        if (vc)
-            deliver(vc, h->data, h->len);
-        MPL_free(h);
+    for (const held_t *h = held; h; h = h->next)
+        count += h->in.channel == in->channel;
+    if (count > geo->small_cells + geo->large_cells) {
+        give_up_channel(in->channel, "sends cells again that it has not been given back");
+        return false;
     }
+    if (!(new = MPL_malloc(sizeof(*new), MPL_MEM_OTHER))) {
+        give_up_channel(in->channel,
+                        "sent a message too early, and there is no memory to note that");
+        return false;
+    }
+    *new = (held_t){.in = *in};
+    *held_end = new;
+    held_end = &new->next;
+    ivshm_channel_pause(&MPID_nem_ivshmem.transport, in->channel);
+    return true;
 }
 
-static int receive(struct ivshm_incoming *in)
+/* Takes a message, of which the channel knows as of a user; or holds it. */
+static int take(struct ivshm_incoming *in)
 {
     int mpi_errno = MPI_SUCCESS;
     MPIDI_VC_t *vc;
+    bool early = in->channel->paused;
 
-    /* A CLOSE packet may end the connection while we still hold its cell. */
-    in->channel->users++;
-    if (unlikely(held))
-        deliver_held();
-    mpi_errno = MPID_nem_ivshmem_find_vc(in, &vc);
-    MPIR_ERR_CHECK(mpi_errno);
+    if (likely(!early)) {
+        mpi_errno = MPID_nem_ivshmem_find_vc(in, &vc);
+        MPIR_ERR_CHECK(mpi_errno);
+        if (likely(vc && in->len > 0))
+            early = !deliver(vc, in->payload, in->len);
+        else if (!vc && in->len > 0)
+            early = MPID_nem_ivshmem_is_of_unknown_job(in);
+    }
+    if (unlikely(early) && hold(in))
+        return MPI_SUCCESS;
     MPID_nem_ivshmem.stats.cells_received++;
-    if (unlikely(!vc && in->len > 0) && MPID_nem_ivshmem_is_of_unknown_job(in))
-        hold(in);
-    if (likely(vc && in->len > 0))
-        deliver(vc, in->payload, in->len);
 
 fn_exit:
     ivshm_hand_back(in);
@@ -242,6 +252,61 @@ fn_exit:
     return mpi_errno;
 fn_fail:
     goto fn_exit;
+}
+
+/* Takes those that waited, in order, once there is news; some may have to wait on. */
+static int take_held(void)
+{
+    int mpi_errno = MPI_SUCCESS, err;
+    held_t *next, *h = held;
+
+    MPID_nem_ivshmem.news = false;
+    held = NULL;
+    held_end = &held;
+    for (held_t *each = h; each; each = each->next)
+        ivshm_channel_resume(&MPID_nem_ivshmem.transport, each->in.channel);
+    for (; h; h = next) {
+        next = h->next;
+        if ((err = take(&h->in)) != MPI_SUCCESS)
+            mpi_errno = err;
+        MPL_free(h);
+    }
+    return mpi_errno;
+}
+
+/* Those whose sender has left, or all, are dropped. */
+static void drop_held(bool all)
+{
+    struct ivshm_transport *t = &MPID_nem_ivshmem.transport;
+
+    held_end = &held;
+    for (held_t *h; (h = *held_end);) {
+        if (!all && ivshm_channel_is_live(t, h->in.channel)) {
+            held_end = &h->next;
+            continue;
+        }
+        *held_end = h->next;
+        ivshm_hand_back(&h->in);
+        ivshm_channel_close(t, h->in.channel);
+        MPL_free(h);
+    }
+}
+
+void MPID_nem_ivshmem_poll_finalize(void)
+{
+    drop_held(true);
+}
+
+static int receive(struct ivshm_incoming *in)
+{
+    int mpi_errno, err = MPI_SUCCESS;
+
+    /* A CLOSE packet may end the connection while we still hold its cell. */
+    in->channel->users++;
+    if (unlikely(MPID_nem_ivshmem.news))
+        err = take_held();
+    mpi_errno = take(in);
+    return mpi_errno ? mpi_errno : err;
 }
 
 /*
@@ -252,13 +317,16 @@ fn_fail:
 static bool is_gone(MPIDI_VC_t *vc, bool *again)
 {
     if (VC_IVSHMEM(vc)->gone && !VC_IVSHMEM(vc)->given_up) {
-        bool more = ivshm_channel_has_more(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel);
+        bool more = ivshm_channel_has_more(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel,
+                                           VC_IVSHMEM(vc)->gone_at);
         *again |= more;
         return !more;
     }
     if (!VC_IVSHMEM(vc)->given_up &&
-        !ivshm_channel_is_live(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel))
+        !ivshm_channel_is_live(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel)) {
         *again = VC_IVSHMEM(vc)->gone = true;
+        VC_IVSHMEM(vc)->gone_at = ivshm_transport_place(&MPID_nem_ivshmem.transport);
+    }
     return false;
 }
 
@@ -327,12 +395,15 @@ fn_fail:
     goto fn_exit;
 }
 
-/* In a rank whose inbox is empty: once a second at most, who of our peers has died? */
-static int watch(void)
+/*
+ * Once a second at most: who of our peers has died? `idle` is whether nothing was received in this
+ * turn.
+ */
+static int watch(bool idle)
 {
     static time_t last;
     static bool seen_gone;
-    static unsigned idle;
+    static unsigned turns;
     int mpi_errno = MPI_SUCCESS;
     struct timespec now;
 
@@ -344,35 +415,25 @@ static int watch(void)
     mpi_errno = MPID_nem_ivshmem_relation_forget_locks();
     MPIR_ERR_CHECK(mpi_errno);
     if (likely(!seen_gone)) {
-        if ((++idle & (POLLS_PER_CLOCK - 1)) != 0)
+        if (idle && (++turns & (POLLS_PER_CLOCK - 1)) != 0)
             goto fn_exit;
         clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
         if (now.tv_sec - last < WATCH_SECONDS)
             goto fn_exit;
         last = now.tv_sec;
+        drop_held(false);
         ivshm_transport_watch(&MPID_nem_ivshmem.transport);
     }
     mpi_errno = fail_the_gone(&seen_gone);
     MPIR_ERR_CHECK(mpi_errno);
-    mpi_errno = fail_the_unmet(&seen_gone);
+    if (idle)
+        mpi_errno = fail_the_unmet(&seen_gone);
     MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:
     return mpi_errno;
 fn_fail:
     goto fn_exit;
-}
-
-/* The peer has sent what is no message: nothing more is taken from it, on any connection. */
-static void give_up_channel(struct ivshm_channel *channel, const char *why)
-{
-    MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[channel->peer.endpoint];
-
-    if (vc)
-        MPID_nem_ivshmem_vc_give_up(vc, why);
-    for (vc = MPID_nem_ivshmem.dynamic; vc; vc = VC_IVSHMEM(vc)->next_dynamic)
-        if (VC_IVSHMEM(vc)->channel == channel)
-            MPID_nem_ivshmem_vc_give_up(vc, why);
 }
 
 /* Whether nothing is to be received, after so many looks. */
@@ -387,6 +448,7 @@ static inline bool is_idle(int looks)
 int MPID_nem_ivshmem_poll(int in_blocking_poll)
 {
     static bool inside;
+    static unsigned busy_turns;
     int mpi_errno = MPI_SUCCESS;
     struct ivshm_incoming in;
     struct ivshm_diag diag;
@@ -429,13 +491,18 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
         MPIR_ERR_CHECK(mpi_errno);
     }
     if (n == 0) {
-        if (unlikely(held))
-            deliver_held();
+        if (unlikely(MPID_nem_ivshmem.news)) {
+            mpi_errno = take_held();
+            MPIR_ERR_CHECK(mpi_errno);
+        }
         if (unlikely(MPID_nem_ivshmem.dynamic)) {
             mpi_errno = MPID_nem_ivshmem_end_unanswered_calls();
             MPIR_ERR_CHECK(mpi_errno);
         }
-        mpi_errno = watch();
+        mpi_errno = watch(true);
+        MPIR_ERR_CHECK(mpi_errno);
+    } else if (unlikely((++busy_turns & (POLLS_PER_CLOCK - 1)) == 0)) {
+        mpi_errno = watch(false);
         MPIR_ERR_CHECK(mpi_errno);
     }
 

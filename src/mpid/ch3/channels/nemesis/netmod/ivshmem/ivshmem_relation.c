@@ -108,7 +108,12 @@ static bool is_dynamic(const MPIDI_Message_match *match)
     return (match->parts.context_id & MPIR_CONTEXT_DYNAMIC_PROC_MASK) != 0;
 }
 
-/* Who calls at a port speaks on its call's context alone, and nobody else does. */
+const char MPID_nem_ivshmem_too_early[] = "speaks for a rank that another one speaks for, too";
+
+/*
+ * Who calls at a port speaks on its call's context alone, and nobody else does. Of two that say to
+ * be the same rank, the second waits until it is known who is.
+ */
 static const char *make_claim(MPIDI_VC_t *vc, const MPIDI_Message_match *match)
 {
     int own = 0;
@@ -116,14 +121,13 @@ static const char *make_claim(MPIDI_VC_t *vc, const MPIDI_Message_match *match)
     if (VC_IVSHMEM(vc)->stream != 0 || is_dynamic(match) || match->parts.rank < 0)
         return "sent a message on a communicator that it is no member of";
     for (claim_t *c = claims; c; c = c->next) {
-        if (c->vc != vc)
-            continue;
         if (c->match.parts.rank == match->parts.rank &&
             c->match.parts.context_id == match->parts.context_id)
-            return NULL;
-        if (++own == CLAIMS_MAX)
-            return "sent messages on too many communicators that it is no member of";
+            return c->vc == vc ? NULL : MPID_nem_ivshmem_too_early;
+        own += c->vc == vc;
     }
+    if (own >= CLAIMS_MAX)
+        return "sent messages on too many communicators that it is no member of";
     claim_t *claim = MPL_malloc(sizeof(*claim), MPL_MEM_OTHER);
     if (!claim)
         return "sent a message on an unknown communicator, and there is no memory to note that";
@@ -155,19 +159,37 @@ const char *MPID_nem_ivshmem_relation_check_sender(MPIDI_VC_t *vc, const MPIDI_M
     return NULL;
 }
 
-/* The message is in nobody's way: on a communicator that did not exist, nobody can receive. */
-static void drop_unexpected(MPIR_Comm *comm, const MPIDI_Message_match *match)
+/* Drops what nobody has received, nor may: messages of one who is not that rank. */
+static void drop_unexpected(MPIR_Comm *comm, int rank, MPIR_Context_id_t context)
 {
-    int found = TRUE;
+    MPIR_Request *rreq;
+    int found;
 
-    while (found)
-        (void) MPIDI_CH3U_Recvq_FDU_matchonly(match->parts.rank, MPI_ANY_TAG,
-                                              match->parts.context_id, comm, &found);
+    while ((rreq = MPIDI_CH3U_Recvq_FDU_matchonly(rank, MPI_ANY_TAG, context, comm, &found))) {
+        if (MPIDI_Request_get_msg_type(rreq) == MPIDI_REQUEST_RNDV_MSG) {
+            MPL_free(rreq->ch.lmt_tmp_cookie.iov_base);
+            (void) MPID_Request_complete(rreq);
+        } else if (MPIR_Request_is_complete(rreq)) {
+            MPL_free(rreq->dev.tmpbuf); /* else more of it is under way, into that */
+        }
+        MPIR_Request_free(rreq);
+    }
+}
+
+/* What a caller leaves behind is not the next one's at that port. */
+static void drop_call(const MPIDI_VC_t *vc)
+{
+    MPIR_Context_id_t port =
+        MPIR_CONTEXT_SET_FIELD(DYNAMIC_PROC, (MPIR_Context_id_t) vc->port_name_tag, 1);
+
+    for (int i = 0; MPIR_Process.comm_self && i <= MPIR_CONTEXT_INTER_COLL; i++)
+        drop_unexpected(MPIR_Process.comm_self, MPI_ANY_SOURCE, (MPIR_Context_id_t) (port + i));
 }
 
 static int comm_created(MPIR_Comm *comm, void *param ATTRIBUTE((unused)))
 {
     comms[comm->recvcontext_id >> MPIR_CONTEXT_SUFFIX_WIDTH] = comm;
+    MPID_nem_ivshmem.news = true;
     for (claim_t *claim, **link = &claims; (claim = *link);) {
         if (comm_of(claim->match.parts.context_id) != comm) {
             link = &claim->next;
@@ -175,7 +197,7 @@ static int comm_created(MPIR_Comm *comm, void *param ATTRIBUTE((unused)))
         }
         *link = claim->next;
         if (!is_rank(claim->vc, comm, claim->match.parts.rank)) {
-            drop_unexpected(comm, &claim->match);
+            drop_unexpected(comm, claim->match.parts.rank, claim->match.parts.context_id);
             MPID_nem_ivshmem_vc_give_up(
                 claim->vc, "claimed to be another rank of a communicator that was just made");
         }
@@ -197,6 +219,8 @@ static int comm_destroyed(MPIR_Comm *comm, void *param ATTRIBUTE((unused)))
 void MPID_nem_ivshmem_relation_forget_vc(MPIDI_VC_t *vc)
 {
     forget_known(vc);
+    if (VC_IVSHMEM(vc)->stream)
+        drop_call(vc);
     for (claim_t *claim, **link = &claims; (claim = *link);) {
         if (claim->vc != vc) {
             link = &claim->next;
@@ -204,6 +228,7 @@ void MPID_nem_ivshmem_relation_forget_vc(MPIDI_VC_t *vc)
         }
         *link = claim->next;
         MPL_free(claim);
+        MPID_nem_ivshmem.news = true; /* for another one who says to be that rank */
     }
 }
 
@@ -266,7 +291,73 @@ bool MPID_nem_ivshmem_relation_opens(const MPIR_Win *win, intptr_t start, MPI_Ai
            from <= win->size - bytes;
 }
 
+static const MPID_nem_ivshmem_span_t everything = {INTPTR_MIN, INTPTR_MAX};
+
+static bool overlap(MPID_nem_ivshmem_span_t a, MPID_nem_ivshmem_span_t b)
+{
+    return a.low < b.high && b.low < a.high;
+}
+
+/* Whether that is being sent from there: a get's answer is sent from the window itself. */
+static bool reads_from(const MPIR_Request *sreq, const MPIR_Win *win,
+                       MPID_nem_ivshmem_span_t memory)
+{
+    MPI_Aint lower, extent, true_lower, true_extent, last;
+
+    if (MPIDI_Request_get_type((MPIR_Request *) sreq) != MPIDI_REQUEST_TYPE_GET_RESP ||
+        sreq->dev.target_win_handle != win->handle)
+        return false;
+    MPIR_Type_get_extent_impl(sreq->dev.datatype, &lower, &extent);
+    MPIR_Type_get_true_extent_impl(sreq->dev.datatype, &true_lower, &true_extent);
+    last = (sreq->dev.user_count - 1) * extent;
+    intptr_t start = (intptr_t) sreq->dev.user_buf + true_lower;
+    return overlap(
+        (MPID_nem_ivshmem_span_t){start + MPL_MIN(last, 0), start + MPL_MAX(last, 0) + true_extent},
+        memory);
+}
+
+/*
+ * The memory of a window is the program's again. What is still under way to it or from it, its
+ * peers have begun against all rules.
+ */
+static void stop_operations(const MPIR_Win *win, MPID_nem_ivshmem_span_t memory)
+{
+    static const char why[] = "did not end an operation before its window gave back the memory";
+
+    for (uint32_t i = 0; MPID_nem_ivshmem.joined && i < MPID_nem_ivshmem.region.geo.endpoints;
+         i++) {
+        MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[i];
+        if (!vc)
+            continue;
+        if (vc->ch.recv_active && MPID_nem_ivshmem.operations[i].window == win->handle &&
+            overlap(MPID_nem_ivshmem.operations[i].touched, memory))
+            MPID_nem_ivshmem_vc_give_up(vc, why);
+        for (MPIR_Request *sreq = VC_IVSHMEM(vc)->sendq.head; sreq; sreq = sreq->next) {
+            if (reads_from(sreq, win, memory)) {
+                MPID_nem_ivshmem_vc_give_up(vc, why);
+                (void) MPID_nem_ivshmem_sendq_fail(vc, MPID_nem_ivshmem_vc_error(vc, why));
+                break;
+            }
+        }
+    }
+}
+
 #if HAVE_ATTACH
+
+/* The same of what waits for a lock. */
+static void stop_queued(MPIR_Win *win, MPID_nem_ivshmem_span_t memory)
+{
+    MPIDI_RMA_Target_lock_entry_t *next, *entry = (void *) win->target_lock_queue_head;
+
+    for (; entry; entry = next) {
+        next = entry->next;
+        if (!overlap(MPID_nem_ivshmem_packet_touches(&entry->pkt), memory))
+            continue;
+        MPID_nem_ivshmem_vc_give_up(entry->vc, "waits for a lock to use memory that was detached");
+        DL_DELETE(win->target_lock_queue_head, entry);
+        (void) MPIDI_CH3I_Win_target_lock_entry_free(win, entry);
+    }
+}
 
 static int attach(MPIR_Win *win, const void *start, MPI_Aint bytes)
 {
@@ -287,8 +378,11 @@ static void detach(MPIR_Win *win, const void *start)
 {
     for (attached_t *a, **link = &attachments; (a = *link); link = &a->next) {
         if (a->win == win && a->start == (const char *) start) {
+            const MPID_nem_ivshmem_span_t memory = {(intptr_t) start, (intptr_t) start + a->bytes};
             *link = a->next;
             MPL_free(a);
+            stop_operations(win, memory);
+            stop_queued(win, memory);
             break;
         }
     }
@@ -308,17 +402,11 @@ static void detach_all(const MPIR_Win *win)
     }
 }
 
-/* What a peer is still sending into the window would be written into memory that is no more. */
 void MPID_nem_ivshmem_relation_forget_window(const MPIR_Win *win)
 {
     detach_all(win);
     forget_all_known();
-    for (uint32_t i = 0; MPID_nem_ivshmem.joined && i < MPID_nem_ivshmem.region.geo.endpoints;
-         i++) {
-        MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[i];
-        if (vc && vc->ch.recv_active && VC_IVSHMEM(vc)->receives_into == win->handle)
-            MPID_nem_ivshmem_vc_give_up(vc, "did not end an operation before its window was freed");
-    }
+    stop_operations(win, everything);
 }
 
 static int forget_locks(MPIR_Win *win)

@@ -127,7 +127,7 @@ static void detach(struct ivshm_transport *t, struct ivshm_channel *ch)
     /* The peer is gone, or never had it. */
     if (ch->ring_out.shm)
         ivshm_ring_free(t->region, t->endpoint.owner, &ch->ring_out);
-    if (ch->ring_in.shm)
+    if (ch->ring_in.shm && !ch->paused)
         remove_ring(t, ch);
     /* Cells that a dead peer held are ours again; a live one hands them back, here or not. */
     if (!ivshm_channel_is_live(t, ch)) {
@@ -141,20 +141,37 @@ static void detach(struct ivshm_transport *t, struct ivshm_channel *ch)
     free(ch);
 }
 
-bool ivshm_channel_has_more(struct ivshm_transport *t, struct ivshm_channel *ch)
+bool ivshm_channel_has_more(struct ivshm_transport *t, struct ivshm_channel *ch, uint32_t place)
 {
     struct ivshm_record record;
-    if (ch->ring_in.shm && ivshm_ring_peek_spsc(&ch->ring_in, ch->received, &record)) {
+    if (ch->ring_in.shm && !ch->paused &&
+        ivshm_ring_peek_spsc(&ch->ring_in, ch->received, &record)) {
         warm(t, ch);
         return true;
     }
-    return !ivshm_queue_is_empty_mpsc(&t->inbox);
+    return ivshm_transport_place(t) - place < t->inbox.slots &&
+           !ivshm_queue_is_empty_mpsc(&t->inbox);
+}
+
+void ivshm_channel_pause(struct ivshm_transport *t, struct ivshm_channel *ch)
+{
+    if (ch->ring_in.shm && !ch->paused)
+        remove_ring(t, ch);
+    ch->paused = true;
+}
+
+void ivshm_channel_resume(struct ivshm_transport *t, struct ivshm_channel *ch)
+{
+    if (ch->ring_in.shm && ch->paused)
+        add_ring(t, ch);
+    ch->paused = false;
 }
 
 /* Gone, and all that it had sent is received: inbox and ring are seen empty after the death, E2. */
 static bool is_forgettable(struct ivshm_transport *t, struct ivshm_channel *ch)
 {
-    return !ivshm_channel_is_live(t, ch) && !ivshm_channel_has_more(t, ch);
+    return !ivshm_channel_is_live(t, ch) &&
+           !ivshm_channel_has_more(t, ch, ivshm_transport_place(t));
 }
 
 int ivshm_channel_open(struct ivshm_transport *t, struct ivshm_owner peer,
@@ -499,7 +516,8 @@ static int bind_ring(struct ivshm_transport *t, const struct ivshm_incoming *in,
     if (err)
         return err;
     IVSHM_POINT(ring_bound);
-    add_ring(t, ch);
+    if (!ch->paused)
+        add_ring(t, ch);
     return 0;
 }
 
@@ -538,7 +556,7 @@ static int from_inbox(struct ivshm_transport *t, struct ivshm_incoming *in, stru
             return -EBADMSG;
         int got = 0;
         if ((ref.cell & 255) == IVSHM_REF_KNOCK) {
-            if (in->channel->ring_in.shm)
+            if (in->channel->ring_in.shm && !in->channel->paused)
                 warm(t, in->channel);
         } else {
             got = open_cell(t, in->channel, ref.cell & 255, in, diag);
@@ -559,7 +577,7 @@ static int from_inbox(struct ivshm_transport *t, struct ivshm_incoming *in, stru
 static void break_channel(struct ivshm_transport *t, struct ivshm_channel *ch)
 {
     ch->broken = true;
-    if (ch->ring_in.shm)
+    if (ch->ring_in.shm && !ch->paused)
         remove_ring(t, ch);
     ch->ring_in.shm = NULL;
 }
@@ -587,7 +605,7 @@ void ivshm_hand_back(struct ivshm_incoming *in)
     IVSHM_POINT(hand_back);
     if (in->cell)
         ivshm_store32_release(&in->cell->state, IVSHM_CELL_HOME); /* C1 */
-    else
+    else if (!in->channel->broken)
         ivshm_ring_consume_spsc(&in->channel->ring_in);
 }
 

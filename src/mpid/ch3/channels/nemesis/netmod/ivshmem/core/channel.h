@@ -27,7 +27,8 @@ struct ivshm_channel {
     struct ivshm_ring_consumer ring_in;
     bool ring_tried;
     bool broken;    /* the peer has sent nonsense; what it sends is not looked at any more */
-    uint32_t place; /* in the transport's rings, if there is a ring_in */
+    bool paused;    /* its ring is not looked at for now */
+    uint32_t place; /* in the transport's rings, if there is a ring_in, and it is not paused */
 };
 
 struct ivshm_transport {
@@ -148,14 +149,30 @@ static inline bool ivshm_transport_is_idle(const struct ivshm_transport *t)
  */
 int ivshm_receive(struct ivshm_transport *t, struct ivshm_incoming *in, struct ivshm_diag *diag);
 
-/* Done with the message, before the next one is received from that peer. */
+/* Done with the message, before the next one is received from that peer's ring. */
 void ivshm_hand_back(struct ivshm_incoming *in);
 
 /*
- * Whether a message of the peer's may be there; if so, the next calls look for it. Once the peer is
- * seen dead, false is final: edge E2.
+ * For a caller who can do nothing with a message yet, and does not hand it back: nothing more is
+ * received from that peer's ring until the channel is resumed. Cells that come by the inbox, no
+ * more than the peer has, are received all the same, and have to wait like the first.
  */
-bool ivshm_channel_has_more(struct ivshm_transport *t, struct ivshm_channel *channel);
+void ivshm_channel_pause(struct ivshm_transport *t, struct ivshm_channel *channel);
+void ivshm_channel_resume(struct ivshm_transport *t, struct ivshm_channel *channel);
+
+/* Where in the inbox the next message is looked for. */
+static inline uint32_t ivshm_transport_place(const struct ivshm_transport *t)
+{
+    return (uint32_t) t->inbox.head;
+}
+
+/*
+ * Whether a message of the peer's may be there, but in the ring of a paused channel; if so, the
+ * next calls look for it. Once the peer was seen dead, at `place`, false is final: edge E2. What it
+ * had sent by then lies within one lap of the inbox from there, whatever others send.
+ */
+bool ivshm_channel_has_more(struct ivshm_transport *t, struct ivshm_channel *channel,
+                            uint32_t place);
 
 /* Sends cells that found a full inbox. To be called now and then while t->pending is not 0. */
 void ivshm_transport_flush(struct ivshm_transport *t);
