@@ -1,21 +1,44 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
+ * cut_card BYTES | cut_card endpoint N.G
+ *
  * A process manager that loses the end of a business card: rank 1 hands it only the first bytes of
- * its own, as many as the argument says. Prints "whole" if that was all of it.
+ * its own, as many as the argument says. Prints "whole" if that was all of it. Or one that changes
+ * the endpoint and generation in it.
  */
 #define _GNU_SOURCE
 #include "mpitest.h"
 
+#include <ctype.h>
 #include <sys/syscall.h>
 
 static size_t keep;
 static int whole = 1;
+static const char *endpoint;
+
+/* Behind key and region: what is there up to the two dots becomes `endpoint`. */
+static ssize_t write_other(int fd, const char *buf, size_t len)
+{
+    static const char key[] = "ivshmem#";
+    char other[4096];
+    const char *from = memmem(buf, len, key, sizeof(key) - 1);
+    CHECK(from, "no part of ours in the card: %.*s", (int) len, buf);
+    from += sizeof(key) - 1 + 32 + 1;
+    const char *to = memchr(from, '.', (size_t) (buf + len - from));
+    to = memchr(to + 1, '.', (size_t) (buf + len - to - 1));
+    int n = snprintf(other, sizeof(other), "%.*s%s%.*s", (int) (from - buf), buf, endpoint,
+                     (int) (buf + len - to), to);
+    CHECK(n > 0 && (size_t) n < sizeof(other), "a long card");
+    return syscall(SYS_write, fd, other, (size_t) n) == n ? (ssize_t) len : -1;
+}
 
 /* Of the C library; here it stands between libmpi and the process manager. */
 ssize_t write(int fd, const void *buf, size_t len)
 {
     static const char start_of_value[] = "P1-businesscard value=";
     const char *value = memmem(buf, len, start_of_value, sizeof(start_of_value) - 1);
+    if (value && endpoint)
+        return write_other(fd, buf, len);
     if (value) {
         value += sizeof(start_of_value) - 1;
         size_t kept = (size_t) (value - (const char *) buf) + keep;
@@ -36,7 +59,8 @@ int main(int argc, char **argv)
 {
     char byte = 0;
 
-    keep = argc > 1 ? (size_t) atoi(argv[1]) : SIZE_MAX / 2;
+    keep = argc > 1 && isdigit((unsigned char) argv[1][0]) ? (size_t) atoi(argv[1]) : SIZE_MAX / 2;
+    endpoint = argc > 2 ? argv[2] : NULL;
     start(&argc, &argv);
     if (rank == 1) {
         if (whole)

@@ -214,6 +214,18 @@ cards_cut() {
     reclaimed
 }
 
+@test "a business card of an endpoint that the region does not have" {
+    local endpoint status
+    use_region 8M
+    for endpoint in 4294967295.1 4294967296.1 128.1 -1.1 99999999999999999999.1 1.524288 1.4294967297; do
+        status=0
+        limit=20 mpi job -n 2 "$programs/cut_card" endpoint $endpoint || status=$?
+        ended "$status" job "the business card of rank 1 names endpoint" \
+            "which has 128 endpoints" || { echo "$endpoint"; return 1; }
+    done
+    reclaimed
+}
+
 @test "a business card that is cut short, among ranks without a region" {
     ivshmem info --all | grep -q "^no ivshmem device" || skip "this machine has an ivshmem device"
     MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=1 cards_cut

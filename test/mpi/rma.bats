@@ -89,3 +89,8 @@ windows() { counted "$1" windows; }
     all_remote
     passes 2 "$programs/windows" lock "$(basename "$(readlink "/proc/$$/fd/$region_fd")" ' (deleted)')"
 }
+
+@test "a rank whose part of a window is of an endpoint that cannot be" {
+    all_remote
+    passes 2 "$programs/windows" liar "$(basename "$(readlink "/proc/$$/fd/$region_fd")" ' (deleted)')"
+}

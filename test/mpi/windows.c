@@ -255,6 +255,23 @@ static struct lock *find_lock(const char *region, uint64_t turns)
     return found;
 }
 
+/* The region's first byte, in our mapping. */
+static const void *map_of(const char *region)
+{
+    char line[600], name[500];
+    unsigned long long begin, off;
+    const void *found = NULL;
+    FILE *maps = fopen("/proc/self/maps", "r");
+
+    while (fgets(line, sizeof(line), maps))
+        if (sscanf(line, "%llx-%*x rw-s %llx %*s %*s %499s", &begin, &off, name) == 3 && off == 0 &&
+            strstr(name, region))
+            found = (const void *) (uintptr_t) begin;
+    fclose(maps);
+    CHECK(found, "no region %s", region);
+    return found;
+}
+
 static double now(void)
 {
     struct timespec t;
@@ -363,6 +380,57 @@ static void stuck(const char *region)
     free_lock();
 }
 
+/* --- a rank whose endpoint cannot be --- */
+
+struct part {
+    uint64_t region_id[2];
+    uint32_t endpoint, generation;
+    uint64_t off, bytes, lock;
+};
+
+/* Rank 1 says so, where MPI_Win_allocate_shared would have asked it; of itself, rank 0 hears. */
+static void liar(const char *name)
+{
+    static const struct {
+        uint32_t endpoint, generation;
+    } lies[] = {{UINT32_MAX, 1}, {1 << 20, 1}, {4096, 1}, {1, 1 << 19}, {UINT32_MAX, UINT32_MAX}};
+    const uint64_t *superblock = map_of(name);
+    char text[MPI_MAX_ERROR_STRING], said[100];
+    MPI_Comm comm;
+    void *memory;
+
+    CHECK(size == 2, "2 ranks are needed");
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+        if (rank == 0) {
+            int class, err = MPI_Win_allocate_shared(4096, 1, MPI_INFO_NULL, MPI_COMM_WORLD,
+                                                     &memory, &win);
+            CHECK(err != MPI_SUCCESS, "a window with endpoint %u", lies[i].endpoint);
+            MPI_Error_class(err, &class);
+            CHECK(class == MPI_ERR_RMA_SHARED, "class %d", class);
+            error_line(err, text);
+            snprintf(said, sizeof(said),
+                     "rank 1 of MPI_Win_allocate_shared says that it is "
+                     "endpoint %u of generation %u",
+                     lies[i].endpoint, lies[i].generation);
+            CHECK(strstr(text, said), "%s", text);
+        } else {
+            MPI_Aint sizes[2] = {0, 4096};
+            struct part parts[2] = {
+                {{0, 0}, 0, 0, 0, 0, 0},
+                {{superblock[4], superblock[5]}, lies[i].endpoint, lies[i].generation, 0, 0, 0}};
+            MPI_Comm_dup(MPI_COMM_WORLD, &comm);
+            MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, sizes, 1, MPI_AINT, comm);
+            MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, parts, sizeof(parts[0]), MPI_BYTE,
+                          comm);
+            CHECK(parts[0].region_id[0] == superblock[4] && parts[0].lock,
+                  "a part is not so any more");
+            MPI_Comm_free(&comm);
+        }
+        MPI_Barrier(MPI_COMM_WORLD);
+    }
+}
+
 int main(int argc, char **argv)
 {
     start(&argc, &argv);
@@ -379,6 +447,8 @@ int main(int argc, char **argv)
         forged(argv[2]);
     else if (strcmp(argv[1], "stuck") == 0 && argc > 2)
         stuck(argv[2]);
+    else if (strcmp(argv[1], "liar") == 0 && argc > 2)
+        liar(argv[2]);
     else
         CHECK(0, "unknown: %s", argv[1]);
     expected.bulk_max = 1LL << 50; /* MPICH chooses */

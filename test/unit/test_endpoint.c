@@ -227,6 +227,28 @@ TEST(test_attach_errors)
     ivshm_region_close(&r);
 }
 
+/* Indexes that others name: what lies behind the table looks like an entry, and is none. */
+TEST(test_beyond_the_table)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_endpoint_info info;
+    const uint64_t live_word = claim_word_of(IVSHM_LIVE, 1, 0, 5);
+    const uint32_t beyond[] = {r.geo.endpoints, r.geo.endpoints + 1, 1 << 20, UINT32_MAX};
+    for (size_t i = 0; i < LENGTH(beyond); i++) {
+        if (i < 2)
+            ivshm_store64_relaxed(claim_at(&r, beyond[i]), live_word);
+        assert_false(ivshm_endpoint_is_live(&r, (struct ivshm_owner){beyond[i], 5}));
+        assert_int_equal(ivshm_endpoint_claim(&r, beyond[i]).state, IVSHM_FREE);
+        assert_int_equal(ivshm_endpoint_read(&r, beyond[i], &info), -ENOENT);
+        ivshm_endpoint_declare_dead(
+            &r, beyond[i],
+            (struct ivshm_claim){.state = IVSHM_LIVE, .generation = 5, .pid = 1, .host_hash = 0});
+        if (i < 2)
+            assert_int_equal(ivshm_load64_relaxed(claim_at(&r, beyond[i])), live_word);
+    }
+    ivshm_region_close(&r);
+}
+
 /* A call that fails leaves an attachment that there was: its memory is still being written. */
 TEST(test_failed_attach_keeps_attachment)
 {
@@ -1062,6 +1084,7 @@ int main(void)
         cmocka_unit_test(test_generation),
         cmocka_unit_test(test_attach),
         cmocka_unit_test(test_attach_errors),
+        cmocka_unit_test(test_beyond_the_table),
         cmocka_unit_test(test_failed_attach_keeps_attachment),
         cmocka_unit_test(test_leave_while_attached),
         cmocka_unit_test(test_mutual_attachment),

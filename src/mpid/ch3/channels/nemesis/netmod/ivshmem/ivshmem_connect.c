@@ -76,15 +76,14 @@ static bool read_card(const char *card, const char *who, bool elsewhere, struct 
 {
     const MPID_nem_ivshmem_t *self = &MPID_nem_ivshmem;
     char value[80] = "";
-    unsigned long long id[2];
+    unsigned long long id[2], endpoint = 0, generation = 0;
     int end = 0;
 
     *shared = false;
     bool ours = MPL_str_get_string_arg(card, BC_KEY, value, sizeof(value)) == MPL_SUCCESS;
     bool has_region = ours && strcmp(value, BC_NONE) != 0;
     if (has_region)
-        sscanf(value, "%16llx%16llx.%u.%u.%n", &id[0], &id[1], &peer->endpoint, &peer->generation,
-               &end);
+        sscanf(value, "%16llx%16llx.%llu.%llu.%n", &id[0], &id[1], &endpoint, &generation, &end);
     if (has_region ? end == 0 || value[end] : !ours && !elsewhere) {
         snprintf(text, IVSHMEM_TEXT_MAX,
                  "the business card of %s was cut short or damaged on its way through the process "
@@ -92,9 +91,20 @@ static bool read_card(const char *card, const char *who, bool elsewhere, struct 
                  who, ours ? value : card + strlen(card) - MPL_MIN(strlen(card), 60));
         return false;
     }
-    *shared =
+    bool same =
         self->joined && has_region && id[0] == self->region.id[0] && id[1] == self->region.id[1];
-    if (*shared || self->tcp)
+    if (same && (endpoint >= self->region.geo.endpoints || generation >> IVSHM_CLAIM_GEN_BITS)) {
+        snprintf(text, IVSHMEM_TEXT_MAX,
+                 "the business card of %s names endpoint %llu, generation %llu of region %s, which "
+                 "has %u endpoints, and generations of %d bits: it was damaged on its way, or made "
+                 "up by that process; see what is on the region by `ivshmem ps`",
+                 who, endpoint, generation, self->region.map.name, self->region.geo.endpoints,
+                 IVSHM_CLAIM_GEN_BITS);
+        return false;
+    }
+    *peer = (struct ivshm_owner){(uint32_t) endpoint, (uint32_t) generation};
+    *shared = same;
+    if (same || self->tcp)
         return true;
 
     const char *no_tcp = MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK == 0

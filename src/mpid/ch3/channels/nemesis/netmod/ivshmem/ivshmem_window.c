@@ -257,14 +257,29 @@ static bool has_part(const part_t *part)
     return part->region_id[0] | part->region_id[1];
 }
 
-/* The first rank that has no part in the region of rank 0, or `count`: known to all from what all
- * have been told. */
+/* Whether that can be somebody in this rank's region. */
+static bool is_endpoint(struct ivshm_owner owner)
+{
+    return owner.endpoint < MPID_nem_ivshmem.region.geo.endpoints &&
+           owner.generation >> IVSHM_CLAIM_GEN_BITS == 0;
+}
+
+static bool is_in_one_region(const part_t *a, const part_t *b)
+{
+    return a->region_id[0] == b->region_id[0] && a->region_id[1] == b->region_id[1];
+}
+
+/*
+ * The first rank that has no part in the region of rank 0, or none that can be, or `count`: whether
+ * there is one is known to all alike, from what all have been told, as all in one region know how
+ * many endpoints it has.
+ */
 static int without_part(const part_t *parts, int count)
 {
     int i = 0;
 
-    while (i < count && has_part(&parts[i]) && parts[i].region_id[0] == parts[0].region_id[0] &&
-           parts[i].region_id[1] == parts[0].region_id[1])
+    while (i < count && has_part(&parts[i]) && is_in_one_region(&parts[i], &parts[0]) &&
+           is_endpoint(parts[i].owner))
         i++;
     return i;
 }
@@ -281,7 +296,8 @@ static bool open_part(window_t *w, int rank, bool is_own, const part_t *part)
     struct ivshm_owner self = MPID_nem_ivshmem.transport.endpoint.owner;
     struct ivshm_diag diag;
 
-    if ((part->owner.endpoint == self.endpoint) != is_own)
+    if ((part->owner.endpoint == self.endpoint) != is_own ||
+        (is_own && part->owner.generation != self.generation))
         return false;
     if (!is_own && ivshm_channel_open(&MPID_nem_ivshmem.transport, part->owner,
                                       &w->ranks[rank].channel, &diag) != 0) {
@@ -368,6 +384,12 @@ static int why_not_shared(const MPIR_Win *win, const part_t *parts, const MPI_Ai
                  "ranks of MPI_Win_allocate_shared are on several nodes, and rank %d has no memory "
                  "of a region: start it with the region of the others, and USER_MEMORY not 0",
                  who);
+    } else if (who < count && is_in_one_region(&parts[who], &parts[0])) {
+        snprintf(text, sizeof(text),
+                 "rank %d of MPI_Win_allocate_shared says that it is endpoint %u of generation %u, "
+                 "which cannot be in a region of %u endpoints: it is broken, or hostile",
+                 who, parts[who].owner.endpoint, parts[who].owner.generation,
+                 region->geo.endpoints);
     } else if (who < count) {
         snprintf(text, sizeof(text),
                  "ranks of MPI_Win_allocate_shared are on several nodes, and rank %d is on another "

@@ -39,13 +39,23 @@ static ivshm_a64 *claim_word(const struct ivshm_region *region, uint32_t index)
     return &region->endpoints[index].claim;
 }
 
+/* An index may come from anybody: a business card, a word in the region. */
+static bool is_in_table(const struct ivshm_region *region, uint32_t index)
+{
+    return index < region->geo.endpoints;
+}
+
 struct ivshm_claim ivshm_endpoint_claim(const struct ivshm_region *region, uint32_t index)
 {
+    if (!is_in_table(region, index))
+        return (struct ivshm_claim){.state = IVSHM_FREE};
     return unpack(ivshm_load64_acquire(claim_word(region, index)));
 }
 
 bool ivshm_endpoint_is_live(const struct ivshm_region *region, struct ivshm_owner peer)
 {
+    if (!is_in_table(region, peer.endpoint))
+        return false;
     /* Acquire E2: what a peer sent before it left is in our inbox. */
     struct ivshm_claim c = unpack(ivshm_load64_acquire(claim_word(region, peer.endpoint)));
     return c.state == IVSHM_LIVE && c.generation == peer.generation;
@@ -91,6 +101,8 @@ static uint64_t seal_of(const struct ivshm_process *p, uint32_t generation)
 int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
                         struct ivshm_endpoint_info *info)
 {
+    if (!is_in_table(region, index))
+        return -ENOENT;
     const struct ivshm_endpoint_shm *e = &region->endpoints[index];
     for (int tries = 0; tries < 8; tries++) {
         uint64_t before = ivshm_load64_acquire(&e->claim); /* acquire E1 */
@@ -239,7 +251,7 @@ void ivshm_endpoint_watch(struct ivshm_region *region, const struct ivshm_proces
 void ivshm_endpoint_declare_dead(struct ivshm_region *region, uint32_t index,
                                  struct ivshm_claim claim)
 {
-    if (may_die(pack(claim)))
+    if (is_in_table(region, index) && may_die(pack(claim)))
         ivshm_cas64(claim_word(region, index), pack(claim), with_state(pack(claim), IVSHM_DEAD));
 }
 
@@ -441,7 +453,7 @@ int ivshm_endpoint_attach(struct ivshm_endpoint *ep, struct ivshm_owner peer, vo
                           struct ivshm_diag *diag)
 {
     const struct ivshm_region *region = ep->region;
-    if (peer.endpoint >= region->geo.endpoints)
+    if (!is_in_table(region, peer.endpoint))
         return ivshm_fail(diag, EBADMSG, "endpoint %u is beyond the table of %u in region %s",
                           peer.endpoint, region->geo.endpoints, region->map.name);
 

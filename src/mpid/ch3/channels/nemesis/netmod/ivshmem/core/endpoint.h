@@ -74,12 +74,13 @@ int ivshm_endpoint_attach(struct ivshm_endpoint *ep, struct ivshm_owner peer, vo
 /* After the last write into the peer's memory. */
 void ivshm_endpoint_detach(struct ivshm_endpoint *ep, uint32_t peer);
 
+/* FREE also where the table has no such entry, as for all below. */
 struct ivshm_claim ivshm_endpoint_claim(const struct ivshm_region *region, uint32_t index);
 
 /* Whether that very claim is still LIVE. One load: for the progress engine. */
 bool ivshm_endpoint_is_live(const struct ivshm_region *region, struct ivshm_owner peer);
 
-/* -ENOENT if the entry is free, -EAGAIN if it keeps changing. */
+/* -ENOENT if the entry is free, or there is none; -EAGAIN if it keeps changing. */
 int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
                         struct ivshm_endpoint_info *info);
 
