@@ -2,6 +2,7 @@
 #include "unit.h"
 
 #include <ftw.h>
+#include <sys/syscall.h>
 
 /* A folder of our own, in which sysfs is played. */
 static char dir[256], path_text[512];
@@ -161,6 +162,152 @@ TEST(test_links)
     assert_int_equal(ivshm_map_open(link, false, &map, &diag), -ENOENT);
 }
 
+/*
+ * Somebody who changes what has the name `name`, between any two calls of ours: before the i-th,
+ * if bit i of `changes` is set. The calls are the C library's; here they are caught.
+ */
+static const char *name_of_his, *other_of_his;
+static unsigned changes, calls;
+
+static void maybe_change(void)
+{
+    if (name_of_his && calls < 32 && changes >> calls++ & 1)
+        must(syscall(SYS_renameat2, AT_FDCWD, name_of_his, AT_FDCWD, other_of_his,
+                     2 /* RENAME_EXCHANGE */) == 0);
+}
+
+int open(const char *path, int flags, ...)
+{
+    va_list ap;
+    va_start(ap, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(ap, mode_t) : 0;
+    va_end(ap);
+    maybe_change();
+    return (int) syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+int openat(int folder, const char *path, int flags, ...)
+{
+    maybe_change();
+    return (int) syscall(SYS_openat, folder, path, flags, 0);
+}
+
+int lstat(const char *path, struct stat *st)
+{
+    maybe_change();
+    return fstatat(AT_FDCWD, path, st, AT_SYMLINK_NOFOLLOW);
+}
+
+ssize_t readlinkat(int folder, const char *path, char *text, size_t size)
+{
+    maybe_change();
+    return (ssize_t) syscall(SYS_readlinkat, folder, path, text, size);
+}
+
+#define TRIES (1u << 10)
+
+/* What is at `name` then: the file that he may have opened there, or nothing. */
+static void never_followed(const char *path, const char *name, const char *other)
+{
+    int opened = 0, refused = 0;
+    for (unsigned i = 0; i < TRIES; i++) {
+        struct ivshm_map map;
+        struct ivshm_diag diag = {""};
+        name_of_his = name;
+        other_of_his = other;
+        changes = i;
+        calls = 0;
+        int err = ivshm_map_open(path, false, &map, &diag);
+        name_of_his = NULL;
+        for (unsigned bit = 0; bit < calls; bit++) /* as it was */
+            if (i >> bit & 1)
+                must(syscall(SYS_renameat2, AT_FDCWD, name, AT_FDCWD, other, 2) == 0);
+        if (err == 0) {
+            if (strcmp(map.base, "his own") != 0)
+                fail_msg("changes %x: got %s", i, (char *) map.base);
+            ivshm_map_close(&map);
+            opened++;
+        } else {
+            refused++;
+        }
+    }
+    assert_true(opened > 0 && refused > 0);
+}
+
+/* What was judged is what is opened, whatever is at its name by then. */
+TEST(test_links_that_change)
+{
+    struct ivshm_map map;
+    struct ivshm_diag diag;
+    if (geteuid() != 0) {
+        print_message("# links of another user: only root can make them\n");
+        skip();
+    }
+    must(mkdir(path_of("private"), 0700) == 0);
+    write_file("private/region", "not his", 4096);
+    must(mkdir(path_of("race"), 0700) == 0 && chmod(path_of("race"), 01777) == 0);
+    must(chdir(path_of("race")) == 0);
+    write_file("race/file", "his own", 4096);
+    must(symlink("../private/region", "link") == 0);
+    must(lchown("link", 65534, 65534) == 0 && lchown("file", 65534, 65534) == 0);
+    never_followed("link", "link", "file");
+    never_followed("file", "file", "link");
+
+    /* The same with a folder on the way, and with a link of ours that leads to his. */
+    must(mkdir("folder", 0755) == 0);
+    write_file("race/folder/region", "his own", 4096);
+    must(symlink("../private", "detour") == 0);
+    must(lchown("detour", 65534, 65534) == 0 && lchown("folder", 65534, 65534) == 0);
+    never_followed("detour/region", "detour", "folder");
+    must(symlink("link", "good") == 0);
+    never_followed("good", "link", "file");
+    assert_int_equal(ivshm_map_open("good", false, &map, &diag), -EACCES);
+    assert_says(diag, "or leads to one");
+    assert_int_equal(ivshm_map_open("detour/region", true, &map, &diag), -EACCES);
+    must(chdir("/") == 0);
+}
+
+/* Every way to a file leads there: from the root, over links, folders and back. */
+TEST(test_ways)
+{
+    static const char *const ways[] = {
+        "way/file",   "./way//file",        "way/../way/./file", "way/link",     "way/absolute",
+        "way/chain",  "way/folder/../file", "detour/file",       "detour/chain", "way/nothing",
+        "way/file/x", "way/loop",           "way/dangling"};
+    enum { GOOD = 9 };
+    static const int errors[] = {-ENOENT, -ENOTDIR, -ELOOP, -ENOENT};
+    struct ivshm_map map;
+    struct ivshm_diag diag;
+    char text[32];
+    must(chdir(dir) == 0 && mkdir("way", 0700) == 0 && mkdir("way/folder", 0700) == 0);
+    write_file("way/file", "it", 4096);
+    must(symlink("file", "way/link") == 0 && symlink("folder/../link", "way/chain") == 0 &&
+         symlink(path_of("way/file"), "way/absolute") == 0 && symlink("loop", "way/loop") == 0 &&
+         symlink("nowhere", "way/dangling") == 0 && symlink("./way/", "detour") == 0);
+    for (size_t i = 0; i < LENGTH(ways); i++) {
+        int err = ivshm_map_open(ways[i], false, &map, &diag);
+        if (err != (i < GOOD ? 0 : errors[i - GOOD]))
+            fail_msg("%s: %d", ways[i], err);
+        if (i < GOOD) {
+            assert_string_equal(map.base, "it");
+            ivshm_map_close(&map);
+        }
+    }
+    assert_int_equal(ivshm_map_open(path_of("way/chain"), false, &map, &diag), 0);
+    ivshm_map_close(&map);
+    /* A file without a name, by a link whose text leads nowhere. */
+    int fd = file_new(4096);
+    snprintf(text, sizeof(text), "/proc/%d/fd/%d", getpid(), fd);
+    assert_int_equal(ivshm_map_open(text, false, &map, &diag), 0);
+    assert_true(map.is_memory);
+    ivshm_map_close(&map);
+    must(symlink(text, "way/to-fd") == 0);
+    assert_int_equal(ivshm_map_open("way/to-fd", false, &map, &diag), 0);
+    ivshm_map_close(&map);
+    close(fd);
+    must(chdir("/") == 0);
+}
+
 static void open_as_nobody(void *arg)
 {
     struct ivshm_map map;
@@ -271,6 +418,8 @@ int main(void)
         cmocka_unit_test(test_readonly),
         cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_links),
+        cmocka_unit_test(test_links_that_change),
+        cmocka_unit_test(test_ways),
         cmocka_unit_test(test_no_permission),
         cmocka_unit_test(test_no_device),
         cmocka_unit_test(test_devices),

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: mpich2 */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* O_PATH */
+#endif
 #include "map.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,35 +136,96 @@ static int enable_memory(const char *address, struct ivshm_diag *diag)
 }
 
 /*
- * Whether the symbolic link `path` may have been put there to be followed: in a folder where
+ * Reads the symbolic link `name`. It may have been put there to be followed, in a folder where
  * everyone may make files, but only their owner may remove them, by somebody who is neither this
- * user nor the folder's owner. Linux has the same rule, but not everywhere is it switched on.
+ * user nor the folder's owner: Linux has the same rule, but not everywhere is it switched on.
+ * Returns its length, 0 if there is no link (any more), or -errno, -ELOOP if it may be a trap.
  */
-static bool is_planted(const char *path)
+static ssize_t read_link(int folder, const char *name, char *target, size_t size, bool *is_procs)
 {
-    char folder[512];
     struct stat link, in;
-    snprintf(folder, sizeof(folder), "%s", path);
-    char *slash = strrchr(folder, '/');
-    if (slash)
-        slash[1] = 0;
-    if (lstat(path, &link) != 0 || stat(slash ? folder : ".", &in) != 0)
-        return true;
-    return S_ISLNK(link.st_mode) && in.st_mode & S_ISVTX && in.st_mode & S_IWOTH &&
-           link.st_uid != geteuid() && link.st_uid != in.st_uid;
+    struct statfs fs;
+    ssize_t len = 0;
+    int fd = openat(folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    if (fstat(fd, &link) != 0 || fstat(folder, &in) != 0 || fstatfs(fd, &fs) != 0) {
+        len = -errno;
+    } else if (S_ISLNK(link.st_mode)) {
+        bool is_public = in.st_mode & S_ISVTX && in.st_mode & S_IWOTH;
+        *is_procs = fs.f_type == PROC_SUPER_MAGIC;
+        if (is_public && link.st_uid != geteuid() && link.st_uid != in.st_uid)
+            len = -ELOOP;
+        else if ((len = readlinkat(fd, "", target, size)) < 0)
+            len = -errno;
+    }
+    close(fd);
+    return len;
 }
 
-/* Whose link is good cannot be changed by others, so that there is time to look. */
-static int open_file(const char *path, int flags)
+/*
+ * One step on the way of `rest`, which begins in `folder`: into the next folder, or to where a link
+ * leads, or to the end: *fd. Returns 0 or -errno, -ELOOP if a link may be a trap. The text of a
+ * link in /proc may say nothing that can be opened: that one is left to the kernel.
+ */
+static int step(int *folder, char rest[PATH_MAX], int flags, int *fd)
 {
-    int fd = open(path, flags | O_NOFOLLOW | O_CLOEXEC);
-    if (fd >= 0 || errno != ELOOP)
-        return fd;
-    if (is_planted(path)) {
-        errno = ELOOP;
-        return -1;
+    char name[PATH_MAX], target[PATH_MAX], text[PATH_MAX];
+    size_t len = *rest == '/' ? 1 : strcspn(rest, "/");
+    const char *behind = rest + len + strspn(rest + len, "/");
+    bool is_last = !*behind, is_procs = false;
+    int how = (is_last ? flags : O_PATH | O_DIRECTORY) | O_CLOEXEC;
+    snprintf(name, sizeof(name), "%.*s", (int) len, rest);
+
+    int next = openat(*folder, name, how | O_NOFOLLOW);
+    if (next < 0 && errno == (is_last ? ELOOP : ENOTDIR)) {
+        ssize_t n = read_link(*folder, name, target, sizeof(target), &is_procs);
+        if (n < 0 || (n == 0 && !is_last))
+            return n < 0 ? (int) n : -ENOTDIR;
+        if (!is_procs) {
+            if (n == 0) /* it was one a moment ago: look once more */
+                return 0;
+            n = snprintf(text, sizeof(text), "%.*s%s%s", (int) n, target, is_last ? "" : "/",
+                         behind);
+            if (n >= PATH_MAX)
+                return -ENAMETOOLONG;
+            memcpy(rest, text, (size_t) n + 1);
+            return 0;
+        }
+        next = openat(*folder, name, how);
     }
-    return open(path, flags | O_CLOEXEC);
+    if (next < 0)
+        return -errno;
+    if (is_last) {
+        *fd = next;
+        return 0;
+    }
+    close(*folder);
+    *folder = next;
+    memmove(rest, behind, strlen(behind) + 1);
+    return 0;
+}
+
+#define STEPS_MAX 256 /* names, links, and times that a name has changed meanwhile */
+
+/*
+ * Opens what `path` names, following it here and not in the kernel: so the links that are followed
+ * are those that were judged, and not what somebody has put in their place since. *is_trap tells
+ * that one was not followed.
+ */
+static int open_file(const char *path, int flags, bool *is_trap)
+{
+    char rest[PATH_MAX];
+    int fd = -1, err = 0, folder = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    *is_trap = false;
+    if (folder < 0)
+        return -errno;
+    snprintf(rest, sizeof(rest), "%s", path);
+    for (int steps = 0; !err && fd < 0 && steps < STEPS_MAX; steps++)
+        err = step(&folder, rest, flags, &fd);
+    close(folder);
+    *is_trap = err == -ELOOP;
+    return err ? err : fd >= 0 ? fd : -ELOOP;
 }
 
 int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struct ivshm_diag *diag)
@@ -174,13 +239,15 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
         return err;
 
     /* Without waiting for the other end, should somebody have put a pipe there. */
-    int fd = open_file(result.path, (readonly ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_NOCTTY);
+    bool is_trap;
+    int fd =
+        open_file(result.path, (readonly ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_NOCTTY, &is_trap);
     if (fd < 0) {
-        err = errno;
-        if (err == ELOOP)
+        err = -fd;
+        if (is_trap)
             return ivshm_fail(diag, EACCES,
                               "%s is a symbolic link that another user made, in a folder where "
-                              "everyone may: not followed; name the file itself",
+                              "everyone may, or leads to one: not followed; name the file itself",
                               name);
         if (err == EACCES || err == EPERM)
             return ivshm_fail(diag, EACCES,
@@ -211,14 +278,15 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
                          name);
         goto close_fd;
     }
-    /* A BAR that is reached by its path in sysfs, or by a link to it, is a device too. */
-    if (!result.is_device) {
-        char real[4096];
-        result.is_device = realpath(result.path, real) && strncmp(real, "/sys/", 5) == 0;
+    struct statfs fs = {0};
+    if (fstatfs(fd, &fs) != 0) {
+        err = ivshm_fail(diag, errno, "cannot stat the file system of %s: %s", result.path,
+                         strerror(errno));
+        goto close_fd;
     }
-    struct statfs fs;
-    result.is_memory =
-        fstatfs(fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC);
+    /* A BAR that is reached by its path in sysfs, or by a link to it, is a device too. */
+    result.is_device = result.is_device || fs.f_type == SYSFS_MAGIC;
+    result.is_memory = fs.f_type == TMPFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC;
     result.size = (uint64_t) st.st_size;
     if (result.size == 0) {
         err = ivshm_fail(diag, EINVAL, "%s is empty: `ivshmem format --size 64M %s` makes a region",
