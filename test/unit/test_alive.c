@@ -75,7 +75,7 @@ TEST(test_host_hash_of_the_unknown)
 /* What two processes say of themselves, and where the one is for the other. */
 TEST(test_place)
 {
-    enum { MEM = IVSHM_TRAIT_MEMORY, UUID = IVSHM_TRAIT_UUID };
+    enum { MEM = IVSHM_TRAIT_MEMORY, UUID = IVSHM_TRAIT_UUID, DEV = UUID | IVSHM_TRAIT_DEVICE };
     static const struct {
         struct {
             uint64_t boot, uuid, generation, traits, ns;
@@ -105,17 +105,24 @@ TEST(test_place)
         {{1, 2, 4, UUID, 7}, {1, 2, 5, UUID, 7}, IVSHM_PLACE_ELSEWHERE},
         {{1, 2, 4, UUID, 7}, {9, 2, 5, UUID, 7}, IVSHM_PLACE_ELSEWHERE},
         /* This VM has booted again. */
-        {{1, 2, 0, UUID, 7}, {9, 2, 0, UUID, 7}, IVSHM_PLACE_REBOOTED},
-        {{1, 2, 0, UUID, 7}, {9, 2, 0, UUID, 8}, IVSHM_PLACE_REBOOTED},
-        {{1, 2, 3, UUID, 7}, {9, 2, 3, UUID, 7}, IVSHM_PLACE_REBOOTED},
+        {{1, 2, 0, DEV, 7}, {9, 2, 0, DEV, 7}, IVSHM_PLACE_REBOOTED},
+        {{1, 2, 0, DEV, 7}, {9, 2, 0, DEV, 8}, IVSHM_PLACE_REBOOTED},
+        {{1, 2, 3, DEV, 7}, {9, 2, 3, DEV, 7}, IVSHM_PLACE_REBOOTED},
+        /* It has, or is the host of another with the same uuid, or a guest: not both are devices.
+         */
+        {{1, 2, 0, UUID, 7}, {9, 2, 0, DEV, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 2, 0, DEV, 7}, {9, 2, 0, UUID, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 2, 0, UUID, 7}, {9, 2, 0, UUID, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 2, 0, IVSHM_TRAIT_DEVICE, 7}, {9, 2, 0, DEV, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 2, 0, DEV, 7}, {9, 2, 0, IVSHM_TRAIT_DEVICE, 7}, IVSHM_PLACE_ELSEWHERE},
         /* Not so: other VMs, no uuid, a uuid that is not the firmware's, the host with a guest. */
-        {{1, 2, 0, UUID, 7}, {9, 3, 0, UUID, 7}, IVSHM_PLACE_ELSEWHERE},
-        {{1, 0, 0, UUID, 7}, {9, 0, 0, UUID, 7}, IVSHM_PLACE_ELSEWHERE},
-        {{1, 2, 0, UUID, 7}, {9, 0, 0, 0, 7}, IVSHM_PLACE_ELSEWHERE},
-        {{1, 2, 0, UUID, 7}, {9, 2, 0, 0, 7}, IVSHM_PLACE_ELSEWHERE},
-        {{1, 2, 0, 0, 7}, {9, 2, 0, UUID, 7}, IVSHM_PLACE_ELSEWHERE},
-        {{1, 2, 0, UUID | MEM, 7}, {9, 2, 0, UUID, 7}, IVSHM_PLACE_ELSEWHERE},
-        {{1, 2, 0, UUID, 7}, {9, 2, 0, UUID | MEM, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 2, 0, DEV, 7}, {9, 3, 0, DEV, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 0, 0, DEV, 7}, {9, 0, 0, DEV, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 2, 0, DEV, 7}, {9, 0, 0, 0, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 2, 0, DEV, 7}, {9, 2, 0, 0, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 2, 0, 0, 7}, {9, 2, 0, DEV, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 2, 0, UUID | MEM, 7}, {9, 2, 0, DEV, 7}, IVSHM_PLACE_ELSEWHERE},
+        {{1, 2, 0, DEV, 7}, {9, 2, 0, UUID | MEM, 7}, IVSHM_PLACE_ELSEWHERE},
         {{1, 0, 0, MEM, 7}, {9, 0, 0, MEM, 7}, IVSHM_PLACE_ELSEWHERE}, /* a copied file */
     };
     for (size_t i = 0; i < LENGTH(rows); i++)
@@ -355,6 +362,50 @@ TEST(test_time_namespace)
 }
 
 #define INITIAL_PID_NS 0xeffffffc
+#define VERDICT() (ivshm_census_free(&census), ivshm_process_verdict(&self, &other, &census))
+
+static void put_groups(const char *name, size_t bytes, const char *pids)
+{
+    char *groups = malloc(bytes + 1);
+    must(groups != NULL);
+    for (size_t i = 0; i < bytes; i++)
+        groups[i] = "12345678 "[i % 9];
+    groups[bytes] = 0;
+    put(name, "Name:\tx\nNSpid\nGroups:\t%s\nNSpid:\t%s\nNSpgid:\t1\n", groups, pids);
+    free(groups);
+}
+
+/* Processes of many groups: what is looked for in their status is far behind, anywhere. */
+TEST(test_many_groups)
+{
+    struct ivshm_process self = self_of(), other;
+    struct ivshm_census census = {0};
+    char own[32];
+    self.pid_ns = INITIAL_PID_NS;
+    other = self;
+    other.pid = 5;
+    other.start_time = 50;
+    put("/proc/1/status", "Name:\tx\nNSpid:\t1\n");
+    put_stat("77", 'R', 1, 50);
+    put("/proc/77/ns/pid", "%s", "");
+    other.pid_ns = inode("/proc/77/ns/pid");
+    snprintf(own, sizeof(own), "%d", getpid());
+    put_stat(own, 'Z', 1, 5000);
+    for (size_t bytes = 8000; bytes < 600000; bytes += bytes < 8300 ? 1 : 59981) {
+        put_groups("/proc/77/status", bytes, "77\t5");
+        put_groups("/proc/self/status", bytes, own);
+        assert_int_equal(VERDICT(), IVSHM_ALIVE);
+        assert_int_equal(ivshm_pid_verdict((uint64_t) getpid(), 5000), IVSHM_PROVED_DEAD);
+    }
+    put_groups("/proc/77/status", 9000, "77\t6");
+    assert_int_equal(VERDICT(), IVSHM_PROVED_DEAD);
+    /* The last line of all, and one that is longer than any. */
+    put("/proc/77/status", "Name:\tx\nNSpid:\t77\t5");
+    assert_int_equal(VERDICT(), IVSHM_ALIVE);
+    put("/proc/77/status", "Name:\tx\nNSpid:\t77%9000s\n", "5");
+    assert_int_equal(VERDICT(), IVSHM_UNKNOWN);
+    ivshm_census_free(&census);
+}
 
 /* The root of a machine looks for who runs in its containers. */
 TEST(test_container)
@@ -380,7 +431,6 @@ TEST(test_container)
     other.pid = 5;
     other.start_time = 50;
     other.pid_ns = inode("/proc/77/ns/pid");
-#define VERDICT() (ivshm_census_free(&census), ivshm_process_verdict(&self, &other, &census))
     assert_int_equal(ivshm_process_verdict(&self, &other, NULL), IVSHM_UNKNOWN);
     assert_int_equal(VERDICT(), IVSHM_ALIVE);
     other.start_time = 51;
@@ -549,6 +599,7 @@ int main(void)
         WITH_FAKE(test_hidden),
         WITH_FAKE(test_outer_proc),
         WITH_FAKE(test_time_namespace),
+        WITH_FAKE(test_many_groups),
         WITH_FAKE(test_container),
         cmocka_unit_test(test_impossible_pids),
         cmocka_unit_test(test_gone),

@@ -569,7 +569,7 @@ TEST(test_stopped_is_not_dead)
 TEST(test_proof)
 {
     struct ivshm_region r = region_new(4 * MIB);
-    r.map.is_memory = false; /* as a device */
+    r.map.is_memory = false; /* as a file on a disk */
     struct ivshm_endpoint ep = live(&r);
     struct ivshm_endpoint_shm *e = &r.endpoints[ep.owner.endpoint];
     struct ivshm_process self = ep.process;
@@ -609,18 +609,24 @@ TEST(test_proof)
     assert_int_equal(REAPED(), 1);
     assert_all_given_back(&r);
 
-    /* Our VM, another boot; but only if both know that it is the firmware's uuid. */
+    /* Our VM, another boot; but only if both know that it is the firmware's uuid, and by a device.
+     */
+    r.map.is_device = true;
     ep = live(&r);
+    assert_int_equal(ep.process.traits & (IVSHM_TRAIT_DEVICE | IVSHM_TRAIT_MEMORY),
+                     IVSHM_TRAIT_DEVICE);
     e = &r.endpoints[ep.owner.endpoint];
     SET(vm_uuid[0], 5);
     SET(vm_uuid[1], 0);
     SET(boot_id[1], ~self.boot_id[1]);
-    SET(traits, 0);
+    SET(traits, IVSHM_TRAIT_DEVICE);
     assert_int_equal(REAPED(), 0);
     SET(traits, IVSHM_TRAIT_UUID);
-    r.map.is_memory = true; /* we are the host, and have the file */
     assert_int_equal(REAPED(), 0);
-    r.map.is_memory = false;
+    SET(traits, IVSHM_TRAIT_UUID | IVSHM_TRAIT_DEVICE);
+    r.map.is_device = false; /* we are the host, and have the file */
+    assert_int_equal(REAPED(), 0);
+    r.map.is_device = true;
     assert_int_equal(REAPED(), 1);
     assert_all_given_back(&r);
     ivshm_region_close(&r);

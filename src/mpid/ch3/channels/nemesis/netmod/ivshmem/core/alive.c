@@ -46,6 +46,47 @@ static int read_text(const char *name, char *text, size_t size, long magic, bool
     return (int) n;
 }
 
+/*
+ * What follows `key`, which begins with a newline, on its line of a file of any length: a list of a
+ * process' groups alone may have half a megabyte. Returns its length, 0 if there is no such line or
+ * nothing on it, or -errno, -EBADMSG if the line does not fit into `text`.
+ */
+static int read_line(const char *name, const char *key, char *text, size_t size)
+{
+    char path[256];
+    size_t len = strlen(key), held = 0;
+    ssize_t n;
+    root_path(path, sizeof(path), name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC), err = 0;
+    if (fd < 0)
+        return -errno;
+    char *at = NULL, *end = NULL;
+    while (!end && held < size - 1 && (n = read(fd, text + held, size - 1 - held)) != 0) {
+        if (n < 0) {
+            err = -errno;
+            break;
+        }
+        held += (size_t) n;
+        text[held] = 0;
+        at = strstr(text, key);
+        end = at ? strchr(at + len, '\n') : NULL;
+        /* What may be the beginning of the key stays, and all from the key on. */
+        size_t done = at ? (size_t) (at - text) : held < len ? 0 : held - (len - 1);
+        held -= done;
+        memmove(text, text + done, held + 1);
+        end = end ? end - done : NULL;
+    }
+    close(fd);
+    if (err || !at)
+        return err;
+    if (!end && held == size - 1)
+        return -EBADMSG;
+    if (end)
+        *end = 0;
+    memmove(text, text + len, strlen(text + len) + 1);
+    return (int) strlen(text);
+}
+
 /* 32 hex digits, dashes ignored, as two words; false if it is none, or says nothing: 0, or ones. */
 static bool parse_uuid(const char *text, uint64_t uuid[2])
 {
@@ -168,16 +209,15 @@ static int read_pids(const char *pid, uint64_t *innermost)
 {
     char name[64], text[8192];
     snprintf(name, sizeof(name), "/proc/%s/status", pid);
-    int n = read_text(name, text, sizeof(text), 0, NULL);
+    int levels = 0, n = read_line(name, "\nNSpid:", text, sizeof(text));
     if (n < 0)
         return n;
-    char *end, *at = strstr(text, "\nNSpid:");
-    int levels = 0;
-    if (!at) {
+    char *end, *at = text;
+    if (n == 0) {
         uint64_t ns;
         return read_namespace("self", "pid", &ns) == -ENOENT ? 0 : -EBADMSG;
     }
-    for (at += strlen("\nNSpid:"); *at == '\t' || *at == ' '; at = end, levels++) {
+    for (; *at == '\t' || *at == ' '; at = end, levels++) {
         *innermost = strtoull(at, &end, 10);
         if (end == at)
             return -EBADMSG;
@@ -284,7 +324,8 @@ enum ivshm_place ivshm_process_place(const struct ivshm_process *self,
         return IVSHM_PLACE_ELSEWHERE;
     if (differ(self->boot_id, other->boot_id))
         return is_known(self->vm_uuid) && equal(self->vm_uuid, other->vm_uuid) &&
-                       (self->traits & other->traits & IVSHM_TRAIT_UUID) && !memory[0] && !memory[1]
+                       (self->traits & other->traits & IVSHM_TRAIT_UUID) &&
+                       (self->traits & other->traits & IVSHM_TRAIT_DEVICE)
                    ? IVSHM_PLACE_REBOOTED
                    : IVSHM_PLACE_ELSEWHERE;
     /* Memory that two have as a file of their kernels' own memory is in one kernel. */

@@ -5,7 +5,7 @@
  *   - in the same kernel and pid namespace, the process is gone, or its pid has another start time;
  *   - in another pid namespace of that kernel, no process that the machine's own root can see is
  * it;
- *   - the same VM, by its firmware's uuid, runs another boot.
+ *   - the same VM, by its firmware's uuid, runs another boot; both have the region as a device.
  * Who cannot be sure says unknown. doc/design.md, "Who is dead", argues each.
  */
 #ifndef IVSHM_ALIVE_H
@@ -28,7 +28,8 @@ struct ivshm_process {
     char host[64];
 };
 
-/* The calling process, without IVSHM_TRAIT_MEMORY. Errors: what reading /proc said. */
+/* The calling process, without what its mapping of the region adds to traits. Errors: what reading
+ * /proc said. */
 int ivshm_process_self(struct ivshm_process *self, struct ivshm_diag *diag);
 
 /* 20 bits of boot id and pid namespace, for the claim word; 0 if they are not known. */

@@ -143,6 +143,7 @@ static struct ivshm_process on_region(const struct ivshm_region *region,
 {
     struct ivshm_process me = *self;
     me.traits |= region->map.is_memory ? IVSHM_TRAIT_MEMORY : 0;
+    me.traits |= region->map.is_device ? IVSHM_TRAIT_DEVICE : 0;
     return me;
 }
 

@@ -120,6 +120,7 @@ _Static_assert(offsetof(struct ivshm_endpoint_shm, seal) == 176, "layout version
 /* Bits of traits. */
 #define IVSHM_TRAIT_MEMORY 1 /* the owner has the region as a file in its kernel's own memory */
 #define IVSHM_TRAIT_UUID 2   /* vm_uuid is the kernel's word, not of a file that covers it */
+#define IVSHM_TRAIT_DEVICE 4 /* the owner has the region as a PCI device */
 
 /*
  * Block map: one word a block, 0 if free, else its owner. A process that dies leaves words that

@@ -33,9 +33,9 @@ struct ivshm_device {
 /*
  * Maps the PCI address or path `name` shared, for reading and writing (or only reading, if
  * `readonly`). In a folder where everyone may make files, a symbolic link that somebody else made
- * is not followed, wherever on the way it is. Errors: -ENOENT no such device or file, -ENODEV not an ivshmem device, -EACCES
- * no permission, -EINVAL not something that can be mapped or an empty file, else what the system
- * said.
+ * is not followed, wherever on the way it is. Errors: -ENOENT no such device or file, -ENODEV not
+ * an ivshmem device, -EACCES no permission, -EINVAL not something that can be mapped or an empty
+ * file, else what the system said.
  */
 int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struct ivshm_diag *diag);
 
