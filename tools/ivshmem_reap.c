@@ -67,67 +67,154 @@ static bool is_of(const struct tool_entry *e, const char *id)
                                  strcasecmp(id, tool_uuid(e->info.process.vm_uuid)) == 0)));
 }
 
+/* Marks those that `id` names; returns the first of them, or NULL. */
+static const struct tool_entry *mark_named(struct tool_entry *list, int n, const char *id)
+{
+    const struct tool_entry *first = NULL;
+    for (int i = n - 1; i >= 0; i--)
+        if ((list[i].named = is_of(&list[i], id)))
+            first = &list[i];
+    return first;
+}
+
 /* An administrator's word that processes have ended does not count for those that are seen alive.
  */
-static int declare(struct ivshm_region *region, const struct tool_entry *list, int n,
-                   const bool *gone)
+static int declare(struct ivshm_region *region, const struct tool_entry *list, int n)
 {
     for (int i = 0; i < n; i++)
-        if (gone[i] && list[i].verdict == IVSHM_ALIVE)
+        if (list[i].gone && list[i].verdict == IVSHM_ALIVE)
             return tool_error("%s is alive, and uses its memory: end it, then say that it is gone",
                               tool_describe(&list[i]));
     for (int i = 0; i < n; i++)
-        if (gone[i])
+        if (list[i].gone)
             ivshm_endpoint_declare_dead(region, list[i].index, list[i].info.claim);
     return TOOL_OK;
 }
 
-/* Marks as dead all that ran in a VM, of which an administrator says that it will not come back. */
-static int declare_vm(struct ivshm_region *region, const struct tool_entry *list, int n,
-                      const char *id, bool *gone)
+/* Whether the two may be of one boot of one VM; an entry that says nothing is alone. */
+static bool may_be_one(const struct tool_entry *a, const struct tool_entry *b)
 {
-    const struct tool_entry *first = NULL;
-    for (int i = 0; i < n; i++) {
-        if (!is_of(&list[i], id))
+    return a == b || (a->known && b->known &&
+                      ivshm_process_may_share_boot(&a->info.process, &b->info.process));
+}
+
+/* Whether it runs, or would run, on this machine. */
+static bool is_here(const struct tool_entry *e)
+{
+    return e->place == IVSHM_PLACE_HERE || e->place == IVSHM_PLACE_CONTAINER;
+}
+
+/* Of those that are marked, one of each VM and boot, and how to name it. */
+static int say_which(const struct tool_entry *list, int n, const char *id)
+{
+    enum { MAX = 16 };
+    const struct tool_entry *found[MAX];
+    int count = 0;
+    char text[MAX * 160];
+    size_t len = 0;
+    for (int i = 0; i < n && count < MAX; i++) {
+        bool is_new = list[i].gone;
+        for (int j = 0; j < count; j++)
+            is_new = is_new && !may_be_one(&list[i], found[j]);
+        if (!is_new)
             continue;
-        if (!first)
-            first = &list[i];
-        if (list[i].known && first->known &&
-            memcmp(list[i].info.process.vm_uuid, first->info.process.vm_uuid,
-                   sizeof(first->info.process.vm_uuid)) != 0)
-            return tool_error("two VMs are named %s: say which by its uuid, see `ivshmem ps --json "
-                              "%s`",
-                              id, region->map.name);
+        const struct ivshm_process *p = &list[i].info.process;
+        const char *uuid = tool_uuid(p->vm_uuid);
+        len += (size_t) snprintf(text + len, sizeof(text) - len, "%s%u.%u (uuid %s,",
+                                 count ? ", " : "", list[i].index, list[i].info.claim.generation,
+                                 *uuid ? uuid : "unknown");
+        const char *boot = tool_uuid(p->boot_id);
+        len += (size_t) snprintf(text + len, sizeof(text) - len, " boot %s%s)",
+                                 *boot ? boot : "unknown",
+                                 is_here(&list[i]) ? ", on this machine" : "");
+        found[count++] = &list[i];
     }
+    return tool_error("%s can mean several VMs, or several boots of one: say which by one of its "
+                      "endpoints: %s%s",
+                      id, text, count == MAX ? ", ..." : "");
+}
+
+/*
+ * Marks what ran in the VM of those that are named. What may as well have run in another one, or
+ * here, is not of it: a process may know less of its VM than another there.
+ */
+static bool mark_vm(struct tool_entry *list, int n, const struct tool_entry *target)
+{
+    for (int i = 0; i < n; i++) {
+        list[i].gone = list[i].named;
+        for (int j = 0; j < n && !list[i].gone; j++)
+            list[i].gone = list[j].named && may_be_one(&list[i], &list[j]);
+    }
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < i; j++)
+            if (list[i].gone && list[j].gone && !may_be_one(&list[i], &list[j]))
+                return false;
+    for (int i = 0; i < n; i++) {
+        if (!list[i].gone || list[i].named)
+            continue;
+        bool is_other = is_here(&list[i]);
+        for (int j = 0; j < n && !is_other; j++)
+            is_other = may_be_one(&list[i], &list[j]) && !may_be_one(&list[j], target);
+        list[i].gone = !is_other;
+    }
+    return true;
+}
+
+/*
+ * And those who have said no more than the hash of where they are, if it is the hash of these and
+ * of nobody else.
+ */
+static void mark_joiners(struct tool_entry *list, int n)
+{
+    for (int i = 0; i < n; i++) {
+        uint32_t hash = list[i].info.claim.host_hash;
+        if (list[i].gone || list[i].known || hash == 0 || is_here(&list[i]))
+            continue;
+        bool is_of_them = false, is_of_others = false;
+        for (int j = 0; j < n; j++) {
+            bool has_it = list[j].info.claim.host_hash == hash;
+            is_of_them |= has_it && list[j].gone;
+            is_of_others |= has_it && list[j].known && !list[j].gone;
+        }
+        list[i].gone = is_of_them && !is_of_others;
+    }
+}
+
+/* Marks as dead all that ran in a VM, of which an administrator says that it will not come back. */
+static int declare_vm(struct ivshm_region *region, struct tool_entry *list, int n, const char *id)
+{
+    const struct tool_entry *first = mark_named(list, n, id);
     if (!first)
         return tool_error(
             "no endpoint of region %s is of a VM %s: it is named by its host name, its "
             "uuid or one of its endpoints, as `ivshmem ps --json` shows them",
             region->map.name, id);
-    if (first->place == IVSHM_PLACE_CONTAINER)
-        return tool_error("%s is a container of this machine, which is here: if it has ended, "
-                          "`ivshmem reap --container-gone %s`",
-                          id, id);
-    if (first->place == IVSHM_PLACE_HERE)
-        return tool_error(
-            "%s is this machine, which is here: `ivshmem reap` without --vm-gone tells "
-            "who of its processes is dead",
-            id);
-    /* And those who had no time to say more than the hash of where they are. */
-    for (int i = 0; i < n; i++)
-        gone[i] =
-            is_of(&list[i], id) || (!list[i].known && list[i].place == IVSHM_PLACE_ELSEWHERE &&
-                                    list[i].info.claim.host_hash == first->info.claim.host_hash);
-    return declare(region, list, n, gone);
+    if (!mark_vm(list, n, first))
+        return say_which(list, n, id);
+    /* All that are named are of one boot: if one is here, it is this machine's. */
+    for (int i = 0; i < n; i++) {
+        if (list[i].named && list[i].place == IVSHM_PLACE_CONTAINER)
+            return tool_error("%s is a container of this machine, which is here: if it has ended, "
+                              "`ivshmem reap --container-gone %s`",
+                              id, id);
+        if (list[i].named && list[i].place == IVSHM_PLACE_HERE)
+            return tool_error(
+                "%s is this machine, which is here: `ivshmem reap` without --vm-gone tells "
+                "who of its processes is dead",
+                id);
+    }
+    mark_joiners(list, n);
+    return declare(region, list, n);
 }
 
 /* The same of a container: all that ran in one pid namespace of this machine. */
-static int declare_container(struct ivshm_region *region, const struct tool_entry *list, int n,
-                             const char *id, bool *gone)
+static int declare_container(struct ivshm_region *region, struct tool_entry *list, int n,
+                             const char *id)
 {
     const struct tool_entry *first = NULL;
+    mark_named(list, n, id);
     for (int i = 0; i < n; i++) {
-        if (!is_of(&list[i], id) || list[i].place != IVSHM_PLACE_CONTAINER)
+        if (!list[i].named || list[i].place != IVSHM_PLACE_CONTAINER)
             continue;
         if (first && first->info.process.pid_ns != list[i].info.process.pid_ns)
             return tool_error("two containers are named %s: say which by one of its endpoints, see "
@@ -142,23 +229,23 @@ static int declare_container(struct ivshm_region *region, const struct tool_entr
             "them; for a single process there is --endpoint",
             region->map.name, id);
     for (int i = 0; i < n; i++)
-        gone[i] = list[i].place == IVSHM_PLACE_CONTAINER &&
-                  list[i].info.process.pid_ns == first->info.process.pid_ns;
-    return declare(region, list, n, gone);
+        list[i].gone = list[i].place == IVSHM_PLACE_CONTAINER &&
+                       list[i].info.process.pid_ns == first->info.process.pid_ns;
+    return declare(region, list, n);
 }
 
 /* The same of one process. */
-static int declare_endpoint(struct ivshm_region *region, const struct tool_entry *list, int n,
-                            const char *id, bool *gone)
+static int declare_endpoint(struct ivshm_region *region, struct tool_entry *list, int n,
+                            const char *id)
 {
     bool found = false;
     for (int i = 0; i < n; i++)
-        found |= gone[i] = is_endpoint(&list[i], id);
+        found |= list[i].gone = is_endpoint(&list[i], id);
     if (!found)
         return tool_error("region %s has no endpoint %s: name it with its generation, as `ivshmem "
                           "ps` shows it",
                           region->map.name, id);
-    return declare(region, list, n, gone);
+    return declare(region, list, n);
 }
 
 int tool_reap(const struct tool_options *opt)
@@ -168,7 +255,6 @@ int tool_reap(const struct tool_options *opt)
     struct ivshm_process self;
     struct ivshm_reaped reaped;
     struct tool_entry *before = NULL;
-    bool *gone = NULL;
     char name[sizeof(region.map.name)];
     /* Looked at first: what is no region yet is not made one here. */
     if (ivshm_region_inspect(opt->region, &region, &diag) != 0)
@@ -183,15 +269,12 @@ int tool_reap(const struct tool_options *opt)
         status = tool_error("%s", diag.text);
         goto close;
     }
-    gone = calloc((size_t) n + 1, sizeof(*gone));
-    if (!gone)
-        status = tool_error("out of memory");
-    else if (opt->vm_gone)
-        status = declare_vm(&region, before, n, opt->vm_gone, gone);
+    if (opt->vm_gone)
+        status = declare_vm(&region, before, n, opt->vm_gone);
     else if (opt->container_gone)
-        status = declare_container(&region, before, n, opt->container_gone, gone);
+        status = declare_container(&region, before, n, opt->container_gone);
     else if (opt->endpoint)
-        status = declare_endpoint(&region, before, n, opt->endpoint, gone);
+        status = declare_endpoint(&region, before, n, opt->endpoint);
     if (status != TOOL_OK)
         goto close;
     ivshm_endpoint_reap(&region, &self, &reaped);
@@ -200,7 +283,6 @@ int tool_reap(const struct tool_options *opt)
     printf("%s: freed %d of %d endpoints and %s\n", region.map.name, freed, n,
            tool_size(reaped.blocks * region.geo.block_size));
 close:
-    free(gone);
     free(before);
     ivshm_region_close(&region);
     return status;

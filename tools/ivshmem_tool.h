@@ -56,7 +56,8 @@ struct tool_entry {
     bool known; /* info's identity is of the claim: a joiner may not have written it yet */
     enum ivshm_verdict verdict;
     enum ivshm_place place;
-    uint64_t held; /* bytes */
+    uint64_t held;    /* bytes */
+    bool named, gone; /* of reap: by the administrator's word; false at first */
 };
 
 /* All entries in use, to be freed by the caller; returns their number, or -errno. */

@@ -148,6 +148,36 @@ TEST(test_place)
         }
 }
 
+/* Where both are elsewhere: of one boot of one VM, as far as both know. */
+TEST(test_may_share_boot)
+{
+    static const struct {
+        struct {
+            uint64_t boot, uuid, generation;
+        } a, b;
+        bool may;
+    } rows[] = {
+        {{1, 2, 3}, {1, 2, 3}, true},  {{1, 0, 0}, {1, 2, 3}, true},  {{1, 0, 0}, {1, 0, 0}, true},
+        {{0, 2, 0}, {1, 2, 3}, true},  {{0, 2, 0}, {0, 2, 0}, true},  {{1, 2, 0}, {1, 0, 3}, true},
+        {{1, 2, 0}, {9, 2, 0}, false}, {{1, 2, 0}, {1, 9, 0}, false}, {{1, 2, 3}, {1, 2, 9}, false},
+        {{1, 0, 0}, {9, 0, 0}, false}, {{1, 0, 0}, {0, 2, 0}, false}, {{0, 0, 0}, {0, 0, 0}, false},
+        {{0, 0, 3}, {0, 0, 3}, false}, {{1, 0, 3}, {1, 0, 9}, false}, {{0, 2, 0}, {0, 9, 0}, false},
+    };
+    for (size_t i = 0; i < LENGTH(rows); i++)
+        for (int half = 0; half < 2; half++) {
+            struct ivshm_process a = {0}, b = {0};
+            a.boot_id[half] = rows[i].a.boot;
+            a.vm_uuid[half] = rows[i].a.uuid;
+            a.vm_generation[half] = rows[i].a.generation;
+            b.boot_id[half] = rows[i].b.boot;
+            b.vm_uuid[half] = rows[i].b.uuid;
+            b.vm_generation[half] = rows[i].b.generation;
+            if (ivshm_process_may_share_boot(&a, &b) != rows[i].may ||
+                ivshm_process_may_share_boot(&b, &a) != rows[i].may)
+                fail_msg("row %zu", i);
+        }
+}
+
 /* A /proc and a /sys of files that the test writes. */
 
 static char fake[64];
@@ -593,6 +623,7 @@ int main(void)
         cmocka_unit_test(test_verdict_of_self),
         cmocka_unit_test(test_host_hash_of_the_unknown),
         cmocka_unit_test(test_place),
+        cmocka_unit_test(test_may_share_boot),
 #define WITH_FAKE(test) cmocka_unit_test_setup_teardown(test, fake_setup, fake_teardown)
         WITH_FAKE(test_identity_that_is_told),
         WITH_FAKE(test_no_self),

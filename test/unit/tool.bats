@@ -82,12 +82,13 @@ seal() {
     poke "$(entry_at "$1" 22)" "$h"
 }
 
-# moved INDEX UUID: as if endpoint INDEX were of another VM, whose uuid ends in the digit UUID.
+# moved INDEX BOOT [UUID]: as if endpoint INDEX were of another VM, in its boot BOOT. Its uuid ends in
+# the digit UUID, as BOOT if not given, and is unknown if that is 0.
 moved() {
-    local ids claim hash
+    local ids claim hash uuid=${3:-$2}
     poke "$(entry_at "$1" 9)" "$2"
-    poke "$(entry_at "$1" 11)" 0x1111222233334444
-    poke "$(entry_at "$1" 12)" $((0x5555666677778880 + $2))
+    poke "$(entry_at "$1" 11)" $((uuid ? 0x1111222233334444 : 0))
+    poke "$(entry_at "$1" 12)" $((uuid ? 0x5555666677778880 + uuid : 0))
     ids=$(($(peek "$(entry_at "$1" 9)") ^ $(peek "$(entry_at "$1" 10)") ^ $(peek "$(entry_at "$1" 13)")))
     hash=$(((ids * 0x9e3779b97f4a7c15) >> 44 & 0xfffff))
     claim=$(peek "$(entry_at "$1")")
@@ -574,7 +575,8 @@ on_small_shm() {
     run -1 ivshmem reap --vm-gone "" "$r"
     says "no endpoint of region $r is of a VM"
     run -1 ivshmem reap --vm-gone "$(uname -n)" "$r"
-    says "two VMs are named $(uname -n): say which by its uuid"
+    says "$(uname -n) can mean several VMs, or several boots of one: say which by one of its endpoints: 0.1 (uuid ${uuid}1, boot 00000000-0000-0001-"
+    says ", 1.1 (uuid ${uuid}2, boot 00000000-0000-0002-"
     [ "$(number .usage.endpoints)" -eq 3 ]
     # One that is joining has not said yet whose it is: the hash in its claim tells.
     poke "$(entry_at 2)" $(($(peek "$(entry_at 2)") & ~7 | 1))
@@ -587,6 +589,123 @@ on_small_shm() {
     says "freed 1 of 1 endpoints and 172 KiB"
     run -0 ivshmem check "$r"
     says "0 endpoints in use, 0 blocks in use"
+}
+
+# three: processes of ours, to be moved.
+three() {
+    checker 0
+    checker 0
+    checker 0
+}
+
+# left N.G...: these alone are there, and live.
+left() {
+    local found
+    found=$(ivshmem ps --json "$r" | jq -r '.endpoints | map("\(.endpoint).\(.generation)") | sort | join(" ")')
+    [ "$found" = "$*" ] || { echo "expected: $*"; echo "found: $found"; return 1; }
+}
+
+@test "reap --vm-gone of two VMs with one host name, whose processes know no uuid" {
+    format
+    three
+    moved 0 1 0
+    moved 1 2 0
+    moved 2 1 0
+    run -1 ivshmem reap --vm-gone "$(uname -n)" "$r"
+    says "$(uname -n) can mean several VMs, or several boots of one"
+    says "0.1 (uuid unknown, boot 00000000-0000-0001-"
+    says "1.1 (uuid unknown, boot 00000000-0000-0002-"
+    left 0.1 1.1 2.1
+    # An endpoint stands for all of its VM.
+    run -0 ivshmem reap --vm-gone 2.1 "$r"
+    left 1.1
+}
+
+@test "reap --vm-gone of one VM, some of whose processes know its uuid and others do not" {
+    local id
+    for id in 0.1 1.1 11112222-3333-4444-5555-666677778881 "$(uname -n)"; do
+        rm -f "$r"
+        format
+        three
+        moved 0 1
+        moved 1 1 0
+        moved 2 1 0
+        run -0 ivshmem reap --vm-gone "$id" "$r"
+        says "freed 3 of 3 endpoints"
+        for pid in "${jobs[@]}"; do
+            kill -KILL "$pid"
+            wait "$pid" || :
+        done
+        jobs=()
+    done
+}
+
+@test "reap --vm-gone of a VM that has booted again: the boot that is meant, and no other" {
+    format
+    three
+    moved 0 1 5
+    moved 1 2 5
+    moved 2 1 5
+    run -1 ivshmem reap --vm-gone 11112222-3333-4444-5555-666677778885 "$r"
+    says "can mean several VMs, or several boots of one"
+    left 0.1 1.1 2.1
+    run -0 ivshmem reap --vm-gone 0.1 "$r"
+    left 1.1
+}
+
+@test "reap --vm-gone of one of two VMs that a snapshot has made, and a process that may be of either" {
+    format
+    three
+    moved 0 1 5
+    moved 1 1 6
+    moved 2 1 0
+    run -1 ivshmem reap --vm-gone 2.1 "$r"
+    says "2.1 can mean several VMs"
+    says "0.1 (uuid 11112222-3333-4444-5555-666677778885"
+    says "1.1 (uuid 11112222-3333-4444-5555-666677778886"
+    left 0.1 1.1 2.1
+    run -0 ivshmem reap --vm-gone 1.1 "$r"
+    says "left  endpoint 2 "
+    left 0.1 2.1
+}
+
+@test "reap --vm-gone of a VM that has the host name of this machine, or of a container here" {
+    format
+    three
+    moved 0 1
+    # In another pid namespace of this machine.
+    poke "$(entry_at 1 13)" 77
+    seal 1
+    run -1 ivshmem reap --vm-gone "$(uname -n)" "$r"
+    says "$(uname -n) can mean several VMs"
+    says "0.1 (uuid 1111"
+    says ", on this machine)"
+    left 0.1 1.1 2.1
+    run -1 ivshmem reap --vm-gone 1.1 "$r"
+    says "1.1 is a container of this machine, which is here"
+    run -1 ivshmem reap --vm-gone 2.1 "$r"
+    says "2.1 is this machine, which is here"
+    run -0 ivshmem reap --vm-gone 0.1 "$r"
+    says "freed endpoint 0 "
+    # That nobody is in the container may be known here.
+    says "left  endpoint 2 "
+}
+
+@test "reap --vm-gone and a process that has said no more than the hash of where it is" {
+    format
+    three
+    moved 0 1
+    moved 1 1
+    moved 2 2
+    poke "$(entry_at 1)" $(($(peek "$(entry_at 1)") & ~7 | 1))
+    # A hash of 0 is of nobody who could be known.
+    poke "$(entry_at 2)" $(($(peek "$(entry_at 2)") & ~(7 | 0xfffff << 25) | 1))
+    run -0 ivshmem reap --vm-gone 2.1 "$r"
+    left 0.1 1.1
+    checker 0
+    poke "$(entry_at 2)" $(($(peek "$(entry_at 2)") & ~(7 | 0xfffff << 25) | 1))
+    run -0 ivshmem reap --vm-gone 0.1 "$r"
+    left 2.2
 }
 
 @test "check finds a region that was written where it must not" {

@@ -315,6 +315,14 @@ uint32_t ivshm_process_host_hash(const struct ivshm_process *process)
     return h ? (uint32_t) h : 1;
 }
 
+bool ivshm_process_may_share_boot(const struct ivshm_process *a, const struct ivshm_process *b)
+{
+    return !differ(a->boot_id, b->boot_id) && !differ(a->vm_uuid, b->vm_uuid) &&
+           !differ(a->vm_generation, b->vm_generation) &&
+           ((is_known(a->boot_id) && is_known(b->boot_id)) ||
+            (is_known(a->vm_uuid) && is_known(b->vm_uuid)));
+}
+
 enum ivshm_place ivshm_process_place(const struct ivshm_process *self,
                                      const struct ivshm_process *other)
 {

@@ -45,6 +45,12 @@ enum ivshm_place {
 enum ivshm_place ivshm_process_place(const struct ivshm_process *self,
                                      const struct ivshm_process *other);
 
+/*
+ * Whether two processes may run in the same boot of the same machine: what both know is equal, and
+ * the boot id or the uuid is among that. False if there is no telling.
+ */
+bool ivshm_process_may_share_boot(const struct ivshm_process *a, const struct ivshm_process *b);
+
 enum ivshm_verdict { IVSHM_ALIVE, IVSHM_UNKNOWN, IVSHM_PROVED_DEAD };
 
 /* Who runs in the containers of this kernel. All zero is one that has not been taken. */
