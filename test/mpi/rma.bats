@@ -90,6 +90,12 @@ windows() { counted "$1" windows; }
     passes 2 "$programs/windows" lock "$(basename "$(readlink "/proc/$$/fd/$region_fd")" ' (deleted)')"
 }
 
+@test "a window's lock that is kept, or is never to be had, is an error; one of a job that was stopped is not" {
+    all_remote
+    limit=100
+    passes 2 "$programs/windows" stuck "$(basename "$(readlink "/proc/$$/fd/$region_fd")" ' (deleted)')"
+}
+
 @test "a rank whose part of a window is of an endpoint that cannot be" {
     all_remote
     passes 2 "$programs/windows" liar "$(basename "$(readlink "/proc/$$/fd/$region_fd")" ' (deleted)')"

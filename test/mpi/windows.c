@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * windows free [ROUNDS] | shared | full | range | lock | stuck
+ * windows free [ROUNDS] | shared | full | range | lock REGION | stuck REGION | liar REGION
  *
  * free: windows that are made, locked once, and freed straight away, so that unlocks are under way
  * when all have come to MPI_Win_free. shared: where the parts of MPI_Win_allocate_shared are, as on
  * one node. full: such windows in a region that is nearly full, and the error in a full one. range:
  * operations outside of a shared window. lock: words in its lock that no rank has written. stuck:
- * one that names a rank that lives; takes a minute.
+ * a lock that is never to be had; a minute and more, by a clock that is faster than others. liar: a
+ * rank that says of its part what cannot be.
  */
 #include "mpitest.h"
 
+#include <sys/syscall.h>
 #include <time.h>
 
 static void free_at_once(int rounds)
@@ -290,8 +292,9 @@ static struct lock *make_lock(const char *region)
     long one = 1;
 
     CHECK(size == 2, "2 ranks are needed");
-    MPI_Win_allocate(sizeof(long), sizeof(long), MPI_INFO_NULL, MPI_COMM_WORLD, &counters, &win);
-    *counters = 0;
+    MPI_Win_allocate(2 * sizeof(long), sizeof(long), MPI_INFO_NULL, MPI_COMM_WORLD, &counters,
+                     &win);
+    counters[0] = counters[1] = 0;
     MPI_Win_set_errhandler(win, MPI_ERRORS_RETURN);
     MPI_Win_lock_all(0, win);
     MPI_Barrier(MPI_COMM_WORLD);
@@ -351,33 +354,79 @@ static void forged(const char *region)
     free_lock();
 }
 
-/* Nobody gives it up: an error, and soon. What can be told of it, is told. */
-static void stuck(const char *region)
-{
-    struct lock *lock = make_lock(region);
-    char text[MPI_MAX_ERROR_STRING];
-    int errors = 0;
-    long one = 1, two;
+/*
+ * The clock by which rank 0 waits, which is faster than others while `what` is set: a second for
+ * each look. What then happens to the lock, happens then.
+ */
+static enum { RIGHT, STAYS, IS_TAKEN_ANEW, IS_OVERWRITTEN, STOPPED_WITH_US } what;
+static struct lock *watched;
+static long looks;
 
-    for (uint64_t generation = 0; generation < 4 && rank == 0; generation++)
-        for (uint64_t endpoint = 1; endpoint <= 2 && !errors; endpoint++) {
-            lock->holder = generation << 32 | endpoint;
+int clock_gettime(clockid_t id, struct timespec *t)
+{
+    static time_t ahead;
+
+    if (what && id == CLOCK_MONOTONIC_COARSE) {
+        looks++;
+        ahead += what == STOPPED_WITH_US ? 3600 : 1;
+        if (what == IS_TAKEN_ANEW)
+            watched->turns++;
+        else if (what == IS_OVERWRITTEN)
+            watched->holder = UINT64_C(7) << 32 | (uint64_t) (looks % 1000 + 3);
+        else if (what == STOPPED_WITH_US && looks == 40)
+            watched->holder = 0;
+    }
+    int err = (int) syscall(SYS_clock_gettime, id, t);
+    if (id == CLOCK_MONOTONIC_COARSE)
+        t->tv_sec += ahead;
+    return err;
+}
+
+/* Rank 0 adds, while the lock's word is one that names rank 1. */
+static void never_ours(const char *region, int how, const char *said)
+{
+    char text[MPI_MAX_ERROR_STRING] = "";
+    volatile long *over;
+    long one = 1, two;
+    int errors = 0;
+
+    watched = make_lock(region);
+    over = counters + 1;
+    if (rank == 1) { /* asleep, as the other has much to do */
+        while (!*over)
+            usleep(1000);
+    } else {
+        for (uint64_t endpoint = 1; endpoint <= 2 && !errors; endpoint++) { /* one of us */
+            watched->holder = UINT64_C(1) << 32 | endpoint;
+            looks = 0;
+            what = how;
             int err = MPI_Accumulate(&one, 1, MPI_LONG, 1, 0, 1, MPI_LONG, MPI_SUM, win);
+            what = RIGHT;
             if (err == MPI_SUCCESS)
                 continue;
             errors++;
             error_line(err, text);
-            CHECK(strstr(text, "keeps its lock"), "%s", text);
         }
-    if (rank == 0) {
-        CHECK(errors == 1, "no error");
-        /* From now on without a wait. */
-        CHECK(MPI_Fetch_and_op(&one, &two, MPI_LONG, 1, 0, MPI_SUM, win) != MPI_SUCCESS,
-              "no error");
-        CHECK(MPI_Put(&one, 1, MPI_LONG, 1, 0, 1, MPI_LONG, win) == MPI_SUCCESS, "error of a put");
-        printf("%s\n", text);
+        CHECK(said ? strstr(text, said) != NULL : !errors, "way %d, after %ld looks: %s", how,
+              looks, text);
+        if (errors) {
+            /* From now on without a wait. */
+            CHECK(MPI_Fetch_and_op(&one, &two, MPI_LONG, 1, 0, MPI_SUM, win) != MPI_SUCCESS,
+                  "no error");
+            printf("%s\n", text);
+        }
+        CHECK(MPI_Put(&one, 1, MPI_LONG, 1, 1, 1, MPI_LONG, win) == MPI_SUCCESS, "error of a put");
     }
     free_lock();
+}
+
+/* Somebody keeps it, or it is never free when we look: an error in the end. */
+static void stuck(const char *region)
+{
+    never_ours(region, STAYS, "keeps its lock for a minute");
+    never_ours(region, IS_TAKEN_ANEW, "was not to be had for ten minutes");
+    never_ours(region, IS_OVERWRITTEN, "was not to be had for ten minutes");
+    never_ours(region, STOPPED_WITH_US, NULL);
 }
 
 /* --- a rank whose endpoint cannot be --- */

@@ -50,49 +50,70 @@ TEST(test_nonsense)
     }
 }
 
-/* Stuck is who has it for the limit, and has not given it up in between. */
-TEST(test_stuck)
+/* Kept is a lock that its holder has not given up in between. */
+TEST(test_kept)
 {
     struct ivshm_lock_shm lock;
     struct ivshm_lock_watch watch = {0};
     struct ivshm_owner holder;
+#define LOOK(now) (ivshm_lock_look(&lock, &watch, holder, now), watch.kept)
 
     memset(&lock, 0xff, sizeof(lock)); /* what another had there */
     ivshm_lock_init(&lock);
     assert_true(ivshm_lock_try(&lock, one, &holder));
     assert_false(ivshm_lock_try(&lock, other, &holder));
-    assert_false(ivshm_lock_is_stuck(&lock, &watch, holder, 1000, 60)); /* the first look */
-    assert_false(ivshm_lock_is_stuck(&lock, &watch, holder, 1059, 60));
-    assert_true(ivshm_lock_is_stuck(&lock, &watch, holder, 1060, 60));
+    assert_int_equal(LOOK(1000), 0); /* the first look */
+    for (uint64_t i = 1; i <= 60; i++) {
+        assert_int_equal(LOOK(1000 + i), i);
+        assert_int_equal(LOOK(1000 + i), i); /* twice in a second is once */
+    }
+    assert_int_equal(LOOK(9000), 61); /* was stopped in between, as its holder may have been */
 
     ivshm_lock_release(&lock); /* and has it again, of which the waiter sees nothing else */
     assert_true(ivshm_lock_try(&lock, one, &holder));
     assert_false(ivshm_lock_try(&lock, other, &holder));
-    assert_false(ivshm_lock_is_stuck(&lock, &watch, holder, 1061, 60));
-    assert_false(ivshm_lock_is_stuck(&lock, &watch, holder, 1120, 60));
-    assert_true(ivshm_lock_is_stuck(&lock, &watch, holder, 1121, 60));
+    assert_int_equal(LOOK(9001), 0);
+    assert_int_equal(LOOK(9002), 1);
 
     assert_true(ivshm_lock_inherit(&lock, other, one)); /* now it is another's */
     assert_false(ivshm_lock_try(&lock, one, &holder));
-    assert_false(ivshm_lock_is_stuck(&lock, &watch, holder, 2000, 60));
-    assert_true(ivshm_lock_is_stuck(&lock, &watch, holder, 2060, 60));
+    assert_int_equal(LOOK(9003), 0);
+    assert_int_equal(LOOK(9004), 1);
     holder.generation++; /* or of another process on the same endpoint */
-    assert_false(ivshm_lock_is_stuck(&lock, &watch, holder, 3000, 60));
+    assert_int_equal(LOOK(9005), 0);
 }
 
 /* However often it was given up. */
-TEST(test_stuck_at_the_wrap)
+TEST(test_kept_at_the_wrap)
 {
     struct ivshm_lock_shm lock = {{0}, {UINT64_MAX}};
     struct ivshm_lock_watch watch = {0};
-    struct ivshm_owner holder;
+    struct ivshm_owner holder = one;
 
     assert_true(ivshm_lock_try(&lock, one, &holder));
-    assert_false(ivshm_lock_is_stuck(&lock, &watch, one, 0, 60));
+    assert_int_equal(LOOK(0), 0);
+    assert_int_equal(LOOK(1), 1);
     ivshm_lock_release(&lock);
     assert_true(ivshm_lock_try(&lock, one, &holder));
-    assert_false(ivshm_lock_is_stuck(&lock, &watch, one, 100, 60));
-    assert_true(ivshm_lock_is_stuck(&lock, &watch, one, 160, 60));
+    assert_int_equal(LOOK(2), 0);
+    assert_int_equal(LOOK(3), 1);
+}
+
+/* Who changes holder, or turns, or both: the wait as a whole is counted on. */
+TEST(test_waited)
+{
+    struct ivshm_lock_shm lock = {{0}, {0}};
+    struct ivshm_lock_watch watch = {0};
+    struct ivshm_owner holder = one;
+
+    for (uint64_t i = 0; i < 1000; i++) {
+        holder = i % 3 == 0 ? one : other;
+        ivshm_store64_relaxed(&lock.turns, i / 2);
+        assert_in_range(LOOK(50 + i), 0, 1);
+        assert_int_equal(watch.waited, i);
+    }
+    assert_in_range(LOOK(100000), 0, 1);
+    assert_int_equal(watch.waited, 1000);
 }
 
 #define THREADS 4
@@ -126,9 +147,10 @@ TEST(test_threads)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_try_and_release),   cmocka_unit_test(test_inherit),
-        cmocka_unit_test(test_nonsense),          cmocka_unit_test(test_stuck),
-        cmocka_unit_test(test_stuck_at_the_wrap), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_try_and_release),  cmocka_unit_test(test_inherit),
+        cmocka_unit_test(test_nonsense),         cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_kept_at_the_wrap), cmocka_unit_test(test_waited),
+        cmocka_unit_test(test_threads),
     };
     return RUN(tests);
 }

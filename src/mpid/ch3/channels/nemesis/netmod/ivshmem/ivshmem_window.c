@@ -24,7 +24,8 @@
 
 #define SPINS_PER_YIELD 64
 #define SPINS_PER_LOOK 4096 /* at who holds a lock */
-#define LOCK_LIMIT_S 60     /* that one holder may keep a lock, see wait_for_holder */
+#define KEPT_LIMIT_S 60     /* that one holder may keep a lock, see wait_for_holder */
+#define WAIT_LIMIT_S 600    /* that a lock may go to others */
 
 typedef struct {
     struct MPID_nem_ivshmem_window calls;
@@ -99,7 +100,8 @@ static void look_for_deaths(void)
  * taking the lock and giving it back; but others may need us meanwhile, so the progress engine has
  * a turn. What he holds it for is one accumulate, so a minute of the same one, unless his machine
  * is paused just there, is a word that was made up. That is an error, and for good: the lock is
- * not taken from somebody who may come back to it.
+ * not taken from somebody who may come back to it. There is no queue, and others may have it many
+ * times before; but not for ten minutes, unless somebody makes up one word after the other.
  */
 static int wait_for_holder(MPIR_Win *win, struct ivshm_lock_watch *watch, struct ivshm_owner holder,
                            bool *mine)
@@ -112,12 +114,20 @@ static int wait_for_holder(MPIR_Win *win, struct ivshm_lock_watch *watch, struct
     char text[200];
 
     look_for_deaths();
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    ivshm_lock_look(w->lock, watch, holder, (uint64_t) now.tv_sec);
+    if (watch->waited >= WAIT_LIMIT_S) {
+        w->lock_lost = true;
+        mpi_errno = window_error("the lock of a window was not to be had for ten minutes, as "
+                                 "others have it in turn, or somebody overwrites it. Free the "
+                                 "window");
+        MPIR_ERR_POP(mpi_errno);
+    }
     if (who < 0 || !ivshm_endpoint_is_live(&MPID_nem_ivshmem.region, holder)) {
         *mine = ivshm_lock_inherit(w->lock, self, holder);
         goto fn_exit;
     }
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    if (ivshm_lock_is_stuck(w->lock, watch, holder, (uint64_t) now.tv_sec, LOCK_LIMIT_S)) {
+    if (watch->kept >= KEPT_LIMIT_S) {
         w->lock_lost = true;
         snprintf(text, sizeof(text),
                  "rank %d of a window keeps its lock for a minute, and is not known to be dead: is "

@@ -32,16 +32,21 @@ void ivshm_lock_init(struct ivshm_lock_shm *lock)
     ivshm_store64_relaxed(&lock->holder, 0);
 }
 
-bool ivshm_lock_is_stuck(struct ivshm_lock_shm *lock, struct ivshm_lock_watch *watch,
-                         struct ivshm_owner holder, uint64_t now, uint64_t limit)
+void ivshm_lock_look(struct ivshm_lock_shm *lock, struct ivshm_lock_watch *watch,
+                     struct ivshm_owner holder, uint64_t now)
 {
     uint64_t turns = ivshm_load64_relaxed(&lock->turns); /* if it is late, the wait is longer */
+    bool is_kept = watch->begun && watch->turns == turns &&
+                   watch->holder.endpoint == holder.endpoint &&
+                   watch->holder.generation == holder.generation;
+    uint64_t passed = watch->begun && now != watch->last;
 
-    if (watch->begun && watch->turns == turns && watch->holder.endpoint == holder.endpoint &&
-        watch->holder.generation == holder.generation)
-        return now - watch->since >= limit;
-    *watch = (struct ivshm_lock_watch){holder, turns, now, true};
-    return false;
+    *watch = (struct ivshm_lock_watch){.holder = holder,
+                                       .turns = turns,
+                                       .last = now,
+                                       .kept = is_kept ? watch->kept + passed : 0,
+                                       .waited = watch->waited + passed,
+                                       .begun = true};
 }
 
 void ivshm_lock_release(struct ivshm_lock_shm *lock)

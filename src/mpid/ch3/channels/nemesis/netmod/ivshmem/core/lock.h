@@ -27,15 +27,18 @@ void ivshm_lock_init(struct ivshm_lock_shm *lock);
 /* What one who waits has seen of a lock; zero before it has looked. */
 struct ivshm_lock_watch {
     struct ivshm_owner holder;
-    uint64_t turns, since;
+    uint64_t turns, last;
+    uint64_t kept;   /* how long the same holder has had it, without giving it up once */
+    uint64_t waited; /* how long it was not to be had, whoever had it */
     bool begun;
 };
 
 /*
- * Whether `holder`, whom the last try named, has had the lock for `limit` or more without giving it
- * up once, as far as one can tell who looks at times `now`, in the same unit.
+ * Whoever waits looks now and then, at times `now`, of any unit: `holder` is who the last try has
+ * named. Counted are units in which it has looked, not those that have passed: who was stopped in
+ * between has not waited, and a job that was stopped as a whole may go on.
  */
-bool ivshm_lock_is_stuck(struct ivshm_lock_shm *lock, struct ivshm_lock_watch *watch,
-                         struct ivshm_owner holder, uint64_t now, uint64_t limit);
+void ivshm_lock_look(struct ivshm_lock_shm *lock, struct ivshm_lock_watch *watch,
+                     struct ivshm_owner holder, uint64_t now);
 
 #endif
