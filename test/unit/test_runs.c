@@ -105,6 +105,46 @@ TEST(test_find_and_keep)
     assert_true(ivshm_runs_take(&runs, 1) == IVSHM_RUN_NONE);
 }
 
+/* Every unit of every run, wherever runs have begun and ended before. */
+TEST(test_find_in_all_positions)
+{
+    enum { SPAN = 150 };
+    unsigned seed = 3;
+
+    for (int round = 0; round < 300; round++) {
+        uint32_t first[SPAN], units[SPAN], origin = (uint32_t) rand_r(&seed) % (UNITS - SPAN),
+                                           n = 0;
+        if (round % 10 == 0)
+            begin(); /* else with what the last ones have left in the table */
+        else
+            ivshm_runs_init(&runs, table);
+        ivshm_runs_add(&runs, origin, SPAN);
+        for (int tries = 0; tries < 20; tries++) {
+            uint32_t wanted = 1 + (uint32_t) rand_r(&seed) % (round % 2 ? 10 : SPAN);
+            if ((first[n] = ivshm_runs_take(&runs, wanted)) != IVSHM_RUN_NONE)
+                units[n++] = wanted;
+        }
+        uint32_t found = 0;
+        for (uint32_t i = 0; i < n; i++) {
+            bool is_freed = i % 3 == 2;
+            if (is_freed)
+                ivshm_runs_give_back(&runs, first[i]);
+            for (uint32_t unit = first[i]; unit < first[i] + units[i]; unit++) {
+                assert_int_equal(ivshm_runs_find(&runs, unit),
+                                 is_freed ? IVSHM_RUN_NONE : first[i]);
+                found += !is_freed;
+            }
+        }
+        for (uint32_t unit = 0; unit < UNITS; unit++)
+            found -= ivshm_runs_find(&runs, unit) != IVSHM_RUN_NONE;
+        assert_int_equal(found, 0);
+        for (uint32_t i = 0; i < n; i++)
+            if (i % 3 != 2)
+                ivshm_runs_give_back(&runs, first[i]);
+        ivshm_runs_remove(&runs, origin);
+    }
+}
+
 /* Against a map of who has what. */
 TEST(test_at_random)
 {
@@ -157,7 +197,7 @@ TEST(test_at_random)
     assert_int_equal(runs.idle, 0);
 }
 
-/* The longest that there can be. */
+/* The longest that there can be; each unit of one is found without a look at all before it. */
 TEST(test_large)
 {
     enum { LARGE = 1 << 24 };
@@ -166,17 +206,26 @@ TEST(test_large)
     assert_true(large != MAP_FAILED);
     ivshm_runs_init(&runs, large);
     ivshm_runs_add(&runs, 0, LARGE);
-    for (uint32_t units = 1, at = 0; at + units <= LARGE - 1; at += units, units = units * 2 + 1)
-        assert_int_equal(ivshm_runs_take(&runs, units), at);
+    uint32_t first = 0, units = 1;
+    for (uint32_t at = 0; at + units <= LARGE - 1; at += units, units = units * 2 + 1)
+        assert_int_equal(first = ivshm_runs_take(&runs, units), at);
+    units /= 2;
+    assert_true(units > LARGE / 4);
+    for (uint32_t i = 0; i < units; i++)
+        assert_true(ivshm_runs_find(&runs, first + i) == first);
     munmap(large, (LARGE + 1) * sizeof(*large));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_take_and_give_back), cmocka_unit_test(test_spans_stay_apart),
-        cmocka_unit_test(test_same_size_again),    cmocka_unit_test(test_find_and_keep),
-        cmocka_unit_test(test_at_random),          cmocka_unit_test(test_large),
+        cmocka_unit_test(test_take_and_give_back),
+        cmocka_unit_test(test_spans_stay_apart),
+        cmocka_unit_test(test_same_size_again),
+        cmocka_unit_test(test_find_and_keep),
+        cmocka_unit_test(test_find_in_all_positions),
+        cmocka_unit_test(test_at_random),
+        cmocka_unit_test(test_large),
     };
     return RUN(tests);
 }

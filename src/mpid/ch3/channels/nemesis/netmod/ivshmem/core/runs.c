@@ -56,6 +56,17 @@ static void mark(struct ivshm_runs *runs, uint32_t first, uint32_t units, uint32
     runs->table[first] = (struct ivshm_run){.units = units, .state = state};
 }
 
+/*
+ * Says in the middle of a run where it begins, at the first multiple of each power of two. From any
+ * unit, one of those is met if the lowest bits are taken away, one after the other. They stay when
+ * the run is gone: whoever meets one looks where it leads.
+ */
+static void post_signs(struct ivshm_runs *runs, uint32_t first, uint32_t units)
+{
+    for (uint32_t step = 2, at; (at = (first & ~(step - 1)) + step) < first + units; step *= 2)
+        runs->table[at].next = first;
+}
+
 static void clear(struct ivshm_runs *runs, uint32_t first, uint32_t units)
 {
     runs->table[first] = runs->table[first + units - 1] = (struct ivshm_run){0};
@@ -109,6 +120,7 @@ uint32_t ivshm_runs_take(struct ivshm_runs *runs, uint32_t units)
     span = runs->table[first].state & IVSHM_RUN_SPAN;
     left = runs->table[first].units - units;
     mark(runs, first, units, IVSHM_RUN_USED | span);
+    post_signs(runs, first, units);
     if (left > 0) {
         mark(runs, first + units, left, IVSHM_RUN_FREE);
         link_free(runs, first + units);
@@ -125,9 +137,12 @@ uint32_t ivshm_runs_find(const struct ivshm_runs *runs, uint32_t unit)
 {
     const uint32_t begins = IVSHM_RUN_USED | IVSHM_RUN_FREE | IVSHM_RUN_KEPT;
 
-    for (uint32_t first = unit; first != IVSHM_RUN_NONE; first--)
-        if (runs->table[first].state & begins)
-            return unit - first < ivshm_runs_used(runs, first) ? first : IVSHM_RUN_NONE;
+    for (uint32_t step = 1; step > 0; step *= 2) {
+        uint32_t at = unit & ~(step - 1);
+        uint32_t first = runs->table[at].state & begins ? at : runs->table[at].next;
+        if (first <= unit && unit - first < ivshm_runs_used(runs, first))
+            return first;
+    }
     return IVSHM_RUN_NONE;
 }
 

@@ -17,11 +17,15 @@
 #define IVSHM_RUN_NONE UINT32_MAX
 #define IVSHM_RUN_BINS 128
 
-/* One for each unit. All zero: not in any span, or in the middle of a run. */
+/* One for each unit. No state: not in any span, or in the middle of a run. */
 struct ivshm_run {
-    uint32_t units;      /* at the first and the last unit of a run: how long that is */
-    uint32_t state;      /* enum ivshm_run_state */
-    uint32_t next, prev; /* at the first of a free run: its bin's list */
+    uint32_t units; /* at the first and the last unit of a run: how long that is */
+    uint32_t state; /* enum ivshm_run_state */
+    /*
+     * At the first of a free run: its bin's list. At the first of one that was handed out: for
+     * whoever has taken it; 0 at first. Further on, `next` may be where the run begins.
+     */
+    uint32_t next, prev;
 };
 
 enum ivshm_run_state {
