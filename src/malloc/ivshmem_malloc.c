@@ -30,7 +30,7 @@
 #define FOR_EACH(what)                                                                             \
     what(malloc) what(free) what(calloc) what(realloc) what(reallocarray) what(memalign)           \
         what(aligned_alloc) what(posix_memalign) what(valloc) what(pvalloc)                        \
-            what(malloc_usable_size) what(madvise)
+            what(malloc_usable_size) what(madvise) what(mprotect)
 
 /* Until the next definition is known: these find it, and call it. */
 static void *first_malloc(size_t bytes);
@@ -45,6 +45,7 @@ static void *first_valloc(size_t bytes);
 static void *first_pvalloc(size_t bytes);
 static size_t first_malloc_usable_size(void *start);
 static int first_madvise(void *start, size_t bytes, int advice);
+static int first_mprotect(void *start, size_t bytes, int protection);
 
 #define POINTER(name) _Atomic(__typeof__(&first_##name)) name;
 #define FIRST(name) .name = first_##name,
@@ -166,6 +167,11 @@ static size_t first_malloc_usable_size(void *start)
 static int first_madvise(void *start, size_t bytes, int advice)
 {
     return find_next() ? next(madvise)(start, bytes, advice) : 0;
+}
+
+static int first_mprotect(void *start, size_t bytes, int protection)
+{
+    return find_next() ? next(mprotect)(start, bytes, protection) : -1;
 }
 
 static const void *object_of(const void *address)
@@ -389,10 +395,17 @@ int madvise(void *start, size_t bytes, int advice)
     size_t page = (size_t) getpagesize(), rounded = (bytes + page - 1) & ~(page - 1);
 
     if (s && (advice == MADV_DONTNEED || advice == MADV_FREE) && (uintptr_t) start % page == 0 &&
-        rounded > 0 && rounded >= bytes && s->holds(start, rounded)) {
-        if (advice == MADV_DONTNEED)
-            memset(start, 0, rounded);
+        rounded > 0 && rounded >= bytes && s->discard(start, rounded, advice == MADV_DONTNEED))
         return 0;
-    }
     return next(madvise)(start, bytes, advice);
+}
+
+/* A block that is freed while a part of it is inaccessible is not given to anybody so. */
+int mprotect(void *start, size_t bytes, int protection)
+{
+    const struct ivshmem_malloc_source *s = source_of(start);
+
+    if (s)
+        s->protected();
+    return next(mprotect)(start, bytes, protection);
 }

@@ -69,6 +69,8 @@ teardown() { at_end; }
 
 @test "madvise: not needed is zero" { passes 2 "${malloc[@]}" advice; }
 
+@test "pages of blocks that the program has made inaccessible" { passes 2 "${malloc[@]}" guards; }
+
 @test "nothing is lost that a thread writes while MPI ends" { passes 2 "${malloc[@]}" writers; }
 
 @test "the region has no more: malloc's own memory, and others still join" {
@@ -85,7 +87,7 @@ teardown() { at_end; }
 
 @test "what malloc has given outlives MPI_Finalize, and the region" {
     mpi job -n 2 "${malloc[@]}" finalize || { say job; false; }
-    [ "$(grep -c '^done$' "$BATS_TEST_TMPDIR/job.out")" -eq 2 ]
+    [ "$(grep -c "^done$" "$BATS_TEST_TMPDIR/job.out")" -eq 2 ] || { say job; false; }
 }
 
 @test "memory of the region is not wanted, or there is no region" {

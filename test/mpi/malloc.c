@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 
 #define LARGE 300000
+#define PAGE 4096
 #define DIRECT_MIN 12288 /* a message from a block of the region, of that size, is copied once */
 
 static long long direct;
@@ -366,6 +367,14 @@ static void after_finalize(void)
     CHECK_PATTERN(block, LARGE, 5, "after realloc");
     free(block);
     CHECK_PATTERN(other, LARGE, 6, "after finalize and free");
+    pid_t child = fork(), status;
+    if (child == 0) {
+        int wrong = differs(other, LARGE, 6) >= 0;
+        fill(other, LARGE, 7);
+        _exit(wrong);
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0, "the child's status is %x", status);
+    CHECK_PATTERN(other, LARGE, 6, "the child has written it");
     free(other);
     changes(rank);
     printf("done\n");
@@ -629,6 +638,79 @@ static void advice(void)
     advise(blocks[1], LARGE);
 }
 
+/*
+ * Pages that the program has made inaccessible, as guards: a fork, madvise, free and MPI_Finalize
+ * go by what the block is, not by what may be touched.
+ */
+
+static void protect(char *page, int protection)
+{
+    CHECK(mprotect(page, PAGE, protection) == 0, "mprotect: %s", strerror(errno));
+}
+
+static char *guarded(int seed)
+{
+    char *block;
+    CHECK(posix_memalign((void **) &block, PAGE, 16 * PAGE) == 0, "no memory");
+    fill(block, 16 * PAGE, seed);
+    protect(block, PROT_NONE);
+    protect(block + 5 * PAGE, PROT_READ);
+    return block;
+}
+
+/* Zero, and as inaccessible as before. */
+static void drop_guarded(char *block)
+{
+    CHECK(madvise(block, 8 * PAGE, MADV_DONTNEED) == 0, "DONTNEED: %s", strerror(errno));
+    CHECK(access(block, F_OK) == -1 && errno == EFAULT, "a guard can be read");
+    check_zero(block + PAGE, 7 * PAGE, "what is not needed");
+    protect(block, PROT_READ | PROT_WRITE);
+    check_zero(block, PAGE, "a guard that is not needed");
+    protect(block, PROT_NONE);
+}
+
+static void guards(void)
+{
+    enum { BLOCKS = 4 };
+    char *blocks[BLOCKS];
+    int status;
+
+    for (int i = 0; i < BLOCKS; i++)
+        blocks[i] = guarded(i);
+    pid_t child = fork();
+    if (child == 0) {
+        int wrong = 0;
+        for (int i = 0; i < BLOCKS; i++) {
+            CHECK(mprotect(blocks[i], PAGE, PROT_READ | PROT_WRITE) == 0, "a guard stays");
+            wrong |= differs(blocks[i], 16 * PAGE, i) >= 0;
+            fill(blocks[i], 16 * PAGE, 9);
+        }
+        _exit(wrong);
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0, "the child's status is %x", status);
+    drop_guarded(blocks[0]);
+    /* What is freed as it is, is like any other when it is taken again. */
+    for (int i = 0; i < 2; i++) {
+        free(blocks[i]);
+        blocks[i] = malloc(16 * PAGE);
+        fill(blocks[i], 16 * PAGE, i);
+        echo(blocks[i], 16 * PAGE, i);
+        fill(blocks[i], 16 * PAGE, i);
+        protect((char *) ((uintptr_t) (blocks[i] + PAGE) & ~(uintptr_t) (PAGE - 1)), PROT_NONE);
+    }
+    finish();
+    for (int i = 2; i < BLOCKS; i++) {
+        protect(blocks[i], PROT_READ | PROT_WRITE);
+        CHECK_PATTERN(blocks[i], 16 * PAGE, i, "block %d after finalize", i);
+    }
+    protect(blocks[2], PROT_NONE);
+    protect(blocks[2] + 5 * PAGE, PROT_READ);
+    drop_guarded(blocks[2]);
+    CHECK_PATTERN(blocks[3], 16 * PAGE, 3, "a neighbour");
+    for (int i = 0; i < BLOCKS; i++)
+        free(blocks[i]);
+}
+
 /* Handlers of other parts of the program use malloc, and blocks, on both sides of a fork. */
 
 static char *handled[3];
@@ -876,6 +958,8 @@ int main(int argc, char **argv)
         many(100, true);
     else if (strcmp(what, "advice") == 0)
         advice();
+    else if (strcmp(what, "guards") == 0)
+        guards();
     else if (strcmp(what, "writers") == 0)
         writers();
     else

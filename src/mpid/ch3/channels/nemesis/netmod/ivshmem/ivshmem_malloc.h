@@ -18,8 +18,13 @@ struct ivshmem_malloc_source {
     /* NULL if there is none to spare. Zero where it was not this process' before, or all. */
     void *(*take)(size_t bytes, bool all_zero);
     void (*give_back)(void *start);
-    size_t (*room)(const void *start);              /* bytes of the block that begins there */
-    bool (*holds)(const void *start, size_t bytes); /* whether they are part of one block */
+    size_t (*room)(const void *start); /* bytes of the block that begins there */
+    void (*protected)(void);           /* something there may not be accessible from now on */
+    /*
+     * What these bytes, whole pages, hold is not needed any more, and is zero if `to_zero`, whether
+     * they are accessible or not. False if they are not part of one block, or the kernel does that.
+     */
+    bool (*discard)(void *start, size_t bytes, bool to_zero);
     void (*before_fork)(void);
     void (*after_fork_in_parent)(void);
     void (*after_fork_in_child)(void);

@@ -7,7 +7,8 @@
  * The program sees it in a second mapping of the region, in which nothing else is used. When the
  * process leaves the region, or is the child of a fork, private memory takes the place of that
  * mapping, as a whole, and holds what the program had there. The first mapping, which MPICH uses,
- * is never in a child.
+ * is never in a child. What the program does with mprotect to its mapping does not concern the
+ * first one: all that is done here to live blocks goes by that.
  *
  * malloc is called by any thread at any time, also without MPICH's lock, so there is a lock here.
  */
@@ -31,6 +32,7 @@
 #define SHARE_MAX (UINT64_C(16) << 20) /* bytes */
 #define KEPT_SHARES 16                 /* one part in so many is kept for malloc when it is free */
 #define REFUSALS_PER_LOOK 64
+#define DISCARD_PART (UINT64_C(1) << 20) /* bytes that are zeroed at once */
 #define UNITS_MAX (UINT64_C(1) << 24)
 #define RESERVE 8 /* mappings that are given up when another one is needed */
 
@@ -41,13 +43,16 @@ static char *blocks;    /* the first one */
 static void *view;      /* the same file, privately, to take that place; NULL if that cannot be */
 static void *copy;      /* during a fork: private memory with what the child is to have */
 static bool is_private; /* it has taken that place */
+static bool is_of_file; /* that is a private mapping of the file */
 static bool is_mallocs; /* libivshmem-malloc serves blocks of it */
+static pid_t owner;     /* who has the first mapping */
 static void *reserve[RESERVE];
 
 static uint64_t block_size, unit; /* bytes */
 static uint32_t *extents;         /* by their first block: the number of blocks */
 static uint64_t extent_count;
 static struct ivshm_runs runs;    /* of units */
+static _Atomic bool is_protected; /* the program may have made some pages inaccessible */
 static _Atomic uint64_t *foreign; /* a bit for each unit: others have left something there */
 
 /* What is asked of the region for one kind of memory. */
@@ -73,6 +78,12 @@ static uint64_t table_bytes(void)
 {
     uint64_t units = MPID_nem_ivshmem.region.geo.blocks * (block_size / unit);
     return (units + 1) * sizeof(struct ivshm_run) + (units / 64 + 1) * sizeof(*foreign);
+}
+
+/* `base` in the first mapping. A child by _Fork(3) or clone(2) has the second one alone. */
+static char *first_base(void)
+{
+    return getpid() == owner ? MPID_nem_ivshmem.region.map.base : base;
 }
 
 /* Where the block begins, in units; IVSHM_RUN_NONE if that is not the beginning of one. */
@@ -195,6 +206,8 @@ static bool give_back(void *start)
     pthread_mutex_lock(&mutex);
     uint32_t run = run_at(start);
     if (run != IVSHM_RUN_NONE) {
+        if (is_protected)
+            syscall(SYS_mprotect, start, bytes_of(run), PROT_READ | PROT_WRITE);
         if (is_private) /* the addresses stay ours, by which a block is told from the C library's */
             syscall(SYS_madvise, start, bytes_of(run), MADV_DONTNEED);
         release(ivshm_runs_give_back(&runs, run));
@@ -289,16 +302,52 @@ static size_t malloc_room(const void *start)
     return room;
 }
 
-static bool malloc_holds(const void *start, size_t bytes)
+static void malloc_protected(void)
+{
+    is_protected = true;
+}
+
+/* The same for memory of this process' own, in a private mapping of the file. */
+static void zero_private(char *start, size_t bytes)
+{
+    for (char *page = start; page < start + bytes; page += IVSHM_PAGE) {
+        /* The kernel looks whether a page can be written to, and read, and says so. */
+        if (!is_protected || syscall(SYS_clock_getres, CLOCK_MONOTONIC, page) == 0) {
+            memset(page, 0, IVSHM_PAGE);
+        } else {
+            bool is_readable = faccessat(AT_FDCWD, page, F_OK, 0) == 0 || errno != EFAULT;
+            mmap(page, IVSHM_PAGE, is_readable ? PROT_READ : PROT_NONE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+        }
+    }
+}
+
+/* Memory of a file keeps what it holds when it is not needed; anonymous memory does not. */
+static bool malloc_discard(void *start, size_t bytes, bool to_zero)
 {
     uint64_t off = (uintptr_t) start - (uintptr_t) blocks;
 
     pthread_mutex_lock(&mutex);
     uint32_t run = (const char *) start < blocks ? IVSHM_RUN_NONE
                                                  : ivshm_runs_find(&runs, (uint32_t) (off / unit));
-    bool holds = run != IVSHM_RUN_NONE && bytes <= run * unit + bytes_of(run) - off;
+    bool is_ours = run != IVSHM_RUN_NONE && bytes <= run * unit + bytes_of(run) - off &&
+                   (!is_private || is_of_file);
+    char *at = start, *end = at + bytes;
+    while (is_ours && to_zero && at < end && !is_private) {
+        size_t part = MPL_MIN((size_t) (end - at), DISCARD_PART);
+        memset(first_base() + (at - base), 0, part);
+        at += part;
+        pthread_mutex_unlock(&mutex); /* others wait */
+        pthread_mutex_lock(&mutex);
+    }
+    bool was_private = is_private;
     pthread_mutex_unlock(&mutex);
-    return holds;
+    if (!is_ours || !to_zero || at == end || !was_private)
+        return is_ours;
+    if (!is_of_file) /* since a moment ago */
+        return syscall(SYS_madvise, start, bytes, MADV_DONTNEED) == 0;
+    zero_private(at, (size_t) (end - at));
+    return true;
 }
 
 /* Private memory in the place of the second mapping */
@@ -321,7 +370,7 @@ static void for_each_block(void (*call)(char *start, uint64_t bytes))
 
 static void copy_block(char *start, uint64_t bytes)
 {
-    memcpy((char *) copy + (start - base), start, bytes);
+    memcpy((char *) copy + (start - base), first_base() + (start - base), bytes);
 }
 
 /* Makes each page of it this process' own, whatever other threads are writing there. */
@@ -387,7 +436,9 @@ static bool replace_by(void *memory)
  */
 static bool make_private(void)
 {
-    if (view && mprotect(view, size, PROT_READ | PROT_WRITE) == 0 && replace_by(view)) {
+    if (view && mprotect(view, size, PROT_READ | PROT_WRITE) == 0 &&
+        madvise(view, size, MADV_DOFORK) == 0 && replace_by(view)) {
+        is_of_file = true;
         for_each_block(own_block);
         return true;
     }
@@ -436,7 +487,8 @@ static bool serve_malloc(void)
         .take = malloc_take,
         .give_back = malloc_give_back,
         .room = malloc_room,
-        .holds = malloc_holds,
+        .protected = malloc_protected,
+        .discard = malloc_discard,
         .before_fork = before_fork,
         .after_fork_in_parent = after_fork_in_parent,
         .after_fork_in_child = after_fork_in_child,
@@ -544,6 +596,7 @@ int MPID_nem_ivshmem_memory_init(void)
         MPID_nem_ivshmem.user = base;
         malloc_thrift = (struct thrift){.leaves = map->size / MALLOC_LEAVES, .refused = UINT64_MAX};
         messages_thrift = (struct thrift){.refused = UINT64_MAX};
+        owner = getpid();
         keep_reserve();
     } else {
         forget();
