@@ -209,9 +209,22 @@ static bool is_all_the_c_librarys(void)
 
 static const struct ivshmem_malloc_source *_Atomic used;
 
+/*
+ * The library that has it is never unloaded: its blocks, and their addresses, outlive a dlclose(3)
+ * of whoever needed it. A program that has it itself needs nothing of the kind.
+ */
+static bool keep_loaded(const void *address)
+{
+    Dl_info info;
+    struct link_map *map = NULL;
+
+    return dladdr1(address, &info, (void **) &map, RTLD_DL_LINKMAP) && map &&
+           (!*map->l_name || dlopen(map->l_name, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE));
+}
+
 bool ivshmem_malloc_serve(const struct ivshmem_malloc_source *source)
 {
-    if (!is_all_the_c_librarys())
+    if (!is_all_the_c_librarys() || !keep_loaded(source))
         return false;
     atomic_store_explicit(&used, source, memory_order_release);
     return true;

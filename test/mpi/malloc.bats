@@ -233,6 +233,54 @@ END
     done
 }
 
+@test "a plugin that uses MPI, and is closed again" {
+    cat >"$BATS_TEST_TMPDIR/plugin.c" <<'END'
+#include <mpi.h>
+#include <stdlib.h>
+#include <string.h>
+char *run(void)
+{
+    char *block;
+    MPI_Init(NULL, NULL);
+    block = malloc(300000);
+    memset(block, 7, 300000);
+    MPI_Finalize();
+    return block;
+}
+END
+    cat >"$BATS_TEST_TMPDIR/host.c" <<'END'
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+    void *plugin = argc > 1 ? dlopen(argv[1], RTLD_NOW) : NULL;
+    int status;
+    if (!plugin)
+        return 1;
+    char *block = ((char *(*) (void) ) dlsym(plugin, "run"))();
+    if (dlclose(plugin) != 0 || block[299999] != 7)
+        return 2;
+    char *volatile more = realloc(malloc(300000), 400000);
+    free(more);
+    if (fork() == 0)
+        _exit(block[0] == 7 ? 0 : 3);
+    if (wait(&status) < 0 || status != 0)
+        return 4;
+    free(block);
+    puts("No errors");
+    return 0;
+}
+END
+    mpicc -shared -fPIC -o "$BATS_TEST_TMPDIR/plugin.so" "$BATS_TEST_TMPDIR/plugin.c"
+    gcc -o "$BATS_TEST_TMPDIR/host" "$BATS_TEST_TMPDIR/host.c" -ldl
+    mpi job -n 2 ivshmem-env --malloc "$BATS_TEST_TMPDIR/host" "$BATS_TEST_TMPDIR/plugin.so" || { say job; false; }
+    [ "$(grep -c '^No errors' "$BATS_TEST_TMPDIR/job.out")" -eq 2 ]
+    empty
+}
+
 @test "programs that are linked to the library, and at fixed addresses" {
     build linked -Wl,--no-as-needed -livshmem-malloc
     works "$BATS_TEST_TMPDIR/linked"
