@@ -29,6 +29,8 @@ teardown() { at_end; }
 
 @test "other threads use malloc while one sends" { passes 2 "${malloc[@]}" threads; }
 
+@test "a fork while streams are locked, whose owners use malloc" { passes 2 "${malloc[@]}" streams; }
+
 @test "a child of fork has memory of its own" { passes 2 "${malloc[@]}" forks; }
 
 @test "handlers of a fork use malloc, and blocks" { passes 2 "${malloc[@]}" handlers; }
@@ -87,7 +89,8 @@ teardown() { at_end; }
 
 @test "what malloc has given outlives MPI_Finalize, and the region" {
     mpi job -n 2 "${malloc[@]}" finalize || { say job; false; }
-    [ "$(grep -c "^done$" "$BATS_TEST_TMPDIR/job.out")" -eq 2 ] || { say job; false; }
+    # mpiexec may break lines anew.
+    [ "$(grep -o done "$BATS_TEST_TMPDIR/job.out" | wc -l)" -eq 2 ] || { say job; false; }
 }
 
 @test "memory of the region is not wanted, or there is no region" {

@@ -711,6 +711,64 @@ static void guards(void)
         free(blocks[i]);
 }
 
+/*
+ * A fork waits for the streams' locks; a thread that holds a stream's lock uses malloc, another
+ * waits for it with all the streams locked.
+ */
+
+static void *read_lines(void *unused)
+{
+    enum { BYTES = 50000 };
+    char *text = malloc(BYTES + 2), *line;
+
+    memset(text, 'x', BYTES);
+    strcpy(text + BYTES, "\n");
+    FILE *f = fmemopen(text, BYTES + 1, "r");
+    while (!enough) {
+        size_t room = 0;
+        line = NULL;
+        rewind(f);
+        CHECK(getline(&line, &room, f) == BYTES + 1 && line[BYTES - 1] == 'x', "no line");
+        free(line);
+        usleep(10); /* the C library's locks are not fair */
+    }
+    fclose(f);
+    free(text);
+    return unused;
+}
+
+static void *flush_all(void *unused)
+{
+    while (!enough) {
+        fflush(NULL);
+        usleep(10);
+    }
+    return unused;
+}
+
+static void streams(void)
+{
+    void *(*const calls[])(void *) = {read_lines, read_lines, flush_all};
+    enum { THREADS = sizeof(calls) / sizeof(*calls) };
+    pthread_t ids[THREADS];
+    int status;
+
+    for (int i = 0; i < THREADS; i++)
+        CHECK(pthread_create(&ids[i], NULL, calls[i], NULL) == 0, "no thread");
+    for (int i = 0; i < 500; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            make_and_free();
+            _exit(0);
+        }
+        CHECK(waitpid(child, &status, 0) == child && status == 0, "a child");
+    }
+    enough = true;
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(ids[i], NULL);
+    served();
+}
+
 /* Handlers of other parts of the program use malloc, and blocks, on both sides of a fork. */
 
 static char *handled[3];
@@ -975,6 +1033,8 @@ other:
         threads();
     else if (strcmp(what, "forks") == 0)
         forks();
+    else if (strcmp(what, "streams") == 0)
+        streams();
     else if (strcmp(what, "full") == 0)
         full();
     else if (strcmp(what, "window") == 0)

@@ -10,7 +10,11 @@
  * is never in a child. What the program does with mprotect to its mapping does not concern the
  * first one: all that is done here to live blocks goes by that.
  *
- * malloc is called by any thread at any time, also without MPICH's lock, so there is a lock here.
+ * malloc is called by any thread at any time, also without MPICH's lock, so there is a lock here. A
+ * thread that calls malloc may hold any lock of the C library's, such as a stream's, and fork takes
+ * these after our handler: so nobody in malloc or free waits for a fork. While one is under way,
+ * the tables stay as the child is to have them; the C library serves malloc, and what is freed is
+ * noted.
  */
 #include "ivshmem_netmod.h"
 
@@ -36,7 +40,11 @@
 #define UNITS_MAX (UINT64_C(1) << 24)
 #define RESERVE 8 /* mappings that are given up when another one is needed */
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of all that follows */
+static pthread_mutex_t mutex =
+    PTHREAD_MUTEX_INITIALIZER; /* of all that follows; for a short time */
+static pthread_cond_t forked = PTHREAD_COND_INITIALIZER;
+static bool is_forking;
+static uint32_t freed_meanwhile = IVSHM_RUN_NONE; /* a list by `next` */
 static char *base;      /* the second mapping, or what has taken its place; NULL if there is none */
 static uint64_t size;   /* of it, in bytes */
 static char *blocks;    /* the first one */
@@ -57,6 +65,7 @@ static _Atomic uint64_t *foreign; /* a bit for each unit: others have left somet
 
 /* What is asked of the region for one kind of memory. */
 struct thrift {
+    bool can_wait;    /* until a fork is over */
     bool is_needed;   /* takes also what stays free for those who join */
     uint64_t leaves;  /* bytes that stay free beside that */
     uint64_t refused; /* so many, and more, were refused: it takes long to find that out */
@@ -78,6 +87,13 @@ static uint64_t table_bytes(void)
 {
     uint64_t units = MPID_nem_ivshmem.region.geo.blocks * (block_size / unit);
     return (units + 1) * sizeof(struct ivshm_run) + (units / 64 + 1) * sizeof(*foreign);
+}
+
+static void lock_when_forked(void)
+{
+    pthread_mutex_lock(&mutex);
+    while (is_forking)
+        pthread_cond_wait(&forked, &mutex);
 }
 
 /* `base` in the first mapping. A child by _Fork(3) or clone(2) has the second one alone. */
@@ -168,8 +184,11 @@ static void *take(uint64_t bytes, struct thrift *thrift, bool all_zero)
     uint32_t run = IVSHM_RUN_NONE;
     uint64_t room = 0;
 
-    pthread_mutex_lock(&mutex);
-    if (base && !is_private && bytes > 0 && bytes <= size) {
+    if (thrift->can_wait)
+        lock_when_forked();
+    else
+        pthread_mutex_lock(&mutex);
+    if (base && !is_private && !is_forking && bytes > 0 && bytes <= size) {
         uint32_t units = (uint32_t) ((bytes + unit - 1) / unit);
         run = ivshm_runs_take(&runs, units);
         if (run == IVSHM_RUN_NONE && acquire(bytes, thrift))
@@ -199,35 +218,53 @@ static void release(uint32_t run)
     extent_count--;
 }
 
+static void give_back_run(uint32_t run)
+{
+    char *start = blocks + run * unit;
+
+    if (is_protected)
+        syscall(SYS_mprotect, start, bytes_of(run), PROT_READ | PROT_WRITE);
+    if (is_private) /* the addresses stay ours, by which a block is told from the C library's */
+        syscall(SYS_madvise, start, bytes_of(run), MADV_DONTNEED);
+    release(ivshm_runs_give_back(&runs, run));
+}
+
+/* Notes what cannot be given back yet; false if it has been noted before. */
+static bool note(uint32_t run)
+{
+    if (runs.table[run].prev == IVSHM_RUN_NONE)
+        return false;
+    runs.table[run].prev = IVSHM_RUN_NONE;
+    runs.table[run].next = freed_meanwhile;
+    freed_meanwhile = run;
+    return true;
+}
+
 static bool give_back(void *start)
 {
     int saved = errno;
 
     pthread_mutex_lock(&mutex);
     uint32_t run = run_at(start);
-    if (run != IVSHM_RUN_NONE) {
-        if (is_protected)
-            syscall(SYS_mprotect, start, bytes_of(run), PROT_READ | PROT_WRITE);
-        if (is_private) /* the addresses stay ours, by which a block is told from the C library's */
-            syscall(SYS_madvise, start, bytes_of(run), MADV_DONTNEED);
-        release(ivshm_runs_give_back(&runs, run));
-    }
+    bool is_right = run != IVSHM_RUN_NONE && (!is_forking || note(run));
+    if (is_right && !is_forking)
+        give_back_run(run);
     pthread_mutex_unlock(&mutex);
     errno = saved;
-    return run != IVSHM_RUN_NONE;
+    return is_right;
 }
 
 /* For others to see: they are not to see what this process had there before, either. */
 void *MPID_nem_ivshmem_memory_take(MPI_Aint bytes)
 {
-    struct thrift thrift = {.refused = UINT64_MAX};
+    struct thrift thrift = {.can_wait = true, .refused = UINT64_MAX};
     return take((uint64_t) bytes, &thrift, true);
 }
 
 /* For what there is no way without: also what stays free for those who join. */
 void *MPID_nem_ivshmem_memory_need(MPI_Aint bytes)
 {
-    struct thrift thrift = {.is_needed = true, .refused = UINT64_MAX};
+    struct thrift thrift = {.can_wait = true, .is_needed = true, .refused = UINT64_MAX};
     return take((uint64_t) bytes, &thrift, true);
 }
 
@@ -452,7 +489,9 @@ static bool make_private(void)
 
 static void before_fork(void)
 {
-    pthread_mutex_lock(&mutex);
+    lock_when_forked();
+    is_forking = true;
+    pthread_mutex_unlock(&mutex);
     if (base && !is_private)
         make_copy();
 }
@@ -465,18 +504,31 @@ static void after_fork_in_parent(void)
         copy = NULL;
         keep_reserve();
     }
+    pthread_mutex_lock(&mutex);
+    is_forking = false;
+    while (freed_meanwhile != IVSHM_RUN_NONE) {
+        uint32_t run = freed_meanwhile;
+        freed_meanwhile = runs.table[run].next;
+        give_back_run(run);
+    }
+    pthread_cond_broadcast(&forked);
     pthread_mutex_unlock(&mutex);
 }
 
+/* What other threads have freed meanwhile is not free here: the fork has seen that, or a part of
+ * it. */
 static void after_fork_in_child(void)
 {
+    mutex = (pthread_mutex_t) PTHREAD_MUTEX_INITIALIZER; /* they may have been in it */
+    forked = (pthread_cond_t) PTHREAD_COND_INITIALIZER;
+    is_forking = false;
+    freed_meanwhile = IVSHM_RUN_NONE;
     if (base && !is_private && !(copy && replace_by(copy))) {
         /* No memory: it can look, but not write into what may be another's in the end. */
         mprotect(base, size, PROT_READ);
         is_private = true;
     }
     view = NULL; /* is not in a child */
-    pthread_mutex_unlock(&mutex);
 }
 
 static bool serve_malloc(void)
@@ -591,7 +643,7 @@ int MPID_nem_ivshmem_memory_init(void)
     madvise(map->base, map->size, MADV_DONTFORK);
     if (!MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY || is_mallocs /* from an earlier MPI_Init */)
         goto fn_exit;
-    pthread_mutex_lock(&mutex);
+    lock_when_forked();
     if (map_again(is_limited) && make_tables()) {
         MPID_nem_ivshmem.user = base;
         malloc_thrift = (struct thrift){.leaves = map->size / MALLOC_LEAVES, .refused = UINT64_MAX};
@@ -623,7 +675,7 @@ bool MPID_nem_ivshmem_memory_finalize(void)
 {
     bool can_leave = true;
 
-    pthread_mutex_lock(&mutex);
+    lock_when_forked();
     if (!is_mallocs)
         forget();
     else if (!is_private)
