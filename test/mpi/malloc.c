@@ -272,8 +272,19 @@ static void full(void)
     for (int i = 0; i < BLOCKS; i++)
         CHECK_PATTERN(blocks[i], LARGE, i, "block %d", i);
     echo(blocks[0], LARGE, 1); /* one of the first, which came from the region */
+    /* What has been refused is there again, once some is free, for sizes up to that. */
+    free(blocks[0]);
+    blocks[0] = malloc(LARGE);
+    echo(blocks[0], LARGE, 1);
+    free(blocks[0]);
+    blocks[0] = malloc(LARGE / 2);
+    echo(blocks[0], LARGE / 2, 1);
     for (int i = 0; i < BLOCKS; i++)
         free(blocks[i]);
+    MPI_Barrier(MPI_COMM_WORLD);
+    blocks[0] = malloc(3 * LARGE);
+    echo(blocks[0], 3 * LARGE, 1);
+    free(blocks[0]);
 }
 
 /* A window of what malloc has given is shared. */

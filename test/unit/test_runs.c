@@ -20,6 +20,8 @@ TEST(test_take_and_give_back)
     assert_true(ivshm_runs_take(&runs, 1) == IVSHM_RUN_NONE);
     ivshm_runs_add(&runs, 10, 100);
     assert_int_equal(runs.idle, 100);
+    assert_true(ivshm_runs_most(&runs) >= 100);
+    assert_true(ivshm_runs_most(&runs) < 128);
     assert_true(ivshm_runs_take(&runs, 101) == IVSHM_RUN_NONE);
     uint32_t a = ivshm_runs_take(&runs, 60), b = ivshm_runs_take(&runs, 1),
              c = ivshm_runs_take(&runs, 39);
@@ -27,6 +29,7 @@ TEST(test_take_and_give_back)
     assert_int_equal(b, 70);
     assert_int_equal(c, 71);
     assert_int_equal(runs.idle, 0);
+    assert_int_equal(ivshm_runs_most(&runs), 0);
     assert_true(ivshm_runs_take(&runs, 1) == IVSHM_RUN_NONE);
     assert_int_equal(ivshm_runs_used(&runs, a), 60);
     assert_int_equal(ivshm_runs_used(&runs, a + 1), 0);
@@ -205,6 +208,12 @@ TEST(test_large)
                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     assert_true(large != MAP_FAILED);
     ivshm_runs_init(&runs, large);
+    for (uint32_t length = 1; length <= LARGE; length += 1 + length / 7) {
+        ivshm_runs_add(&runs, 0, length);
+        assert_true(ivshm_runs_most(&runs) >= length);
+        assert_true(ivshm_runs_most(&runs) <= length + length / 4);
+        ivshm_runs_remove(&runs, 0);
+    }
     ivshm_runs_add(&runs, 0, LARGE);
     uint32_t first = 0, units = 1;
     for (uint32_t at = 0; at + units <= LARGE - 1; at += units, units = units * 2 + 1)

@@ -35,7 +35,7 @@
 #define SHARES 256 /* one part in so many is taken at once, from which many are served */
 #define SHARE_MAX (UINT64_C(16) << 20) /* bytes */
 #define KEPT_SHARES 16                 /* one part in so many is kept for malloc when it is free */
-#define REFUSALS_PER_LOOK 64
+#define LOOK_AGAIN 100                 /* ms after a refusal */
 #define DISCARD_PART (UINT64_C(1) << 20) /* bytes that are zeroed at once */
 #define UNITS_MAX (UINT64_C(1) << 24)
 #define RESERVE 8 /* mappings that are given up when another one is needed */
@@ -61,15 +61,16 @@ static uint32_t *extents;         /* by their first block: the number of blocks 
 static uint64_t extent_count;
 static struct ivshm_runs runs;    /* of units */
 static _Atomic bool is_protected; /* the program may have made some pages inaccessible */
+static _Atomic uint64_t most;     /* bytes: no run that is free has more */
 static _Atomic uint64_t *foreign; /* a bit for each unit: others have left something there */
 
 /* What is asked of the region for one kind of memory. */
 struct thrift {
-    bool can_wait;    /* until a fork is over */
-    bool is_needed;   /* takes also what stays free for those who join */
-    uint64_t leaves;  /* bytes that stay free beside that */
-    uint64_t refused; /* so many, and more, were refused: it takes long to find that out */
-    unsigned skipped;
+    bool can_wait;   /* until a fork is over */
+    bool is_needed;  /* takes also what stays free for those who join */
+    uint64_t leaves; /* bytes that stay free beside that */
+    /* So many, and more, were refused, and are until then: it takes long to find that out. */
+    _Atomic uint64_t refused, until;
 };
 static struct thrift malloc_thrift, messages_thrift;
 
@@ -141,6 +142,25 @@ static bool extend(uint64_t bytes, const struct thrift *thrift)
     return true;
 }
 
+static uint64_t now(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+    return (uint64_t) time.tv_sec * 1000 + (uint64_t) time.tv_nsec / 1000000;
+}
+
+static bool is_refused(const struct thrift *thrift, uint64_t bytes)
+{
+    return bytes >= thrift->refused && now() < thrift->until;
+}
+
+/* For those who have no lock. */
+static void tell_most(void)
+{
+    most = ivshm_runs_most(&runs) * unit;
+}
+
 /* Takes an extent that has room for `bytes`, and, if the region has enough, for others. */
 static bool acquire(uint64_t bytes, struct thrift *thrift)
 {
@@ -148,10 +168,9 @@ static bool acquire(uint64_t bytes, struct thrift *thrift)
 
     if (bytes > size)
         return false;
-    if (bytes >= thrift->refused && ++thrift->skipped % REFUSALS_PER_LOOK != 0)
-        return false;
     bool found = (bytes < share && extend(share, thrift)) || extend(bytes, thrift);
     thrift->refused = found ? UINT64_MAX : MPL_MIN(bytes, thrift->refused);
+    thrift->until = now() + LOOK_AGAIN;
     return found;
 }
 
@@ -184,6 +203,8 @@ static void *take(uint64_t bytes, struct thrift *thrift, bool all_zero)
     uint32_t run = IVSHM_RUN_NONE;
     uint64_t room = 0;
 
+    if (bytes > most && is_refused(thrift, bytes))
+        return NULL;
     if (thrift->can_wait)
         lock_when_forked();
     else
@@ -191,8 +212,9 @@ static void *take(uint64_t bytes, struct thrift *thrift, bool all_zero)
     if (base && !is_private && !is_forking && bytes > 0 && bytes <= size) {
         uint32_t units = (uint32_t) ((bytes + unit - 1) / unit);
         run = ivshm_runs_take(&runs, units);
-        if (run == IVSHM_RUN_NONE && acquire(bytes, thrift))
+        if (run == IVSHM_RUN_NONE && !is_refused(thrift, bytes) && acquire(bytes, thrift))
             run = ivshm_runs_take(&runs, units);
+        tell_most();
         room = units * unit;
     }
     pthread_mutex_unlock(&mutex);
@@ -216,6 +238,7 @@ static void release(uint32_t run)
                       MPID_nem_ivshmem_offset_of(start), bytes);
     extents[(uint64_t) (start - blocks) / block_size] = 0;
     extent_count--;
+    malloc_thrift.refused = messages_thrift.refused = UINT64_MAX;
 }
 
 static void give_back_run(uint32_t run)
@@ -227,6 +250,7 @@ static void give_back_run(uint32_t run)
     if (is_private) /* the addresses stay ours, by which a block is told from the C library's */
         syscall(SYS_madvise, start, bytes_of(run), MADV_DONTNEED);
     release(ivshm_runs_give_back(&runs, run));
+    tell_most();
 }
 
 /* Notes what cannot be given back yet; false if it has been noted before. */
@@ -646,8 +670,8 @@ int MPID_nem_ivshmem_memory_init(void)
     lock_when_forked();
     if (map_again(is_limited) && make_tables()) {
         MPID_nem_ivshmem.user = base;
-        malloc_thrift = (struct thrift){.leaves = map->size / MALLOC_LEAVES, .refused = UINT64_MAX};
-        messages_thrift = (struct thrift){.refused = UINT64_MAX};
+        malloc_thrift.leaves = map->size / MALLOC_LEAVES;
+        malloc_thrift.refused = messages_thrift.refused = UINT64_MAX;
         owner = getpid();
         keep_reserve();
     } else {

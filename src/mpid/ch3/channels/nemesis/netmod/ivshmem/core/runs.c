@@ -19,6 +19,15 @@ static unsigned bin_of(uint32_t units)
     return ((shift + 1) << STEPS_BITS) + (units >> shift & ((1u << STEPS_BITS) - 1));
 }
 
+/* The most units that a run in that bin has. */
+static uint32_t most_of(unsigned bin)
+{
+    if (bin < 1u << STEPS_BITS)
+        return bin;
+    unsigned shift = (bin >> STEPS_BITS) - 1;
+    return (((1u << STEPS_BITS) + (bin & ((1u << STEPS_BITS) - 1)) + 1) << shift) - 1;
+}
+
 static void link_free(struct ivshm_runs *runs, uint32_t first)
 {
     struct ivshm_run *run = &runs->table[first];
@@ -126,6 +135,14 @@ uint32_t ivshm_runs_take(struct ivshm_runs *runs, uint32_t units)
         link_free(runs, first + units);
     }
     return first;
+}
+
+uint32_t ivshm_runs_most(const struct ivshm_runs *runs)
+{
+    for (unsigned word = IVSHM_RUN_BINS / 64; word-- > 0;)
+        if (runs->bins[word])
+            return most_of(word * 64 + 63 - (unsigned) __builtin_clzll(runs->bins[word]));
+    return 0;
 }
 
 uint32_t ivshm_runs_used(const struct ivshm_runs *runs, uint32_t first)

@@ -52,6 +52,9 @@ void ivshm_runs_add(struct ivshm_runs *runs, uint32_t first, uint32_t units);
 /* Takes `units` > 0; IVSHM_RUN_NONE if there is no run that is long enough. */
 uint32_t ivshm_runs_take(struct ivshm_runs *runs, uint32_t units);
 
+/* No run that is free has more units; 0 if there is none. */
+uint32_t ivshm_runs_most(const struct ivshm_runs *runs);
+
 /* The units of the run that was taken at `first`; 0 if none was. */
 uint32_t ivshm_runs_used(const struct ivshm_runs *runs, uint32_t first);
 
