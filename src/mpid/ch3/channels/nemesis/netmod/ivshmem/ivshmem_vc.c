@@ -86,11 +86,40 @@ int MPID_nem_ivshmem_vc_end(MPIDI_VC_t *vc)
     return MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
 }
 
+/*
+ * The rest of what is being received will not come. A message that no receive has met is dropped
+ * from CH3's queue, as one that was not sent. One that MPI_Mprobe has given out is the program's:
+ * its receive ends with the error.
+ */
+static int fail_receive(MPIDI_VC_t *vc, int req_errno)
+{
+    MPIR_Request *rreq = vc->ch.recv_active, *queued = NULL;
+
+    if (!rreq)
+        return MPI_SUCCESS;
+    vc->ch.recv_active = NULL;
+    rreq->status.MPI_ERROR = req_errno;
+    if (rreq->dev.OnDataAvail == MPIDI_CH3_ReqHandler_UnpackUEBufComplete) {
+        bool is_unmatched = rreq->dev.recv_pending_count > 1;
+        MPL_free(rreq->dev.tmpbuf);
+        rreq->dev.recv_data_sz = 0; /* whoever receives it finds nothing to unpack, */
+        MPIDI_Request_set_sync_send_flag(rreq, FALSE); /* and nobody to tell */
+        MPIR_STATUS_SET_COUNT(rreq->status, 0);
+        rreq->dev.recv_pending_count = is_unmatched;
+        /* NULL if its communicator was revoked meanwhile. */
+        if (is_unmatched && rreq->kind != MPIR_REQUEST_KIND__MPROBE)
+            queued = MPIDI_CH3U_Recvq_FDU(rreq->dev.sender_req_id, &rreq->dev.match);
+    }
+    int mpi_errno = MPID_Request_complete(rreq);
+    if (queued)
+        MPIR_Request_free(queued);
+    return mpi_errno;
+}
+
 /* Completes all that waits on the connection with an error. */
 int MPID_nem_ivshmem_vc_fail_requests(MPIDI_VC_t *vc, int req_errno)
 {
     int mpi_errno = MPI_SUCCESS;
-    MPIR_Request *rreq = vc->ch.recv_active;
 
     mpi_errno = MPID_nem_ivshmem_sendq_fail(vc, req_errno);
     MPIR_ERR_CHECK(mpi_errno);
@@ -98,12 +127,8 @@ int MPID_nem_ivshmem_vc_fail_requests(MPIDI_VC_t *vc, int req_errno)
     MPIR_ERR_CHECK(mpi_errno);
     mpi_errno = MPID_nem_ivshmem_question_fail(vc, req_errno);
     MPIR_ERR_CHECK(mpi_errno);
-    if (rreq) {
-        vc->ch.recv_active = NULL;
-        rreq->status.MPI_ERROR = req_errno;
-        mpi_errno = MPID_Request_complete(rreq);
-        MPIR_ERR_CHECK(mpi_errno);
-    }
+    mpi_errno = fail_receive(vc, req_errno);
+    MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:
     return mpi_errno;
