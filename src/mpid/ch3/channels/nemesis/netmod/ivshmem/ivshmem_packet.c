@@ -23,7 +23,7 @@ typedef enum {
     AWAITS_CTS,   /* request: a transfer with this peer, which waits for its CTS */
     AWAITS_DONE,  /* request: a transfer with this peer, which is not over */
     ANSWERS,      /* request: the peer was asked, and such an answer is still to come */
-    CANCELLABLE,  /* request: the peer is not transferring its data */
+    CANCELLABLE,  /* request: the peer is not transferring its data, and has not */
     WINDOW,       /* target's window: one of ours, of which the peer is a member */
     EXPOSED,      /* access that is ended: one has begun */
     MEMORY,       /* address, count, datatype: each byte touched is the window's; the data fits into
@@ -32,7 +32,7 @@ typedef enum {
     OPERATION,    /* operation: predefined, and defined for the datatype */
     ORIGIN,       /* origin's window and rank: one of ours, in which the peer has that rank */
     LOCK_FLAGS,   /* flags: shared or exclusive, and who asks is named once */
-    LOCK_ACK,     /* flags: we have asked that rank for a lock, and wait */
+    LOCK_ACK,     /* flags: one word; we have asked that rank for a lock, and wait */
     LOCK_OP_ACK,  /* flags: the same, by an operation that is not done */
     ACK,          /* an acknowledgement by that rank is due */
     MAYBE_ACK,    /* flags: LOCK_OP_ACK and ACK, for what they say */
@@ -557,7 +557,7 @@ static bool shares_memory(const MPIR_Win *win, int rank)
 
 /* Of MPI_Win_lock_all, those who share the window's memory are asked at once, others when needed.
  */
-static const char *check_lock_ack(const origin_t *o)
+static const char *check_lock_asked(const origin_t *o)
 {
     static const char none[] = "answers for a lock that was not asked for";
     const MPIDI_RMA_Target_t *target = find_target(o);
@@ -577,24 +577,51 @@ static const char *check_lock_ack(const origin_t *o)
     return target && target->access_state == MPIDI_RMA_LOCK_ISSUED ? NULL : none;
 }
 
-/* The operation that asked for the lock has been sent, and its requests are there. */
-static const char *check_lock_op_ack(MPIDI_VC_t *vc, const origin_t *o)
+/* The operation that asks for the lock, if it is one; else NULL. */
+static const MPIDI_RMA_Op_t *find_lock_op(const origin_t *o)
 {
-    static const char none[] = "answers for an operation that asked for no lock";
     const MPIDI_RMA_Target_t *target = find_target(o);
     const MPIDI_RMA_Op_t *op = target ? target->next_op_to_issue : NULL;
     int flags = 0, err ATTRIBUTE((unused));
 
-    if (!op)
-        return none;
-    MPIDI_CH3_PKT_RMA_GET_FLAGS(op->pkt, flags, err);
+    if (op)
+        MPIDI_CH3_PKT_RMA_GET_FLAGS(op->pkt, flags, err);
 fn_fail:
-    if (!(flags & LOCKS))
+    return flags & LOCKS ? op : NULL;
+}
+
+/* A lock is granted, or refused, or will be granted: one of these. */
+static const char *check_verdict(int flags, int verdicts)
+{
+    return (flags & verdicts) == flags && flags != 0 && (flags & (flags - 1)) == 0
+               ? NULL
+               : "says of a lock what cannot be";
+}
+
+/* Once an operation has asked for the lock, the answer is about both. */
+static const char *check_lock_ack(const origin_t *o)
+{
+    const char *why = check_verdict(o->flags, MPIDI_CH3_PKT_FLAG_RMA_LOCK_GRANTED |
+                                                  MPIDI_CH3_PKT_FLAG_RMA_LOCK_DISCARDED |
+                                                  MPIDI_CH3_PKT_FLAG_RMA_LOCK_QUEUED_DATA_QUEUED);
+
+    if (!why && find_lock_op(o))
+        why = "answers for a lock without the operation that asked for it";
+    return why ? why : check_lock_asked(o);
+}
+
+/* The operation that asked for the lock has been sent, and its requests are there. */
+static const char *check_lock_op_ack(MPIDI_VC_t *vc, const origin_t *o)
+{
+    const MPIDI_RMA_Op_t *op = find_lock_op(o);
+    static const char none[] = "answers for an operation that asked for no lock";
+
+    if (!op)
         return none;
     if (op->reqs_size == 1 ? !op->single_req && (o->flags & DISCARDED)
                            : op->reqs_size > 1 && (!op->multi_reqs || !op->multi_reqs[0]))
         return none;
-    const char *why = check_lock_ack(o);
+    const char *why = check_lock_asked(o);
     if (!why && (o->flags & DISCARDED)) { /* it is sent again, with another request */
         const MPIR_Request *req = op->reqs_size == 1  ? op->single_req
                                   : op->reqs_size > 1 ? op->multi_reqs[0]
@@ -629,8 +656,12 @@ static const char *check_maybe_ack(MPIDI_VC_t *vc, const origin_t *o)
 
 static const char *check_lock_op(MPIDI_VC_t *vc, const origin_t *o)
 {
-    const char *why = check_lock_op_ack(vc, o);
+    const char *why = check_verdict(o->flags & ~MPIDI_CH3_PKT_FLAG_RMA_ACK,
+                                    MPIDI_CH3_PKT_FLAG_RMA_LOCK_GRANTED | DISCARDED |
+                                        MPIDI_CH3_PKT_FLAG_RMA_LOCK_QUEUED_DATA_QUEUED);
 
+    if (!why)
+        why = check_lock_op_ack(vc, o);
     if (!why && (o->flags & MPIDI_CH3_PKT_FLAG_RMA_ACK))
         why = o->flags & MPIDI_CH3_PKT_FLAG_RMA_LOCK_GRANTED
                   ? check_ack(o)
@@ -752,12 +783,15 @@ static const char *check_cancellable(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_cancel_
     const MPID_nem_ivshmem_transfer_t *t = find_transfer(vc, resp->sender_req_id);
     const MPIR_Request *req = MPID_nem_ivshmem_question_find(vc, resp->sender_req_id);
 
-    if (resp->ack && t && t->active)
-        return "cancels a message that it is receiving";
-    if (resp->ack && !t && req && MPIDI_Request_get_type(req) == MPIDI_REQUEST_TYPE_SSEND &&
-        !MPID_nem_ivshmem_question_awaits(vc, req->handle, MPIDI_CH3_PKT_EAGER_SYNC_ACK))
-        return "cancels a message that it has received";
-    return NULL;
+    if (!resp->ack)
+        return NULL;
+    if (t)
+        return t->active ? "cancels a message that it is receiving" : NULL;
+    bool was_transfer = req && MPIDI_Request_get_msg_type(req) == MPIDI_REQUEST_RNDV_MSG;
+    bool was_synchronous =
+        req && MPIDI_Request_get_type(req) == MPIDI_REQUEST_TYPE_SSEND &&
+        !MPID_nem_ivshmem_question_awaits(vc, req->handle, MPIDI_CH3_PKT_EAGER_SYNC_ACK);
+    return was_transfer || was_synchronous ? "cancels a message that it has received" : NULL;
 }
 
 static const char *check_from(const MPIDI_VC_t *vc, const rule_t *rule)
