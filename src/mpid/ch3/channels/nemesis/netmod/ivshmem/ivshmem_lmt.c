@@ -42,12 +42,28 @@ static struct ivshm_lane idle_lanes[IDLE_LANES_MAX];
 static int idle_count, offered_count;
 static bool prefers_direct; /* copies from and to memory of the region, also of smaller messages */
 
+/*
+ * A lane, or the word of a joint copy, in which a peer was at work when we lost sight of it. It may
+ * still be: what it had is used again once its claim says that it has left, or is dead.
+ */
+struct lost {
+    struct lost *next;
+    struct ivshm_owner peer;
+    struct ivshm_joint_shm *joint; /* NULL: a lane */
+    struct ivshm_lane lane;
+};
+static struct lost *lost;
+
 static struct ivshm_joint_shm *joints; /* words for our joint copies, once there was one */
 static uint64_t joints_in_use;         /* a bit each; all, if the region had no memory for them */
+
+static void find_lost(void);
 
 /* A word for a joint copy, or NULL: then we copy alone. */
 static struct ivshm_joint_shm *borrow_joint(void)
 {
+    if (unlikely(lost))
+        find_lost();
     if (joints_in_use == UINT64_MAX)
         return NULL;
     if (!joints && !(joints = MPID_nem_ivshmem_memory_take(JOINTS * sizeof(*joints)))) {
@@ -78,9 +94,30 @@ static void give_back_lane(struct ivshm_lane *lane)
         ivshm_lane_free(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.transport.endpoint.owner, lane);
 }
 
+/* Takes back what belongs to nobody any more. */
+static void find_lost(void)
+{
+    for (struct lost *l, **link = &lost; (l = *link);) {
+        if (ivshm_endpoint_is_live(&MPID_nem_ivshmem.region, l->peer)) {
+            link = &l->next;
+            continue;
+        }
+        *link = l->next;
+        if (l->joint) {
+            give_back_joint(l->joint);
+        } else {
+            ivshm_lane_reset(&l->lane);
+            give_back_lane(&l->lane);
+        }
+        MPL_free(l);
+    }
+}
+
 /* Leaves `keep` idle ones alone. */
 static bool borrow_lane(struct ivshm_lane *lane, int keep)
 {
+    if (unlikely(lost))
+        find_lost();
     if (idle_count > keep) {
         *lane = idle_lanes[--idle_count];
         return true;
@@ -98,6 +135,7 @@ int MPID_nem_ivshmem_lmt_init(int job_size)
     struct ivshm_diag diag;
 
     idle_count = offered_count = 0;
+    lost = NULL;
     joints = NULL;
     joints_in_use = 0;
     if (!borrow_lane(&lane, 0)) {
@@ -112,6 +150,10 @@ void MPID_nem_ivshmem_lmt_finalize(void)
 {
     /* Leaving the region gives back the memory. */
     idle_count = 0;
+    for (struct lost *l; (l = lost);) {
+        lost = l->next;
+        MPL_free(l);
+    }
 }
 
 static void link_transfer(MPID_nem_ivshmem_transfer_t *t)
@@ -170,9 +212,27 @@ static void activate(MPID_nem_ivshmem_transfer_t *t, int state, intptr_t size)
     VC_IVSHMEM(t->vc)->transfers++;
 }
 
+/* Nothing of ours that the peer may still write is used for another transfer; see `lost`. */
+static void lose(MPID_nem_ivshmem_transfer_t *t)
+{
+    bool is_joint = t->state == IVSHMEM_SHARING;
+    struct lost *l = NULL;
+
+    if (is_joint || t->own_lane)
+        l = MPL_malloc(sizeof(*l), MPL_MEM_OTHER);
+    if (!l) /* not even once it is dead */
+        return;
+    l->peer = VC_IVSHMEM(t->vc)->peer;
+    l->joint = is_joint ? t->joint.shared : NULL;
+    if (!is_joint)
+        l->lane = t->lane;
+    l->next = lost;
+    lost = l;
+}
+
 /*
- * The transfer is over: takes it off the list and completes its request. A peer that we lost sight
- * of may still write into a lane of ours: if that is not idle, it is not used again.
+ * The transfer is over: takes it off the list and completes its request. The lane is given back,
+ * unless it is lost.
  */
 static int finish(MPID_nem_ivshmem_transfer_t *t, bool lane_is_idle)
 {
@@ -517,13 +577,15 @@ fn_fail:
 int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t *vc, int req_errno)
 {
     int mpi_errno = MPI_SUCCESS;
+    bool is_gone = !ivshm_endpoint_is_live(&MPID_nem_ivshmem.region, VC_IVSHMEM(vc)->peer);
 
     for (MPID_nem_ivshmem_transfer_t *next, *t = MPID_nem_ivshmem.transfers; t; t = next) {
         next = t->next;
         if (t->vc != vc)
             continue;
-        if (t->state == IVSHMEM_AWAIT_DONE || t->state == IVSHMEM_SHARING)
+        if (!is_gone && (t->state == IVSHMEM_AWAIT_DONE || t->state == IVSHMEM_SHARING))
             MPID_nem_ivshmem_memory_lose(t->contig);
+        lose(t);
         t->req->status.MPI_ERROR = req_errno;
         mpi_errno = finish(t, false);
         MPIR_ERR_CHECK(mpi_errno);
