@@ -235,7 +235,11 @@ fn_fail:
     goto fn_exit;
 }
 
-/* A message that goes in pieces, or has to wait: then *sreq_ptr is the request for what is left. */
+/*
+ * A message that goes in pieces, or has to wait: then *sreq_ptr is the request for what is left.
+ * Little data goes with it: the offer of an RTS or CTS is in its transfer's request, which may be
+ * over, and freed, before.
+ */
 static int start_message(MPIDI_VC_t *vc, const struct iovec iov[2], MPIR_Request **sreq_ptr)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -248,7 +252,12 @@ static int start_message(MPIDI_VC_t *vc, const struct iovec iov[2], MPIR_Request
         MPIR_ERR_CHKANDJUMP(!sreq, mpi_errno, MPI_ERR_OTHER, "**nomemreq");
         MPIR_Object_set_ref(sreq, 2);
         sreq->dev.OnDataAvail = 0;
-        save_rest(sreq, iov, 2, sent);
+        struct iovec kept[2] = {iov[0], iov[1]};
+        if (iov[1].iov_len <= sizeof(sreq->ch.netmod_area)) {
+            kept[1].iov_base = &sreq->ch.netmod_area;
+            MPIR_Memcpy(kept[1].iov_base, iov[1].iov_base, iov[1].iov_len);
+        }
+        save_rest(sreq, kept, 2, sent);
         enqueue(vc, sreq);
         *sreq_ptr = sreq;
     }
