@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * forged CASE
+ *
+ * A job of three: rank 1 is hostile, and sends rank 0 one packet that is well-formed, at the very
+ * moment at which no lawful peer could send it; rank 2 is there for what needs a third. Where
+ * `within` finds such a moment by chance, this is it. "list" lists the cases. What they do not
+ * know of each other they say through the file HOSTILE_DIR/forged.
+ *
+ * Rank 0 says "unharmed" at the end. It may have seen errors, and nothing worse.
+ */
+#include "packets.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { LARGE = 200000, CUT = 20000, PATIENCE = 15, TAG = 5, WINDOW = 1 << 20, SHORTS = 40000 };
+
+static struct said {
+    atomic_int stage;
+    atomic_uint handle; /* of a request, or of rank 0's window */
+    atomic_ullong base; /* of that */
+} * said;
+static int rank;
+static unsigned char *buf;
+static MPIDI_VC_t *peer; /* rank 0's connection with rank 1, or the other way round */
+static MPI_Win win;
+
+static void reach(int stage)
+{
+    atomic_store(&said->stage, stage);
+}
+
+/* Without a turn of the progress engine. */
+static void await(int stage)
+{
+    for (int i = 0; atomic_load(&said->stage) < stage; i++) {
+        if (i > PATIENCE * 1000) {
+            printf("rank %d: stage %d was not reached\n", rank, stage);
+            fflush(NULL);
+            _exit(1);
+        }
+        usleep(1000);
+    }
+}
+
+static void turn(void)
+{
+    int flag;
+    (void) MPI_Iprobe(MPI_ANY_SOURCE, 7777, MPI_COMM_SELF, &flag, MPI_STATUS_IGNORE);
+}
+
+static void turns(double seconds)
+{
+    for (double end = MPI_Wtime() + seconds; MPI_Wtime() < end;)
+        turn();
+}
+
+/* A header and some data, in as many cells as that takes. */
+static void send_raw(void *packet, size_t len, const void *data, size_t more)
+{
+    struct ivshm_channel *channel = VC_IVSHMEM(peer)->channel;
+    struct ivshm_outgoing out;
+
+    for (size_t sent = 0, total = len + more, n; sent < total; sent += n) {
+        while (ivshm_cell_reserve(&MPID_nem_ivshmem.transport, channel,
+                                  sent == 0 && len + 4000 < total ? len + 4000 : total - sent, 0,
+                                  &out) != 0)
+            turn();
+        n = MPL_MIN((size_t) out.capacity, total - sent);
+        for (size_t i = 0; i < n; i++, sent++)
+            out.payload[i] = sent < len ? ((unsigned char *) packet)[sent]
+                                        : ((const unsigned char *) data)[sent - len];
+        sent -= n;
+        ivshm_cell_publish(&MPID_nem_ivshmem.transport, channel, &out, (uint32_t) n);
+    }
+    ivshm_transport_flush(&MPID_nem_ivshmem.transport);
+}
+
+static void send_header(MPIDI_CH3_Pkt_t *pkt)
+{
+    send_raw(pkt, MPID_nem_ivshmem_header_bytes((int) pkt->type), NULL, 0);
+}
+
+/* A message of several pieces, of which the first is sent, and then the sender dies. */
+static void send_first_piece(void)
+{
+    MPIDI_CH3_Pkt_t pkt;
+    MPIR_Comm *world;
+
+    MPIR_Comm_get_ptr(MPI_COMM_WORLD, world);
+    MPIDI_Pkt_init(&pkt.eager_send, MPIDI_CH3_PKT_EAGER_SEND);
+    pkt.eager_send.match.parts.rank = rank;
+    pkt.eager_send.match.parts.tag = TAG;
+    pkt.eager_send.match.parts.context_id = world->context_id;
+    pkt.eager_send.data_sz = CUT;
+    pkt.eager_send.sender_req_id = MPI_REQUEST_NULL;
+    send_raw(&pkt, sizeof(pkt.eager_send), buf, 1000);
+}
+
+static void die(void)
+{
+    await(1);
+    send_first_piece();
+    await(2);
+    kill(getpid(), SIGKILL);
+}
+
+/* Until the connection has failed. */
+static void outlive(void)
+{
+    reach(2);
+    for (double end = MPI_Wtime() + 10; VC_IVSHMEM(peer)->channel && MPI_Wtime() < end;)
+        turn();
+}
+
+static void violation(const char *what)
+{
+    printf("VIOLATION: %s\n", what);
+    fflush(NULL);
+    _exit(1);
+}
+
+static void must_fail(const char *call, int err)
+{
+    if (err == MPI_SUCCESS) {
+        printf("%s succeeds\n", call);
+        violation("a message that is not there is received");
+    }
+}
+
+static void probe(void)
+{
+    int flag = 0;
+
+    reach(1);
+    while (!flag)
+        MPI_Iprobe(1, TAG, MPI_COMM_WORLD, &flag, MPI_STATUS_IGNORE);
+}
+
+static void cut_recv(void)
+{
+    if (rank == 1)
+        die();
+    probe();
+    outlive();
+    must_fail("MPI_Recv", MPI_Recv(buf, CUT, MPI_BYTE, 1, TAG, MPI_COMM_WORLD, MPI_STATUS_IGNORE));
+}
+
+static void cut_irecv(void)
+{
+    MPI_Request req = MPI_REQUEST_NULL;
+
+    if (rank == 1)
+        die();
+    probe();
+    outlive();
+    int err = MPI_Irecv(buf, CUT, MPI_BYTE, 1, TAG, MPI_COMM_WORLD, &req);
+    must_fail("MPI_Irecv", err ? err : MPI_Wait(&req, MPI_STATUS_IGNORE));
+}
+
+/* Met by its receive before the sender dies. */
+static void cut_met(void)
+{
+    MPI_Request req = MPI_REQUEST_NULL;
+
+    if (rank == 1)
+        die();
+    probe();
+    MPI_Irecv(buf, CUT, MPI_BYTE, 1, TAG, MPI_COMM_WORLD, &req);
+    outlive();
+    must_fail("MPI_Wait", MPI_Wait(&req, MPI_STATUS_IGNORE));
+}
+
+static void cut_matched(bool blocking)
+{
+    MPI_Request req = MPI_REQUEST_NULL;
+    MPI_Message message;
+    int flag = 0, err;
+
+    if (rank == 1)
+        die();
+    reach(1);
+    while (!flag)
+        MPI_Improbe(1, TAG, MPI_COMM_WORLD, &flag, &message, MPI_STATUS_IGNORE);
+    outlive();
+    if (blocking) {
+        err = MPI_Mrecv(buf, CUT, MPI_BYTE, &message, MPI_STATUS_IGNORE);
+    } else {
+        err = MPI_Imrecv(buf, CUT, MPI_BYTE, &message, &req);
+        err = err ? err : MPI_Wait(&req, MPI_STATUS_IGNORE);
+    }
+    must_fail("receiving a matched message", err);
+}
+
+static void cut_mrecv(void)
+{
+    cut_matched(true);
+}
+
+static void cut_imrecv(void)
+{
+    cut_matched(false);
+}
+
+/* An earlier message that is all there is not the one that is dropped. */
+static void cut_behind(void)
+{
+    if (rank == 1) {
+        MPI_Send(buf, CUT, MPI_BYTE, 0, TAG, MPI_COMM_WORLD);
+        die();
+    }
+    probe();
+    outlive();
+    if (MPI_Recv(buf, CUT, MPI_BYTE, 1, TAG, MPI_COMM_WORLD, MPI_STATUS_IGNORE) != MPI_SUCCESS)
+        violation("MPI_Recv of a message that was all there fails");
+    must_fail("MPI_Recv", MPI_Recv(buf, CUT, MPI_BYTE, 1, TAG, MPI_COMM_WORLD, MPI_STATUS_IGNORE));
+}
+
+/* A large message has been received, and the answer to its cancellation says that it has not. */
+static void cancel(void)
+{
+    MPI_Request req;
+    int flag = 0;
+
+    if (rank == 1) {
+        MPIDI_CH3_Pkt_t pkt;
+        MPI_Recv(buf, LARGE, MPI_BYTE, 0, TAG, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        turns(0.1);
+        reach(1);
+        await(2);
+        MPIDI_Pkt_init(&pkt.cancel_send_resp, MPIDI_CH3_PKT_CANCEL_SEND_RESP);
+        pkt.cancel_send_resp.sender_req_id = (MPI_Request) atomic_load(&said->handle);
+        pkt.cancel_send_resp.ack = TRUE;
+        send_header(&pkt);
+        return;
+    }
+    MPI_Isend(buf, LARGE, MPI_BYTE, 1, TAG, MPI_COMM_WORLD, &req);
+    while (!flag)
+        MPI_Request_get_status(req, &flag, MPI_STATUS_IGNORE);
+    await(1);
+    MPI_Cancel(&req);
+    atomic_store(&said->handle, (unsigned) req);
+    reach(2);
+    MPI_Wait(&req, MPI_STATUS_IGNORE);
+}
+
+/* The receiver is done with a message before it has heard of it: its RTS waits for a cell. */
+static void done_early(void)
+{
+    enum { SMALL = 1000, MANY = 100000 };
+    static MPI_Request small[MANY];
+    MPI_Request req;
+    int n = 0;
+
+    if (rank == 1) {
+        MPIDI_CH3_Pkt_t pkt;
+        await(1);
+        MPIDI_Pkt_init((MPID_nem_pkt_lmt_done_t *) &pkt, MPIDI_NEM_PKT_LMT_DONE);
+        ((MPID_nem_pkt_lmt_done_t *) &pkt)->req_id = (MPI_Request) atomic_load(&said->handle);
+        send_header(&pkt);
+        await(2);
+        turns(2);
+        return;
+    }
+    while (n < MANY && !VC_IVSHMEM(peer)->sendq.head)
+        MPI_Isend(buf, SMALL, MPI_BYTE, 1, TAG, MPI_COMM_WORLD, &small[n++]);
+    MPI_Isend(buf, LARGE, MPI_BYTE, 1, TAG, MPI_COMM_WORLD, &req);
+    atomic_store(&said->handle, (unsigned) req);
+    reach(1);
+    MPI_Wait(&req, MPI_STATUS_IGNORE);
+    reach(2);
+    for (double end = MPI_Wtime() + 4;
+         VC_IVSHMEM(peer)->channel && VC_IVSHMEM(peer)->sendq.head && MPI_Wtime() < end;)
+        turn();
+}
+
+static void make_window(void)
+{
+    static char *memory;
+
+    memory = calloc(1, WINDOW);
+    MPI_Win_create(memory, WINDOW, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &win);
+    MPI_Win_set_errhandler(win, MPI_ERRORS_RETURN);
+    if (rank == 0) {
+        atomic_store(&said->handle, (unsigned) win);
+        atomic_store(&said->base, (unsigned long long) (uintptr_t) memory);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+}
+
+/* Answers to a request for a lock of rank 1's window, of those that no target gives. */
+static void answer_lock(int type, int flags)
+{
+    MPIDI_CH3_Pkt_t pkt;
+
+    await(1);
+    if (type == MPIDI_CH3_PKT_LOCK_ACK) {
+        MPIDI_Pkt_init(&pkt.lock_ack, MPIDI_CH3_PKT_LOCK_ACK);
+        pkt.lock_ack.source_win_handle = (MPI_Win) atomic_load(&said->handle);
+        pkt.lock_ack.request_handle = MPI_REQUEST_NULL;
+        pkt.lock_ack.target_rank = 1;
+        pkt.lock_ack.pkt_flags = flags;
+    } else {
+        MPIDI_Pkt_init(&pkt.lock_op_ack, MPIDI_CH3_PKT_LOCK_OP_ACK);
+        pkt.lock_op_ack.source_win_handle = (MPI_Win) atomic_load(&said->handle);
+        pkt.lock_op_ack.request_handle = MPI_REQUEST_NULL;
+        pkt.lock_op_ack.target_rank = 1;
+        pkt.lock_op_ack.pkt_flags = flags;
+    }
+    for (int i = 0; i < 100; i++) {
+        send_header(&pkt);
+        usleep(2000);
+    }
+    turns(3);
+}
+
+/* Rank 0 waits for a lock, with operations for two targets. */
+static void want_lock(bool all)
+{
+    reach(1);
+    if (all) {
+        MPI_Win_lock_all(0, win);
+    } else {
+        MPI_Win_lock(MPI_LOCK_SHARED, 1, 0, win);
+        MPI_Win_lock(MPI_LOCK_SHARED, 2, 0, win);
+    }
+    for (int i = 0; i < 3; i++)
+        for (int to = 1; to < 3; to++)
+            MPI_Put(buf, 8, MPI_BYTE, to, i * 8, 8, MPI_BYTE, win);
+    if (all) {
+        MPI_Win_unlock_all(win);
+    } else {
+        MPI_Win_unlock(1, win);
+        MPI_Win_unlock(2, win);
+    }
+}
+
+static void lock(int type, int flags, bool all)
+{
+    make_window();
+    if (rank == 1)
+        answer_lock(type, flags);
+    else if (rank == 0)
+        want_lock(all);
+    else
+        turns(3);
+}
+
+enum {
+    GRANTED = MPIDI_CH3_PKT_FLAG_RMA_LOCK_GRANTED,
+    DISCARDED = MPIDI_CH3_PKT_FLAG_RMA_LOCK_DISCARDED
+};
+
+static void lock_both(void)
+{
+    lock(MPIDI_CH3_PKT_LOCK_ACK, GRANTED | DISCARDED, false);
+}
+
+static void lock_all_both(void)
+{
+    lock(MPIDI_CH3_PKT_LOCK_ACK, GRANTED | DISCARDED, true);
+}
+
+static void lock_refused(void)
+{
+    lock(MPIDI_CH3_PKT_LOCK_ACK, DISCARDED, false);
+}
+
+static void lock_all_refused(void)
+{
+    lock(MPIDI_CH3_PKT_LOCK_ACK, DISCARDED, true);
+}
+
+static void lock_op_both(void)
+{
+    lock(MPIDI_CH3_PKT_LOCK_OP_ACK, GRANTED | DISCARDED, false);
+}
+
+static void lock_op_refused(void)
+{
+    lock(MPIDI_CH3_PKT_LOCK_OP_ACK, DISCARDED, true);
+}
+
+/* The first part of a large accumulate of pairs with a gap, which waits for a lock. */
+static void lock_stream(void)
+{
+    make_window();
+    if (rank == 1) {
+        MPIDI_CH3_Pkt_t pkt;
+        MPI_Aint size, extent;
+        MPIDI_CH3_Ext_pkt_stream_t stream = {0};
+        size = MPID_nem_ivshmem_packet_type_size(MPI_SHORT_INT, &extent);
+        size_t bytes = (size_t) (MPIDI_CH3U_SRBuf_size / extent * size) + sizeof(stream);
+        unsigned char *data = calloc(1, bytes);
+        await(1);
+        MPIDI_Pkt_init(&pkt.accum, MPIDI_CH3_PKT_ACCUMULATE);
+        pkt.accum.pkt_flags = MPIDI_CH3_PKT_FLAG_RMA_LOCK_SHARED | MPIDI_CH3_PKT_FLAG_RMA_STREAM;
+        pkt.accum.addr = (void *) (uintptr_t) atomic_load(&said->base);
+        pkt.accum.count = SHORTS;
+        pkt.accum.datatype = MPI_SHORT_INT;
+        pkt.accum.op = MPI_REPLACE;
+        pkt.accum.target_win_handle = (MPI_Win) atomic_load(&said->handle);
+        pkt.accum.source_win_handle = win;
+        send_raw(&pkt, MPID_nem_ivshmem_header_bytes(MPIDI_CH3_PKT_ACCUMULATE), data, bytes);
+        free(data);
+        turns(1);
+        return;
+    }
+    if (rank == 2)
+        return;
+    MPI_Win_lock(MPI_LOCK_EXCLUSIVE, 0, 0, win);
+    MPI_Put(buf, 8, MPI_BYTE, 0, 0, 8, MPI_BYTE, win);
+    MPI_Win_flush(0, win);
+    reach(1);
+    turns(1);
+    MPI_Win_unlock(0, win);
+    turns(1);
+}
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+    bool
+        is_about_windows; /* rank 2 takes part, and a rank may wait for the lock of one that lies */
+} cases[] = {
+    {"cut-recv", cut_recv, false},
+    {"cut-irecv", cut_irecv, false},
+    {"cut-met", cut_met, false},
+    {"cut-mrecv", cut_mrecv, false},
+    {"cut-imrecv", cut_imrecv, false},
+    {"cut-behind", cut_behind, false},
+    {"cancel", cancel, false},
+    {"done-early", done_early, false},
+    {"lock-both", lock_both, true},
+    {"lock-all-both", lock_all_both, true},
+    {"lock-refused", lock_refused, true},
+    {"lock-all-refused", lock_all_refused, true},
+    {"lock-op-both", lock_op_both, true},
+    {"lock-op-refused", lock_op_refused, true},
+    {"lock-stream", lock_stream, true},
+};
+enum { CASES = sizeof(cases) / sizeof(cases[0]) };
+
+static bool may_wait;
+
+static void too_late(int sig)
+{
+    const char *text = may_wait ? "unharmed\n" : "VIOLATION: no end\n";
+
+    (void) sig;
+    if (rank == 0)
+        (void) !write(STDOUT_FILENO, text, strlen(text));
+    _exit(0);
+}
+
+int main(int argc, char **argv)
+{
+    char name[400];
+    MPIR_Comm *world;
+    int which = 0;
+
+    if (argc > 1 && strcmp(argv[1], "list") == 0) {
+        for (int i = 0; i < CASES; i++)
+            puts(cases[i].name);
+        return 0;
+    }
+    while (which < CASES && (argc < 2 || strcmp(argv[1], cases[which].name) != 0))
+        which++;
+    if (which == CASES)
+        return 2;
+    MPI_Init(&argc, &argv);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
+    snprintf(name, sizeof(name), "%s/forged", getenv("HOSTILE_DIR"));
+    int fd = open(name, O_RDWR | O_CREAT, 0600);
+    if (fd < 0 || ftruncate(fd, sizeof(*said)) != 0)
+        return 1;
+    said = mmap(NULL, sizeof(*said), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (said == MAP_FAILED)
+        return 1;
+    buf = calloc(1, LARGE);
+    MPI_Barrier(MPI_COMM_WORLD);
+    MPIR_Comm_get_ptr(MPI_COMM_WORLD, world);
+    MPIDI_Comm_get_vc(world, rank == 1 ? 0 : 1, &peer);
+    if (rank < 2)
+        MPI_Sendrecv(buf, 1, MPI_BYTE, 1 - rank, 1, buf, 1, MPI_BYTE, 1 - rank, 1, MPI_COMM_WORLD,
+                     MPI_STATUS_IGNORE);
+    may_wait = cases[which].is_about_windows;
+    signal(SIGALRM, too_late);
+    alarm(PATIENCE);
+    if (rank < 2 || cases[which].is_about_windows)
+        cases[which].run();
+    if (rank == 0) {
+        puts("unharmed");
+        fflush(NULL);
+        reach(99);
+    } else {
+        await(99);
+    }
+    _exit(0);
+}
