@@ -9,9 +9,14 @@
  *
  * Rank 0 says "unharmed" at the end. It may have seen errors, and nothing worse.
  */
+#define _GNU_SOURCE
 #include "packets.h"
 
+#include "dataloop_internal.h"
+
+#include <dlfcn.h>
 #include <fcntl.h>
+#include <sanitizer/asan_interface.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -29,7 +34,7 @@ static struct said {
 } * said;
 static int rank;
 static unsigned char *buf;
-static MPIDI_VC_t *peer; /* rank 0's connection with rank 1, or the other way round */
+static MPIDI_VC_t *peer; /* rank 0's connection with rank 1, or another's with rank 0 */
 static MPI_Win win;
 
 static void reach(int stage)
@@ -424,27 +429,455 @@ static void lock_stream(void)
     turns(1);
 }
 
+/* Two say to be the same rank of a communicator that rank 0 has not made yet. */
+static void claims(void)
+{
+    MPIDI_CH3_Pkt_t pkt;
+    MPIR_Comm *world;
+
+    MPIR_Comm_get_ptr(MPI_COMM_WORLD, world);
+    MPIDI_Pkt_init(&pkt.eager_send, MPIDI_CH3_PKT_EAGER_SEND);
+    pkt.eager_send.match.parts.rank = 2;
+    pkt.eager_send.match.parts.tag = TAG;
+    pkt.eager_send.match.parts.context_id = world->context_id + (20 << MPIR_CONTEXT_SUFFIX_WIDTH);
+    pkt.eager_send.data_sz = CUT;
+    pkt.eager_send.sender_req_id = MPI_REQUEST_NULL;
+    if (rank == 2) { /* half of it; its end, when the other has called it back */
+        send_raw(&pkt, sizeof(pkt.eager_send), buf, 1000);
+        turns(0.3);
+        reach(1);
+        await(2);
+        for (size_t sent = 1000, n; sent < CUT; sent += n)
+            send_raw(buf, n = MPL_MIN(4000, CUT - sent), NULL, 0);
+        reach(3);
+        turns(1);
+    } else if (rank == 1) {
+        await(1);
+        MPIDI_CH3_Pkt_t cancelled = pkt;
+        MPIDI_Pkt_init(&cancelled.cancel_send_req, MPIDI_CH3_PKT_CANCEL_SEND_REQ);
+        cancelled.cancel_send_req.sender_req_id = MPI_REQUEST_NULL;
+        send_header(&cancelled);
+        turns(0.3);
+        reach(2);
+    } else {
+        while (atomic_load(&said->stage) < 3)
+            turn();
+        turns(0.5);
+        if (VC_IVSHMEM(peer)->given_up)
+            violation("of two that say to be a rank, one was believed");
+    }
+}
+
+/* A window over all memory that rank 0 attaches: two pages with one between. */
+static unsigned char *attached;
+enum { ATTACHED = 1 << 16 };
+
+static void make_dynamic_window(bool gap)
+{
+    MPI_Win_create_dynamic(MPI_INFO_NULL, MPI_COMM_WORLD, &win);
+    MPI_Win_set_errhandler(win, MPI_ERRORS_RETURN);
+    if (rank == 0) {
+        attached = calloc(1, 3 * ATTACHED);
+        memset(attached + ATTACHED, 'x', ATTACHED);
+        MPI_Win_attach(win, attached, gap ? ATTACHED : 3 * ATTACHED);
+        if (gap)
+            MPI_Win_attach(win, attached + 2 * ATTACHED, ATTACHED);
+        atomic_store(&said->handle, (unsigned) win);
+        atomic_store(&said->base, (unsigned long long) (uintptr_t) attached);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+}
+
+static void *target(MPI_Aint offset)
+{
+    return (void *) (uintptr_t) (atomic_load(&said->base) + (unsigned long long) offset);
+}
+
+/* MPICH's own, of which `change` makes another one. */
+static void *describe(MPI_Datatype type, int *len)
+{
+    MPIR_Datatype *ptr;
+
+    MPI_Type_commit(&type);
+    MPIR_Datatype_get_ptr(type, ptr);
+    MPIR_Typerep_flatten_size(ptr, len);
+    void *description = calloc(1, (size_t) *len);
+    MPIR_Typerep_flatten(ptr, description);
+    return description;
+}
+
+/* The loops are behind the type's header and their own. */
+static MPII_Dataloop *loop_of(void *description)
+{
+    return (MPII_Dataloop *) ((char *) description + 80);
+}
+
+static int *is_contig_of(void *description)
+{
+    return (int *) ((char *) description + 48);
+}
+
+/* A get-accumulate that changes nothing, into a request that rank 1 does not have. */
+static void read_described(void *description, int len, bool streams)
+{
+    MPIDI_CH3_Pkt_t pkt;
+    unsigned char behind[4000];
+    size_t n = 0;
+
+    MPIDI_Pkt_init(&pkt.get_accum, MPIDI_CH3_PKT_GET_ACCUM);
+    pkt.get_accum.pkt_flags = streams ? MPIDI_CH3_PKT_FLAG_RMA_STREAM : MPIDI_CH3_PKT_FLAG_NONE;
+    pkt.get_accum.addr = target(0);
+    pkt.get_accum.count = 1;
+    pkt.get_accum.datatype = MPI_DATATYPE_NULL;
+    pkt.get_accum.info.flattened_type_size = len;
+    pkt.get_accum.op = MPI_NO_OP;
+    pkt.get_accum.request_handle = MPI_REQUEST_NULL;
+    pkt.get_accum.target_win_handle = (MPI_Win) atomic_load(&said->handle);
+    MPIR_Datatype *type;
+    MPI_Datatype any;
+    MPI_Type_vector(2, 1, 2, MPI_BYTE, &any); /* some handle of a derived type */
+    MPI_Type_commit(&any);
+    MPIR_Datatype_get_ptr(any, type);
+    pkt.get_accum.datatype = type->handle;
+    if (streams) {
+        MPIDI_CH3_Ext_pkt_stream_t stream = {.stream_offset = 1};
+        memcpy(behind, &stream, sizeof(stream));
+        n = sizeof(stream);
+    }
+    memcpy(behind + n, description, (size_t) len);
+    send_raw(&pkt, MPID_nem_ivshmem_header_bytes(MPIDI_CH3_PKT_GET_ACCUM), behind,
+             n + (size_t) len);
+    turns(1);
+}
+
+/* Elements that are said to be further apart than they are long. */
+static void extent(void)
+{
+    MPI_Datatype type;
+    int len;
+
+    make_dynamic_window(false);
+    if (rank == 1) {
+        MPI_Type_contiguous(ATTACHED, MPI_BYTE, &type);
+        char *description = describe(type, &len);
+        loop_of(description)->el_extent = (MPI_Aint) 1 << 40;
+        *is_contig_of(description) = 0;
+        read_described(description, len, true);
+        return;
+    }
+    turns(1);
+}
+
+/* Pieces that overlap, and make up for those that are missing. */
+static void gap(void)
+{
+    MPI_Datatype type;
+    int len;
+
+    make_dynamic_window(true);
+    if (rank == 1) {
+        const int bytes[] = {ATTACHED, ATTACHED, ATTACHED};
+        const int at[] = {0, 0, 2 * ATTACHED};
+        MPI_Type_indexed(3, bytes, at, MPI_BYTE, &type);
+        char *description = describe(type, &len);
+        *is_contig_of(description) = 1;
+        read_described(description, len, false);
+        return;
+    }
+    if (rank == 0)
+        __asan_poison_memory_region(attached + ATTACHED, ATTACHED);
+    turns(1);
+    if (rank == 0)
+        __asan_unpoison_memory_region(attached + ATTACHED, ATTACHED);
+}
+
+static MPIDI_CH3_Pkt_t put_packet(int bytes, int flags)
+{
+    MPIDI_CH3_Pkt_t pkt;
+
+    MPIDI_Pkt_init(&pkt.put, MPIDI_CH3_PKT_PUT);
+    pkt.put.pkt_flags = flags;
+    pkt.put.addr = target(0);
+    pkt.put.count = bytes;
+    pkt.put.datatype = MPI_BYTE;
+    pkt.put.target_win_handle = (MPI_Win) atomic_load(&said->handle);
+    pkt.put.source_win_handle = win;
+    pkt.put.info.flattened_type_size = 0;
+    return pkt;
+}
+
+static void detach(void)
+{
+    MPI_Win_detach(win, attached);
+    __asan_poison_memory_region(attached, 3 * ATTACHED);
+}
+
+/* The memory is the program's again, and half of an operation on it has come. */
+static void detached_put(void)
+{
+    make_dynamic_window(false);
+    if (rank == 1) {
+        MPIDI_CH3_Pkt_t pkt = put_packet(CUT, MPIDI_CH3_PKT_FLAG_NONE);
+        send_raw(&pkt, MPID_nem_ivshmem_header_bytes(MPIDI_CH3_PKT_PUT), buf, 1000);
+        turns(0.3);
+        reach(1);
+        await(2);
+        for (size_t sent = 1000, n; sent < CUT; sent += n)
+            send_raw(buf, n = MPL_MIN(4000, CUT - sent), NULL, 0);
+        turns(0.5);
+        reach(3);
+        return;
+    }
+    while (rank == 0 && atomic_load(&said->stage) < 1)
+        turn();
+    if (rank == 0) {
+        detach();
+        reach(2);
+    }
+    while (atomic_load(&said->stage) < 3)
+        turn();
+}
+
+/* The same, and an operation waits for a lock. */
+static void detached_queued(void)
+{
+    make_dynamic_window(false);
+    if (rank == 1) {
+        await(1);
+        MPIDI_CH3_Pkt_t pkt = put_packet(1000, MPIDI_CH3_PKT_FLAG_RMA_LOCK_SHARED);
+        send_raw(&pkt, MPID_nem_ivshmem_header_bytes(MPIDI_CH3_PKT_PUT), buf, 1000);
+        turns(0.3);
+        reach(2);
+        return;
+    }
+    if (rank == 2) {
+        while (atomic_load(&said->stage) < 3)
+            turn();
+        return;
+    }
+    MPI_Win_lock(MPI_LOCK_EXCLUSIVE, 0, 0, win);
+    MPI_Put(buf, 8, MPI_BYTE, 0, (MPI_Aint) (uintptr_t) attached, 8, MPI_BYTE, win);
+    MPI_Win_flush(0, win);
+    reach(1);
+    while (atomic_load(&said->stage) < 2)
+        turn();
+    turns(0.3);
+    detach();
+    MPI_Win_unlock(0, win);
+    turns(0.3);
+    reach(3);
+}
+
+/* The same, and the answer to a get is still being sent from there. */
+static void detached_answer(void)
+{
+    make_dynamic_window(false);
+    if (rank == 1) {
+        MPIDI_CH3_Pkt_t pkt;
+        MPIDI_Pkt_init(&pkt.get, MPIDI_CH3_PKT_GET);
+        pkt.get.pkt_flags = MPIDI_CH3_PKT_FLAG_NONE;
+        pkt.get.addr = target(0);
+        pkt.get.count = ATTACHED;
+        pkt.get.datatype = MPI_BYTE;
+        pkt.get.request_handle = MPI_REQUEST_NULL;
+        pkt.get.target_win_handle = (MPI_Win) atomic_load(&said->handle);
+        pkt.get.info.flattened_type_size = 0;
+        for (int i = 0; i < 200; i++)
+            send_header(&pkt);
+        reach(1);
+        await(2); /* without a look at what comes */
+        turns(1);
+        reach(3);
+        return;
+    }
+    if (rank == 0) {
+        while (atomic_load(&said->stage) < 1 || !VC_IVSHMEM(peer)->sendq.head)
+            turn();
+        detach();
+        reach(2);
+    }
+    while (atomic_load(&said->stage) < 3)
+        turn();
+}
+
+/*
+ * Calls: rank 1 connects to a port of rank 0's by MPI_Comm_connect, and one of the messages in
+ * which it says who it is is changed on its way out.
+ */
+
+enum { SIZES, JOB_LENGTH, JOB, RANKS, LAST };
+
+static struct {
+    bool active;
+    int message, word, value; /* what is changed; the word -1: all that is no letter */
+    bool again;               /* and, before the last one, the first comes again */
+    int sent;
+    unsigned char first[200];
+    uint32_t first_len;
+} forgery;
+
+void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel,
+                        const struct ivshm_outgoing *out, uint32_t len)
+{
+    static void (*real)(struct ivshm_transport *, struct ivshm_channel *,
+                        const struct ivshm_outgoing *, uint32_t);
+    MPIDI_CH3_Pkt_t *pkt = (MPIDI_CH3_Pkt_t *) out->payload;
+    bool is_short = len >= sizeof(pkt->eager_send) && pkt->type == MPIDI_CH3_PKT_EAGERSHORT_SEND;
+    struct ivshm_outgoing extra;
+
+    if (!real)
+        real = (void (*)(struct ivshm_transport *, struct ivshm_channel *,
+                         const struct ivshm_outgoing *, uint32_t)) dlsym(RTLD_NEXT,
+                                                                         "ivshm_cell_publish");
+    if (forgery.active && out->stream &&
+        (is_short || (len >= sizeof(pkt->eager_send) && pkt->type == MPIDI_CH3_PKT_EAGER_SEND))) {
+        unsigned char *data = is_short ? (unsigned char *) pkt->eagershort_send.data
+                                       : out->payload + sizeof(pkt->eager_send);
+        if (forgery.sent == SIZES) {
+            forgery.first_len = MPL_MIN(len, sizeof(forgery.first));
+            memcpy(forgery.first, out->payload, forgery.first_len);
+        }
+        if (forgery.sent == forgery.message && forgery.word >= 0)
+            memcpy(data + forgery.word * 4, &forgery.value, 4);
+        for (unsigned char *at = data;
+             forgery.sent == forgery.message && forgery.word < 0 && at < out->payload + len; at++)
+            if (!*at)
+                *at = 'x';
+        if (forgery.sent++ == LAST && forgery.again) {
+            forgery.active = false;
+            real(t, channel, out, len);
+            if (ivshm_cell_reserve(t, channel, forgery.first_len, out->stream, &extra) == 0) {
+                memcpy(extra.payload, forgery.first, forgery.first_len);
+                ((MPIDI_CH3_Pkt_t *) extra.payload)->eagershort_send.data[1] = 1 << 29;
+                real(t, channel, &extra, forgery.first_len);
+            }
+            return;
+        }
+    }
+    real(t, channel, out, len);
+}
+
+static bool call(void)
+{
+    static char port[MPI_MAX_PORT_NAME];
+    MPI_Comm comm;
+    int err;
+
+    if (rank == 0) {
+        if (!port[0])
+            MPI_Open_port(MPI_INFO_NULL, port);
+        MPI_Send(port, MPI_MAX_PORT_NAME, MPI_CHAR, 1, TAG, MPI_COMM_WORLD);
+        err = MPI_Comm_accept(port, MPI_INFO_NULL, 0, MPI_COMM_SELF, &comm);
+    } else {
+        MPI_Recv(port, MPI_MAX_PORT_NAME, MPI_CHAR, 0, TAG, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        err = MPI_Comm_connect(port, MPI_INFO_NULL, 0, MPI_COMM_SELF, &comm);
+    }
+    return err == MPI_SUCCESS;
+}
+
+static void forge(int message, int word, int value)
+{
+    forgery.message = message;
+    forgery.word = word;
+    forgery.value = value;
+    forgery.active = rank == 1;
+    if (call() && rank == 0)
+        violation("MPI_Comm_accept believes what cannot be");
+}
+
+static void call_no_jobs(void)
+{
+    forge(SIZES, 0, 0);
+}
+
+static void call_many_jobs(void)
+{
+    forge(SIZES, 0, 1 << 28);
+}
+
+static void call_many_ranks(void)
+{
+    forge(SIZES, 1, 1 << 29);
+}
+
+static void call_negative_job(void)
+{
+    forge(JOB_LENGTH, 0, -1);
+}
+
+static void call_long_job(void)
+{
+    forge(JOB_LENGTH, 0, 1 << 30);
+}
+
+static void call_job_without_end(void)
+{
+    forge(JOB, -1, 0);
+}
+
+static void call_unknown_job(void)
+{
+    forge(RANKS, 0, 1 << 24);
+}
+
+static void call_unknown_rank(void)
+{
+    forge(RANKS, 1, -(1 << 24));
+}
+
+/* Rank 0's own, of the job that both are of. */
+static void call_own_rank(void)
+{
+    forge(RANKS, 1, 0);
+}
+
+/* What one caller leaves behind is not the next one's. */
+static void call_leftover(void)
+{
+    forgery.message = -1;
+    forgery.again = forgery.active = rank == 1;
+    bool first = call(), second = call();
+    if (rank == 0 && !(first && second))
+        violation("a call fails for what an earlier one left behind");
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
-    bool
-        is_about_windows; /* rank 2 takes part, and a rank may wait for the lock of one that lies */
+    int ranks;
+    bool waits; /* lawfully: for the lock of one that lies, or his part of a call */
 } cases[] = {
-    {"cut-recv", cut_recv, false},
-    {"cut-irecv", cut_irecv, false},
-    {"cut-met", cut_met, false},
-    {"cut-mrecv", cut_mrecv, false},
-    {"cut-imrecv", cut_imrecv, false},
-    {"cut-behind", cut_behind, false},
-    {"cancel", cancel, false},
-    {"done-early", done_early, false},
-    {"lock-both", lock_both, true},
-    {"lock-all-both", lock_all_both, true},
-    {"lock-refused", lock_refused, true},
-    {"lock-all-refused", lock_all_refused, true},
-    {"lock-op-both", lock_op_both, true},
-    {"lock-op-refused", lock_op_refused, true},
-    {"lock-stream", lock_stream, true},
+    {"cut-recv", cut_recv, 2, false},
+    {"cut-irecv", cut_irecv, 2, false},
+    {"cut-met", cut_met, 2, false},
+    {"cut-mrecv", cut_mrecv, 2, false},
+    {"cut-imrecv", cut_imrecv, 2, false},
+    {"cut-behind", cut_behind, 2, false},
+    {"cancel", cancel, 2, false},
+    {"claims", claims, 3, false},
+    {"done-early", done_early, 2, false},
+    {"lock-both", lock_both, 3, true},
+    {"lock-all-both", lock_all_both, 3, true},
+    {"lock-refused", lock_refused, 3, true},
+    {"lock-all-refused", lock_all_refused, 3, true},
+    {"lock-op-both", lock_op_both, 3, true},
+    {"lock-op-refused", lock_op_refused, 3, true},
+    {"lock-stream", lock_stream, 3, true},
+    {"extent", extent, 3, false},
+    {"gap", gap, 3, false},
+    {"detached-put", detached_put, 3, false},
+    {"detached-queued", detached_queued, 3, false},
+    {"detached-answer", detached_answer, 3, false},
+    {"call-no-jobs", call_no_jobs, 2, true},
+    {"call-many-jobs", call_many_jobs, 2, true},
+    {"call-many-ranks", call_many_ranks, 2, true},
+    {"call-negative-job", call_negative_job, 2, true},
+    {"call-long-job", call_long_job, 2, true},
+    {"call-job-without-end", call_job_without_end, 2, true},
+    {"call-unknown-job", call_unknown_job, 2, true},
+    {"call-unknown-rank", call_unknown_rank, 2, true},
+    {"call-own-rank", call_own_rank, 2, true},
+    {"call-leftover", call_leftover, 2, false},
 };
 enum { CASES = sizeof(cases) / sizeof(cases[0]) };
 
@@ -489,14 +922,15 @@ int main(int argc, char **argv)
     buf = calloc(1, LARGE);
     MPI_Barrier(MPI_COMM_WORLD);
     MPIR_Comm_get_ptr(MPI_COMM_WORLD, world);
-    MPIDI_Comm_get_vc(world, rank == 1 ? 0 : 1, &peer);
-    if (rank < 2)
-        MPI_Sendrecv(buf, 1, MPI_BYTE, 1 - rank, 1, buf, 1, MPI_BYTE, 1 - rank, 1, MPI_COMM_WORLD,
-                     MPI_STATUS_IGNORE);
-    may_wait = cases[which].is_about_windows;
+    MPIDI_Comm_get_vc(world, rank == 0 ? 1 : 0, &peer);
+    for (int i = 1; i < 3; i++)
+        if (rank == 0 || rank == i)
+            MPI_Sendrecv(buf, 1, MPI_BYTE, i - rank, 1, buf, 1, MPI_BYTE, i - rank, 1,
+                         MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    may_wait = cases[which].waits;
     signal(SIGALRM, too_late);
     alarm(PATIENCE);
-    if (rank < 2 || cases[which].is_about_windows)
+    if (rank < 2 || cases[which].ranks == 3)
         cases[which].run();
     if (rank == 0) {
         puts("unharmed");
