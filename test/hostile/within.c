@@ -729,7 +729,7 @@ static void run_child(uint64_t seed)
         rnd(r, 0);
     log_len = 0;
     child.lawful = ((int[]){100, 100, 97, 90, 70, 40})[rnd(r, 6)];
-    child.left = 1 + (int) rnd(r, 40);
+    child.left = 1 + (int) rnd(r, UINT64_C(16) << rnd(r, 5)); /* some go on for long */
     child.fickle = rnd(r, 4) == 0;
     uint64_t who = rnd(r, 8);
     for (int i = 0; i < attacker_count; i++)
