@@ -60,6 +60,21 @@ teardown() { at_end; }
     [ "$(counted job direct)" -gt 0 ]
 }
 
+@test "a fork where the blocks are about all that is allowed" {
+    use_region 512M
+    passes 2 "${malloc[@]}" scarce
+    [ "$(counted job direct)" -gt 0 ]
+}
+
+@test "a limit of data or addresses: nothing of malloc is in the region" {
+    local option
+    for option in -d -v; do
+        # shellcheck disable=SC2016
+        ANOTHER_MALLOC=1 passes 2 sh -c 'ulimit "$0" 8000000 && exec "$@"' "$option" "${malloc[@]}" served
+        [ "$(counted job direct)" -eq 0 ]
+    done
+}
+
 @test "blocks hold nothing that others have left" {
     use_region 64M
     mpi dirt -n 1 "${malloc[@]}" dirt || { say dirt; false; }

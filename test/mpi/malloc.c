@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -536,6 +537,72 @@ static void many(int count, bool is_tight)
     free(blocks);
 }
 
+/* What /proc says of this process, in KiB. */
+static rlim_t kilobytes_of(const char *what)
+{
+    char line[200];
+    rlim_t found = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (fgets(line, sizeof(line), f))
+        if (strncmp(line, what, strlen(what)) == 0)
+            found = strtoul(line + strlen(what), NULL, 10);
+    fclose(f);
+    CHECK(found > 0, "no %s", what);
+    return found;
+}
+
+/* There is hardly more memory allowed than what the blocks have: a child has them all the same. */
+static void scarce(void)
+{
+    enum { BLOCKS = 20, MORE = 64 << 20 };
+    static const struct {
+        int resource;
+        const char *what;
+    } limits[] = {{RLIMIT_DATA, "VmData:"}, {RLIMIT_AS, "VmSize:"}};
+    char *blocks[BLOCKS];
+    struct rlimit limit;
+    int status;
+
+    for (int i = 0; i < BLOCKS; i++)
+        blocks[i] = malloc(LARGE + i * 50000);
+    for (int i = 0; i < 2; i++) {
+        CHECK(getrlimit(limits[i].resource, &limit) == 0, "no limit");
+        rlim_t before = limit.rlim_cur;
+        for (int k = 0; k < BLOCKS; k++)
+            if (k % 7 == 1) { /* some gaps */
+                free(blocks[k]);
+                blocks[k] = malloc(LARGE + 7 * k * 50000);
+            }
+        for (int k = 0; k < BLOCKS; k++)
+            fill(blocks[k], LARGE, k);
+        limit.rlim_cur = kilobytes_of(limits[i].what) * 1024 + MORE;
+        CHECK(setrlimit(limits[i].resource, &limit) == 0, "cannot set a limit");
+        pid_t child = fork();
+        if (child == 0) {
+            int wrong = 0;
+            for (int k = 0; k < BLOCKS; k++) {
+                wrong |= differs(blocks[k], LARGE, k) >= 0;
+                fill(blocks[k], LARGE, 100);
+            }
+            for (int k = 0; k < BLOCKS; k++) {
+                wrong |= 2 * (differs(blocks[k], LARGE, 100) >= 0);
+                free(blocks[k]);
+            }
+            make_and_free();
+            _exit(wrong);
+        }
+        CHECK(waitpid(child, &status, 0) == child && status == 0, "%s the child's status is %x",
+              limits[i].what, status);
+        limit.rlim_cur = before;
+        CHECK(setrlimit(limits[i].resource, &limit) == 0, "cannot unset a limit");
+        for (int k = 0; k < BLOCKS; k++)
+            CHECK_PATTERN(blocks[k], LARGE, k, "the child has written it");
+    }
+    echo(blocks[0], LARGE, 1);
+    for (int k = 0; k < BLOCKS; k++)
+        free(blocks[k]);
+}
+
 /* Leaves something in all of the region that a job can have. Alone on it. */
 static void leave_dirt(void)
 {
@@ -1048,6 +1115,8 @@ other:
         streams();
     else if (strcmp(what, "full") == 0)
         full();
+    else if (strcmp(what, "scarce") == 0)
+        scarce();
     else if (strcmp(what, "window") == 0)
         window();
     else if (strcmp(what, "alone") == 0)

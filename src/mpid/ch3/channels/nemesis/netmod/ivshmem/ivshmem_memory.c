@@ -45,20 +45,20 @@ static pthread_mutex_t mutex =
 static pthread_cond_t forked = PTHREAD_COND_INITIALIZER;
 static bool is_forking;
 static uint32_t freed_meanwhile = IVSHM_RUN_NONE; /* a list by `next` */
-static char *base;      /* the second mapping, or what has taken its place; NULL if there is none */
-static uint64_t size;   /* of it, in bytes */
-static char *blocks;    /* the first one */
-static void *view;      /* the same file, privately, to take that place; NULL if that cannot be */
-static void *copy;      /* during a fork: private memory with what the child is to have */
-static bool is_private; /* it has taken that place */
-static bool is_of_file; /* that is a private mapping of the file */
-static bool is_mallocs; /* libivshmem-malloc serves blocks of it */
-static pid_t owner;     /* who has the first mapping */
+static char *base;    /* the second mapping, or what has taken its place; NULL if there is none */
+static uint64_t size; /* of it, in bytes */
+static char *blocks;  /* the first one */
+static void *view;    /* the same file, privately, to take that place; NULL if that cannot be */
+static char *copy;    /* during a fork: private memory with what the child is to have */
+static uint64_t copy_bytes; /* `size`, or less: then the extents are one after the other */
+static bool is_private;     /* it has taken that place */
+static bool is_of_file;     /* that is a private mapping of the file */
+static bool is_mallocs;     /* libivshmem-malloc serves blocks of it */
+static pid_t owner;         /* who has the first mapping */
 static void *reserve[RESERVE];
 
 static uint64_t block_size, unit; /* bytes */
 static uint32_t *extents;         /* by their first block: the number of blocks */
-static uint64_t extent_count;
 static struct ivshm_runs runs;    /* of units */
 static _Atomic bool is_protected; /* the program may have made some pages inaccessible */
 static _Atomic uint64_t most;     /* bytes: no run that is free has more */
@@ -134,7 +134,6 @@ static bool extend(uint64_t bytes, const struct thrift *thrift)
     uint64_t block = (off.bytes - region->geo.data) / block_size;
     uint64_t first = block * (block_size / unit);
     extents[block] = (uint32_t) ((bytes + block_size - 1) / block_size);
-    extent_count++;
     uint64_t end = first + extents[block] * (block_size / unit);
     for (uint64_t i = first; i < end; i++)
         atomic_fetch_or_explicit(&foreign[i / 64], UINT64_C(1) << i % 64, memory_order_relaxed);
@@ -237,7 +236,6 @@ static void release(uint32_t run)
     ivshm_extent_free(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.transport.endpoint.owner,
                       MPID_nem_ivshmem_offset_of(start), bytes);
     extents[(uint64_t) (start - blocks) / block_size] = 0;
-    extent_count--;
     malloc_thrift.refused = messages_thrift.refused = UINT64_MAX;
 }
 
@@ -413,29 +411,45 @@ static bool malloc_discard(void *start, size_t bytes, bool to_zero)
 
 /* Private memory in the place of the second mapping */
 
-/* Calls `call` for each block that the program has. */
-static void for_each_block(void (*call)(char *start, uint64_t bytes))
-{
-    uint64_t units_per_block = block_size / unit;
+/* Extents without a gap between them. */
+struct stretch {
+    char *start; /* NULL: look for the first */
+    uint64_t bytes;
+};
 
-    for (uint64_t i = 0, left = extent_count; left > 0; i++) {
-        if (!extents[i])
-            continue;
-        left--;
-        uint64_t end = (i + extents[i]) * units_per_block;
-        for (uint64_t run = i * units_per_block; run < end; run += runs.table[run].units)
-            if (bytes_of((uint32_t) run) > 0)
-                call(blocks + run * unit, bytes_of((uint32_t) run));
-    }
+/* The stretch behind that one; false if there is none. */
+static bool next_stretch(struct stretch *stretch)
+{
+    uint64_t count = MPID_nem_ivshmem.region.geo.blocks, first = 0, end;
+
+    if (stretch->start)
+        first = ((uint64_t) (stretch->start - blocks) + stretch->bytes) / block_size;
+    while (first < count && !extents[first])
+        first++;
+    for (end = first; end < count && extents[end];)
+        end += extents[end];
+    *stretch = (struct stretch){blocks + first * block_size, (end - first) * block_size};
+    return stretch->bytes > 0;
 }
 
-static void copy_block(char *start, uint64_t bytes)
+/* Calls `call` for each block that the program has there; with `to` moved as far as that. */
+static void for_each_block(struct stretch in, void (*call)(char *start, uint64_t bytes, char *to),
+                           char *to)
 {
-    memcpy((char *) copy + (start - base), first_base() + (start - base), bytes);
+    uint64_t first = (uint64_t) (in.start - blocks) / unit, end = first + in.bytes / unit;
+
+    for (uint64_t run = first; run < end; run += runs.table[run].units)
+        if (bytes_of((uint32_t) run) > 0)
+            call(blocks + run * unit, bytes_of((uint32_t) run), to + (run - first) * unit);
+}
+
+static void copy_block(char *start, uint64_t bytes, char *to)
+{
+    memcpy(to, first_base() + (start - base), bytes);
 }
 
 /* Makes each page of it this process' own, whatever other threads are writing there. */
-static void own_block(char *start, uint64_t bytes)
+static void own_block(char *start, uint64_t bytes, char *to ATTRIBUTE((unused)))
 {
     for (char *page = start; page < start + bytes; page += IVSHM_PAGE) {
         char found = __atomic_load_n(page, __ATOMIC_RELAXED);
@@ -467,20 +481,40 @@ static void give_up_reserve(void)
         }
 }
 
-/* Private memory, at another place, with all that the program has. */
-static bool make_copy(void)
+/* Not locked, also where all that is mapped is to be: that would be memory for all of it at once.
+ */
+static bool map_copy(uint64_t bytes)
 {
-    for (int tries = 0; tries < 2; tries++) {
-        copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                    -1, 0);
-        if (copy != MAP_FAILED) {
-            for_each_block(copy_block);
-            return true;
-        }
-        give_up_reserve();
+    copy = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    copy_bytes = bytes;
+    if (copy == MAP_FAILED) {
+        copy = NULL;
+    } else if (munlock(copy, bytes) != 0 || mprotect(copy, bytes, PROT_READ | PROT_WRITE) != 0) {
+        munmap(copy, bytes);
+        copy = NULL;
     }
-    copy = NULL;
-    return false;
+    return copy != NULL;
+}
+
+/*
+ * Private memory, at another place, with all that the program has; as large as the region, of which
+ * no more than that is used. Where so much cannot be mapped, only what is, if that `can_be_packed`.
+ */
+static bool make_copy(bool can_be_packed)
+{
+    uint64_t used = 0, at = 0;
+
+    if (!map_copy(size)) {
+        give_up_reserve();
+        for (struct stretch s = {0}; next_stretch(&s);)
+            used += s.bytes;
+        if (!map_copy(size) && (!can_be_packed || used == 0 || !map_copy(used)))
+            return false;
+    }
+    for (struct stretch s = {0}; next_stretch(&s); at += s.bytes)
+        for_each_block(s, copy_block,
+                       copy + (copy_bytes < size ? at : (uint64_t) (s.start - base)));
+    return true;
 }
 
 /* `memory` becomes what the program has; that is in one step, for other threads, too. */
@@ -489,6 +523,27 @@ static bool replace_by(void *memory)
     give_up_reserve();
     is_private = mremap(memory, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, base) != MAP_FAILED;
     return is_private;
+}
+
+/* Nothing, where the program has nothing. */
+static bool replace_gap(char *start, const char *end)
+{
+    return start == end ||
+           mmap(start, (size_t) (end - start), PROT_NONE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED;
+}
+
+/* The same step by step, in a child, where there are no others; returns how far it came. */
+static char *replace_by_packed(void)
+{
+    char *done = base, *from = copy;
+
+    give_up_reserve();
+    for (struct stretch s = {0}; next_stretch(&s); from += s.bytes, done = s.start + s.bytes)
+        if (!replace_gap(done, s.start) ||
+            mremap(from, s.bytes, s.bytes, MREMAP_MAYMOVE | MREMAP_FIXED, s.start) == MAP_FAILED)
+            return done;
+    return replace_gap(done, base + size) ? base + size : done;
 }
 
 /*
@@ -500,13 +555,14 @@ static bool make_private(void)
     if (view && mprotect(view, size, PROT_READ | PROT_WRITE) == 0 &&
         madvise(view, size, MADV_DOFORK) == 0 && replace_by(view)) {
         is_of_file = true;
-        for_each_block(own_block);
+        for (struct stretch s = {0}; next_stretch(&s);)
+            for_each_block(s, own_block, s.start);
         return true;
     }
     if (view)
         munmap(view, size);
     view = NULL;
-    return make_copy() && replace_by(copy);
+    return make_copy(false) && replace_by(copy);
 }
 
 /* The child gets what there is before the fork. */
@@ -517,14 +573,14 @@ static void before_fork(void)
     is_forking = true;
     pthread_mutex_unlock(&mutex);
     if (base && !is_private)
-        make_copy();
+        make_copy(true);
 }
 
 static void after_fork_in_parent(void)
 {
     if (base && !is_private) {
         if (copy)
-            munmap(copy, size);
+            munmap(copy, copy_bytes);
         copy = NULL;
         keep_reserve();
     }
@@ -547,9 +603,10 @@ static void after_fork_in_child(void)
     forked = (pthread_cond_t) PTHREAD_COND_INITIALIZER;
     is_forking = false;
     freed_meanwhile = IVSHM_RUN_NONE;
-    if (base && !is_private && !(copy && replace_by(copy))) {
+    if (base && !is_private && !(copy && copy_bytes == size && replace_by(copy))) {
+        char *done = copy && copy_bytes < size ? replace_by_packed() : base;
         /* No memory: it can look, but not write into what may be another's in the end. */
-        mprotect(base, size, PROT_READ);
+        mprotect(done, (size_t) (base + size - done), PROT_READ);
         is_private = true;
     }
     view = NULL; /* is not in a child */
@@ -635,7 +692,6 @@ static void forget(void)
     view = base = NULL;
     runs.table = NULL;
     extents = NULL;
-    extent_count = 0;
     MPID_nem_ivshmem.user = NULL;
 }
 
@@ -656,12 +712,17 @@ static bool make_tables(void)
     return extents != NULL;
 }
 
+static bool is_limited_by(int resource)
+{
+    struct rlimit limit;
+    return getrlimit(resource, &limit) != 0 || limit.rlim_cur != RLIM_INFINITY;
+}
+
 int MPID_nem_ivshmem_memory_init(void)
 {
     static bool has_handlers;
     struct ivshm_map *map = &MPID_nem_ivshmem.region.map;
-    struct rlimit limit;
-    bool is_limited = getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur != RLIM_INFINITY;
+    bool is_limited = is_limited_by(RLIMIT_AS) || is_limited_by(RLIMIT_DATA);
 
     /* What a child of a fork knows of MPI is not to lead it to the region. */
     madvise(map->base, map->size, MADV_DONTFORK);
