@@ -277,8 +277,17 @@ static void after_fork_in_child(void)
         forked_with->after_fork_in_child();
 }
 
+static pid_t (*_Atomic next_fork)(void);
+
+static void find_fork(void)
+{
+    atomic_store_explicit(&next_fork, (pid_t(*)(void)) dlsym(RTLD_NEXT, "fork"),
+                          memory_order_relaxed);
+}
+
 __attribute__((constructor)) static void begin(void)
 {
+    find_fork();
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
@@ -389,6 +398,37 @@ void *pvalloc(size_t bytes)
     size_t page = (size_t) getpagesize(), rounded = (bytes + page - 1) & ~(page - 1);
     void *start = rounded >= bytes ? take(page, rounded, false) : NULL;
     return start ? start : next(pvalloc)(bytes);
+}
+
+/*
+ * A child's blocks are copies that take their place at once, which must not be so with the stack on
+ * which that is done: the parent goes on using it meanwhile.
+ */
+static _Thread_local struct {
+    pid_t pid;
+    int error;
+} forked;
+
+static void fork_here(void)
+{
+    forked.pid = next_fork();
+    forked.error = errno;
+}
+
+pid_t fork(void)
+{
+    const struct ivshmem_malloc_source *s = source();
+
+    if (!next_fork)
+        find_fork();
+    if (!s || !ivshmem_stack_is_in(s->base, s->bytes))
+        return next_fork();
+    if (!ivshmem_call_elsewhere(fork_here)) {
+        errno = ENOMEM;
+        return -1;
+    }
+    errno = forked.error;
+    return forked.pid;
 }
 
 /* Of programs that were built long ago. */

@@ -33,6 +33,8 @@ teardown() { at_end; }
 
 @test "a child of fork has memory of its own" { passes 2 "${malloc[@]}" forks; }
 
+@test "a fork and MPI_Finalize on a stack that is a block" { passes 2 "${malloc[@]}" stacks; }
+
 @test "handlers of a fork use malloc, and blocks" { passes 2 "${malloc[@]}" handlers; }
 
 @test "a child that outlives its job does no harm to the next one" {
@@ -47,7 +49,10 @@ teardown() { at_end; }
     done
 }
 
-@test "what cannot be had, errno, and blocks that grow" { passes 2 "${malloc[@]}" limits; }
+@test "what cannot be had, errno, and blocks that grow" {
+    use_region 128M # so that it has room for all of them
+    passes 2 "${malloc[@]}" limits
+}
 
 @test "a fork and MPI_Finalize with thousands of blocks take a few mappings" {
     use_region 512M

@@ -18,6 +18,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 
 #define LARGE 300000
 #define PAGE 4096
@@ -259,6 +260,76 @@ static void forks(void)
     }
     free(block);
     free(freed);
+}
+
+/* A fork on a stack that is a block: a coroutine's, and that of a signal's handler. */
+
+static void fork_on_block(void)
+{
+    enum { BYTES = 9000 };
+    volatile int count = 0;
+    unsigned char mine[BYTES];
+    int status, to_child[2];
+
+    for (int round = 0; round < 3; round++) {
+        fill(mine, BYTES, round);
+        CHECK(pipe(to_child) == 0, "no pipe");
+        pid_t child = fork();
+        CHECK(child >= 0, "no fork: %s", strerror(errno));
+        if (child == 0) {
+            char go;
+            if (read(to_child[0], &go, 1) != 1 || differs(mine, BYTES, round) >= 0 ||
+                count != round)
+                _exit(1);
+            fill(mine, BYTES, 8);
+            count = 20;
+            make_and_free();
+            if (fork() == 0)
+                _exit(differs(mine, BYTES, 8) >= 0);
+            _exit(wait(&status) < 0 || status ? 2 : differs(mine, BYTES, 8) >= 0 ? 3 : 0);
+        }
+        fill(mine, BYTES, 9);
+        count++;
+        CHECK(write(to_child[1], "", 1) == 1, "no pipe");
+        CHECK(waitpid(child, &status, 0) == child && status == 0, "the child's status is %x",
+              status);
+        CHECK_PATTERN(mine, BYTES, 9, "the child has written it");
+        CHECK(count == round + 1, "%d in round %d", count, round);
+        close(to_child[0]);
+        close(to_child[1]);
+    }
+}
+
+static void handle_signal(int unused)
+{
+    (void) unused;
+    fork_on_block();
+}
+
+static void stacks(void)
+{
+    enum { BYTES = 1 << 18 };
+    ucontext_t here, there;
+    stack_t stack = {.ss_sp = malloc(BYTES), .ss_size = BYTES};
+    struct sigaction action = {.sa_handler = handle_signal, .sa_flags = SA_ONSTACK};
+
+    CHECK(getcontext(&there) == 0, "no context");
+    there.uc_stack = (stack_t){.ss_sp = malloc(BYTES), .ss_size = BYTES};
+    there.uc_link = &here;
+    makecontext(&there, fork_on_block, 0);
+    CHECK(swapcontext(&here, &there) == 0, "no context");
+    CHECK(sigaltstack(&stack, NULL) == 0 && sigaction(SIGUSR1, &action, NULL) == 0, "no stack");
+    raise(SIGUSR1);
+    echo(stack.ss_sp, LARGE / 2, 1);
+    stack.ss_flags = SS_DISABLE;
+    CHECK(sigaltstack(&stack, NULL) == 0, "sigaltstack");
+    free(stack.ss_sp);
+    /* MPI ends on such a stack. */
+    getcontext(&there);
+    there.uc_link = &here;
+    makecontext(&there, finish, 0);
+    CHECK(swapcontext(&here, &there) == 0, "no context");
+    free(there.uc_stack.ss_sp);
 }
 
 /* All that the region has, and more. */
@@ -554,7 +625,7 @@ static rlim_t kilobytes_of(const char *what)
 /* There is hardly more memory allowed than what the blocks have: a child has them all the same. */
 static void scarce(void)
 {
-    enum { BLOCKS = 20, MORE = 64 << 20 };
+    enum { BLOCKS = 20, MORE = 48 << 20 };
     static const struct {
         int resource;
         const char *what;
@@ -1094,6 +1165,8 @@ int main(int argc, char **argv)
         many(100, true);
     else if (strcmp(what, "advice") == 0)
         advice();
+    else if (strcmp(what, "stacks") == 0)
+        stacks();
     else if (strcmp(what, "guards") == 0)
         guards();
     else if (strcmp(what, "writers") == 0)

@@ -8,6 +8,9 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <ucontext.h>
 
 /* Where blocks come from. All its functions can be called from any thread, and call no malloc. */
 struct ivshmem_malloc_source {
@@ -35,5 +38,33 @@ struct ivshmem_malloc_source {
  * malloc is not the C library's: then all is left to that.
  */
 __attribute__((weak)) bool ivshmem_malloc_serve(const struct ivshmem_malloc_source *source);
+
+/*
+ * Whether the caller's stack is within [base, base+bytes): a coroutine's, or one for signals. What
+ * copies that memory and puts the copy in its place is not to run on it.
+ */
+#define ivshmem_stack_is_in(base, bytes)                                                           \
+    ((uintptr_t) __builtin_frame_address(0) - (uintptr_t) (base) < (bytes))
+
+/* Calls `call` on a stack of its own; false if there is no memory for one. */
+static inline bool ivshmem_call_elsewhere(void (*call)(void))
+{
+    enum { BYTES = 1 << 20 }; /* handlers of a fork are called there, too */
+    ucontext_t here, there;
+    void *stack = mmap(NULL, BYTES, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+    bool is_called = stack != MAP_FAILED && getcontext(&there) == 0;
+
+    if (is_called) {
+        there.uc_stack.ss_sp = stack;
+        there.uc_stack.ss_size = BYTES;
+        there.uc_link = &here;
+        makecontext(&there, call, 0);
+        is_called = swapcontext(&here, &there) == 0;
+    }
+    if (stack != MAP_FAILED)
+        munmap(stack, BYTES);
+    return is_called;
+}
 
 #endif

@@ -525,25 +525,28 @@ static bool replace_by(void *memory)
     return is_private;
 }
 
-/* Nothing, where the program has nothing. */
-static bool replace_gap(char *start, const char *end)
+/*
+ * The same piece by piece, in a child, where there are no others. What cannot be moved for lack of
+ * a mapping is not accessible.
+ */
+static bool replace_by_packed(void)
 {
-    return start == end ||
-           mmap(start, (size_t) (end - start), PROT_NONE,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED;
-}
-
-/* The same step by step, in a child, where there are no others; returns how far it came. */
-static char *replace_by_packed(void)
-{
-    char *done = base, *from = copy;
+    char *from = copy;
 
     give_up_reserve();
-    for (struct stretch s = {0}; next_stretch(&s); from += s.bytes, done = s.start + s.bytes)
-        if (!replace_gap(done, s.start) ||
-            mremap(from, s.bytes, s.bytes, MREMAP_MAYMOVE | MREMAP_FIXED, s.start) == MAP_FAILED)
-            return done;
-    return replace_gap(done, base + size) ? base + size : done;
+    if (mmap(base, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+             0) == MAP_FAILED)
+        return false;
+    for (struct stretch s = {0}; next_stretch(&s); from += s.bytes)
+        if (mremap(from, s.bytes, s.bytes, MREMAP_MAYMOVE | MREMAP_FIXED, s.start) == MAP_FAILED)
+            break;
+    return true;
+}
+
+static void copy_and_replace(void)
+{
+    if (make_copy(false))
+        replace_by(copy);
 }
 
 /*
@@ -562,7 +565,10 @@ static bool make_private(void)
     if (view)
         munmap(view, size);
     view = NULL;
-    return make_copy(false) && replace_by(copy);
+    if (ivshmem_stack_is_in(base, size))
+        return ivshmem_call_elsewhere(copy_and_replace) && is_private;
+    copy_and_replace();
+    return is_private;
 }
 
 /* The child gets what there is before the fork. */
@@ -603,10 +609,10 @@ static void after_fork_in_child(void)
     forked = (pthread_cond_t) PTHREAD_COND_INITIALIZER;
     is_forking = false;
     freed_meanwhile = IVSHM_RUN_NONE;
-    if (base && !is_private && !(copy && copy_bytes == size && replace_by(copy))) {
-        char *done = copy && copy_bytes < size ? replace_by_packed() : base;
+    if (base && !is_private) {
         /* No memory: it can look, but not write into what may be another's in the end. */
-        mprotect(done, (size_t) (base + size - done), PROT_READ);
+        if (!copy || !(copy_bytes == size ? replace_by(copy) : replace_by_packed()))
+            mprotect(base, size, PROT_READ);
         is_private = true;
     }
     view = NULL; /* is not in a child */
