@@ -110,7 +110,7 @@ teardown() { at_end; }
 @test "what malloc has given outlives MPI_Finalize, and the region" {
     mpi job -n 2 "${malloc[@]}" finalize || { say job; false; }
     # mpiexec may break lines anew.
-    [ "$(grep -o done "$BATS_TEST_TMPDIR/job.out" | wc -l)" -eq 2 ] || { say job; false; }
+    [ "$(grep -o "done" "$BATS_TEST_TMPDIR/job.out" | wc -l)" -eq 2 ] || { say job; false; }
 }
 
 @test "memory of the region is not wanted, or there is no region" {

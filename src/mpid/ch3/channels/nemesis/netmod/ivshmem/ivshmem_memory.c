@@ -481,8 +481,7 @@ static void give_up_reserve(void)
         }
 }
 
-/* Not locked, also where all that is mapped is to be: that would be memory for all of it at once.
- */
+/* Not locked, also after mlockall(MCL_FUTURE): that would take memory for all of it at once. */
 static bool map_copy(uint64_t bytes)
 {
     copy = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -601,8 +600,7 @@ static void after_fork_in_parent(void)
     pthread_mutex_unlock(&mutex);
 }
 
-/* What other threads have freed meanwhile is not free here: the fork has seen that, or a part of
- * it. */
+/* What other threads have freed meanwhile is not free here: what they noted may be here in part. */
 static void after_fork_in_child(void)
 {
     mutex = (pthread_mutex_t) PTHREAD_MUTEX_INITIALIZER; /* they may have been in it */
