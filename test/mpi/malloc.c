@@ -345,6 +345,8 @@ static void full(void)
         CHECK_PATTERN(blocks[i], LARGE, i, "block %d", i);
     echo(blocks[0], LARGE, 1); /* one of the first, which came from the region */
     /* What has been refused is there again, once some is free, for sizes up to that. */
+    MPI_Barrier(MPI_COMM_WORLD);
+    char *volatile refused = malloc(LARGE);
     free(blocks[0]);
     blocks[0] = malloc(LARGE);
     echo(blocks[0], LARGE, 1);
@@ -353,6 +355,7 @@ static void full(void)
     echo(blocks[0], LARGE / 2, 1);
     for (int i = 0; i < BLOCKS; i++)
         free(blocks[i]);
+    free(refused);
     MPI_Barrier(MPI_COMM_WORLD);
     blocks[0] = malloc(3 * LARGE);
     echo(blocks[0], 3 * LARGE, 1);
