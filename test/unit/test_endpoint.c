@@ -692,7 +692,8 @@ TEST(test_pid_of_a_joiner_is_used_again)
     ivshm_region_close(&r);
 }
 
-/* Somebody is wrong about a joiner: it learns of that, and leaves claim and blocks of the next one. */
+/* Somebody is wrong about a joiner: it learns of that, and leaves the next one's claim and blocks.
+ */
 TEST(test_declared_dead_while_joining)
 {
     struct ivshm_region r = region_new(4 * MIB);

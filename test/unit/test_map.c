@@ -308,6 +308,28 @@ TEST(test_ways)
     must(chdir("/") == 0);
 }
 
+static void open_from_nowhere(void *arg)
+{
+    struct ivshm_map map;
+    must(chdir(path_of("nowhere")) == 0 && setgid(65534) == 0 && setuid(65534) == 0);
+    must(prctl(PR_SET_DUMPABLE, 1) == 0); /* else its /proc/self is root's */
+    must(access(".", X_OK) != 0);
+    must(ivshm_map_open(arg, false, &map, NULL) == 0);
+}
+
+/* A working directory that one may not use is no harm to an absolute name. */
+TEST(test_forbidden_working_directory)
+{
+    if (geteuid() != 0) {
+        print_message("# a directory that one may not use: only root can become somebody else\n");
+        skip();
+    }
+    int fd = file_new(4096);
+    must(mkdir(path_of("nowhere"), 0700) == 0);
+    assert_int_equal(child_wait(child_start(open_from_nowhere, (char *) file_name(fd))), 0);
+    close(fd);
+}
+
 static void open_as_nobody(void *arg)
 {
     struct ivshm_map map;
@@ -420,6 +442,7 @@ int main(void)
         cmocka_unit_test(test_links),
         cmocka_unit_test(test_links_that_change),
         cmocka_unit_test(test_ways),
+        cmocka_unit_test(test_forbidden_working_directory),
         cmocka_unit_test(test_no_permission),
         cmocka_unit_test(test_no_device),
         cmocka_unit_test(test_devices),

@@ -254,7 +254,7 @@ TEST(test_death_inside_push)
  */
 
 #define STRIDE 13       /* less than what is between two reads */
-#define LOOK_STEPS 1200 /* by then the superblock has been read */
+#define LOOK_STEPS 1600 /* by then the superblock has been read */
 
 struct look {
     struct ivshm_region r; /* of who formats */

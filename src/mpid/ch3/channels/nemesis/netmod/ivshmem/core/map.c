@@ -170,11 +170,13 @@ static ssize_t read_link(int folder, const char *name, char *target, size_t size
  */
 static int step(int *folder, char rest[PATH_MAX], int flags, int *fd)
 {
-    char name[PATH_MAX], target[PATH_MAX], text[PATH_MAX];
+    char name[NAME_MAX + 1], target[PATH_MAX];
     size_t len = *rest == '/' ? 1 : strcspn(rest, "/");
     const char *behind = rest + len + strspn(rest + len, "/");
     bool is_last = !*behind, is_procs = false;
     int how = (is_last ? flags : O_PATH | O_DIRECTORY) | O_CLOEXEC;
+    if (len > NAME_MAX)
+        return -ENAMETOOLONG;
     snprintf(name, sizeof(name), "%.*s", (int) len, rest);
 
     int next = openat(*folder, name, how | O_NOFOLLOW);
@@ -185,11 +187,10 @@ static int step(int *folder, char rest[PATH_MAX], int flags, int *fd)
         if (!is_procs) {
             if (n == 0) /* it was one a moment ago: look once more */
                 return 0;
-            n = snprintf(text, sizeof(text), "%.*s%s%s", (int) n, target, is_last ? "" : "/",
-                         behind);
-            if (n >= PATH_MAX)
+            size_t room = sizeof(target) - (size_t) n;
+            if ((size_t) snprintf(target + n, room, "%s%s", is_last ? "" : "/", behind) >= room)
                 return -ENAMETOOLONG;
-            memcpy(rest, text, (size_t) n + 1);
+            memcpy(rest, target, strlen(target) + 1);
             return 0;
         }
         next = openat(*folder, name, how);
@@ -216,7 +217,8 @@ static int step(int *folder, char rest[PATH_MAX], int flags, int *fd)
 static int open_file(const char *path, int flags, bool *is_trap)
 {
     char rest[PATH_MAX];
-    int fd = -1, err = 0, folder = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int fd = -1, err = 0;
+    int folder = open(*path == '/' ? "/" : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     *is_trap = false;
     if (folder < 0)
         return -errno;
