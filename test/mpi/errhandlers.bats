@@ -22,6 +22,7 @@ teardown() { at_end; }
 @test "ports that are made up, cut short, too long, closed, not served, or of a job that has ended" {
     mpi ended -n 1 "$programs/errhandlers" port "$where"
     passes_both 2 "$programs/errhandlers" ports "$where"
+    grep -q "names endpoint 4294967295, generation 1 of region" "$BATS_TEST_TMPDIR/job.err"
 }
 
 @test "names that nobody published" { passes_both 2 "$programs/errhandlers" names; }

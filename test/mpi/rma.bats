@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: mpich2
 # The suites and mpi.bash share variables and functions.
-# shellcheck disable=SC2154
+# shellcheck disable=SC2034,SC2154
 #
 # One-sided communication through the region.
 
