@@ -100,3 +100,14 @@ windows() { counted "$1" windows; }
     all_remote
     passes 2 "$programs/windows" liar "$(basename "$(readlink "/proc/$$/fd/$region_fd")" ' (deleted)')"
 }
+
+@test "pairs with a gap that wait for a lock, which another rank has" {
+    all_remote
+    passes 3 "$programs/locks" waiting
+}
+
+@test "a lock that is refused, as its target has room for one more only, is asked for again" {
+    export MPIR_CVAR_CH3_RMA_TARGET_LOCK_ENTRY_WIN_POOL_SIZE=1
+    all_remote
+    passes 5 "$programs/locks" refused 40
+}
