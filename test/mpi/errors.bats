@@ -279,3 +279,11 @@ rank_dies() {
     ended "$status" job
     reclaimed
 }
+
+@test "messages of several pieces to a revoked communicator are dropped, and every call on it ends" {
+    use_region 8M
+    all_remote
+    for ranks in 2 3; do
+        passes "$ranks" "$programs/revoked" "$BATS_TEST_TMPDIR/revoked.$ranks"
+    done
+}
