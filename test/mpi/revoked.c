@@ -4,8 +4,8 @@
  *
  * A communicator that rank 0 has revoked while rank 1, which does not know yet, sends messages of
  * several pieces to it: they are dropped, and all else between the two goes on. Then every call on
- * it ends with MPIX_ERR_REVOKED. FILE is how rank 1 hears that it may begin: not by MPI, as it
- * would hear of the end of the communicator, too.
+ * it ends with MPIX_ERR_REVOKED. FILE is how the two tell each other when to begin: not by MPI, as
+ * rank 1 would hear of the end of the communicator, too.
  */
 #include "mpitest.h"
 
@@ -18,13 +18,16 @@ static void messages(const char *path)
 {
     MPI_Request reqs[MANY + 1];
     int other = !rank;
-    char line[MPI_MAX_PORT_NAME];
+    char line[MPI_MAX_PORT_NAME], ready[1000];
 
+    snprintf(ready, sizeof(ready), "%s.ready", path);
     MPI_Barrier(MPI_COMM_WORLD);
     if (rank == 0) {
+        read_line(ready, line);
         MPIX_Comm_revoke(comm);
         write_line(path, "revoked");
     } else if (rank == 1) {
+        write_line(ready, "ready"); /* it is in no MPI call */
         read_line(path, line);
         for (int i = 0; i < MANY; i++)
             CHECK(MPI_Isend(buf, LEN, MPI_BYTE, 0, i, comm, &reqs[i]) == MPI_SUCCESS,
