@@ -23,6 +23,30 @@ teardown() { at_end; }
     empty
 }
 
+# served HOW POINT HIT: what a region has free when the clients of a server, one after the other, have died at that point
+# of a large message, each while it worked in a lane of the server's.
+served() {
+    local n free=()
+    launch server -n 1 "$IVSHM_BUILD/obj/fault/server" "$1" "$BATS_TEST_TMPDIR/port" 8 "$BATS_TEST_TMPDIR/done"
+    for ((n = 1; n <= 8; n++)); do
+        ! mpi client -n 1 "$IVSHM_BUILD/obj/fault/strike" -p "$2" -n "$3" "$IVSHM_BUILD/obj/fault/server" client "$1" "$BATS_TEST_TMPDIR/port"
+        until_true test -e "$BATS_TEST_TMPDIR/done.$n" || { say server; say client; return 1; }
+        ivshmem reap "$region" >/dev/null
+        free+=("$(ivshmem info --json "$region" | jq .usage.free_blocks)")
+        rm "$BATS_TEST_TMPDIR/done.$n"
+    done
+    at_end
+    echo "free: ${free[*]}"
+    [ "${free[7]}" -eq "${free[3]}" ]
+}
+
+@test "clients that die while they receive from a server cost it no memory" { served send lane_consume 3; }
+
+@test "clients that die while they send to a server cost it no memory" {
+    # Beyond the chunks of four lanes of its own: in one that it was lent.
+    served receive lane_publish $((4 * $(ivshmem info --json "$region" | jq .geometry.lane_chunks) + 5))
+}
+
 # unmet HOW: two jobs, of which one loses a rank that the other has not met.
 unmet() {
     # Its rank 0 goes on after the death of rank 1.
