@@ -45,30 +45,28 @@ static inline int ivshmem_coll_tell(int mpi_errno, ivshmem_coll_bcast *bcast, vo
 /*
  * Leaves a round that others may have left, too, as far as that can be done: a receive that nobody
  * has answered, a send that nobody has asked for, and of a nonblocking collective the same, see
- * ivshmem_coll_is_complete. What is under way is not touched. The communicator is of no use on this
- * rank after that: the next collective would take this one's late messages for its own.
+ * ivshmem_coll_is_complete. What is under way is not touched. The communicator is of no use after
+ * that: the next collective would take this one's late messages for its own. So all are told, as by
+ * MPIX_Comm_revoke: some may be in a later round already, and wait there for what this rank does
+ * not send any more, with the error behind them that would have made them leave, too.
  */
 static inline void ivshmem_coll_leave(MPIR_Request *req)
 {
-    if (req->comm) {
-        req->comm->revoked = 1;
-        if (req->comm->node_comm)
-            req->comm->node_comm->revoked = 1;
-        if (req->comm->node_roots_comm)
-            req->comm->node_roots_comm->revoked = 1;
-    }
+    if (req->comm)
+        (void) MPID_Comm_revoke(req->comm, 0);
     ivshmem_pt2pt_cancel(req);
 }
 
-/* For schedules: whether a receive is complete, or does not matter any more. */
+/* For schedules: whether a message is complete, or does not matter any more. */
 static inline int ivshmem_coll_is_complete(MPIR_Errflag_t *errflag, MPIR_Request *req)
 {
     if (MPIR_Request_is_complete(req))
         return 1;
     if (likely(!req->comm || !req->comm->revoked))
         return 0;
-    (void) MPID_Cancel_recv(req);
-    if (!MPIR_Request_is_complete(req))
+    if (req->kind == MPIR_REQUEST_KIND__RECV)
+        (void) MPID_Cancel_recv(req);
+    if (!ivshmem_pt2pt_is_over(req))
         return 0;
     *errflag = MPIR_ERR_OTHER;
     return 1;

@@ -25,7 +25,7 @@ typedef enum {
     ANSWERS,      /* request: the peer was asked, and such an answer is still to come */
     CANCELLABLE,  /* request: the peer is not transferring its data, and has not */
     WINDOW,       /* target's window: one of ours, of which the peer is a member */
-    EXPOSED,      /* access that is ended: one has begun */
+    EXPOSED,      /* access that is ended: one has begun, or was taken back */
     MEMORY,       /* address, count, datatype: each byte touched is the window's; the data fits into
                    * its packet, or the answer into its own; a datatype's description, and the
                    * offset of a part, are checked once they are here */
@@ -36,7 +36,7 @@ typedef enum {
     LOCK_OP_ACK,  /* flags: the same, by an operation that is not done */
     ACK,          /* an acknowledgement by that rank is due */
     MAYBE_ACK,    /* flags: LOCK_OP_ACK and ACK, for what they say */
-    CONTEXT,      /* context: of a communicator of which the peer is a member */
+    MEMBER,       /* context: ignored, if the peer is no member of such a communicator */
     CLOSE_STATE,  /* the connection is in a state in which this can come */
     HANDSHAKE,    /* a call that waits for this word, and has not had it */
 } check_t;
@@ -91,11 +91,11 @@ static const rule_t rules[MPIDI_CH3_PKT_END_ALL] = {
                                       {ANSWERS}},
     [MPIDI_CH3_PKT_CANCEL_SEND_REQ] = {"CANCEL_SEND_REQ",
                                        sizeof(MPIDI_CH3_Pkt_cancel_send_req_t),
-                                       FROM_RANK,
+                                       FROM_BOTH,
                                        {SENDER}},
     [MPIDI_CH3_PKT_CANCEL_SEND_RESP] = {"CANCEL_SEND_RESP",
                                         sizeof(MPIDI_CH3_Pkt_cancel_send_resp_t),
-                                        FROM_RANK,
+                                        FROM_BOTH,
                                         {ANSWERS, CANCELLABLE}},
 
     [MPIDI_NEM_PKT_LMT_RTS] = {"LMT_RTS",
@@ -199,7 +199,7 @@ static const rule_t rules[MPIDI_CH3_PKT_END_ALL] = {
     [MPIDI_CH3_PKT_ACK] = {"ACK", sizeof(MPIDI_CH3_Pkt_ack_t), FROM_RANK, {ORIGIN, ACK}},
 
     [MPIDI_CH3_PKT_CLOSE] = {"CLOSE", sizeof(MPIDI_CH3_Pkt_close_t), FROM_BOTH, {CLOSE_STATE}},
-    [MPIDI_CH3_PKT_REVOKE] = {"REVOKE", sizeof(MPIDI_CH3_Pkt_revoke_t), FROM_RANK, {CONTEXT}},
+    [MPIDI_CH3_PKT_REVOKE] = {"REVOKE", sizeof(MPIDI_CH3_Pkt_revoke_t), FROM_BOTH, {MEMBER}},
 #ifndef MPIDI_CH3_HAS_NO_DYNAMIC_PROCESS
     [MPIDI_CH3_PKT_CONN_ACK] = {"CONN_ACK",
                                 sizeof(MPIDI_CH3_Pkt_conn_ack_t),
@@ -746,16 +746,6 @@ static const char *check_handshake(const MPIDI_VC_t *vc, int type)
 }
 #endif
 
-static const char *check_revoke(MPIDI_VC_t *vc, MPIR_Context_id_t context)
-{
-    MPIR_Comm *comm = NULL;
-
-    MPIDI_CH3I_Comm_find(context, &comm);
-    return comm && MPID_nem_ivshmem_relation_is_member(vc, comm)
-               ? NULL
-               : "revokes a communicator that it is no member of";
-}
-
 static MPI_Request answered_request(const MPIDI_CH3_Pkt_t *pkt)
 {
     switch ((int) pkt->type) {
@@ -880,7 +870,7 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, const MPIDI_CH3_Pk
             break;
         case EXPOSED:
             if ((o.flags & MPIDI_CH3_PKT_FLAG_RMA_DECR_AT_COUNTER) &&
-                win->at_completion_counter < 1)
+                win->at_completion_counter < 1 && !win->ivshmem_broken)
                 why = "ends an access that has not begun";
             break;
         case LOCK_FLAGS:
@@ -901,8 +891,7 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, const MPIDI_CH3_Pk
         case MAYBE_ACK:
             why = check_maybe_ack(vc, &origin);
             break;
-        case CONTEXT:
-            why = check_revoke(vc, pkt->revoke.revoked_comm);
+        case MEMBER: /* it may be freed here already: CH3 looks, see graft */
             break;
         case CLOSE_STATE:
             why = check_close(vc, pkt->close.ack);

@@ -34,12 +34,20 @@ static int is_lost(const MPIR_Request *req)
     MPIDI_VC_t *vc;
     int rank = req->dev.match.parts.rank;
 
+    /* A collective's request is of no one rank. */
+    if (req->kind != MPIR_REQUEST_KIND__SEND && req->kind != MPIR_REQUEST_KIND__RECV)
+        return 0;
     if (rank == MPI_ANY_SOURCE)
         rank = req->status.MPI_SOURCE;
     if (!req->comm || rank < 0 || rank >= req->comm->remote_size)
         return 0;
     MPIDI_Comm_get_vc(req->comm, rank, &vc);
     return vc->state == MPIDI_VC_STATE_MORIBUND;
+}
+
+static void keep(int mpi_errno)
+{
+    MPID_nem_ivshmem.failure = mpi_errno;
 }
 
 int MPID_nem_ivshmem_path_init(MPIDI_PG_t *pg, int pg_rank, char **bc_val_p, int *val_max_sz_p)
@@ -50,6 +58,7 @@ int MPID_nem_ivshmem_path_init(MPIDI_PG_t *pg, int pg_rank, char **bc_val_p, int
 
     memset(&tcp, 0, sizeof(tcp));
     ivshmem_pt2pt_is_lost = is_lost;
+    ivshmem_pt2pt_keep = keep;
     if (MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK == 0)
         goto fn_exit;
     mpi_errno = MPID_nem_tcp_init(pg, pg_rank, bc_val_p, val_max_sz_p);

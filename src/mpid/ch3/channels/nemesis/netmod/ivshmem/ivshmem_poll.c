@@ -91,6 +91,27 @@ static inline bool is_eager_with_data(int type)
 }
 
 /*
+ * The roots of MPI_Comm_connect and MPI_Comm_accept talk on a context that is that of all calls at
+ * the port. What the other one said before it heard that this one has left, with an error, is for
+ * no later call.
+ */
+static void leave_call(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt)
+{
+    if (vc->state != MPIDI_VC_STATE_ACTIVE &&
+        (MPID_nem_ivshmem_packet_is_plain((int) pkt->type) || pkt->type == MPIDI_NEM_PKT_LMT_RTS))
+        pkt->eager_send.match.parts.context_id = IVSHMEM_NO_CONTEXT;
+}
+
+/* The other root has left, and answers nothing any more; with an error, if anything waits. */
+static void end_requests(MPIDI_VC_t *vc)
+{
+    int mpi_errno = MPID_nem_ivshmem_vc_fail_requests(
+        vc, MPID_nem_ivshmem_vc_error(vc, "has left MPI_Comm_connect or MPI_Comm_accept"));
+    if (mpi_errno != MPI_SUCCESS)
+        refused(vc, mpi_errno);
+}
+
+/*
  * A new packet: gives CH3 its header, checked, and as much of its data as came with it. An error of
  * CH3's is about this packet, and ends the connection it came by. False if it has to wait.
  */
@@ -128,6 +149,8 @@ static bool begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len
     /* MPI allows it, and CH3 cannot keep one that was not waited for. */
     if (unlikely(pkt.type == MPIDI_CH3_PKT_READY_SEND))
         pkt.type = MPIDI_CH3_PKT_EAGER_SEND;
+    if (unlikely(VC_IVSHMEM(vc)->stream))
+        leave_call(vc, &pkt);
     *data += header;
     *len -= header;
     intptr_t taken = hold ? 0 : (intptr_t) *len;
@@ -139,6 +162,8 @@ static bool begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len
         refused(vc, mpi_errno);
         return true;
     }
+    if (unlikely(VC_IVSHMEM(vc)->stream) && vc->state == MPIDI_VC_STATE_REMOTE_CLOSE)
+        end_requests(vc);
     *data += taken;
     *len -= (size_t) taken;
     if (rreq) { /* it wants more */
@@ -429,6 +454,17 @@ fn_fail:
     goto fn_exit;
 }
 
+/* An error that no call has returned yet, for this one. */
+static inline int take_failure(void)
+{
+    int mpi_errno = MPID_nem_ivshmem.failure;
+
+    if (likely(mpi_errno == MPI_SUCCESS))
+        return MPI_SUCCESS;
+    MPID_nem_ivshmem.failure = MPI_SUCCESS;
+    return MPIR_CVAR_ENABLE_FT ? MPI_SUCCESS : mpi_errno;
+}
+
 /*
  * Once a second at most: who of our peers has died? `idle` is whether nothing was received in this
  * turn.
@@ -441,11 +477,8 @@ static int watch(bool idle)
     int mpi_errno = MPI_SUCCESS;
     struct timespec now;
 
-    if (unlikely(MPID_nem_ivshmem.failure)) {
-        mpi_errno = MPIR_CVAR_ENABLE_FT ? MPI_SUCCESS : MPID_nem_ivshmem.failure;
-        MPID_nem_ivshmem.failure = MPI_SUCCESS;
-        MPIR_ERR_CHECK(mpi_errno);
-    }
+    mpi_errno = take_failure();
+    MPIR_ERR_CHECK(mpi_errno);
     mpi_errno = MPID_nem_ivshmem_relation_forget_locks();
     MPIR_ERR_CHECK(mpi_errno);
     if (likely(!seen_gone)) {
@@ -498,8 +531,10 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
         mpi_errno = MPID_nem_ivshmem_tcp_poll(in_blocking_poll);
         MPIR_ERR_CHECK(mpi_errno);
     }
-    if (unlikely(!MPID_nem_ivshmem.joined))
+    if (unlikely(!MPID_nem_ivshmem.joined)) {
+        mpi_errno = take_failure();
         goto fn_exit;
+    }
     /* Who waits looks here more often than the rest of a turn would let it. */
     for (n = 0; n < CELLS_PER_POLL && !is_idle(n == 0 && in_blocking_poll ? LOOKS : 1); n++) {
         got = ivshm_receive(&MPID_nem_ivshmem.transport, &in, &diag);

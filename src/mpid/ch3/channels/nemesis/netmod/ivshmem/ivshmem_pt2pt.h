@@ -12,6 +12,9 @@
  */
 extern int (*ivshmem_pt2pt_is_lost)(const MPIR_Request *);
 
+/* Set by the netmod: has the next call that waits end with this error, which nobody was told. */
+extern void (*ivshmem_pt2pt_keep)(int mpi_errno);
+
 /* Whether there is nothing to wait for any more. */
 static inline int ivshmem_pt2pt_is_over(const MPIR_Request *req)
 {
@@ -28,23 +31,43 @@ static inline void ivshmem_pt2pt_cancel(MPIR_Request *req)
 }
 
 /*
- * After an error: calls back what can be, and waits for the rest, never less, since their memory is
- * the program's again after the call. Returns whether any has not ended as it should.
+ * Waits until the request is over, whatever fails meanwhile. Returns whether it has not ended as it
+ * should; *mpi_errno is the last error of the progress engine, if there was one.
  */
-static inline int ivshmem_pt2pt_withdraw(int n, MPIR_Request *reqs[])
+static inline int ivshmem_pt2pt_outlast(MPIR_Request *req, int *mpi_errno)
+{
+    while (!ivshmem_pt2pt_is_over(req)) {
+        int failed = MPID_Wait(req, MPI_STATUS_IGNORE);
+        if (failed != MPI_SUCCESS)
+            *mpi_errno = failed;
+    }
+    return !MPIR_Request_is_complete(req) || MPIR_STATUS_GET_CANCEL_BIT(req->status) ||
+           req->status.MPI_ERROR != MPI_SUCCESS;
+}
+
+static inline void ivshmem_pt2pt_keep_error(int mpi_errno)
+{
+    if (mpi_errno != MPI_SUCCESS && ivshmem_pt2pt_keep)
+        ivshmem_pt2pt_keep(mpi_errno);
+}
+
+/*
+ * After the error mpi_errno: calls back what can be, and waits for the rest, never less, since
+ * their memory is the program's again after the call. Returns whether any has not ended as it
+ * should. If all have, it is the next call that the error ends: it may be all that the program
+ * hears of a death.
+ */
+static inline int ivshmem_pt2pt_withdraw(int n, MPIR_Request *reqs[], int mpi_errno)
 {
     int failed = 0;
 
     for (int i = 0; i < n; i++)
         if (!MPIR_Request_is_complete(reqs[i]))
             ivshmem_pt2pt_cancel(reqs[i]);
-    for (int i = 0; i < n; i++) {
-        while (!ivshmem_pt2pt_is_over(reqs[i]))
-            (void) MPID_Wait(reqs[i], MPI_STATUS_IGNORE); /* one error is enough */
-        failed |= !MPIR_Request_is_complete(reqs[i]) ||
-                  MPIR_STATUS_GET_CANCEL_BIT(reqs[i]->status) ||
-                  reqs[i]->status.MPI_ERROR != MPI_SUCCESS;
-    }
+    for (int i = 0; i < n; i++)
+        failed |= ivshmem_pt2pt_outlast(reqs[i], &mpi_errno);
+    if (!failed)
+        ivshmem_pt2pt_keep_error(mpi_errno);
     return failed;
 }
 
@@ -59,10 +82,26 @@ static inline int ivshmem_pt2pt_complete(int n, MPIR_Request *reqs[])
 
     for (int i = 0; i < n && mpi_errno == MPI_SUCCESS; i++)
         mpi_errno = MPID_Wait(reqs[i], MPI_STATUS_IGNORE);
-    if (likely(mpi_errno == MPI_SUCCESS) || !ivshmem_pt2pt_withdraw(n, reqs))
+    if (likely(mpi_errno == MPI_SUCCESS) || !ivshmem_pt2pt_withdraw(n, reqs, mpi_errno))
         return MPI_SUCCESS;
     for (int i = 0; i < n; i++)
         MPIR_Request_free(reqs[i]);
+    return mpi_errno;
+}
+
+/* Waits for a buffered message, which is sent whatever else fails. Returns its own error. */
+static inline int ivshmem_pt2pt_finish(MPIR_Request *req)
+{
+    int mpi_errno = MPI_SUCCESS;
+
+    if (!ivshmem_pt2pt_outlast(req, &mpi_errno)) {
+        ivshmem_pt2pt_keep_error(mpi_errno);
+        return MPI_SUCCESS;
+    }
+    if (MPIR_Request_is_complete(req))
+        mpi_errno = req->status.MPI_ERROR;
+    else
+        MPIR_ERR_SET(mpi_errno, MPIX_ERR_PROC_FAILED, "**proc_failed");
     return mpi_errno;
 }
 

@@ -38,9 +38,12 @@ int MPID_nem_ivshmem_port_is_open(int tag);
 #define MPID_nem_ivshmem_sharers(win)                                                              \
     ((win)->ivshmem ? (win)->comm_ptr : (win)->comm_ptr->node_comm)
 
-/* Sets `error` if a rank of the window is lost: whoever waits for it would wait for ever. */
+/* Sets `error` if a rank of the window is lost, or says that the window is: whoever waits would
+ * wait for ever. */
 #define MPID_nem_ivshmem_check_ranks(win, error)                                                   \
     do {                                                                                           \
+        if ((win)->comm_ptr->revoked)                                                              \
+            MPIR_ERR_SET((error), MPIX_ERR_REVOKED, "**revoked");                                  \
         for (int rank_ = 0; rank_ < (win)->comm_ptr->local_size; rank_++) {                        \
             MPIDI_VC_t *vc_;                                                                       \
             MPIDI_Comm_get_vc((win)->comm_ptr, rank_, &vc_);                                       \

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * Rank 1 revokes a communicator on which rank 0 has sent it messages that it has not received, and
+ * sends more: each of rank 0's sends ends, whatever becomes of its message, and the connection of
+ * the two is as good as before.
+ */
+#include "../mpi/mpitest.h"
+
+static const int lengths[] = {8, 3000, 60000, 400000, 4000000};
+enum { LENGTHS = sizeof(lengths) / sizeof(lengths[0]), LARGEST = 4000000 };
+
+static void send_all(MPI_Comm comm, char *buf, MPI_Request *reqs)
+{
+    for (int i = 0; i < LENGTHS; i++) {
+        reqs[2 * i] = reqs[2 * i + 1] = MPI_REQUEST_NULL; /* if it has heard of it by now */
+        MPI_Isend(buf, lengths[i], MPI_BYTE, 1, i, comm, &reqs[2 * i]);
+        MPI_Issend(buf, lengths[i], MPI_BYTE, 1, i, comm, &reqs[2 * i + 1]);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    MPI_Request reqs[2 * LENGTHS];
+    MPI_Comm comm, other;
+    char *buf = malloc(LARGEST);
+    int flag;
+
+    start(&argc, &argv);
+    CHECK(size == 2, "two ranks are needed");
+    for (int early = 0; early < 2; early++) {
+        MPI_Comm_dup(MPI_COMM_WORLD, &comm);
+        MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
+        MPI_Comm_dup(MPI_COMM_WORLD, &other);
+        MPI_Barrier(MPI_COMM_WORLD);
+        if (rank == 0) {
+            fill(buf, LARGEST, 1);
+            send_all(comm, buf, reqs);
+            /* Before rank 1 revokes it, or after, but before rank 0 hears of it. */
+            MPI_Send(buf, 8, MPI_BYTE, 1, 0, other);
+            MPI_Waitall(2 * LENGTHS, reqs, MPI_STATUSES_IGNORE);
+            fill(buf, LARGEST, 2);
+            MPI_Send(buf, LARGEST, MPI_BYTE, 1, 0, other);
+        } else {
+            if (early) {
+                MPIX_Comm_revoke(comm);
+                MPI_Recv(buf, 8, MPI_BYTE, 0, 0, other, MPI_STATUS_IGNORE);
+            } else {
+                MPI_Recv(buf, 8, MPI_BYTE, 0, 0, other, MPI_STATUS_IGNORE);
+                MPI_Iprobe(0, 99, other, &flag, MPI_STATUS_IGNORE);
+                MPIX_Comm_revoke(comm);
+            }
+            MPI_Recv(buf, LARGEST, MPI_BYTE, 0, 0, other, MPI_STATUS_IGNORE);
+            CHECK_PATTERN(buf, LARGEST, 2, "on another communicator");
+        }
+        MPI_Comm_free(&comm);
+        MPI_Comm_free(&other);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+    if (rank == 0)
+        puts("all have ended");
+    MPI_Finalize();
+    return 0;
+}

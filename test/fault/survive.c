@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * survive CASE DIR: a rank dies, and the others, who have learned of it or will, go on: each says
+ * that it is done, where it would wait for ever, or find its memory written to, if an error left
+ * something behind. "list" lists the cases, with the number of ranks of each.
+ */
+#include "../mpi/mpitest.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#define LARGE 400000
+
+static const char *dir;
+static char *in, *out;
+
+static int class_of(int err)
+{
+    int class = MPI_SUCCESS;
+    if (err)
+        MPI_Error_class(err, &class);
+    return class;
+}
+
+/* By files, since no message may be what makes the ranks meet; in MPI, for what the others ask. */
+static void meet(const char *what, int ranks, const int *who)
+{
+    char path[1000];
+    int flag, here = 0;
+
+    snprintf(path, sizeof(path), "%s/%s.%d", dir, what, rank);
+    write_line(path, "here");
+    for (int i = 0; here < ranks && i < 3000; i++) {
+        here = 0;
+        for (int r = 0; r < ranks; r++) {
+            snprintf(path, sizeof(path), "%s/%s.%d", dir, what, who[r]);
+            here += access(path, F_OK) == 0;
+        }
+        MPI_Iprobe(MPI_ANY_SOURCE, 99, MPI_COMM_SELF, &flag, MPI_STATUS_IGNORE);
+        usleep(10000);
+    }
+    CHECK(here == ranks, "not all are %s", what);
+}
+
+static void *receive_from_the_dead(void *arg)
+{
+    char byte;
+    int err = MPI_Recv(&byte, 1, MPI_BYTE, 1, 1, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+
+    (void) arg;
+    CHECK(class_of(err) == MPIX_ERR_PROC_FAILED, "class %d", class_of(err));
+    return NULL; /* and calls MPI no more */
+}
+
+/* A thread that sleeps while another polls goes on when that one's call fails. */
+static void threads(void)
+{
+    pthread_t polls;
+    char byte = 0;
+    int err;
+
+    if (rank == 2) {
+        sleep(4);
+        MPI_Send(&byte, 1, MPI_BYTE, 0, 2, MPI_COMM_WORLD);
+        return;
+    }
+    pthread_create(&polls, NULL, receive_from_the_dead, NULL);
+    usleep(200000);
+    do { /* it may wait for the dead, too, for all that MPI knows */
+        err = MPI_Recv(&byte, 1, MPI_BYTE, 2, 2, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        CHECK(!err || class_of(err) == MPIX_ERR_PROC_FAILED, "class %d", class_of(err));
+    } while (err);
+    pthread_join(polls, NULL);
+}
+
+static MPI_Comm living;
+static MPI_Win win;
+
+static void prepare_window(void)
+{
+    MPI_Comm_split(MPI_COMM_WORLD, rank == 1 ? 1 : 0, rank, &living);
+    if (rank == 1)
+        return;
+    MPI_Comm_set_errhandler(living, MPI_ERRORS_RETURN);
+    MPI_Win_create(in, LARGE, 1, MPI_INFO_NULL, living, &win);
+    MPI_Win_set_errhandler(win, MPI_ERRORS_RETURN);
+    MPI_Win_fence(0, win);
+}
+
+/* The dead is no member of the window; but a fence ends for it, when one member is late. */
+static void fence(void)
+{
+    int err, last;
+
+    if (rank == 2)
+        sleep(6);
+    MPI_Put(out, 1000, MPI_BYTE, rank == 0, 0, 1000, MPI_BYTE, win);
+    err = MPI_Win_fence(0, win);
+    CHECK(rank == 2 || err, "a fence without a rank");
+    last = MPI_Win_fence(0, win);
+    CHECK(last, "a fence after one that has failed");
+    MPI_Win_free(&win);
+}
+
+static void prepare_exposure(void)
+{
+    MPI_Win_create(in, LARGE, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &win);
+    MPI_Win_set_errhandler(win, MPI_ERRORS_RETURN);
+}
+
+/* Who was told that an epoch begins, before that failed, may end it. */
+static void exposure(void)
+{
+    MPI_Group all, others;
+    char byte = 0;
+    int err;
+
+    err = MPI_Recv(&byte, 1, MPI_BYTE, 1, 1, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    CHECK(class_of(err) == MPIX_ERR_PROC_FAILED, "class %d", class_of(err));
+    MPI_Comm_group(MPI_COMM_WORLD, &all);
+    if (rank == 0) {
+        MPI_Group_incl(all, 2, (int[]){2, 1}, &others);
+        err = MPI_Win_post(others, 0, win);
+        CHECK(err, "an epoch with the dead has begun");
+        err = MPI_Win_post(others, 0, win);
+        CHECK(class_of(err) != MPI_ERR_RMA_SYNC, "an epoch that has not begun is open");
+        CHECK(err, "an epoch with the dead has begun");
+        err = MPI_Recv(&byte, 1, MPI_BYTE, 2, 3, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        CHECK(!err, "class %d, from who has ended its access", class_of(err));
+    } else {
+        MPI_Group_incl(all, 1, (int[]){0}, &others);
+        err = MPI_Win_start(others, 0, win);
+        CHECK(!err, "class %d", class_of(err));
+        MPI_Put(out, 8, MPI_BYTE, 0, 0, 8, MPI_BYTE, win);
+        err = MPI_Win_complete(win);
+        CHECK(!err, "class %d", class_of(err));
+        err = MPI_Send(&byte, 1, MPI_BYTE, 0, 3, MPI_COMM_WORLD);
+        CHECK(!err, "class %d", class_of(err));
+    }
+    err = MPI_Win_free(&win);
+    CHECK(class_of(err) != MPI_ERR_RMA_SYNC, "an epoch that has not begun is open");
+}
+
+/* A buffer that is detached is the program's: nothing is sent from it, nor freed a second time. */
+static void detach(void)
+{
+    int size_of = 2 * LARGE + 3 * MPI_BSEND_OVERHEAD;
+    char *buf = malloc(size_of), *got;
+    int err, bytes;
+
+    if (rank == 2) {
+        sleep(4);
+        MPI_Recv(in, LARGE, MPI_BYTE, 0, 1, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        CHECK_PATTERN(in, LARGE, 1, "of the buffer");
+        do {
+            err = MPI_Recv(in, LARGE, MPI_BYTE, 0, 2, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+            CHECK(!err || class_of(err) == MPIX_ERR_PROC_FAILED, "class %d", class_of(err));
+        } while (err);
+        CHECK_PATTERN(in, LARGE, 2, "of the second buffer");
+        return;
+    }
+    fill(out, LARGE, 1);
+    MPI_Buffer_attach(buf, size_of);
+    MPI_Bsend(out, LARGE, MPI_BYTE, 1, 1, MPI_COMM_WORLD);
+    MPI_Bsend(out, LARGE, MPI_BYTE, 2, 1, MPI_COMM_WORLD);
+    err = MPI_Buffer_detach(&got, &bytes);
+    CHECK(class_of(err) == MPIX_ERR_PROC_FAILED, "class %d", class_of(err));
+    memset(buf, 0, size_of);
+    err = MPI_Buffer_detach(&got, &bytes);
+    CHECK(!err && bytes == 0, "class %d, %d bytes are attached", class_of(err), bytes);
+    MPI_Buffer_attach(buf, size_of);
+    fill(out, LARGE, 2);
+    MPI_Bsend(out, LARGE, MPI_BYTE, 2, 2, MPI_COMM_WORLD);
+    err = MPI_Buffer_detach(&got, &bytes);
+    CHECK(!err && got == buf && bytes == size_of, "class %d, %d bytes were attached", class_of(err),
+          bytes);
+}
+
+/* An error that a call does not return, as all of its own has ended well, ends the next one. */
+static void told_later(void)
+{
+    char byte = 0;
+
+    if (rank == 2) {
+        sleep(4);
+        MPI_Recv(&byte, 1, MPI_BYTE, 0, 1, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        return;
+    }
+    int err = MPI_Ssend(&byte, 1, MPI_BYTE, 2, 1, MPI_COMM_WORLD);
+    CHECK(!err, "class %d, but the message was received", class_of(err));
+    err = MPI_Recv(&byte, 1, MPI_BYTE, MPI_ANY_SOURCE, 2, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    CHECK(class_of(err) == MPIX_ERR_PROC_FAILED, "class %d", class_of(err));
+}
+
+/*
+ * Rank 1 is late. Rank 0 learns of the death in its first round, and waits in a later one for rank
+ * 2, which waits for rank 1, gives up, and does not send what rank 0 waits for.
+ */
+static void barrier(void)
+{
+    if (rank == 1)
+        sleep(8);
+    int err = MPI_Barrier(MPI_COMM_WORLD);
+    CHECK(err, "a barrier without a rank");
+}
+static void alltoall(void)
+{
+    if (rank == 1)
+        sleep(8);
+    int err = MPI_Alltoall(out, LARGE / 4, MPI_BYTE, in, LARGE / 4, MPI_BYTE, MPI_COMM_WORLD);
+    CHECK(err, "all of a rank that is dead");
+}
+static void allgather(void)
+{
+    if (rank == 1)
+        sleep(8);
+    int err = MPI_Allgather(out, LARGE / 4, MPI_BYTE, in, LARGE / 4, MPI_BYTE, MPI_COMM_WORLD);
+    CHECK(err, "all of a rank that is dead");
+}
+
+/* The schedule of a collective that has failed writes nothing any more; who has left it never
+ * comes. */
+static void leave_schedule(int comes_late)
+{
+    MPI_Request req;
+    int err;
+    char byte;
+
+    if (rank == 2) {
+        if (comes_late) {
+            sleep(5);
+            MPI_Allgather(out, LARGE / 4, MPI_BYTE, in, LARGE / 4, MPI_BYTE, MPI_COMM_WORLD);
+        }
+        meet("late", 2, (int[]){0, 2});
+        return;
+    }
+    /* What this request has of its message is what the next one finds, at the same place. */
+    MPI_Irecv(&byte, 1, MPI_BYTE, 1, 1, MPI_COMM_WORLD, &req);
+    MPI_Wait(&req, MPI_STATUS_IGNORE);
+    err = MPI_Allgather(out, LARGE / 4, MPI_BYTE, in, LARGE / 4, MPI_BYTE, MPI_COMM_WORLD);
+    CHECK(err, "all of a rank that is dead");
+    fill(in, LARGE, 5);
+    meet("late", 2, (int[]){0, 2});
+    CHECK_PATTERN(in, LARGE, 5, "written by a collective that had ended");
+}
+static void schedule(void)
+{
+    leave_schedule(1);
+}
+static void schedule_alone(void)
+{
+    leave_schedule(0);
+}
+static void last_word(void)
+{
+    char byte = 0;
+    if (rank == 1)
+        MPI_Send(&byte, 1, MPI_BYTE, 0, 1, MPI_COMM_WORLD);
+}
+
+static const struct {
+    const char *name;
+    int ranks, victim;
+    void (*go_on)(void), (*prepare)(void), (*last_word)(void);
+} cases[] = {
+    {"threads", 3, 1, threads, NULL, NULL},
+    {"fence", 3, 1, fence, prepare_window, NULL},
+    {"exposure", 3, 1, exposure, prepare_exposure, NULL},
+    {"detach", 3, 1, detach, NULL, NULL},
+    {"told-later", 3, 1, told_later, NULL, NULL},
+    {"barrier", 4, 3, barrier, NULL, NULL},
+    {"alltoall", 4, 3, alltoall, NULL, NULL},
+    {"allgather", 4, 3, allgather, NULL, NULL},
+    {"schedule", 3, 1, schedule, NULL, last_word},
+    {"schedule-alone", 3, 1, schedule_alone, NULL, last_word},
+};
+enum { CASES = sizeof(cases) / sizeof(cases[0]) };
+
+int main(int argc, char **argv)
+{
+    int at = 0, level, others[3], n = 0;
+
+    if (argc == 2 && strcmp(argv[1], "list") == 0) {
+        for (int i = 0; i < CASES; i++)
+            printf("%s %d\n", cases[i].name, cases[i].ranks);
+        return 0;
+    }
+    CHECK(argc == 3, "CASE and DIR are expected");
+    while (at < CASES && strcmp(argv[1], cases[at].name) != 0)
+        at++;
+    CHECK(at < CASES, "no case %s", argv[1]);
+    MPI_Init_thread(&argc, &argv,
+                    cases[at].go_on == threads ? MPI_THREAD_MULTIPLE : MPI_THREAD_SINGLE, &level);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    CHECK(size == cases[at].ranks, "%d ranks are expected", cases[at].ranks);
+    signal(SIGUSR1, SIG_IGN); /* the process manager's word that a rank is dead */
+    dir = argv[2];
+    in = calloc(1, LARGE);
+    out = calloc(1, LARGE);
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
+    if (cases[at].prepare)
+        cases[at].prepare();
+    /* All know all, and will find out about the dead. */
+    MPI_Alltoall(out, 8, MPI_BYTE, in, 8, MPI_BYTE, MPI_COMM_WORLD);
+    if (rank == cases[at].victim) {
+        if (cases[at].last_word)
+            cases[at].last_word();
+        usleep(500000);
+        raise(SIGKILL);
+    }
+    cases[at].go_on();
+    for (int r = 0; r < size; r++)
+        if (r != cases[at].victim)
+            others[n++] = r;
+    printf("rank %d: done\n", rank);
+    fflush(stdout);
+    meet("done", n, others);
+    _exit(0);
+}
