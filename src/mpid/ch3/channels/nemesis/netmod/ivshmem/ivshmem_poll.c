@@ -60,37 +60,6 @@ static void count_bytes(MPIDI_VC_t *vc, size_t len)
 }
 
 /*
- * CH3 takes nothing of a message to a communicator that has been revoked, and says that it has
- * taken what came with the header. Makes *taken what it was, and *rreq a request that drops the
- * rest.
- */
-static int drop_rest(intptr_t data_sz, intptr_t *taken, MPIR_Request **rreq)
-{
-    int mpi_errno = MPI_SUCCESS;
-
-    *taken = MPL_MIN(*taken, data_sz);
-    if (*taken == data_sz)
-        goto fn_exit;
-    *rreq = MPIR_Request_create(MPIR_REQUEST_KIND__UNDEFINED);
-    MPIR_ERR_CHKANDJUMP(!*rreq, mpi_errno, MPI_ERR_OTHER, "**nomemreq");
-    MPIR_Object_set_ref(*rreq, 1);
-    (*rreq)->dev.drop_data = TRUE;
-    (*rreq)->dev.OnDataAvail = NULL;
-    (*rreq)->dev.iov[0] = (struct iovec){NULL, (size_t) (data_sz - *taken)};
-    (*rreq)->dev.iov_count = 1;
-
-fn_exit:
-    return mpi_errno;
-fn_fail:
-    goto fn_exit;
-}
-
-static inline bool is_eager_with_data(int type)
-{
-    return type == MPIDI_CH3_PKT_EAGER_SEND || type == MPIDI_CH3_PKT_EAGER_SYNC_SEND;
-}
-
-/*
  * The roots of MPI_Comm_connect and MPI_Comm_accept talk on a context that is that of all calls at
  * the port. What the other one said before it heard that this one has left, with an error, is for
  * no later call.
@@ -155,9 +124,6 @@ static bool begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len
     *len -= header;
     intptr_t taken = hold ? 0 : (intptr_t) *len;
     int mpi_errno = handlers[pkt.type](vc, &pkt, (void *) *data, &taken, &rreq);
-    if (unlikely(!mpi_errno && !rreq && is_eager_with_data((int) pkt.type) &&
-                 taken != pkt.eager_send.data_sz))
-        mpi_errno = drop_rest(pkt.eager_send.data_sz, &taken, &rreq);
     if (unlikely(mpi_errno)) {
         refused(vc, mpi_errno);
         return true;
