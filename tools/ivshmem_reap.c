@@ -107,13 +107,15 @@ static bool is_here(const struct tool_entry *e)
 /* Of those that are marked, one of each VM and boot, and how to name it. */
 static int say_which(const struct tool_entry *list, int n, const char *id)
 {
-    enum { MAX = 16 };
+    enum { MAX = 8 };
     const struct tool_entry *found[MAX];
     int count = 0;
     char text[MAX * 160];
     size_t len = 0;
     for (int i = 0; i < n && count < MAX; i++) {
-        bool is_new = list[i].gone;
+        bool is_new = false; /* who may be of each of them tells nothing */
+        for (int j = 0; j < n && list[i].gone && !is_new; j++)
+            is_new = list[j].gone && !may_be_one(&list[i], &list[j]);
         for (int j = 0; j < count; j++)
             is_new = is_new && !may_be_one(&list[i], found[j]);
         if (!is_new)

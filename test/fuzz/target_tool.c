@@ -57,8 +57,10 @@ static void call(struct input *in, unsigned op)
     (void) in;
     if (op % 4 == 0)
         opt.deep = op & 32;
-    if (op % 4 == 3 && op & 32)
-        opt.vm_gone = op & 16 ? "vm" : "1.1";
+    if (op % 4 == 3 && op & 32) {
+        const char **gone = !(op & 4) ? &opt.vm_gone : op & 8 ? &opt.endpoint : &opt.container_gone;
+        *gone = op & 16 ? "vm" : "1.1";
+    }
     /* check, info and ps look only. */
     allow((opt.deep ? 100 : 4) * table_limit(&world_now()->region), op % 4 != 3);
     rewind(stdout);

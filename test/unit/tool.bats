@@ -664,6 +664,14 @@ left() {
     says "0.1 (uuid 11112222-3333-4444-5555-666677778885"
     says "1.1 (uuid 11112222-3333-4444-5555-666677778886"
     left 0.1 1.1 2.1
+    # In whatever order they are.
+    moved 0 1 0
+    moved 2 1 5
+    run -1 ivshmem reap --vm-gone 0.1 "$r"
+    says "endpoints: 1.1 (uuid 11112222-3333-4444-5555-666677778886"
+    says ", 2.1 (uuid 11112222-3333-4444-5555-666677778885"
+    moved 0 1 5
+    moved 2 1 0
     run -0 ivshmem reap --vm-gone 1.1 "$r"
     says "left  endpoint 2 "
     left 0.1 2.1
