@@ -2,8 +2,8 @@
 /*
  * latecomer DIR: rank 0 broadcasts; rank 3 dies before that, and rank 1 comes late, when the others
  * have long learned of it and may use their buffers for something else. Rank 1 must not take that
- * for the broadcast. The communicator is lost for rank 0; another one is as good as ever. Each says
- * by a file in DIR that it is done.
+ * for the broadcast. The communicator is lost for all; another one is as good as ever. Each says by
+ * a file in DIR that it is done.
  */
 #include "../mpi/mpitest.h"
 
@@ -36,6 +36,7 @@ int main(int argc, char **argv)
     other = calloc(1, LEN);
     MPI_Comm_dup(MPI_COMM_WORLD, &comm);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
     /* All know all, and will find out about rank 3. */
     MPI_Alltoall(buf, 8, MPI_BYTE, other, 8, MPI_BYTE, MPI_COMM_WORLD);
     if (rank == 3)
@@ -50,13 +51,12 @@ int main(int argc, char **argv)
     fill(buf, LEN, 3);
     if (rank < 2) {
         /* Whoever has not learned of the death yet does so here, and not in what follows. */
-        err = MPI_Recv(other, 1, MPI_BYTE, 3, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        err = MPI_Recv(other, 1, MPI_BYTE, 3, 0, comm, MPI_STATUS_IGNORE);
         CHECK(err, "a message of the dead");
         err = MPI_Sendrecv(buf, LEN, MPI_BYTE, !rank, 0, other, LEN, MPI_BYTE, !rank, 0, comm,
                            MPI_STATUS_IGNORE);
         CHECK(!err && differs(other, LEN, 3) < 0, "error %d on the other communicator", err);
-        if (rank == 0)
-            tell("the next collective", MPI_Barrier(MPI_COMM_WORLD));
+        tell("the next collective", MPI_Barrier(MPI_COMM_WORLD));
     }
     snprintf(path, sizeof(path), "%s/%d", argv[1], rank);
     write_line(path, "done");
