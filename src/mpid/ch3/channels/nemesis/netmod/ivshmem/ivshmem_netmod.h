@@ -100,6 +100,7 @@ typedef struct {
     bool given_up;      /* to fail at the next safe point; until then nothing is taken from it */
     int known_rank;     /* that the peer has in this communicator, */
     MPIR_Context_id_t known_context; /* or IVSHMEM_NO_CONTEXT */
+    uint16_t said;                   /* messages in a call, which has a limit */
     MPIR_Win *known_window;          /* of which the peer is a member; or NULL */
     struct {
         struct MPID_nem_ivshmem_question *head, *tail;

@@ -29,6 +29,10 @@ typedef struct claim {
 
 #define CLAIMS_MAX 64 /* by one peer */
 
+/* What a call at a port takes, of which nobody may ever receive: two messages a job, and some. */
+#define CALL_MESSAGES_MAX (1 << 14)
+#define CALL_BYTES_MAX (1 << 26)
+
 static claim_t *claims;
 
 /* Memory that the program has attached to its dynamic windows. */
@@ -144,6 +148,9 @@ const char *MPID_nem_ivshmem_relation_check_sender(MPIDI_VC_t *vc, const MPIDI_M
         MPIR_Context_id_t port =
             MPIR_CONTEXT_SET_FIELD(DYNAMIC_PROC, (MPIR_Context_id_t) vc->port_name_tag, 1);
         int of_port = match->parts.context_id - port;
+        if (++VC_IVSHMEM(vc)->said > CALL_MESSAGES_MAX ||
+            VC_IVSHMEM(vc)->received_bytes > CALL_BYTES_MAX)
+            return "says more than there is to say in a call";
         return match->parts.rank == 0 && of_port >= 0 && of_port <= MPIR_CONTEXT_INTER_COLL
                    ? NULL
                    : "sent a message on the communicator of another call";
