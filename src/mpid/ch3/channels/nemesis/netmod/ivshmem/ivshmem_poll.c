@@ -60,22 +60,23 @@ static void count_bytes(MPIDI_VC_t *vc, size_t len)
 }
 
 /*
- * The roots of MPI_Comm_connect and MPI_Comm_accept talk on a context that is that of all calls at
- * the port. What the other one said before it heard that this one has left, with an error, is for
- * no later call.
+ * From the other root of MPI_Comm_connect and MPI_Comm_accept. They talk on a context that is that
+ * of all calls at the port: what one said before it heard that the other has left, with an error,
+ * is for no later call. And one that has left answers nothing any more.
  */
-static void leave_call(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt)
+static void hear_root(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt)
 {
-    if (vc->state != MPIDI_VC_STATE_ACTIVE &&
-        (MPID_nem_ivshmem_packet_is_plain((int) pkt->type) || pkt->type == MPIDI_NEM_PKT_LMT_RTS))
-        pkt->eager_send.match.parts.context_id = IVSHMEM_NO_CONTEXT;
-}
+    bool is_open = vc->state == MPIDI_VC_STATE_ACTIVE;
+    int mpi_errno = MPI_SUCCESS;
 
-/* The other root has left, and answers nothing any more; with an error, if anything waits. */
-static void end_requests(MPIDI_VC_t *vc)
-{
-    int mpi_errno = MPID_nem_ivshmem_vc_fail_requests(
-        vc, MPID_nem_ivshmem_vc_error(vc, "has left MPI_Comm_connect or MPI_Comm_accept"));
+    if (pkt->type == MPIDI_CH3_PKT_CONN_ACK || pkt->type == MPIDI_CH3_PKT_ACCEPT_ACK)
+        VC_IVSHMEM(vc)->met = pkt->conn_ack.ack;
+    else if (pkt->type == MPIDI_CH3_PKT_CLOSE && is_open && VC_IVSHMEM(vc)->met)
+        mpi_errno = MPID_nem_ivshmem_vc_fail_requests(
+            vc, MPID_nem_ivshmem_vc_error(vc, "has left MPI_Comm_connect or MPI_Comm_accept"));
+    else if (!is_open && (MPID_nem_ivshmem_packet_is_plain((int) pkt->type) ||
+                          pkt->type == MPIDI_NEM_PKT_LMT_RTS))
+        pkt->eager_send.match.parts.context_id = IVSHMEM_NO_CONTEXT;
     if (mpi_errno != MPI_SUCCESS)
         refused(vc, mpi_errno);
 }
@@ -112,14 +113,11 @@ static bool begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len
     }
     MPID_nem_ivshmem.stats.eager_received++;
     count_bytes(vc, *len);
-    if (unlikely(VC_IVSHMEM(vc)->stream) &&
-        (pkt.type == MPIDI_CH3_PKT_CONN_ACK || pkt.type == MPIDI_CH3_PKT_ACCEPT_ACK))
-        VC_IVSHMEM(vc)->met = pkt.conn_ack.ack;
+    if (unlikely(VC_IVSHMEM(vc)->stream))
+        hear_root(vc, &pkt);
     /* MPI allows it, and CH3 cannot keep one that was not waited for. */
     if (unlikely(pkt.type == MPIDI_CH3_PKT_READY_SEND))
         pkt.type = MPIDI_CH3_PKT_EAGER_SEND;
-    if (unlikely(VC_IVSHMEM(vc)->stream))
-        leave_call(vc, &pkt);
     *data += header;
     *len -= header;
     intptr_t taken = hold ? 0 : (intptr_t) *len;
@@ -128,8 +126,6 @@ static bool begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len
         refused(vc, mpi_errno);
         return true;
     }
-    if (unlikely(VC_IVSHMEM(vc)->stream) && vc->state == MPIDI_VC_STATE_REMOTE_CLOSE)
-        end_requests(vc);
     *data += taken;
     *len -= (size_t) taken;
     if (rreq) { /* it wants more */
