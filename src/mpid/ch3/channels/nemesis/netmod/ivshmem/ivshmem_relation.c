@@ -305,7 +305,7 @@ static bool overlap(MPID_nem_ivshmem_span_t a, MPID_nem_ivshmem_span_t b)
     return a.low < b.high && b.low < a.high;
 }
 
-/* Whether that is being sent from there: a get's answer is sent from the window itself. */
+/* Whether that is being sent from there: the answer to a get is sent from the window itself. */
 static bool reads_from(const MPIR_Request *sreq, const MPIR_Win *win,
                        MPID_nem_ivshmem_span_t memory)
 {
