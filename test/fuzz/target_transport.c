@@ -189,7 +189,8 @@ static void call(struct input *in, unsigned op)
         break;
     case 4:
         channel = channel_of(OWN, HOSTILE);
-        if (channel && !ivshm_channel_has_more(own, channel, ivshm_transport_place(own)) && ivshm_transport_is_idle(own))
+        if (channel && !ivshm_channel_has_more(own, channel, ivshm_transport_place(own)) &&
+            ivshm_transport_is_idle(own))
             ivshm_transport_flush(own);
         break;
     case 5:
