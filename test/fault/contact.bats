@@ -15,10 +15,10 @@ setup() {
 teardown() { at_end; }
 
 @test "large messages to a rank that died before any contact end with errors, and hold no memory" {
-    mpi job -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1" -ppn 1 \
-        -n 3 "$programs/first_contact" || :
-    grep -q "rank 2 has the message" "$BATS_TEST_TMPDIR/job.out" || { say job; return 1; }
-    ! grep -q "first_contact.c:" "$BATS_TEST_TMPDIR/job.err" || { say job; return 1; }
+    by_rank rank "$programs/first_contact"
+    mpi job -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1" -ppn 1 -n 3 "${program[@]}" || :
+    grep -q "rank 2 has the message" "$BATS_TEST_TMPDIR/rank.2" || { cat "$BATS_TEST_TMPDIR"/rank.*; say job; return 1; }
+    ! grep "first_contact.c:" "$BATS_TEST_TMPDIR"/rank.*
     until_true reaped
     empty
 }

@@ -351,32 +351,28 @@ static bool is_gone(MPIDI_VC_t *vc, bool *again)
     return false;
 }
 
-/* Fails the connections whose peer is gone. */
+/*
+ * Fails the connections whose peer is gone. Neither this function nor those that call it add
+ * themselves to the error: MPI_Error_string has 512 bytes, at whose end it says who is dead.
+ */
 static int fail_the_gone(bool *again)
 {
     int mpi_errno = MPI_SUCCESS;
 
     *again = false;
-    for (uint32_t i = 0; i < MPID_nem_ivshmem.region.geo.endpoints; i++) {
+    for (uint32_t i = 0; i < MPID_nem_ivshmem.region.geo.endpoints && !mpi_errno; i++) {
         MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[i];
-        if (vc && is_gone(vc, again)) {
+        if (vc && is_gone(vc, again))
             mpi_errno = MPID_nem_ivshmem_vc_fail(vc, "its process is dead");
-            MPIR_ERR_CHECK(mpi_errno);
-        }
     }
-    for (MPIDI_VC_t *next, *vc = MPID_nem_ivshmem.dynamic; vc; vc = next) {
+    for (MPIDI_VC_t *next, *vc = MPID_nem_ivshmem.dynamic; vc && !mpi_errno; vc = next) {
         next = VC_IVSHMEM(vc)->next_dynamic;
         if (is_gone(vc, again)) {
             *again = true; /* it has several steps */
             mpi_errno = MPID_nem_ivshmem_call_off(vc, "is dead");
-            MPIR_ERR_CHECK(mpi_errno);
         }
     }
-
-fn_exit:
     return mpi_errno;
-fn_fail:
-    goto fn_exit;
 }
 
 /*
@@ -440,9 +436,10 @@ static int watch(bool idle)
     struct timespec now;
 
     mpi_errno = take_failure();
-    MPIR_ERR_CHECK(mpi_errno);
-    mpi_errno = MPID_nem_ivshmem_relation_forget_locks();
-    MPIR_ERR_CHECK(mpi_errno);
+    if (likely(!mpi_errno))
+        mpi_errno = MPID_nem_ivshmem_relation_forget_locks();
+    if (unlikely(mpi_errno))
+        goto fn_exit;
     if (likely(!seen_gone)) {
         if (idle && (++turns & (POLLS_PER_CLOCK - 1)) != 0)
             goto fn_exit;
@@ -454,15 +451,11 @@ static int watch(bool idle)
         ivshm_transport_watch(&MPID_nem_ivshmem.transport);
     }
     mpi_errno = fail_the_gone(&seen_gone);
-    MPIR_ERR_CHECK(mpi_errno);
-    if (idle)
+    if (!mpi_errno && idle)
         mpi_errno = fail_the_unmet(&seen_gone);
-    MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:
     return mpi_errno;
-fn_fail:
-    goto fn_exit;
 }
 
 /* Whether nothing is to be received, after so many looks. */
@@ -531,10 +524,8 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
             MPIR_ERR_CHECK(mpi_errno);
         }
         mpi_errno = watch(true);
-        MPIR_ERR_CHECK(mpi_errno);
     } else if (unlikely((++busy_turns & (POLLS_PER_CLOCK - 1)) == 0)) {
         mpi_errno = watch(false);
-        MPIR_ERR_CHECK(mpi_errno);
     }
 
 fn_exit:
