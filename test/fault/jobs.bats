@@ -53,10 +53,12 @@ ends() {
 
 @test "a rank dies with the lock of a window: the others get it" {
     local n
+    by_rank rank
     for n in 1 77; do
         MPIR_CVAR_ENABLE_FT=1 limit=40 mpi job -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1" \
-            -ppn 1 -n 1 "$fault/heirs" : -n 1 "$fault/strike" -p locked -n "$n" "$fault/heirs" : -n 1 "$fault/heirs" || :
-        [ "$(grep -c "rank [02] has added all" "$BATS_TEST_TMPDIR/job.out")" -eq 2 ] || { say job; return 1; }
+            -ppn 1 -n 1 "${program[@]}" "$fault/heirs" : -n 1 "${program[@]}" "$fault/strike" -p locked -n "$n" "$fault/heirs" : \
+            -n 1 "${program[@]}" "$fault/heirs" || :
+        [ "$(cat "$BATS_TEST_TMPDIR"/rank.[02] | grep -c "rank [02] has added all")" -eq 2 ] || { say job; return 1; }
         until_true reaped
         empty
     done
