@@ -439,7 +439,7 @@ static void claims(void)
     MPIDI_Pkt_init(&pkt.eager_send, MPIDI_CH3_PKT_EAGER_SEND);
     pkt.eager_send.match.parts.rank = 2;
     pkt.eager_send.match.parts.tag = TAG;
-    pkt.eager_send.match.parts.context_id = world->context_id + (20 << MPIR_CONTEXT_SUFFIX_WIDTH);
+    pkt.eager_send.match.parts.context_id = world->context_id + (20 << MPIR_CONTEXT_PREFIX_SHIFT);
     pkt.eager_send.data_sz = CUT;
     pkt.eager_send.sender_req_id = MPI_REQUEST_NULL;
     if (rank == 2) { /* half of it; its end, when the other has called it back */
@@ -453,8 +453,9 @@ static void claims(void)
         turns(1);
     } else if (rank == 1) {
         await(1);
-        MPIDI_CH3_Pkt_t cancelled = pkt;
+        MPIDI_CH3_Pkt_t cancelled;
         MPIDI_Pkt_init(&cancelled.cancel_send_req, MPIDI_CH3_PKT_CANCEL_SEND_REQ);
+        cancelled.cancel_send_req.match = pkt.eager_send.match;
         cancelled.cancel_send_req.sender_req_id = MPI_REQUEST_NULL;
         send_header(&cancelled);
         turns(0.3);
@@ -682,7 +683,7 @@ static void detached_answer(void)
         pkt.get.request_handle = MPI_REQUEST_NULL;
         pkt.get.target_win_handle = (MPI_Win) atomic_load(&said->handle);
         pkt.get.info.flattened_type_size = 0;
-        for (int i = 0; i < 200; i++)
+        for (int i = 0; i < 20; i++)
             send_header(&pkt);
         reach(1);
         await(2); /* without a look at what comes */
@@ -713,7 +714,7 @@ static struct {
     bool again;               /* and, before the last one, the first comes again */
     int sent;
     unsigned char first[200];
-    uint32_t first_len;
+    uint32_t first_len, ranks_at; /* in that, the number of ranks */
 } forgery;
 
 void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel,
@@ -736,6 +737,7 @@ void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel
         if (forgery.sent == SIZES) {
             forgery.first_len = MPL_MIN(len, sizeof(forgery.first));
             memcpy(forgery.first, out->payload, forgery.first_len);
+            forgery.ranks_at = (uint32_t) (data - out->payload) + 4;
         }
         if (forgery.sent == forgery.message && forgery.word >= 0)
             memcpy(data + forgery.word * 4, &forgery.value, 4);
@@ -748,7 +750,7 @@ void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel
             real(t, channel, out, len);
             if (ivshm_cell_reserve(t, channel, forgery.first_len, out->stream, &extra) == 0) {
                 memcpy(extra.payload, forgery.first, forgery.first_len);
-                ((MPIDI_CH3_Pkt_t *) extra.payload)->eagershort_send.data[1] = 1 << 29;
+                extra.payload[forgery.ranks_at] = 0xff;
                 real(t, channel, &extra, forgery.first_len);
             }
             return;

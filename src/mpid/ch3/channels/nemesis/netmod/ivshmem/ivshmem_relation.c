@@ -314,6 +314,15 @@ static bool reads_from(const MPIR_Request *sreq, const MPIR_Win *win,
     if (MPIDI_Request_get_type((MPIR_Request *) sreq) != MPIDI_REQUEST_TYPE_GET_RESP ||
         sreq->dev.target_win_handle != win->handle)
         return false;
+    for (int i = sreq->dev.iov_offset; i < sreq->dev.iov_offset + sreq->dev.iov_count; i++) {
+        intptr_t start = (intptr_t) sreq->dev.iov[i].iov_base;
+        if (overlap((MPID_nem_ivshmem_span_t){start, start + (intptr_t) sreq->dev.iov[i].iov_len},
+                    memory))
+            return true;
+    }
+    if (sreq->dev.OnDataAvail != MPIDI_CH3_ReqHandler_SendReloadIOV)
+        return false;
+    /* There is more than that list holds. */
     MPIR_Type_get_extent_impl(sreq->dev.datatype, &lower, &extent);
     MPIR_Type_get_true_extent_impl(sreq->dev.datatype, &true_lower, &true_extent);
     last = (sreq->dev.user_count - 1) * extent;
