@@ -365,23 +365,16 @@ static MPIDI_VC_t *find_lost(void)
  */
 static int poll_socket(int in_blocking_poll)
 {
-    int mpi_errno = MPI_SUCCESS;
     int failed = MPIDI_Failed_vc_count;
+    int mpi_errno = MPID_nem_tcp_connpoll(in_blocking_poll);
 
-    mpi_errno = MPID_nem_tcp_connpoll(in_blocking_poll);
-    MPIR_ERR_CHECK(mpi_errno);
-    if (MPIDI_Failed_vc_count > failed && !MPIR_CVAR_ENABLE_FT) {
+    if (!mpi_errno && MPIDI_Failed_vc_count > failed && !MPIR_CVAR_ENABLE_FT) {
         char text[300];
         snprintf(text, sizeof(text), "%s: its connection by tcp is lost",
                  MPID_nem_ivshmem_vc_name(find_lost()));
         mpi_errno = MPID_nem_ivshmem_peer_error(text);
     }
-    MPIR_ERR_CHECK(mpi_errno);
-
-fn_exit:
     return mpi_errno;
-fn_fail:
-    goto fn_exit;
 }
 
 int MPID_nem_ivshmem_tcp_poll(int in_blocking_poll)
@@ -400,10 +393,8 @@ int MPID_nem_ivshmem_tcp_poll(int in_blocking_poll)
     }
     update_polling();
     /* Whoever waits at a port is in a blocking call. */
-    if (tcp.some_apart || tcp.pairs > 0 || (tcp.port && in_blocking_poll)) {
+    if (tcp.some_apart || tcp.pairs > 0 || (tcp.port && in_blocking_poll))
         mpi_errno = poll_socket(in_blocking_poll);
-        MPIR_ERR_CHECK(mpi_errno);
-    }
 
 fn_exit:
     return mpi_errno;

@@ -353,7 +353,8 @@ static bool is_gone(MPIDI_VC_t *vc, bool *again)
 
 /*
  * Fails the connections whose peer is gone. Neither this function nor those that call it add
- * themselves to the error: MPI_Error_string has 512 bytes, at whose end it says who is dead.
+ * themselves to the error, nor does what finds a loss by tcp: MPI_Error_string has 512 bytes, at
+ * whose end it says who is lost.
  */
 static int fail_the_gone(bool *again)
 {
@@ -484,7 +485,8 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
 
     if (unlikely(MPID_nem_ivshmem.poll_tcp)) {
         mpi_errno = MPID_nem_ivshmem_tcp_poll(in_blocking_poll);
-        MPIR_ERR_CHECK(mpi_errno);
+        if (unlikely(mpi_errno))
+            goto fn_exit;
     }
     if (unlikely(!MPID_nem_ivshmem.joined)) {
         mpi_errno = take_failure();
@@ -502,7 +504,8 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
         give_up_channel(in.channel, diag.text);
     if (unlikely(MPID_nem_ivshmem.some_given_up)) {
         mpi_errno = MPID_nem_ivshmem_vc_fail_given_up();
-        MPIR_ERR_CHECK(mpi_errno);
+        if (unlikely(mpi_errno))
+            goto fn_exit;
     }
     if (MPID_nem_ivshmem.transport.pending)
         ivshm_transport_flush(&MPID_nem_ivshmem.transport);
