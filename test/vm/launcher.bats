@@ -50,7 +50,8 @@ interrupt() {
     local code=0
     kill "-$1" "$pid"
     wait "$pid" || code=$?
-    [ "$code" = "$((128 + $(kill -l "$1")))" ] && nothing_left
+    [ "$code" = "$((128 + $(kill -l "$1")))" ] || { echo "status $code"; cat "$BATS_TEST_TMPDIR/out"; return 1; }
+    nothing_left
 }
 
 # Starts up in the background, with signals as a terminal's shell would leave them.
