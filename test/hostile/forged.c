@@ -109,6 +109,13 @@ static void send_first_piece(void)
     send_raw(&pkt, sizeof(pkt.eager_send), buf, 1000);
 }
 
+/* What is left of CUT bytes behind those. */
+static void send_rest(void)
+{
+    for (size_t sent = 1000, n; sent < CUT; sent += n)
+        send_raw(buf, n = MPL_MIN(4000, CUT - sent), NULL, 0);
+}
+
 static void die(void)
 {
     await(1);
@@ -447,8 +454,7 @@ static void claims(void)
         turns(0.3);
         reach(1);
         await(2);
-        for (size_t sent = 1000, n; sent < CUT; sent += n)
-            send_raw(buf, n = MPL_MIN(4000, CUT - sent), NULL, 0);
+        send_rest();
         reach(3);
         turns(1);
     } else if (rank == 1) {
@@ -623,8 +629,7 @@ static void detached_put(void)
         turns(0.3);
         reach(1);
         await(2);
-        for (size_t sent = 1000, n; sent < CUT; sent += n)
-            send_raw(buf, n = MPL_MIN(4000, CUT - sent), NULL, 0);
+        send_rest();
         turns(0.5);
         reach(3);
         return;

@@ -107,6 +107,12 @@ bool MPID_nem_ivshmem_relation_shares_comm(MPIDI_VC_t *vc)
     return false;
 }
 
+/* Of the roots' communicator: CH3 makes it of the port; several differ in their suffix alone. */
+static MPIR_Context_id_t context_of_port(const MPIDI_VC_t *vc)
+{
+    return MPIR_CONTEXT_SET_FIELD(DYNAMIC_PROC, (MPIR_Context_id_t) vc->port_name_tag, 1);
+}
+
 static bool is_dynamic(const MPIDI_Message_match *match)
 {
     return (match->parts.context_id & MPIR_CONTEXT_DYNAMIC_PROC_MASK) != 0;
@@ -143,11 +149,8 @@ static const char *make_claim(MPIDI_VC_t *vc, const MPIDI_Message_match *match)
 const char *MPID_nem_ivshmem_relation_check_sender(MPIDI_VC_t *vc, const MPIDI_Message_match *match)
 {
     if (VC_IVSHMEM(vc)->stream != 0 && is_dynamic(match)) {
-        /* The roots' communicator, whose context CH3 makes of the port, so that several differ in
-         * their suffix alone. There is one remote rank in it. */
-        MPIR_Context_id_t port =
-            MPIR_CONTEXT_SET_FIELD(DYNAMIC_PROC, (MPIR_Context_id_t) vc->port_name_tag, 1);
-        int of_port = match->parts.context_id - port;
+        /* There is one remote rank in it. */
+        int of_port = match->parts.context_id - context_of_port(vc);
         if (++VC_IVSHMEM(vc)->said > CALL_MESSAGES_MAX ||
             VC_IVSHMEM(vc)->received_bytes > CALL_BYTES_MAX)
             return "says more than there is to say in a call";
@@ -186,11 +189,9 @@ static void drop_unexpected(MPIR_Comm *comm, int rank, MPIR_Context_id_t context
 /* What a caller leaves behind is not the next one's at that port. */
 static void drop_call(const MPIDI_VC_t *vc)
 {
-    MPIR_Context_id_t port =
-        MPIR_CONTEXT_SET_FIELD(DYNAMIC_PROC, (MPIR_Context_id_t) vc->port_name_tag, 1);
-
     for (int i = 0; MPIR_Process.comm_self && i <= MPIR_CONTEXT_INTER_COLL; i++)
-        drop_unexpected(MPIR_Process.comm_self, MPI_ANY_SOURCE, (MPIR_Context_id_t) (port + i));
+        drop_unexpected(MPIR_Process.comm_self, MPI_ANY_SOURCE,
+                        (MPIR_Context_id_t) (context_of_port(vc) + i));
 }
 
 static int comm_created(MPIR_Comm *comm, void *param ATTRIBUTE((unused)))
