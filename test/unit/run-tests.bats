@@ -82,6 +82,14 @@ counts() {
     TEST_TIMEOUT=20 counts "2 passed, 1 failed, 0 skipped" 1 "$PWD/first" "$PWD/first" : "$PWD/second"
 }
 
+@test "a group that is done takes suites from the end of another" {
+    suite first <<<'until [ -e last.here ]; do sleep 0.1; done; echo 1..1; echo ok 1'
+    suite middle <<<'[ -e last.here ] || exit; echo 1..1; echo ok 1'
+    suite last <<<'touch last.here; echo 1..1; echo ok 1'
+    suite other <<<'echo 1..1; echo ok 1'
+    TEST_TIMEOUT=20 counts "4 passed, 0 failed, 0 skipped" 0 "$PWD/first" "$PWD/middle" "$PWD/last" : "$PWD/other"
+}
+
 @test "an interrupt ends the suites of all groups" {
     suite one <<<'echo $$ >one.pid; sleep 100'
     suite two <<<'echo $$ >two.pid; sleep 100'
