@@ -18,7 +18,7 @@ teardown() { at_end; }
     by_rank rank "$programs/first_contact"
     mpi job -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1" -ppn 1 -n 3 "${program[@]}" || :
     grep -q "rank 2 has the message" "$BATS_TEST_TMPDIR/rank.2" || { cat "$BATS_TEST_TMPDIR"/rank.*; say job; return 1; }
-    ! grep "first_contact.c:" "$BATS_TEST_TMPDIR"/rank.*
+    run ! grep "first_contact.c:" "$BATS_TEST_TMPDIR"/rank.*
     until_true reaped
     empty
 }

@@ -4,6 +4,7 @@
 # Those of the models that have the most states; `make check-explore` runs them.
 
 load model
+export optimised=-O2
 
 @test "reclaim: 3 owners in turn, 2 reapers" { holds reclaim; }
 

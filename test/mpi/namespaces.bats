@@ -77,7 +77,7 @@ leaves() {
     "$@" ivshmem reap "$region" >"$work/reap" 2>&1 || { cat "$work/reap"; return 1; }
     grep -q "freed 0 of 1 endpoints" "$work/reap" || { cat "$work/reap"; return 1; }
     # The same side again: comes, sees that nobody is on the other side, and goes.
-    ! "$@" ivshmem check --between "${side:-0}" --timeout 1 "$region" >"$work/out" 2>&1
+    ! "$@" ivshmem check --between "${side:-0}" --timeout 1 "$region" >"$work/out" 2>&1 || return 1
     in_use 1
 }
 

@@ -93,15 +93,19 @@ as_before() {
 }
 
 @test "--force leaves a repair out that does not fit, all of it, and says so" {
+    "$graft" --quiet "$tree"
+    cp -a "$tree" "$tree.after"
+    "$graft" --quiet --undo "$tree"
     for repair in errors windows collectives revoke leaders; do
         last=$(files "$repair" | tail -n 1)
         echo "something else" >"$tree/$last"
         run "$graft" --quiet --force "$tree"
         [ "$status" -eq 0 ]
         [[ $output == "graft: $last is neither"*"this is left out: "* ]]
-        for file in $(files); do
+        for file in $(files "$repair"); do
             [ "$file" = "$last" ] || edited "$file" "$repair" | cmp - "$tree/$file"
         done
+        [ "$(diff -rq "$tree.after" "$tree" | sed "s,.* $tree/\(.*\) differ$,\1," | sort)" = "$(files "$repair")" ]
         run "$graft" --quiet --force "$tree"
         [ "$status" -eq 0 ]
         [[ $output == "graft: $last is neither"* ]]

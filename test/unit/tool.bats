@@ -831,7 +831,7 @@ left() {
 compile_between() {
     local core=$IVSHM_SRC/src/mpid/ch3/channels/nemesis/netmod/ivshmem/core
     sed "$2" "$IVSHM_SRC/tools/ivshmem_between.c" >"$BATS_FILE_TMPDIR/between.c"
-    ! cmp -s "$IVSHM_SRC/tools/ivshmem_between.c" "$BATS_FILE_TMPDIR/between.c"
+    ! cmp -s "$IVSHM_SRC/tools/ivshmem_between.c" "$BATS_FILE_TMPDIR/between.c" || return 1
     ${CC:-gcc} -std=gnu11 -O2 -I"$core" -I"$IVSHM_SRC/tools" -o "$BATS_FILE_TMPDIR/$1" \
         "$BATS_FILE_TMPDIR/between.c" "$IVSHM_SRC"/tools/ivshmem{,_check,_deep,_format,_reap,_show}.c "$core"/*.c
 }
