@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * locks waiting | refused ROUNDS
+ * locks parts | waiting | refused ROUNDS
  *
- * waiting: operations on pairs with a gap, by messages, that come to their target together with a
- * request for a lock that another rank has: all bytes are right once it is granted. Three ranks.
- * refused: more ranks want the lock than its target has room for; their number by
+ * parts: accumulates of pairs with a gap, in one part and in several, of predefined types and of
+ * such as are made of them, by a message and in the rank's own window. Two ranks. waiting:
+ * operations on pairs with a gap, by messages, that come to their target together with a request
+ * for a lock that another rank has: all bytes are right once it is granted. Three ranks. refused:
+ * more ranks want the lock than its target has room for; their number by
  * MPIR_CVAR_CH3_RMA_TARGET_LOCK_ENTRY_WIN_POOL_SIZE. Sums are exact.
  */
 #include "mpitest.h"
 
 #include <stddef.h>
 
-enum { MOST = 8000, BYTES = MOST * 32 };
+enum { MOST = 20000, BYTES = MOST * 2 * 32 };
 
 static char *window;
 static MPI_Win win;
@@ -28,7 +30,8 @@ static const struct pair {
     {"MPI_2INT", MPI_2INT, 8, 4},
 };
 enum { PAIRS = sizeof(pairs) / sizeof(pairs[0]), CALLS = 3 };
-static const char *const calls[] = {"MPI_Put", "MPI_Accumulate", "MPI_Get_accumulate"};
+static const char *const calls[] = {"MPI_Put", "MPI_Accumulate", "MPI_Get_accumulate",
+                                    "MPI_Fetch_and_op"};
 
 static void set(const struct pair *p, char *element, int n)
 {
@@ -62,10 +65,113 @@ static int is_set(const struct pair *p, const char *element, int n)
            memcmp(element + p->second, expected + p->second, sizeof(int)) == 0;
 }
 
+static char from[BYTES], into[BYTES];
+
+/* `count` pairs as one type: one after the other, or at every second place. */
+enum shape { PLAIN, CONTIGUOUS, SPREAD, SHAPES };
+
+static MPI_Datatype shaped(const struct pair *p, enum shape shape, int count)
+{
+    MPI_Datatype type = p->type;
+
+    if (shape == PLAIN)
+        return type;
+    if (shape == CONTIGUOUS)
+        MPI_Type_contiguous(count, p->type, &type);
+    else
+        MPI_Type_vector(count, 1, 2, p->type, &type);
+    MPI_Type_commit(&type);
+    return type;
+}
+
+static char *place(const struct pair *p, char *start, enum shape shape, int i)
+{
+    return start + (size_t) i * p->bytes * (shape == SPREAD ? 2 : 1);
+}
+
+/* The greater of two pairs is at every second place the window's, else that of the origin. */
+static int in_window(int i)
+{
+    return i + 1;
+}
+
+static int of_origin(int i)
+{
+    return i + 2 * (i % 2);
+}
+
+static int greater(const struct pair *p, int i)
+{
+    int descends = p->type == MPI_2INT; /* as set() makes them */
+    return (of_origin(i) > in_window(i)) != descends ? of_origin(i) : in_window(i);
+}
+
+/* Rank `origin` changes the window of rank 0. */
+static void accumulate(const struct pair *p, int call, MPI_Op op, int count, int origin,
+                       enum shape at, enum shape by)
+{
+    MPI_Datatype target = shaped(p, at, count), mine = shaped(p, by, count);
+    int at_count = at == PLAIN ? count : 1, by_count = by == PLAIN ? count : 1;
+    char what[200];
+
+    snprintf(what, sizeof what, "%s of %d %s, %s, shapes %d and %d, by rank %d", calls[call], count,
+             p->name, op == MPI_REPLACE ? "MPI_REPLACE" : "MPI_MAXLOC", at, by, origin);
+    memset(window, 0, BYTES);
+    memset(into, 0, BYTES);
+    for (int i = 0; i < count; i++) {
+        set(p, place(p, window, at, i), in_window(i));
+        set(p, place(p, from, by, i), of_origin(i));
+        if (at == SPREAD) /* what is left alone */
+            set(p, place(p, window, at, i) + p->bytes, 1);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+    if (rank == origin) {
+        MPI_Win_lock(MPI_LOCK_EXCLUSIVE, 0, 0, win);
+        if (call == 1)
+            MPI_Accumulate(from, by_count, mine, 0, 0, at_count, target, op, win);
+        else if (call == 2)
+            MPI_Get_accumulate(from, by_count, mine, into, by_count, mine, 0, 0, at_count, target,
+                               op, win);
+        else
+            MPI_Fetch_and_op(from, into, p->type, 0, 0, op, win);
+        MPI_Win_unlock(0, win);
+        for (int i = 0; call != 1 && i < count; i++)
+            CHECK(is_set(p, place(p, into, by, i), in_window(i)), "%s: result %d", what, i);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+    for (int i = 0; rank == 0 && i < count; i++) {
+        CHECK(is_set(p, place(p, window, at, i), op == MPI_REPLACE ? of_origin(i) : greater(p, i)),
+              "%s: element %d", what, i);
+        CHECK(at != SPREAD || is_set(p, place(p, window, at, i) + p->bytes, 1),
+              "%s: behind element %d", what, i);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+    if (at != PLAIN)
+        MPI_Type_free(&target);
+    if (by != PLAIN)
+        MPI_Type_free(&mine);
+}
+
+static void parts(void)
+{
+    static const int counts[] = {1, 17, 1000, MOST};
+    static const MPI_Op ops[] = {MPI_REPLACE, MPI_MAXLOC};
+
+    for (int p = 0; p < PAIRS; p++)
+        for (int origin = 0; origin < 2; origin++)
+            for (int o = 0; o < 2; o++) {
+                for (int call = 1; call < CALLS; call++)
+                    for (int n = 0; n < 4; n++)
+                        for (int shapes = 0; shapes < SHAPES * SHAPES; shapes++)
+                            accumulate(&pairs[p], call, ops[o], counts[n], origin, shapes / SHAPES,
+                                       shapes % SHAPES);
+                accumulate(&pairs[p], CALLS, ops[o], 1, origin, PLAIN, PLAIN);
+            }
+}
+
 /* Rank 1 has the lock of rank 0 while rank 2 asks for it. */
 static void wait_for_lock(const struct pair *p, int call, int count, int all)
 {
-    static char from[BYTES], into[BYTES];
     char word = 0;
 
     memset(window, 0, BYTES);
@@ -161,6 +267,8 @@ int main(int argc, char **argv)
     MPI_Win_create(window, BYTES, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &win);
     if (argc > 2 && strcmp(argv[1], "refused") == 0)
         refused(atoi(argv[2]));
+    else if (argc > 1 && strcmp(argv[1], "parts") == 0)
+        parts();
     else
         waiting();
     MPI_Win_free(&win);

@@ -275,11 +275,6 @@ static bool is_value(const struct basic *b, int i)
     }
 }
 
-static bool is_padded(const struct basic *b)
-{
-    return b->kind == P_F64_I || b->kind == P_I64_I || b->kind == P_I16_I || b->kind == P_F80_I;
-}
-
 /* --- operations on one element --- */
 
 /* MPI_Compare_and_swap counts as one. */
@@ -1538,18 +1533,10 @@ static bool make_operation(int index, struct operation *o)
     }
     if (o->call == SWAP)
         o->op = CAS;
-    /* What MPICH 4.0.2 does wrong by itself, over tcp and shared memory: */
-    if (o->call == FETCH && b->kind == P_I16_I) { /* of 8 bytes, it returns 6 */
-        o->call = PUT;
-        o->op = REPLACE;
-    }
-    bool is_single = (o->call == ACC || o->call == GET_ACC) && is_padded(b);
-    if (is_single) /* more than one, or a derived type: parts of others, or a crash */
-        n = 1;
 
     make_types = rank == w->world[o->origin];
     bool mixed = (o->call == PUT || o->call == GET) && one_in(4);
-    if (n == 1 && (o->call == SWAP || o->call == FETCH || is_single || one_in(2))) {
+    if (n == 1 && (o->call == SWAP || o->call == FETCH || one_in(2))) {
         o->at = simple_layout(b, 1);
         o->from = simple_layout(b, 1);
         o->into = simple_layout(b, 1);

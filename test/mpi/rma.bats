@@ -101,6 +101,10 @@ windows() { counted "$1" windows; }
     passes 2 "$programs/windows" liar "$(basename "$(readlink "/proc/$$/fd/$region_fd")" ' (deleted)')"
 }
 
+@test "accumulates of pairs with a gap: many, in parts, and of types made of them" {
+    passes_both 2 "$programs/locks" parts
+}
+
 @test "pairs with a gap that wait for a lock, which another rank has" {
     all_remote
     passes 3 "$programs/locks" waiting

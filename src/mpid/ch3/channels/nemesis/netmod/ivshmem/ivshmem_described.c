@@ -265,34 +265,9 @@ static bool is_opened(const walk_t *w, const header_t *header, const MPIR_Win *w
     return true;
 }
 
-/* The innermost loop is that of the pair type, as MPICH has made it here. */
-static bool ends_in(const walk_t *w, MPI_Datatype pair)
-{
-    const int i = w->depth - 1;
-    const MPII_Dataloop *loop = w->chain[i], *ours;
-
-    MPIR_DATALOOP_GET_LOOPPTR(pair, ours);
-    if (!ours || !is_final(ours) || ours->kind != loop->kind ||
-        ours->loop_params.count != loop->loop_params.count || ours->el_type != loop->el_type)
-        return false;
-    switch (kind_of(ours)) {
-    case MPII_DATALOOP_KIND_CONTIG:
-        return true;
-    case MPII_DATALOOP_KIND_INDEXED:
-        for (MPI_Aint n = 0; n < ours->loop_params.count; n++)
-            if (ours->loop_params.i_t.blocksize_array[n] != w->blocks[i][n] ||
-                ours->loop_params.i_t.offset_array[n] != w->offsets[i][n])
-                return false;
-        return true;
-    default:
-        return false;
-    }
-}
-
 /*
  * MPICH applies an operation to whole elements of the basic type, wherever a piece of memory
- * begins: each piece must consist of such. Of a pair type whose elements have gaps, no piece does;
- * there the innermost loop must be the type's own.
+ * begins: each piece must consist of such. Pairs with a gap it takes out of their places before.
  */
 static bool is_made_of(const walk_t *w, MPI_Datatype basic)
 {
@@ -303,7 +278,7 @@ static bool is_made_of(const walk_t *w, MPI_Datatype basic)
     if (size < 1)
         return false;
     if (size != extent)
-        return ends_in(w, basic);
+        return true;
     for (MPI_Aint n = 0; n < (kind_of(loop) == MPII_DATALOOP_KIND_INDEXED ? block_count(loop) : 1);
          n++)
         if (block_at(w, i, n, &offset) * loop->el_size % size != 0)

@@ -186,12 +186,17 @@ static void drop_unexpected(MPIR_Comm *comm, int rank, MPIR_Context_id_t context
     }
 }
 
-/* What a caller leaves behind is not the next one's at that port. */
+/* What a caller leaves behind is not the next one's at that port, and what came too late is
+ * nobody's. */
 static void drop_call(const MPIDI_VC_t *vc)
 {
-    for (int i = 0; MPIR_Process.comm_self && i <= MPIR_CONTEXT_INTER_COLL; i++)
-        drop_unexpected(MPIR_Process.comm_self, MPI_ANY_SOURCE,
-                        (MPIR_Context_id_t) (context_of_port(vc) + i));
+    MPIR_Comm *comm = MPIR_Process.comm_self;
+
+    if (!comm)
+        return;
+    for (int i = 0; i <= MPIR_CONTEXT_INTER_COLL; i++)
+        drop_unexpected(comm, MPI_ANY_SOURCE, (MPIR_Context_id_t) (context_of_port(vc) + i));
+    drop_unexpected(comm, MPI_ANY_SOURCE, IVSHMEM_NO_CONTEXT);
 }
 
 static int comm_created(MPIR_Comm *comm, void *param ATTRIBUTE((unused)))
