@@ -323,7 +323,8 @@ static void turn_away(const struct ivshm_incoming *in)
 {
     MPIDI_CH3_Pkt_t pkt;
 
-    if (ivshm_channel_cells_out(&MPID_nem_ivshmem.transport, in->channel) > TURNED_AWAY_MAX)
+    if (ivshm_transport_is_half_out(&MPID_nem_ivshmem.transport) ||
+        ivshm_channel_cells_out(&MPID_nem_ivshmem.transport, in->channel) > TURNED_AWAY_MAX)
         return;
     memset(&pkt, 0, sizeof(pkt));
     if (in->len == 0) {

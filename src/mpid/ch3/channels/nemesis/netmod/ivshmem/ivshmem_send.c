@@ -31,6 +31,13 @@ static inline size_t piece_of(size_t bytes)
     return buffer ? MPL_MIN(bytes, buffer) : bytes;
 }
 
+/* A caller that nobody has accepted yet may be anybody: what it does not hand back is not the
+ * job's. */
+static inline bool is_out_of_turn(const MPID_nem_ivshmem_vc_t *area)
+{
+    return area->stream && !area->met && ivshm_transport_is_half_out(&MPID_nem_ivshmem.transport);
+}
+
 /* Copies from the front of iov into cells and sends them; returns how many of `total` bytes went.
  */
 static size_t send_cells(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
@@ -43,7 +50,8 @@ static size_t send_cells(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
         return total;
     while (sent < total) {
         struct ivshm_outgoing out;
-        if (ivshm_cell_reserve(transport, area->channel, piece_of(total - sent), area->stream,
+        if (unlikely(is_out_of_turn(area)) ||
+            ivshm_cell_reserve(transport, area->channel, piece_of(total - sent), area->stream,
                                &out) != 0) {
             MPID_nem_ivshmem.stats.waits++;
             break;
@@ -103,7 +111,7 @@ static inline ATTRIBUTE((always_inline)) bool send_whole(MPIDI_VC_t *vc, const v
         ivshm_slot_publish(transport, area->channel, (uint32_t) total);
         count(vc, total);
     } else {
-        if (piece_of(total) < total ||
+        if (piece_of(total) < total || unlikely(is_out_of_turn(area)) ||
             ivshm_cell_reserve(transport, area->channel, total, area->stream, &out) != 0)
             return false;
         if (out.capacity < total) {

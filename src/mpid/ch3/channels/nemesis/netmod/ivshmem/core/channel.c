@@ -121,6 +121,13 @@ static void remove_ring(struct ivshm_transport *t, struct ivshm_channel *ch)
     swap_rings(t, hole, --t->ring_count);
 }
 
+/* Cells that a dead peer held are ours again. */
+static void recall(struct ivshm_transport *t, const struct ivshm_channel *ch)
+{
+    ivshm_pool_recall(&t->small, ch->peer.endpoint);
+    ivshm_pool_recall(&t->large, ch->peer.endpoint);
+}
+
 static void detach(struct ivshm_transport *t, struct ivshm_channel *ch)
 {
     IVSHM_POINT(channel_detach);
@@ -129,11 +136,9 @@ static void detach(struct ivshm_transport *t, struct ivshm_channel *ch)
         ivshm_ring_free(t->region, t->endpoint.owner, &ch->ring_out);
     if (ch->ring_in.shm && !ch->paused)
         remove_ring(t, ch);
-    /* Cells that a dead peer held are ours again; a live one hands them back, here or not. */
-    if (!ivshm_channel_is_live(t, ch)) {
-        ivshm_pool_recall(&t->small, ch->peer.endpoint);
-        ivshm_pool_recall(&t->large, ch->peer.endpoint);
-    }
+    /* A live one hands them back, here or not. */
+    if (!ivshm_channel_is_live(t, ch))
+        recall(t, ch);
     t->pending -= ch->pending;
     ivshm_endpoint_detach(&t->endpoint, ch->peer.endpoint);
     IVSHM_POINT(channel_detached);
@@ -394,6 +399,11 @@ uint32_t ivshm_channel_cells_out(struct ivshm_transport *t, const struct ivshm_c
            ivshm_pool_out(&t->large, channel->peer.endpoint);
 }
 
+bool ivshm_transport_is_half_out(struct ivshm_transport *t)
+{
+    return ivshm_pool_is_half_out(&t->small) || ivshm_pool_is_half_out(&t->large);
+}
+
 /* Who sent `ref`: attaches on its first message. *stale if that one has left since, or is not heard
  * any more. */
 static struct ivshm_channel *sender(struct ivshm_transport *t, struct ivshm_ref ref, bool *stale,
@@ -616,5 +626,7 @@ void ivshm_transport_watch(struct ivshm_transport *t)
         struct ivshm_channel *ch = t->channels[i];
         if (ch && ch->users == 0 && is_forgettable(t, ch))
             detach(t, ch);
+        else if (ch && !ch->pending && !ivshm_channel_is_live(t, ch))
+            recall(t, ch); /* its users may need them before they let go of it */
     }
 }

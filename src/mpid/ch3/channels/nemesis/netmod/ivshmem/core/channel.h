@@ -94,6 +94,10 @@ static inline bool ivshm_channel_is_live(const struct ivshm_transport *t,
     return ivshm_endpoint_is_live(t->region, channel->peer);
 }
 
+/* Whether peers hold more than half of our cells, small or large. Cost: the number of cells, if so.
+ */
+bool ivshm_transport_is_half_out(struct ivshm_transport *t);
+
 /*
  * Room for up to `want` bytes on `stream` (not IVSHM_STREAM_RING): in the ring if that suffices,
  * else a small cell, else a large one. One at a time. -EAGAIN if all cells are out, or the ring or

@@ -82,6 +82,13 @@ void ivshm_pool_recall(struct ivshm_pool *pool, uint32_t holder)
     pool->out_count = kept;
 }
 
+bool ivshm_pool_is_half_out(struct ivshm_pool *pool)
+{
+    if (pool->out_count > pool->count / 2)
+        collect(pool, true);
+    return pool->out_count > pool->count / 2;
+}
+
 uint32_t ivshm_pool_out(struct ivshm_pool *pool, uint32_t holder)
 {
     uint32_t n = 0;

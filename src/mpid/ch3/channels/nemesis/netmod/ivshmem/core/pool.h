@@ -38,6 +38,9 @@ void ivshm_pool_sent(struct ivshm_pool *pool, uint32_t index, uint32_t holder);
 /* Takes back what `holder` has. It must be proved dead: it could write into the cells otherwise. */
 void ivshm_pool_recall(struct ivshm_pool *pool, uint32_t holder);
 
+/* Whether others hold more than half of the cells. Cost: the number of cells, if so. */
+bool ivshm_pool_is_half_out(struct ivshm_pool *pool);
+
 /* How many `holder` has. */
 uint32_t ivshm_pool_out(struct ivshm_pool *pool, uint32_t holder);
 
