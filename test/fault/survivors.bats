@@ -87,9 +87,6 @@ revoked() {
 talk() {
     local accept side struck=${1%+} strike=("$fault/strike" -a called -p hand_back -n "$2")
     declare -A before=() behind=()
-    # Hydra loses some of what a root says when its companion dies.
-    # shellcheck disable=SC2016
-    local to_file=(sh -c 'exec "$@" >"$0" 2>&1')
     if [ "$struck" = "$1" ]; then
         before[$1]="${strike[*]}"
     else
@@ -97,22 +94,22 @@ talk() {
     fi
     rm -f "$BATS_TEST_TMPDIR/port"
     # shellcheck disable=SC2086
-    limit=40 launch accept -disable-auto-cleanup -n 1 "${to_file[@]}" "$BATS_TEST_TMPDIR/accept.root" \
-        ${before[accept]-} "$fault/roots" accept "$BATS_TEST_TMPDIR/port" ${behind[accept]-}
+    by_rank accept ${before[accept]-} "$fault/roots" accept "$BATS_TEST_TMPDIR/port" ${behind[accept]-}
+    limit=40 launch accept -disable-auto-cleanup -n 1 "${program[@]}"
     accept=$pid
     # shellcheck disable=SC2086
-    limit=40 mpi connect -disable-auto-cleanup -n 1 "${to_file[@]}" "$BATS_TEST_TMPDIR/connect.root" \
-        ${before[connect]-} "$fault/roots" connect "$BATS_TEST_TMPDIR/port" ${behind[connect]-} || :
+    by_rank connect ${before[connect]-} "$fault/roots" connect "$BATS_TEST_TMPDIR/port" ${behind[connect]-}
+    limit=40 mpi connect -disable-auto-cleanup -n 1 "${program[@]}" || :
     wait "$accept" || :
     for side in accept connect; do
         [ "$side" != "$1" ] || continue
         # If a companion dies after the call, MPI_Finalize says so.
         if ! cat "$BATS_TEST_TMPDIR/$side".* | grep -q "^$side finalized\|^Fatal error in internal_Finalize" ||
-            ! grep -q "^$side ended" "$BATS_TEST_TMPDIR/$side.root" || grep -q "Assertion\|signal 11" "$BATS_TEST_TMPDIR/$side".*; then
+            ! grep -q "^$side ended" "$BATS_TEST_TMPDIR/$side.0" || grep -q "Assertion\|signal 11" "$BATS_TEST_TMPDIR/$side".*; then
             echo "$*"
             say accept
             say connect
-            tail "$BATS_TEST_TMPDIR"/{accept,connect}.root
+            tail "$BATS_TEST_TMPDIR"/{accept,connect}.0
             return 1
         fi
     done

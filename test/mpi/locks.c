@@ -3,10 +3,12 @@
  * locks parts | waiting | refused ROUNDS
  *
  * parts: accumulates of pairs with a gap, in one part and in several, of predefined types and of
- * such as are made of them, by a message and in the rank's own window. Two ranks. waiting:
- * operations on pairs with a gap, by messages, that come to their target together with a request
- * for a lock that another rank has: all bytes are right once it is granted. Three ranks. refused:
- * more ranks want the lock than its target has room for; their number by
+ * such as are made of them, by a message and in the rank's own window. Two ranks.
+ *
+ * waiting: operations on pairs with a gap, by messages, that come to their target together with a
+ * request for a lock that another rank has: all bytes are right once it is granted. Three ranks.
+ *
+ * refused: more ranks want the lock than its target has room for; their number by
  * MPIR_CVAR_CH3_RMA_TARGET_LOCK_ENTRY_WIN_POOL_SIZE. Sums are exact.
  */
 #include "mpitest.h"

@@ -186,8 +186,7 @@ static void drop_unexpected(MPIR_Comm *comm, int rank, MPIR_Context_id_t context
     }
 }
 
-/* What a caller leaves behind is not the next one's at that port, and what came too late is
- * nobody's. */
+/* What a caller leaves is not the next one's at that port; what came too late is nobody's. */
 static void drop_call(const MPIDI_VC_t *vc)
 {
     MPIR_Comm *comm = MPIR_Process.comm_self;

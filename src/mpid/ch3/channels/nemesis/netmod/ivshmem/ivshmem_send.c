@@ -31,8 +31,7 @@ static inline size_t piece_of(size_t bytes)
     return buffer ? MPL_MIN(bytes, buffer) : bytes;
 }
 
-/* A caller that nobody has accepted yet may be anybody: what it does not hand back is not the
- * job's. */
+/* Who calls at a port, and is not accepted yet, may keep our cells: most are for the others. */
 static inline bool is_out_of_turn(const MPID_nem_ivshmem_vc_t *area)
 {
     return area->stream && !area->met && ivshm_transport_is_half_out(&MPID_nem_ivshmem.transport);

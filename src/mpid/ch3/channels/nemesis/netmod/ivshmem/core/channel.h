@@ -94,8 +94,7 @@ static inline bool ivshm_channel_is_live(const struct ivshm_transport *t,
     return ivshm_endpoint_is_live(t->region, channel->peer);
 }
 
-/* Whether peers hold more than half of our cells, small or large. Cost: the number of cells, if so.
- */
+/* Whether peers hold more than half of our small or large cells. Cost, if so: their number. */
 bool ivshm_transport_is_half_out(struct ivshm_transport *t);
 
 /*
@@ -182,8 +181,9 @@ bool ivshm_channel_has_more(struct ivshm_transport *t, struct ivshm_channel *cha
 void ivshm_transport_flush(struct ivshm_transport *t);
 
 /*
- * Looks for deaths: marks what can be proved of the processes of this VM, and forgets peers that
- * are gone and have no user. Some microseconds; to be called now and then, when idle.
+ * Looks for deaths: marks what can be proved of the processes of this VM, takes back cells that
+ * the dead hold, and forgets peers that are gone and have no user. Some microseconds; to be called
+ * now and then, when idle.
  */
 void ivshm_transport_watch(struct ivshm_transport *t);
 
