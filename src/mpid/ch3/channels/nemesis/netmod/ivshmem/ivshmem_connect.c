@@ -165,13 +165,20 @@ static bool open_channel(struct ivshm_owner peer, const char *who, struct ivshm_
     return false;
 }
 
-/* Binds the job's own connection with a rank to the channel to its endpoint. */
-static void bind_vc(MPIDI_VC_t *vc, struct ivshm_channel *channel)
+/*
+ * Binds the job's own connection with a rank to the channel to its endpoint. In MPI_Finalize, where
+ * CH3 has closed all connections that it knew, it is closed as well: whoever has sent there waits
+ * for that (MPIX_Comm_revoke sends to ranks that were never met).
+ */
+static int bind_vc(MPIDI_VC_t *vc, struct ivshm_channel *channel)
 {
+    bool is_late = vc->state == MPIDI_VC_STATE_INACTIVE_CLOSED;
+
     VC_IVSHMEM(vc)->channel = channel;
     MPID_nem_ivshmem.vcs[channel->peer.endpoint] = vc;
-    if (vc->state == MPIDI_VC_STATE_INACTIVE)
+    if (is_late || vc->state == MPIDI_VC_STATE_INACTIVE)
         MPIDI_CHANGE_VC_STATE(vc, ACTIVE);
+    return is_late ? MPIDI_CH3U_VC_SendClose(vc, vc->pg_rank) : MPI_SUCCESS;
 }
 
 /* Before the first message to a rank. */
@@ -194,7 +201,8 @@ int MPID_nem_ivshmem_connect(MPIDI_VC_t *vc)
     }
     MPIR_ERR_CHECK(mpi_errno);
     IVSHM_POINT(connected);
-    bind_vc(vc, channel);
+    mpi_errno = bind_vc(vc, channel);
+    MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:
     return mpi_errno;
@@ -453,25 +461,19 @@ static MPIDI_VC_t *find_rank(const struct ivshm_channel *channel)
 }
 
 /* The connection with the rank whose endpoint this is, whose first message has come. */
-static MPIDI_VC_t *adopt_rank(struct ivshm_channel *channel)
+static int adopt_rank(struct ivshm_channel *channel, MPIDI_VC_t **vc_p)
 {
     MPIDI_VC_t *vc = find_rank(channel);
 
-    /* One that has failed already: its last words come too late. */
-    if (!vc || VC_IVSHMEM(vc)->channel || vc->state == MPIDI_VC_STATE_MORIBUND)
-        return NULL;
+    *vc_p = NULL;
+    /* One that has failed already, or that this process has left: its last words come too late. */
+    if (!vc || VC_IVSHMEM(vc)->channel || vc->state == MPIDI_VC_STATE_MORIBUND ||
+        (vc->state == MPIDI_VC_STATE_INACTIVE_CLOSED && MPIR_Object_get_ref(vc) == 0))
+        return MPI_SUCCESS;
     IVSHM_POINT(adopted);
     channel->users++;
-    bind_vc(vc, channel);
-    return vc;
-}
-
-/* The job's own connection with whoever is at the other end; NULL if no rank is known to be there.
- */
-MPIDI_VC_t *MPID_nem_ivshmem_find_rank(struct ivshm_channel *channel)
-{
-    MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[channel->peer.endpoint];
-    return vc ? vc : adopt_rank(channel);
+    *vc_p = vc;
+    return bind_vc(vc, channel);
 }
 
 /* Its sender says to be of a job that this process has not heard of. */
@@ -493,14 +495,20 @@ bool MPID_nem_ivshmem_is_of_unknown_job(const struct ivshm_incoming *in)
     return true;
 }
 
-/* Whose message this is. *vc_p is NULL if nobody's whom we know; it is to be dropped then. */
+/*
+ * Whose message this is: without a stream, that of the job's own connection. *vc_p is NULL if
+ * nobody's whom we know; it is to be dropped then.
+ */
 int MPID_nem_ivshmem_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p)
 {
     int mpi_errno = MPI_SUCCESS;
     MPIDI_VC_t *vc = NULL;
 
     if (in->stream == 0) {
-        vc = MPID_nem_ivshmem_find_rank(in->channel);
+        vc = MPID_nem_ivshmem.vcs[in->channel->peer.endpoint];
+        if (!vc)
+            mpi_errno = adopt_rank(in->channel, &vc);
+        MPIR_ERR_CHECK(mpi_errno);
         goto fn_exit;
     }
     vc = find_stream(in->channel, in->stream ^ IVSHMEM_STREAM_REPLY);

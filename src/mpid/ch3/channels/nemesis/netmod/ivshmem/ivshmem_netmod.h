@@ -334,7 +334,6 @@ int MPID_nem_ivshmem_find_peer(MPIDI_VC_t *vc, struct ivshm_owner *peer, bool *s
                                char text[IVSHMEM_TEXT_MAX]);
 int MPID_nem_ivshmem_connect(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p);
-MPIDI_VC_t *MPID_nem_ivshmem_find_rank(struct ivshm_channel *channel);
 bool MPID_nem_ivshmem_is_of_unknown_job(const struct ivshm_incoming *in);
 int MPID_nem_ivshmem_call_off(MPIDI_VC_t *vc, const char *why);
 int MPID_nem_ivshmem_end_unanswered_calls(void);

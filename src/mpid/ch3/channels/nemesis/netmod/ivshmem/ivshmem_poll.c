@@ -382,8 +382,8 @@ static int fail_the_gone(bool *again)
  */
 static bool is_unmet(MPIDI_VC_t *vc)
 {
-    if (vc->pg == MPIDI_Process.my_pg || vc->state == MPIDI_VC_STATE_MORIBUND ||
-        MPIR_Object_get_ref(vc) == 0)
+    if (vc->pg == MPIDI_Process.my_pg || MPIR_Object_get_ref(vc) == 0 ||
+        (vc->state != MPIDI_VC_STATE_INACTIVE && vc->state != MPIDI_VC_STATE_ACTIVE))
         return false;
     return MPID_nem_ivshmem_is_in_region(vc) && !VC_IVSHMEM(vc)->channel;
 }

@@ -206,9 +206,13 @@ int MPID_nem_ivshmem_vc_error(const MPIDI_VC_t *vc, const char *why)
  * Whether the current MPI call may wait for the peer in a way that no request tells
  * (MPI_ANY_SOURCE, a collective of which another member waits for it). For a process at the other
  * end of a new connection only MPI_Comm_accept and MPI_Comm_connect wait, which see how it ends.
+ * One that is closed to a rank that never sent anything by it loses nothing: that rank may have
+ * left as it should, before it heard of the connection.
  */
 static bool concerns_current_call(MPIDI_VC_t *vc)
 {
+    if (vc->state == MPIDI_VC_STATE_LOCAL_CLOSE && VC_IVSHMEM(vc)->received_bytes == 0)
+        return false;
     return !MPIR_CVAR_ENABLE_FT && vc->pg &&
            (vc->pg == MPIDI_Process.my_pg || MPID_nem_ivshmem_relation_shares_comm(vc));
 }
@@ -226,7 +230,9 @@ int MPID_nem_ivshmem_vc_fail(MPIDI_VC_t *vc, const char *why)
     MPIR_ERR_CHECK(mpi_errno);
     bool concerned = concerns_current_call(vc);
     unbind(vc);
-    mpi_errno = MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
+    /* In MPI_Finalize CH3 knows nothing to end of those that were never met. */
+    if (vc->state != MPIDI_VC_STATE_INACTIVE_CLOSED)
+        mpi_errno = MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
     MPIR_ERR_CHECK(mpi_errno);
     if (concerned)
         mpi_errno = req_errno;

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * finalizing revoke|spawn
+ *
+ * A rank waits in MPI_Finalize, after it has closed all connections that it had. With "revoke" a
+ * rank that it never met revokes their communicator then; another has left before that. With
+ * "spawn" a child that it never met leaves. Neither is an error.
+ */
+#include "mpitest.h"
+
+enum { WAIT_US = 300000, LONGER_THAN_WATCH_US = 3000000 };
+
+static void meet(int a, int b)
+{
+    if (rank == a)
+        MPI_Send(NULL, 0, MPI_BYTE, b, 0, MPI_COMM_WORLD);
+    else if (rank == b)
+        MPI_Recv(NULL, 0, MPI_BYTE, a, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+}
+
+/* Rank 1 waits for rank 2; rank 3 has left, as it has met nobody. */
+static void revoke_world(void)
+{
+    meet(1, 2);
+    if (rank == 0) {
+        usleep(WAIT_US);
+        MPIX_Comm_revoke(MPI_COMM_WORLD);
+    } else if (rank == 2) {
+        usleep(2 * WAIT_US);
+    }
+}
+
+/* Rank 0 waits for rank 1. Of its children it has met the first, and the second leaves. */
+static void spawn_two(char *program)
+{
+    char *arguments[] = {"child", NULL};
+    MPI_Comm children;
+
+    meet(0, 1);
+    if (rank == 0)
+        MPI_Comm_spawn(program, arguments, 2, MPI_INFO_NULL, 0, MPI_COMM_SELF, &children,
+                       MPI_ERRCODES_IGNORE);
+    else
+        usleep(LONGER_THAN_WATCH_US);
+}
+
+int main(int argc, char **argv)
+{
+    start(&argc, &argv);
+    CHECK(argc == 2, "see the head of the source");
+    if (strcmp(argv[1], "revoke") == 0)
+        revoke_world();
+    else if (strcmp(argv[1], "spawn") == 0)
+        spawn_two(argv[0]);
+    MPI_Finalize();
+    puts("has left");
+    return 0;
+}
