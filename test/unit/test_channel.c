@@ -187,6 +187,31 @@ TEST(test_all_cells_out)
     ivshm_region_close(&r);
 }
 
+/* More than half, of either size; what came home counts no more. */
+TEST(test_half_out)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_without_rings(&r, 0), b = transport_without_rings(&r, 1);
+    struct ivshm_channel *ab = channel_to(&a, &b);
+    for (int is_large = 0; is_large < 2; is_large++) {
+        uint32_t len = is_large ? r.geo.small_size : 10;
+        uint32_t half = (is_large ? r.geo.large_cells : r.geo.small_cells) / 2;
+        for (uint32_t i = 0; i < half; i++)
+            assert_true(send_numbered(&a, ab, len, i));
+        assert_false(ivshm_transport_is_half_out(&a));
+        assert_true(send_numbered(&a, ab, len, half));
+        assert_true(ivshm_transport_is_half_out(&a));
+        receive_numbered(&b, &a, len, 0);
+        assert_false(ivshm_transport_is_half_out(&a));
+        for (uint32_t i = 1; i <= half; i++)
+            receive_numbered(&b, &a, len, i);
+    }
+    ivshm_transport_close(&b);
+    ivshm_transport_close(&a);
+    assert_all_given_back(&r);
+    ivshm_region_close(&r);
+}
+
 /* Moves both sides of an empty inbox to another position: near a wrap, or with few places left. */
 static void inbox_begin_at(struct ivshm_transport *t, uint64_t start)
 {
@@ -1000,6 +1025,7 @@ int main(void)
         cmocka_unit_test(test_to_oneself),
         cmocka_unit_test(test_open_errors),
         cmocka_unit_test(test_all_cells_out),
+        cmocka_unit_test(test_half_out),
         cmocka_unit_test(test_wraps),
         cmocka_unit_test(test_full_inbox),
         cmocka_unit_test(test_close_with_waiting_cell),
