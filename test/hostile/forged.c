@@ -848,6 +848,55 @@ static void call_leftover(void)
         violation("a call fails for what an earlier one left behind");
 }
 
+static void say_on(uint32_t stream, const void *bytes, size_t len)
+{
+    struct ivshm_transport *t = &MPID_nem_ivshmem.transport;
+    struct ivshm_channel *channel = VC_IVSHMEM(peer)->channel;
+    struct ivshm_outgoing out;
+
+    while (ivshm_cell_reserve(t, channel, len, stream, &out) != 0)
+        usleep(100);
+    memcpy(out.payload, bytes, len);
+    ivshm_cell_publish(t, channel, &out, (uint32_t) len);
+    ivshm_transport_flush(t);
+}
+
+/* Who calls, hangs up, and then neither answers nor gives back a cell holds up nobody. */
+static void call_and_keep(void)
+{
+    MPI_Status status;
+
+    if (rank == 0) {
+        char port[MPI_MAX_PORT_NAME];
+        int tag;
+        MPI_Open_port(MPI_INFO_NULL, port);
+        MPIDI_GetTagFromPort(port, &tag);
+        atomic_store(&said->handle, (unsigned) tag);
+        reach(1);
+        while (atomic_load(&said->stage) < 2)
+            turn();
+        MPI_Close_port(port);
+        reach(3);
+    } else if (rank == 1) {
+        MPIDI_CH3_Pkt_t pkt;
+        MPIDI_Pkt_init(&pkt.close, MPIDI_CH3_PKT_CLOSE);
+        pkt.close.ack = FALSE;
+        await(1);
+        for (uint32_t n = 1; n <= 1000; n++) {
+            uint32_t stream = (uint32_t) atomic_load(&said->handle) << 16 | n;
+            say_on(stream, NULL, 0);
+            say_on(stream, &pkt, sizeof(pkt.close));
+        }
+        reach(2);
+        return;
+    } else {
+        await(3);
+    }
+    for (int n = 0; n < 100; n++)
+        MPI_Sendrecv_replace(buf, CUT, MPI_BYTE, 2 - rank, TAG, 2 - rank, TAG, MPI_COMM_WORLD,
+                             &status);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -885,6 +934,7 @@ static const struct {
     {"call-unknown-rank", call_unknown_rank, 2, true},
     {"call-own-rank", call_own_rank, 2, true},
     {"call-leftover", call_leftover, 2, false},
+    {"call-and-keep", call_and_keep, 3, false},
 };
 enum { CASES = sizeof(cases) / sizeof(cases[0]) };
 

@@ -15,6 +15,8 @@
 #define STREAM_TAG_MASK UINT32_C(0x7fff)
 #define STREAM_COUNT_MASK UINT32_C(0xffff)
 #define STREAMS_MAX 4096  /* open at once; who calls beyond that is not heard */
+#define PATIENT_SECONDS 2 /* for what is said to callers, and then not for so long: */
+#define IMPATIENT_SECONDS 60
 #define TURNED_AWAY_MAX 8 /* cells with a process that calls in vain and does not listen */
 
 static int streams_open(void)
@@ -393,10 +395,22 @@ fn_fail:
     goto fn_exit;
 }
 
+/* Whether to wait a little for callers to take what we say to them, of whom some may never. */
+static bool have_patience(void)
+{
+    static time_t start;
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    if (start == 0 || now.tv_sec - start > IMPATIENT_SECONDS)
+        start = now.tv_sec;
+    return now.tv_sec - start < PATIENT_SECONDS;
+}
+
 /*
  * Ends the calls that were never answered, and that CH3 is closing, with their port or at the end.
- * It would wait for the callers' part in that, and those may be anybody. One that waits for us
- * hears what it needs as if its port had not been open: turn_away.
+ * It would wait for the callers' part in that, and those may be anybody. What we say to them is
+ * first sent, if they take it; one that calls only now hears it from turn_away.
  */
 int MPID_nem_ivshmem_end_unanswered_calls(void)
 {
@@ -406,7 +420,9 @@ int MPID_nem_ivshmem_end_unanswered_calls(void)
         MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
         next = area->next_dynamic;
         if (area->met || !(area->stream & IVSHMEM_STREAM_REPLY) ||
-            vc->state != MPIDI_VC_STATE_LOCAL_CLOSE)
+            (vc->state != MPIDI_VC_STATE_LOCAL_CLOSE && vc->state != MPIDI_VC_STATE_CLOSE_ACKED))
+            continue;
+        if (area->sendq.head && have_patience())
             continue;
         area->given_up = area->gone = true;
         mpi_errno = MPID_nem_ivshmem_call_off(vc, "called, and was not answered");
