@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * finalizing revoke|spawn
+ * finalizing revoke|cancel|spawn
  *
  * A rank waits in MPI_Finalize, after it has closed all connections that it had. With "revoke" a
  * rank that it never met revokes their communicator then; another has left before that. With
- * "spawn" a child that it never met leaves. Neither is an error.
+ * "cancel" that rank sends a message, and takes it back. With "spawn" a child that it never met
+ * leaves. None is an error.
  */
 #include "mpitest.h"
+
+#include <stdbool.h>
 
 enum { WAIT_US = 300000, LONGER_THAN_WATCH_US = 3000000 };
 
@@ -18,13 +21,29 @@ static void meet(int a, int b)
         MPI_Recv(NULL, 0, MPI_BYTE, a, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
 }
 
-/* Rank 1 waits for rank 2; rank 3 has left, as it has met nobody. */
-static void revoke_world(void)
+static void cancel(void)
+{
+    MPI_Request req;
+    MPI_Status status;
+    int cancelled;
+
+    MPI_Isend(NULL, 0, MPI_BYTE, 1, 0, MPI_COMM_WORLD, &req);
+    MPI_Cancel(&req);
+    MPI_Wait(&req, &status);
+    MPI_Test_cancelled(&status, &cancelled);
+    CHECK(cancelled, "the message was not received");
+}
+
+/* Rank 1 waits for rank 2, and has not met rank 0; rank 3 has left, as it has met nobody. */
+static void of_four(bool revokes)
 {
     meet(1, 2);
     if (rank == 0) {
         usleep(WAIT_US);
-        MPIX_Comm_revoke(MPI_COMM_WORLD);
+        if (revokes)
+            MPIX_Comm_revoke(MPI_COMM_WORLD);
+        else
+            cancel();
     } else if (rank == 2) {
         usleep(2 * WAIT_US);
     }
@@ -48,8 +67,9 @@ int main(int argc, char **argv)
 {
     start(&argc, &argv);
     CHECK(argc == 2, "see the head of the source");
-    if (strcmp(argv[1], "revoke") == 0)
-        revoke_world();
+    bool revokes = strcmp(argv[1], "revoke") == 0;
+    if (revokes || strcmp(argv[1], "cancel") == 0)
+        of_four(revokes);
     else if (strcmp(argv[1], "spawn") == 0)
         spawn_two(argv[0]);
     MPI_Finalize();
