@@ -22,7 +22,7 @@ job() {
     rm -rf "$BATS_TEST_TMPDIR"/rank.* "$dir"
     mkdir "$dir"
     by_rank rank "${@:3}" "$dir"
-    limit=40 mpi job -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1,127.0.0.2" -ppn 1 \
+    mpi job -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1,127.0.0.2" -ppn 1 \
         -n "$1" "${program[@]}" || status=$?
     if [ "$status" -eq 124 ] || [ "$(cat "$BATS_TEST_TMPDIR"/rank.* | grep -c "ended with class [1-9]")" -ne "$2" ] ||
         grep -q "no right result\|Assertion\|INTERNAL" "$BATS_TEST_TMPDIR"/rank.*; then

@@ -23,7 +23,7 @@ survives() {
     mkdir -p "$dir"
     rm -f "$dir"/* "$BATS_TEST_TMPDIR"/rank.*
     by_rank rank "$fault/survive" "$1" "$dir"
-    limit=50 mpi job -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1,127.0.0.2" -ppn 1 \
+    mpi job -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1,127.0.0.2" -ppn 1 \
         -n "$ranks" "${program[@]}" || status=$?
     if [ "$status" -eq 124 ] || [ "$(cat "$BATS_TEST_TMPDIR"/rank.* | grep -c ": done$")" -ne $((ranks - 1)) ]; then
         echo "$1: status $status"
@@ -65,7 +65,7 @@ survives() {
 }
 
 revoked() {
-    limit=30 mpi job -n 2 "$fault/revoked" || { say job; return 1; }
+    mpi job -n 2 "$fault/revoked" || { say job; return 1; }
     grep -qx "all have ended" "$BATS_TEST_TMPDIR/job.out" || { say job; return 1; }
 }
 
@@ -95,11 +95,11 @@ talk() {
     rm -f "$BATS_TEST_TMPDIR/port"
     # shellcheck disable=SC2086
     by_rank accept ${before[accept]-} "$fault/roots" accept "$BATS_TEST_TMPDIR/port" ${behind[accept]-}
-    limit=40 launch accept -disable-auto-cleanup -n 1 "${program[@]}"
+    launch accept -disable-auto-cleanup -n 1 "${program[@]}"
     accept=$pid
     # shellcheck disable=SC2086
     by_rank connect ${before[connect]-} "$fault/roots" connect "$BATS_TEST_TMPDIR/port" ${behind[connect]-}
-    limit=40 mpi connect -disable-auto-cleanup -n 1 "${program[@]}" || :
+    mpi connect -disable-auto-cleanup -n 1 "${program[@]}" || :
     wait "$accept" || :
     for side in accept connect; do
         [ "$side" != "$1" ] || continue

@@ -12,7 +12,6 @@ setup() {
     use_region 16M
     all_remote
     where=$BATS_TEST_TMPDIR/where
-    limit=20
 }
 
 teardown() { at_end; }

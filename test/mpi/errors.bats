@@ -41,7 +41,7 @@ ended() {
 # refused TEXT...: a job of two ranks on $file.
 refused() {
     local status=0
-    limit=20 MPIR_CVAR_NEMESIS_IVSHMEM_REGION=$file mpi job -n 2 ${wrapper:-} "$programs/coll" || status=$?
+    MPIR_CVAR_NEMESIS_IVSHMEM_REGION=$file mpi job -n 2 ${wrapper:-} "$programs/coll" || status=$?
     ended "$status" job "$@"
 }
 
@@ -60,7 +60,7 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
     ivshmem info --all | grep -q "^no ivshmem device" || skip "this machine has an ivshmem device"
     local status=0
     export MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0
-    limit=20 mpi job -n 2 "$programs/coll" || status=$?
+    mpi job -n 2 "$programs/coll" || status=$?
     ended "$status" job "no ivshmem device" "-device ivshmem-plain" "MPIR_CVAR_NEMESIS_IVSHMEM_REGION"
 }
 
@@ -154,14 +154,14 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
     launch bystander -n 2 "$programs/stream" 6
     bystander=$pid
     until_true grep -q running "$BATS_TEST_TMPDIR/bystander.out"
-    limit=30 mpi job -n 24 "$programs/init" || status=$?
+    mpi job -n 24 "$programs/init" || status=$?
     ended "$status" job "$region (4 MiB) is full" "A job of 24 ranks needs 8M" "ivshmem ps"
     wait "$bystander" || { say bystander; return 1; }
     good bystander 2
     reclaimed
     # And 8 MiB do suffice.
     use_region 8M
-    limit=60 mpi job -n 24 "$programs/init" || { say job; return 1; }
+    mpi job -n 24 "$programs/init" || { say job; return 1; }
     empty
 }
 
@@ -172,7 +172,7 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
     use_region 8M
     two=$region
     export MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0
-    limit=20 mpi job -n 1 -env MPIR_CVAR_NEMESIS_IVSHMEM_REGION "$one" "$programs/coll" : \
+    mpi job -n 1 -env MPIR_CVAR_NEMESIS_IVSHMEM_REGION "$one" "$programs/coll" : \
         -n 1 -env MPIR_CVAR_NEMESIS_IVSHMEM_REGION "$two" "$programs/coll" || status=$?
     ended "$status" job "is in region" "$(ivshmem info --json "$one" | jq -r .id[:16])" \
         "$(ivshmem info --json "$two" | jq -r .id[:16])" "give every VM of the job the same memory backend"
@@ -184,7 +184,7 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
 @test "one rank without a region" {
     local status=0
     use_region 8M
-    limit=20 mpi job -n 2 "$programs/coll" : \
+    mpi job -n 2 "$programs/coll" : \
         -n 1 -env MPIR_CVAR_NEMESIS_IVSHMEM_REGION "$file" "$programs/coll" || status=$?
     ended "$status" job "region file $file does not exist"
     reclaimed
@@ -195,7 +195,7 @@ cards_cut() {
     local keep status whole=
     for ((keep = 0; keep < 1000; keep += 7)); do
         status=0
-        limit=20 mpi job -n 2 "$programs/cut_card" "$keep" || status=$?
+        mpi job -n 2 "$programs/cut_card" "$keep" || status=$?
         if grep -qx whole "$BATS_TEST_TMPDIR/job.out"; then
             whole=$status
             break
@@ -219,7 +219,7 @@ cards_cut() {
     use_region 8M
     for endpoint in 4294967295.1 4294967296.1 128.1 -1.1 99999999999999999999.1 1.524288 1.4294967297; do
         status=0
-        limit=20 mpi job -n 2 "$programs/cut_card" endpoint $endpoint || status=$?
+        mpi job -n 2 "$programs/cut_card" endpoint $endpoint || status=$?
         ended "$status" job "the business card of rank 1 names endpoint" \
             "which has 128 endpoints" || { echo "$endpoint"; return 1; }
     done
@@ -236,7 +236,7 @@ cards_cut() {
 rank_dies() {
     local status=0 start job
     by_rank job "$programs/stream" 60 "$@"
-    limit=80 launch job -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1" -ppn 1 \
+    launch job -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1" -ppn 1 \
         -n 3 "${program[@]}"
     job=$pid
     until_true grep -qs running "$BATS_TEST_TMPDIR/job.0"

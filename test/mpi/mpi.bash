@@ -60,7 +60,7 @@ launch() {
     local name=$BATS_TEST_TMPDIR/$1
     shift
     # Not 3, the descriptor on which bats would wait for it.
-    timeout --foreground -k 5 "${limit:-60}" mpiexec "$@" >"$name.out" 2>"$name.err" </dev/null 3>&- &
+    timeout --foreground -k 5 "${limit:-240}" mpiexec "$@" >"$name.out" 2>"$name.err" </dev/null 3>&- &
     pid=$!
     background+=("$pid")
 }
@@ -88,14 +88,14 @@ say() {
     done
 }
 
-# until_true COMMAND...: waits for it, 20 seconds at most.
+# until_true COMMAND...: waits for it, two minutes at most.
 until_true() {
     local tries
-    for ((tries = 0; tries < 1000; tries++)); do
+    for ((tries = 0; tries < 6000; tries++)); do
         ! "$@" || return 0
         sleep 0.02
     done
-    echo "still not after 20 s: $*"
+    echo "still not after two minutes: $*"
     return 1
 }
 

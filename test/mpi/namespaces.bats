@@ -181,7 +181,7 @@ firmware() {
     need --pid --fork --mount-proc
     # shellcheck disable=SC2016
     run -0 container sh -c '
-        ivshmem check --between 0 --timeout 60 "$1" >/dev/null & pid=$!
+        ivshmem check --between 0 --timeout 600 "$1" >/dev/null & pid=$!
         until ivshmem ps "$1" | grep -q live; do sleep 0.05; done
         ivshmem reap "$1"; kill -KILL $pid; wait $pid; ivshmem reap "$1"' sh "$region"
     [[ $output == *"freed 0 of 1"*"freed 1 of 1"* ]]
@@ -193,7 +193,7 @@ firmware() {
     # The pid of the one in the container is somebody else's in the /proc that is there, or nobody's.
     # shellcheck disable=SC2016
     run -0 ns --pid --fork --kill-child sh -c '
-        ivshmem check --between 0 --timeout 60 "$1" >/dev/null & pid=$!
+        ivshmem check --between 0 --timeout 600 "$1" >/dev/null & pid=$!
         until ivshmem ps "$1" | grep -q live; do sleep 0.05; done
         for i in 1 2 3; do ivshmem reap "$1"; done; ivshmem ps --json "$1"
         kill -KILL $pid; wait $pid; ivshmem reap "$1"' sh "$region"

@@ -188,7 +188,7 @@ next_takes_all() {
     mix a a a
     local status=0
     places a b
-    limit=20 mpi job "${args[@]}" || status=$?
+    mpi job "${args[@]}" || status=$?
     [ "$status" -ne 0 ] && [ "$status" -ne 124 ]
     grep "rank [01] is in region .*FALLBACK=0 forbids tcp: give every VM of the job the same memory backend" \
         "$BATS_TEST_TMPDIR/job.err" || { say job; return 1; }
@@ -199,7 +199,7 @@ next_takes_all() {
     local log=$BATS_TEST_TMPDIR/rank rank
     by_rank rank "$programs/stream" 60 alone
     places a b a
-    limit=80 launch job -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1" -ppn 1 "${args[@]}"
+    launch job -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1" -ppn 1 "${args[@]}"
     until_true grep -qs running "$log.0"
     kill -KILL "$(ivshmem ps --json "$b" | jq '.endpoints[].pid')"
     for rank in 0 2; do

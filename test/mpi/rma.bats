@@ -92,7 +92,6 @@ windows() { counted "$1" windows; }
 
 @test "a window's lock that is kept, or is never to be had, is an error; one of a job that was stopped is not" {
     all_remote
-    limit=100
     passes 2 "$programs/windows" stuck "$(basename "$(readlink "/proc/$$/fd/$region_fd")" ' (deleted)')"
 }
 

@@ -47,10 +47,10 @@ checker() {
     local before
     before=$(number .usage.endpoints)
     # Not 3, the descriptor on which bats would wait for it.
-    ivshmem check --between "$1" --timeout 30 "${@:2}" "$r" >"$dir/out" 2>&1 3>&- &
+    ivshmem check --between "$1" --timeout 600 "${@:2}" "$r" >"$dir/out" 2>&1 3>&- &
     pid=$!
     jobs+=("$pid")
-    for _ in $(seq 500); do
+    for _ in $(seq 3000); do
         [ "$(number .usage.endpoints)" -eq "$before" ] || return 0
         sleep 0.01
     done
@@ -209,7 +209,7 @@ public_folder() {
     done
     rm "$r"
     truncate -s 4M "$r"
-    ivshmem check --between 0 --timeout 30 "$r" >"$dir/out" 2>&1 3>&- &
+    ivshmem check --between 0 --timeout 600 "$r" >"$dir/out" 2>&1 3>&- &
     jobs+=($!)
     until [ "$(number .usage.endpoints 2>/dev/null)" = 1 ]; do sleep 0.01; done
     [ "$(memory_of "$r")" -lt 4194304 ]

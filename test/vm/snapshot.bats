@@ -22,7 +22,7 @@ setup_file() {
 
 teardown_file() { end_guests; }
 
-# qmp COMMAND [ARGUMENTS]: of vm0; prints the answer.
+# qmp VM COMMAND [ARGUMENTS]: prints the answer.
 qmp() {
     # shellcheck disable=SC2016
     timeout 20 perl -MIO::Socket::UNIX -e '
@@ -33,18 +33,20 @@ qmp() {
             do { defined($answer = <$qemu>) or die "no answer\n" } until $answer =~ /^\{"(return|error)"/;
         }
         print $answer;
-        exit $answer =~ /^\{"error/;' "$set_dir/vm0.qmp" "$@"
+        exit $answer =~ /^\{"error/;' "$set_dir/$1.qmp" "${@:2}"
 }
 
-saved() { qmp query-migrate | grep -q '"status": "completed"'; }
+migrated() { qmp "$1" query-migrate | grep -q '"status": "completed"'; }
 
 # save_and_restore: the region with it, which nobody is to use meanwhile. vm0 goes on, and so does its twin, to which
 # `in_twin` runs commands.
 save_and_restore() {
     local tries
     vms exec 0 cat /proc/sys/kernel/random/boot_id </dev/null # which is made when it is read first
-    qmp migrate "{\"uri\": \"exec:cat >$WORK/state\"}"
-    until_true saved
+    # Emulated, a guest that runs meanwhile writes pages that QEMU does not notice.
+    qmp vm0 stop
+    qmp vm0 migrate "{\"uri\": \"exec:cat >$WORK/state\"}"
+    until_true migrated vm0
     for ((tries = 0; tries < 20; tries++)); do
         port=$((RANDOM % 12000 + 20000))
         # What two QEMUs cannot have both gets other names; those of the set, so that `down` ends it with vm0.
@@ -54,6 +56,8 @@ save_and_restore() {
         ! xargs -0 -a twin.qemu setsid -w >twin.says 2>&1 </dev/null 3>&- || break
         grep "host forwarding rule" twin.says || { cat twin.says; return 1; }
     done
+    until_true migrated vm1
+    qmp vm1 cont
     until_true in_twin true
     vms resume 0
 }

@@ -7,7 +7,7 @@
 bats_require_minimum_version 1.5.0
 src=${IVSHM_SRC:-$BATS_TEST_DIRNAME/../..}
 inst=$(realpath -m "${IVSHM_INST:-$src/inst}")
-limit=120 # seconds for a job that takes a tenth of that
+limit=300 # seconds for a job that takes a twentieth of that
 # Not in the folder for temporary files, which an interrupted run loses at once.
 name=$(basename "$BATS_TEST_FILENAME" .bats)-$BATS_ROOT_PID
 
