@@ -848,6 +848,7 @@ static void call_leftover(void)
         violation("a call fails for what an earlier one left behind");
 }
 
+/* In one cell; unlike send_raw without a turn, in which the answers would come. */
 static void say_on(uint32_t stream, const void *bytes, size_t len)
 {
     struct ivshm_transport *t = &MPID_nem_ivshmem.transport;

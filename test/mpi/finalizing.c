@@ -31,7 +31,7 @@ static void cancel(void)
     MPI_Cancel(&req);
     MPI_Wait(&req, &status);
     MPI_Test_cancelled(&status, &cancelled);
-    CHECK(cancelled, "the message was not received");
+    CHECK(cancelled, "a message that nobody receives was not taken back");
 }
 
 /* Rank 1 waits for rank 2, and has not met rank 0; rank 3 has left, as it has met nobody. */

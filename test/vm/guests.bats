@@ -71,7 +71,7 @@ both_direct() { [ "$(grep -o ' direct=[0-9]*' "$1" | awk -F= '$2 >= 3 { n++ } EN
     region_is_empty
 }
 
-# Inside a guest by Nemesis' shared memory, between them by the region.
+# Inside a guest by Nemesis' shared memory, between them by the region. With these seeds some windows lie in the region.
 @test "one-sided communication at random, two and three ranks in each of two guests" {
     for ranks in 2 3; do
         job -hosts vm0,vm1 -n $((2 * ranks)) -ppn $ranks "$WORK/onesided" -a -s "$((ranks + 20))" -n 3 </dev/null >out 2>&1 ||
