@@ -134,6 +134,7 @@ static int run(int argc, char **argv)
     struct tool_options opt = {.side = -1, .timeout = 60};
     bool timeout_given = false;
     char *end;
+    unsigned long seconds;
     int c, which;
     opterr = 0;
     optind = 2;
@@ -181,9 +182,10 @@ static int run(int argc, char **argv)
             break;
         case 't':
             errno = 0;
-            opt.timeout = (unsigned) strtoul(optarg, &end, 10);
-            if (errno || *end || opt.timeout < 1 || opt.timeout > 86400 || optarg[0] == '-')
+            seconds = strtoul(optarg, &end, 10);
+            if (errno || *end || seconds < 1 || seconds > 86400 || optarg[0] == '-')
                 return usage("--timeout %s is not a number of seconds from 1 to 86400", optarg);
+            opt.timeout = (unsigned) seconds;
             timeout_given = true;
             break;
         }

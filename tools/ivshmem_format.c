@@ -49,35 +49,30 @@ static const char *path_of(int fd)
  * A new file, which has its name only once it has its memory: whoever finds it finds all of it, and
  * an interrupt leaves nothing. -EEXIST if there is anything of that name, also a link to nowhere.
  */
-static int create_whole(const char *path, uint64_t size)
+static int create_whole(int folder, const char *name, uint64_t size)
 {
-    char folder[4096];
-    snprintf(folder, sizeof(folder), "%s", path);
-    char *slash = strrchr(folder, '/');
-    if (slash)
-        slash[1] = 0;
     struct stat st;
-    if (lstat(path, &st) == 0)
+    if (fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
         return -EEXIST;
-    int fd = open(slash ? folder : ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    int fd = openat(folder, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0)
         return -errno;
     int err = allocate(fd, size);
-    if (!err && linkat(AT_FDCWD, path_of(fd), AT_FDCWD, path, AT_SYMLINK_FOLLOW) != 0)
+    if (!err && linkat(AT_FDCWD, path_of(fd), folder, name, AT_SYMLINK_FOLLOW) != 0)
         err = errno == EEXIST ? -EEXIST : -EOPNOTSUPP;
     close(fd);
     return err;
 }
 
 /* The same where file systems, or a missing /proc, do not let a file get its name later. */
-static int create_empty(const char *path, uint64_t size)
+static int create_empty(int folder, const char *name, uint64_t size)
 {
-    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd = openat(folder, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return -errno;
     int err = allocate(fd, size);
     if (err)
-        unlink(path);
+        unlinkat(folder, name, 0);
     close(fd);
     return err;
 }
@@ -86,10 +81,10 @@ static int create_empty(const char *path, uint64_t size)
  * A file that is there already, which --size takes for the one that it would make. So it must be as
  * if this user had just made it: in /dev/shm anybody can put a file, or a link, in its place.
  */
-static int take_existing(const char *path, uint64_t size)
+static int take_existing(const char *path, int folder, const char *name, uint64_t size)
 {
     struct stat st;
-    int fd = open(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    int fd = openat(folder, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0 && errno == ELOOP)
         return tool_error("%s is a symbolic link, which --size does not follow: name the file "
                           "itself, or remove the link",
@@ -126,19 +121,20 @@ static int take_existing(const char *path, uint64_t size)
     return status;
 }
 
-static int create(const char *path, uint64_t size, bool *created)
+/* `path` is `name` in `folder`. */
+static int create(const char *path, int folder, const char *name, uint64_t size, bool *created)
 {
     struct ivshm_geometry geo;
     struct ivshm_diag diag;
     if (ivshm_geometry(size, &geo, &diag) != 0)
         return tool_error("--size %llu: %s", (unsigned long long) size, diag.text);
 
-    int status = TOOL_OK, err = create_whole(path, size);
+    int status = TOOL_OK, err = create_whole(folder, name, size);
     if (err == -EOPNOTSUPP || err == -EISDIR || err == -EINVAL)
-        err = create_empty(path, size);
+        err = create_empty(folder, name, size);
     *created = err == 0;
     if (err == -EEXIST)
-        status = take_existing(path, size);
+        status = take_existing(path, folder, name, size);
     else if (err == -ENOSPC)
         status = tell_no_memory(path, size, err);
     else if (err)
@@ -274,11 +270,16 @@ int tool_format(const struct tool_options *opt)
     struct ivshm_diag diag = {""};
     struct ivshm_region region;
     struct outcome outcome = {.was = IVSHM_FOUND_UNFORMATTED};
+    const char *name = NULL;
     bool created = false;
+    int folder = -1;
     if (opt->size) {
         if (strchr(opt->region, ':') && !strchr(opt->region, '/'))
             return tool_error("--size makes files; %s has the size that QEMU gave it", opt->region);
-        int status = create(opt->region, opt->size, &created);
+        folder = ivshm_map_open_folder(opt->region, &name, &diag);
+        if (folder < 0)
+            return tool_error("cannot create %s: %s", opt->region, diag.text);
+        int status = create(opt->region, folder, name, opt->size, &created);
         if (status)
             return status;
     }
@@ -286,7 +287,7 @@ int tool_format(const struct tool_options *opt)
                           : format_first_device(opt->force, &region, &outcome, &diag);
     if (err) {
         if (created)
-            unlink(opt->region);
+            unlinkat(folder, name, 0);
         return tool_error("%s", diag.text);
     }
     if (outcome.was == IVSHM_FOUND_REGION && !opt->force) {

@@ -30,7 +30,8 @@
 #define FOR_EACH(what)                                                                             \
     what(malloc) what(free) what(calloc) what(realloc) what(reallocarray) what(memalign)           \
         what(aligned_alloc) what(posix_memalign) what(valloc) what(pvalloc)                        \
-            what(malloc_usable_size) what(madvise) what(mprotect)
+            what(malloc_usable_size) what(madvise) what(mprotect) what(pkey_mprotect) what(mlock)  \
+                what(mlock2)
 
 /* Until the next definition is known: these find it, and call it. */
 static void *first_malloc(size_t bytes);
@@ -46,6 +47,9 @@ static void *first_pvalloc(size_t bytes);
 static size_t first_malloc_usable_size(void *start);
 static int first_madvise(void *start, size_t bytes, int advice);
 static int first_mprotect(void *start, size_t bytes, int protection);
+static int first_pkey_mprotect(void *start, size_t bytes, int protection, int key);
+static int first_mlock(const void *start, size_t bytes);
+static int first_mlock2(const void *start, size_t bytes, unsigned flags);
 
 #define POINTER(name) _Atomic(__typeof__(&first_##name)) name;
 #define FIRST(name) .name = first_##name,
@@ -172,6 +176,21 @@ static int first_madvise(void *start, size_t bytes, int advice)
 static int first_mprotect(void *start, size_t bytes, int protection)
 {
     return find_next() ? next(mprotect)(start, bytes, protection) : -1;
+}
+
+static int first_pkey_mprotect(void *start, size_t bytes, int protection, int key)
+{
+    return find_next() ? next(pkey_mprotect)(start, bytes, protection, key) : -1;
+}
+
+static int first_mlock(const void *start, size_t bytes)
+{
+    return find_next() ? next(mlock)(start, bytes) : -1;
+}
+
+static int first_mlock2(const void *start, size_t bytes, unsigned flags)
+{
+    return find_next() ? next(mlock2)(start, bytes, flags) : -1;
 }
 
 static const void *object_of(const void *address)
@@ -446,14 +465,16 @@ int madvise(void *start, size_t bytes, int advice)
 {
     const struct ivshmem_malloc_source *s = source_of(start);
     size_t page = (size_t) getpagesize(), rounded = (bytes + page - 1) & ~(page - 1);
+    bool to_zero = advice == MADV_DONTNEED || advice == MADV_DONTNEED_LOCKED;
 
-    if (s && (advice == MADV_DONTNEED || advice == MADV_FREE) && (uintptr_t) start % page == 0 &&
-        rounded > 0 && rounded >= bytes && s->discard(start, rounded, advice == MADV_DONTNEED))
+    if (s && (to_zero || advice == MADV_FREE) && (uintptr_t) start % page == 0 && rounded > 0 &&
+        rounded >= bytes && s->discard(start, rounded, to_zero))
         return 0;
     return next(madvise)(start, bytes, advice);
 }
 
-/* A block that is freed while a part of it is inaccessible is not given to anybody so. */
+/* A block that is freed while a part of it is inaccessible, or locked, is not given to anybody so.
+ */
 int mprotect(void *start, size_t bytes, int protection)
 {
     const struct ivshmem_malloc_source *s = source_of(start);
@@ -461,4 +482,31 @@ int mprotect(void *start, size_t bytes, int protection)
     if (s)
         s->protected();
     return next(mprotect)(start, bytes, protection);
+}
+
+int pkey_mprotect(void *start, size_t bytes, int protection, int key)
+{
+    const struct ivshmem_malloc_source *s = source_of(start);
+
+    if (s)
+        s->protected();
+    return next(pkey_mprotect)(start, bytes, protection, key);
+}
+
+int mlock(const void *start, size_t bytes)
+{
+    const struct ivshmem_malloc_source *s = source_of(start);
+
+    if (s)
+        s->locked();
+    return next(mlock)(start, bytes);
+}
+
+int mlock2(const void *start, size_t bytes, unsigned flags)
+{
+    const struct ivshmem_malloc_source *s = source_of(start);
+
+    if (s)
+        s->locked();
+    return next(mlock2)(start, bytes, flags);
 }

@@ -4,9 +4,10 @@
  *
  * A peer that writes what it must not, all over a region in use: into tables, inboxes, cells, rings
  * and lanes, values that are random, extreme, near to what was there, or copied from elsewhere; and
- * packets of MPI that are nearly right. Kinds: tables, queues, packets, anywhere; all of these
- * without any. And two that write only what they may, but as fast as they can: joins, which come
- * and go, and knocks, which fill all inboxes.
+ * packets of MPI that are nearly right. And it erases what the map says of the program's memory.
+ * Kinds: tables, queues, packets, anywhere, blocks; all of these without any. And two that write
+ * only what they may, but as fast as they can: joins, which come and go, and knocks, which fill all
+ * inboxes.
  */
 #include "channel.h"
 
@@ -169,6 +170,16 @@ static void anywhere(void)
     spoil(rnd(region.geo.size));
 }
 
+static void blocks(void)
+{
+    for (uint64_t i = 0; i < region.geo.blocks; i++) {
+        struct ivshm_block b;
+        uint64_t word = ivshm_load64_relaxed(&region.block_map[i]);
+        if (word && ivshm_block_decode(&region, word, &b) && b.kind == IVSHM_KIND_USER)
+            ivshm_store64_relaxed(&region.block_map[i], 0);
+    }
+}
+
 static void joins(void)
 {
     struct ivshm_transport t;
@@ -200,9 +211,9 @@ static void knocks(void)
 static const struct {
     const char *name;
     void (*run)(void);
-} kinds[] = {{"tables", tables},     {"queues", queues}, {"packets", packets},
-             {"anywhere", anywhere}, {"joins", joins},   {"knocks", knocks}};
-enum { KINDS = sizeof(kinds) / sizeof(kinds[0]), SPOILERS = 4 };
+} kinds[] = {{"tables", tables}, {"queues", queues}, {"packets", packets}, {"anywhere", anywhere},
+             {"blocks", blocks}, {"joins", joins},   {"knocks", knocks}};
+enum { KINDS = sizeof(kinds) / sizeof(kinds[0]), SPOILERS = 5 };
 
 int main(int argc, char **argv)
 {

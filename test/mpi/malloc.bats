@@ -35,6 +35,25 @@ teardown() { at_end; }
 
 @test "a fork and MPI_Finalize on a stack that is a block" { passes 2 "${malloc[@]}" stacks; }
 
+# in_both CASE [ARGUMENT]: memory of malloc and MPI_Alloc_mem, and of MPI_Alloc_mem alone.
+in_both() {
+    passes 2 "${malloc[@]}" "$@"
+    ANOTHER_MALLOC=1 passes 2 "$programs/malloc" "$@"
+}
+
+@test "a thread that is cancelled while it forks holds up nobody" { in_both cancelled; }
+
+@test "a fork in the handler of a signal that interrupts malloc" { in_both interrupted; }
+
+@test "children by clone, of which no handler is told" {
+    use_region 128M # for large blocks, too
+    in_both strangers
+}
+
+@test "a peer erases what the region's map says of this rank's memory" {
+    in_both wiped "$(ivshmem info --json "$region" | jq -r '.geometry | "\(.blocks) \(.block_map)"')"
+}
+
 @test "handlers of a fork use malloc, and blocks" { passes 2 "${malloc[@]}" handlers; }
 
 @test "a child that outlives its job does no harm to the next one" {
@@ -93,6 +112,10 @@ teardown() { at_end; }
 
 @test "pages of blocks that the program has made inaccessible" { passes 2 "${malloc[@]}" guards; }
 
+@test "pages of blocks that pkey_mprotect has made inaccessible" { passes 2 "${malloc[@]}" keys; }
+
+@test "blocks that are freed are not locked in memory any more" { passes 2 "${malloc[@]}" locked; }
+
 @test "nothing is lost that a thread writes while MPI ends" { passes 2 "${malloc[@]}" writers; }
 
 @test "the region has no more: malloc's own memory, and others still join" {
@@ -110,6 +133,11 @@ teardown() { at_end; }
 @test "what malloc has given outlives MPI_Finalize, and the region" {
     mpi job -n 2 "${malloc[@]}" finalize || { say job; false; }
     # mpiexec may break lines anew.
+    [ "$(grep -o "done" "$BATS_TEST_TMPDIR/job.out" | wc -l)" -eq 2 ] || { say job; false; }
+}
+
+@test "what malloc has given outlives a cut of the region's file" {
+    mpi job -n 2 "${malloc[@]}" cut "$BATS_TEST_TMPDIR" || { say job; false; }
     [ "$(grep -o "done" "$BATS_TEST_TMPDIR/job.out" | wc -l)" -eq 2 ] || { say job; false; }
 }
 

@@ -17,8 +17,14 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <ucontext.h>
+
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
 
 #define LARGE 300000
 #define PAGE 4096
@@ -615,13 +621,13 @@ static void many(int count, bool is_tight)
 static rlim_t kilobytes_of(const char *what)
 {
     char line[200];
-    rlim_t found = 0;
+    rlim_t found = RLIM_INFINITY;
     FILE *f = fopen("/proc/self/status", "r");
     while (fgets(line, sizeof(line), f))
         if (strncmp(line, what, strlen(what)) == 0)
             found = strtoul(line + strlen(what), NULL, 10);
     fclose(f);
-    CHECK(found > 0, "no %s", what);
+    CHECK(found != RLIM_INFINITY, "no %s", what);
     return found;
 }
 
@@ -758,6 +764,11 @@ static void advise(char *block, size_t bytes)
     char before = block[12288];
     fill(block, bytes, 1);
     CHECK(block[12288] == before, "behind what is not needed");
+    if (madvise(block + 4096, 8000, MADV_DONTNEED_LOCKED) == 0)
+        check_zero(block + 4096, 8192, "what is not needed, though it may be locked");
+    else
+        CHECK(errno == EINVAL, "DONTNEED_LOCKED: %s", strerror(errno)); /* before Linux 5.18 */
+    CHECK(block[12288] == before, "behind what is not needed");
     CHECK(madvise(block, bytes, MADV_FREE) == 0, "FREE: %s", strerror(errno));
     fill(block, bytes, 2);
     CHECK(madvise(block, bytes, MADV_WILLNEED) == 0, "WILLNEED: %s", strerror(errno));
@@ -863,6 +874,43 @@ static void guards(void)
         free(blocks[i]);
 }
 
+/* The same by pkey_mprotect. In a program that calls no mprotect: then guards would be known. */
+static void keys(void)
+{
+    char *block;
+
+    for (int i = 0; i < 4; i++) {
+        CHECK(posix_memalign((void **) &block, PAGE, 16 * PAGE) == 0, "no memory");
+        CHECK(pkey_mprotect(block + PAGE, 2 * PAGE, PROT_NONE, -1) == 0 || errno == ENOSYS,
+              "pkey_mprotect: %s", strerror(errno));
+        free(block);
+        block = malloc(16 * PAGE);
+        fill(block, 16 * PAGE, i);
+        echo(block, 16 * PAGE, i);
+        free(block);
+    }
+}
+
+/* What is freed is not locked in memory any more. */
+static void locked(void)
+{
+    enum { LOCKED = 8 * PAGE }; /* half of what the least limit allows */
+    rlim_t before = kilobytes_of("VmLck:");
+    char *block;
+
+    for (int by = 0; by < 2; by++) {
+        CHECK(posix_memalign((void **) &block, PAGE, 16 * PAGE) == 0, "no memory");
+        CHECK((by ? mlock2(block, LOCKED, MLOCK_ONFAULT) : mlock(block, LOCKED)) == 0, "mlock: %s",
+              strerror(errno));
+        CHECK(kilobytes_of("VmLck:") == before + LOCKED / 1024, "not locked");
+        fill(block, 16 * PAGE, by);
+        echo(block, 16 * PAGE, by);
+        free(block);
+        CHECK(kilobytes_of("VmLck:") == before, "%llu KiB are locked, were %llu",
+              (unsigned long long) kilobytes_of("VmLck:"), (unsigned long long) before);
+    }
+}
+
 /*
  * A fork waits for the streams' locks; a thread that holds a stream's lock uses malloc, another
  * waits for it with all the streams locked.
@@ -919,6 +967,254 @@ static void streams(void)
     for (int i = 0; i < THREADS; i++)
         pthread_join(ids[i], NULL);
     served();
+}
+
+/*
+ * A thread that is cancelled where it waits for another one's fork: others can still allocate. That
+ * fork is held while it copies, where it calls munlock.
+ */
+
+static atomic_int thread_ids[2];
+static atomic_bool is_cancelled, is_holding, is_held;
+
+int munlock(const void *start, size_t bytes)
+{
+    while (is_holding) {
+        is_held = true;
+        usleep(100);
+    }
+    return (int) syscall(SYS_munlock, start, bytes);
+}
+
+/* Until the thread has said who it is, and then sleeps, or is no more. */
+static void until_asleep(int thread)
+{
+    char path[100], text[400];
+
+    while (!thread_ids[thread])
+        usleep(100);
+    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", thread_ids[thread]);
+    for (char *state = NULL; !state || state[2] != 'S';) {
+        usleep(100);
+        int fd = open(path, O_RDONLY);
+        ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+        if (fd >= 0)
+            close(fd);
+        if (n <= 0)
+            return;
+        text[n] = 0;
+        state = strrchr(text, ')');
+        CHECK(state, "no state in %s", text);
+    }
+}
+
+/* The second one is cancelled before it forks. */
+static void *fork_in_thread(void *thread)
+{
+    int status, was;
+
+    if (thread == &thread_ids[1]) {
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was);
+        while (!is_cancelled)
+            usleep(100);
+        pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &was);
+    }
+    *(atomic_int *) thread = (int) syscall(SYS_gettid);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(0);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was);
+    return child > 0 && waitpid(child, &status, 0) == child && status == 0 ? "a child" : NULL;
+}
+
+static void cancelled(void)
+{
+    pthread_t ids[2];
+    char *block;
+    void *found;
+
+    is_holding = true;
+    for (int i = 0; i < 2; i++)
+        CHECK(pthread_create(&ids[i], NULL, fork_in_thread, &thread_ids[i]) == 0, "no thread");
+    CHECK(pthread_cancel(ids[1]) == 0, "pthread_cancel");
+    for (int tries = 0; !is_held; tries++) {
+        CHECK(tries < 600000, "a fork does not call munlock any more: hold it elsewhere");
+        usleep(100);
+    }
+    is_cancelled = true;
+    until_asleep(1);
+    is_holding = false;
+    for (int i = 0; i < 2; i++) {
+        CHECK(pthread_join(ids[i], &found) == 0, "pthread_join");
+        CHECK(found && found != PTHREAD_CANCELED, "thread %d has no child", i);
+    }
+    make_and_free();
+    MPI_Alloc_mem(LARGE, MPI_INFO_NULL, &block);
+    MPI_Free_mem(block);
+    CHECK(fork_in_thread(&thread_ids[0]), "no child");
+}
+
+/* A handler of a signal forks, wherever in malloc the signal comes. */
+
+static char *watched;
+static volatile sig_atomic_t handler_forks;
+
+static void fork_in_handler(int unused)
+{
+    int saved = errno, status;
+
+    (void) unused;
+    pid_t child = fork();
+    if (child == 0)
+        _exit(differs(watched, LARGE, 7) >= 0);
+    CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0, "a child");
+    handler_forks++;
+    struct itimerval next = {.it_value.tv_usec = 100 + handler_forks * 37 % 300};
+    setitimer(ITIMER_REAL, &next, NULL);
+    errno = saved;
+}
+
+static void interrupted(void)
+{
+    enum { BLOCKS = 8, FORKS = 200 };
+    struct itimerval none = {.it_value.tv_sec = 0};
+    char *made[BLOCKS], *given[BLOCKS];
+
+    MPI_Alloc_mem(LARGE, MPI_INFO_NULL, &watched);
+    fill(watched, LARGE, 7);
+    signal(SIGALRM, fork_in_handler);
+    raise(SIGALRM);
+    while (handler_forks < FORKS) {
+        for (int i = 0; i < BLOCKS; i++) {
+            int bytes = 20000 + i * PAGE;
+            made[i] = malloc(bytes);
+            MPI_Alloc_mem(bytes, MPI_INFO_NULL, &given[i]);
+            fill(made[i], 64, i);
+            fill(given[i], 64, BLOCKS + i);
+        }
+        for (int i = 0; i < BLOCKS; i++) {
+            CHECK_PATTERN(made[i], 64, i, "malloc");
+            CHECK_PATTERN(given[i], 64, BLOCKS + i, "MPI_Alloc_mem");
+            free(made[i]);
+            MPI_Free_mem(given[i]);
+        }
+    }
+    setitimer(ITIMER_REAL, &none, NULL);
+    CHECK_PATTERN(watched, LARGE, 7, "after %d forks", (int) handler_forks);
+    is_malloc_served = true; /* at least, that is in the region */
+    echo(watched, LARGE, 7);
+    MPI_Free_mem(watched);
+}
+
+/*
+ * Children by clone(2), of which no handler is told: what they take is their own, and what they
+ * give back stays their parent's.
+ */
+
+static bool tells(int to)
+{
+    return write(to, "", 1) == 1;
+}
+
+static bool hears(int from)
+{
+    char go;
+    return read(from, &go, 1) == 1;
+}
+
+enum { STRANGERS_BLOCKS = 6, STRANGERS_BIG = 4 << 20 };
+
+/* Returns its exit status. */
+static int be_stranger(int from, int to, char *const freed[3], char *given)
+{
+    char *mine[STRANGERS_BLOCKS + 2];
+    int status, wrong = 0;
+
+    if (!hears(from))
+        return 8;
+    for (int i = 0; i < STRANGERS_BLOCKS; i++) {
+        mine[i] = malloc(LARGE);
+        fill(mine[i], LARGE, 50 + i);
+    }
+    mine[STRANGERS_BLOCKS] = malloc(STRANGERS_BIG); /* more than there is without asking for it */
+    fill(mine[STRANGERS_BLOCKS], LARGE, 50 + STRANGERS_BLOCKS);
+    MPI_Alloc_mem(LARGE, MPI_INFO_NULL, &mine[STRANGERS_BLOCKS + 1]);
+    fill(mine[STRANGERS_BLOCKS + 1], LARGE, 51 + STRANGERS_BLOCKS);
+    free(freed[0]);
+    free(freed[1]);
+    char *moved = realloc(freed[2], 2 * STRANGERS_BIG);
+    wrong |= differs(moved, STRANGERS_BIG, 2) >= 0;
+    free(moved);
+    MPI_Free_mem(given);
+    if (!tells(to) || !hears(from))
+        return 16;
+    pid_t child = fork();
+    for (int i = 0; i < STRANGERS_BLOCKS + 2; i++) {
+        wrong |= 2 * (differs(mine[i], LARGE, 50 + i) >= 0);
+        if (child == 0)
+            fill(mine[i], LARGE, 90);
+        else if (i <= STRANGERS_BLOCKS)
+            free(mine[i]);
+    }
+    make_and_free();
+    if (child == 0)
+        _exit(wrong);
+    MPI_Free_mem(mine[STRANGERS_BLOCKS + 1]);
+    wrong |= 4 * (child < 0 || waitpid(child, &status, 0) != child || status != 0);
+    return wrong;
+}
+
+static void strangers(void)
+{
+    char *blocks[STRANGERS_BLOCKS], *big[3], *given;
+    int status, to_child[2], to_parent[2];
+
+    for (int i = 0; i < 3; i++) {
+        big[i] = malloc(STRANGERS_BIG);
+        fill(big[i], STRANGERS_BIG, i);
+    }
+    MPI_Alloc_mem(LARGE, MPI_INFO_NULL, &given);
+    fill(given, LARGE, 3);
+    make_and_free();
+    for (int round = 0; round < 3; round++) {
+        CHECK(pipe(to_child) == 0 && pipe(to_parent) == 0, "no pipe");
+        pid_t child = (pid_t) syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+        CHECK(child >= 0, "no child: %s", strerror(errno));
+        if (child == 0)
+            _exit(be_stranger(to_child[0], to_parent[1], big, given));
+        /* Its end is then the child's, too. */
+        close(to_parent[1]);
+        for (int i = 0; i < STRANGERS_BLOCKS; i++) { /* half of them before the child takes some */
+            if (i == STRANGERS_BLOCKS / 2)
+                CHECK(tells(to_child[1]) && hears(to_parent[0]), "the child is no more");
+            if (i % 2)
+                MPI_Alloc_mem(LARGE, MPI_INFO_NULL, &blocks[i]);
+            else
+                blocks[i] = malloc(LARGE);
+            fill(blocks[i], LARGE, 20 + i);
+        }
+        CHECK(tells(to_child[1]), "no pipe");
+        CHECK(waitpid(child, &status, 0) == child && status == 0, "the child's status is %x",
+              status);
+        for (int i = 0; i < STRANGERS_BLOCKS; i++) {
+            CHECK_PATTERN(blocks[i], LARGE, 20 + i, "the child has written it");
+            if (i % 2)
+                MPI_Free_mem(blocks[i]);
+            else
+                free(blocks[i]);
+        }
+        for (int i = 0; i < 3; i++)
+            CHECK_PATTERN(big[i], STRANGERS_BIG, i, "the child has freed it");
+        CHECK_PATTERN(given, LARGE, 3, "the child has freed it");
+        echo(big[0], LARGE, 0);
+        fill(big[0], LARGE, 0);
+        close(to_child[0]);
+        close(to_child[1]);
+        close(to_parent[0]);
+    }
+    for (int i = 0; i < 3; i++)
+        free(big[i]);
+    MPI_Free_mem(given);
 }
 
 /* Handlers of other parts of the program use malloc, and blocks, on both sides of a fork. */
@@ -1126,6 +1422,127 @@ static void heir(void)
         MPI_Free_mem(blocks[i]);
 }
 
+/* What malloc has given is the process' own after MPI_Finalize, also if the file is cut then. */
+static void cut(void)
+{
+    char *block = malloc(LARGE), *other = malloc(LARGE), name[] = "left0";
+    pid_t status;
+
+    fill(block, LARGE, 5);
+    fill(other, LARGE, 6);
+    echo(block, LARGE, 5);
+    fill(block, LARGE, 5);
+    finish();
+    name[4] = (char) ('0' + rank);
+    tell(name);
+    wait_for("left0");
+    wait_for("left1");
+    if (rank == 0) {
+        int fd = open(getenv("MPIR_CVAR_NEMESIS_IVSHMEM_REGION"), O_RDWR);
+        CHECK(fd >= 0 && ftruncate(fd, 0) == 0, "cannot cut the region");
+        close(fd);
+        tell("cut");
+    }
+    wait_for("cut");
+    CHECK_PATTERN(block, LARGE, 5, "after the cut");
+    block = realloc(block, 2 * LARGE);
+    CHECK_PATTERN(block, LARGE, 5, "after realloc");
+    pid_t child = fork();
+    if (child == 0)
+        _exit(differs(other, LARGE, 6) >= 0);
+    CHECK(waitpid(child, &status, 0) == child && status == 0, "the child's status is %x", status);
+    CHECK_PATTERN(other, LARGE, 6, "after a fork");
+    free(block);
+    free(other);
+    changes(rank);
+    printf("done\n");
+}
+
+/*
+ * While a rank takes memory and gives it back, a peer erases what the region's map says of it: what
+ * is free there may be this rank's already. No block is given twice. Rank 0 alone takes any; it
+ * plays the peer, too, if `argument` says how many blocks the map has, and where it is.
+ */
+
+static uint64_t *map_words;
+static size_t map_blocks;
+static long erased;
+
+static void erase(void)
+{
+    enum { USER = 4 }; /* a kind of doc/layout.md, at its place in the word */
+    for (size_t i = 0; i < map_blocks; i++)
+        if ((map_words[i] >> 35 & 31) == USER) {
+            map_words[i] = 0;
+            erased++;
+        }
+}
+
+static void take_and_give_back(void)
+{
+    enum { BLOCKS = 64, STEPS = 2000, EACH = 50 };
+    char *blocks[BLOCKS] = {NULL};
+    size_t bytes[BLOCKS];
+    unsigned seed = 1;
+    int status, wrong = 0;
+
+    for (int step = 0; step < STEPS; step++) {
+        int i = rand_r(&seed) % BLOCKS;
+        if (blocks[i]) {
+            CHECK_PATTERN(blocks[i], bytes[i], i, "block %d at step %d", i, step);
+            if (i % 4)
+                MPI_Free_mem(blocks[i]);
+            else
+                free(blocks[i]);
+            blocks[i] = NULL;
+        } else {
+            bytes[i] = 16384 + rand_r(&seed) % 400000;
+            if (i % 4)
+                MPI_Alloc_mem(bytes[i], MPI_INFO_NULL, &blocks[i]);
+            else
+                blocks[i] = malloc(bytes[i]);
+            fill(blocks[i], bytes[i], i);
+        }
+        if (step % EACH == 0)
+            erase();
+    }
+    pid_t child = fork();
+    for (int i = 0; i < BLOCKS; i++)
+        if (blocks[i])
+            wrong |= differs(blocks[i], bytes[i], i) >= 0;
+    if (child == 0)
+        _exit(wrong);
+    CHECK(waitpid(child, &status, 0) == child && status == 0, "the child's status is %x", status);
+    CHECK(!wrong, "a block is wrong in the end");
+    for (int i = 0; i < BLOCKS; i++)
+        if (i % 4 && blocks[i])
+            MPI_Free_mem(blocks[i]);
+        else
+            free(blocks[i]);
+}
+
+static void wiped(void)
+{
+    struct stat st;
+    size_t at;
+
+    if (rank == 0 && !*argument) {
+        take_and_give_back();
+    } else if (rank == 0) {
+        int fd = open(getenv("MPIR_CVAR_NEMESIS_IVSHMEM_REGION"), O_RDWR);
+        CHECK(fd >= 0 && fstat(fd, &st) == 0, "no region");
+        CHECK(sscanf(argument, "%zu %zu", &map_blocks, &at) == 2, "which map?");
+        char *region = mmap(NULL, st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        CHECK(region != MAP_FAILED, "cannot map the region");
+        map_words = (uint64_t *) (region + at);
+        take_and_give_back();
+        CHECK(erased > 0, "nothing was erased");
+        munmap(region, st.st_size);
+        close(fd);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+}
+
 static void killed(void)
 {
     char *volatile block = malloc(LARGE);
@@ -1174,6 +1591,8 @@ int main(int argc, char **argv)
         guards();
     else if (strcmp(what, "writers") == 0)
         writers();
+    else if (strcmp(what, "cut") == 0)
+        cut();
     else
         goto other;
     return 0;
@@ -1211,6 +1630,18 @@ other:
         orphan();
     else if (strcmp(what, "heir") == 0)
         heir();
+    else if (strcmp(what, "keys") == 0)
+        keys();
+    else if (strcmp(what, "locked") == 0)
+        locked();
+    else if (strcmp(what, "cancelled") == 0)
+        cancelled();
+    else if (strcmp(what, "interrupted") == 0)
+        interrupted();
+    else if (strcmp(what, "strangers") == 0)
+        strangers();
+    else if (strcmp(what, "wiped") == 0)
+        wiped();
     else if (strcmp(what, "killed") == 0)
         killed();
     else if (strcmp(what, "wrong") == 0)

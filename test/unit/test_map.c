@@ -2,6 +2,7 @@
 #include "unit.h"
 
 #include <ftw.h>
+#include <limits.h>
 #include <sys/syscall.h>
 
 /* A folder of our own, in which sysfs is played. */
@@ -121,6 +122,15 @@ TEST(test_bad_files)
     assert_int_equal(ivshm_map_open(path_of("pipe"), true, &map, &diag), -EINVAL);
     assert_says(diag, "not a regular file");
 
+    char name[600];
+    memset(name, 'n', sizeof(name));
+    name[sizeof(map.name)] = 0;
+    assert_int_equal(ivshm_map_open(name, false, &map, &diag), -ENAMETOOLONG);
+    assert_says(diag, "name has 512 bytes, and can have 511");
+    name[sizeof(map.name) - 1] = 0; /* longer than a file's name can be, but this is the system's */
+    assert_int_equal(ivshm_map_open(name, false, &map, &diag), -ENAMETOOLONG);
+    assert_null(strstr(diag.text, "can have"));
+
     assert_int_equal(ivshm_map_open(path_of("nothing"), false, &map, NULL), -ENOENT);
     assert_memory_equal(&map, &before, sizeof(map)); /* outputs are set on success only */
 }
@@ -160,6 +170,117 @@ TEST(test_links)
     assert_int_equal(ivshm_map_open("link", false, &map, &diag), -EACCES);
     must(chdir("/") == 0 && unlink(link) == 0);
     assert_int_equal(ivshm_map_open(link, false, &map, &diag), -ENOENT);
+}
+
+/* The file that was mapped, and no other that has its name by then. */
+TEST(test_reopen)
+{
+    struct ivshm_map map, sealed;
+    struct stat st, found;
+    char was[512];
+
+    write_file("mapped", "it", 8192);
+    write_file("other", "not it", 8192);
+    must(mkfifo(path_of("fifo"), 0600) == 0);
+    snprintf(was, sizeof(was), "%s", path_of("was"));
+    assert_int_equal(ivshm_map_open(path_of("mapped"), false, &map, NULL), 0);
+    assert_int_equal(ivshm_map_open(path_of("mapped"), true, &sealed, NULL), 0);
+    must(stat(map.path, &st) == 0);
+    int next = dup(0); /* the least that is free */
+    close(next);
+
+    int fd = ivshm_map_reopen(&map);
+    assert_true(fd >= 0);
+    must(fstat(fd, &found) == 0);
+    assert_int_equal(found.st_ino, st.st_ino);
+    assert_int_equal(fcntl(fd, F_GETFL) & O_ACCMODE, O_RDWR);
+    assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    close(fd);
+    fd = ivshm_map_reopen(&sealed);
+    assert_true(fd >= 0);
+    assert_int_equal(fcntl(fd, F_GETFL) & O_ACCMODE, O_RDONLY);
+    close(fd);
+
+    must(truncate(map.path, 4096) == 0);
+    assert_int_equal(ivshm_map_reopen(&map), -ESTALE);
+    must(truncate(map.path, 16384) == 0);
+    assert_int_equal(ivshm_map_reopen(&map), -ESTALE);
+    must(truncate(map.path, 8192) == 0);
+
+    must(rename(map.path, was) == 0);
+    assert_int_equal(ivshm_map_reopen(&map), -ENOENT);
+    must(symlink(path_of("other"), map.path) == 0);
+    assert_int_equal(ivshm_map_reopen(&map), -ESTALE);
+    if (geteuid() == 0) { /* else nobody else can put one there */
+        must(chmod(dir, 01777) == 0 && lchown(map.path, 65534, 65534) == 0);
+        assert_int_equal(ivshm_map_reopen(&map), -ELOOP);
+        must(chmod(dir, 0700) == 0);
+    }
+    must(rename(path_of("other"), map.path) == 0);
+    assert_int_equal(ivshm_map_reopen(&map), -ESTALE);
+    /* Without waiting for somebody at its other end. */
+    must(rename(path_of("fifo"), map.path) == 0);
+    assert_int_equal(ivshm_map_reopen(&map), -ESTALE);
+    assert_int_equal(ivshm_map_reopen(&sealed), -ESTALE);
+    must(unlink(map.path) == 0 && mkdir(map.path, 0700) == 0);
+    assert_true(ivshm_map_reopen(&map) < 0);
+    assert_int_equal(ivshm_map_reopen(&sealed), -ESTALE);
+
+    must(rmdir(map.path) == 0 && rename(was, map.path) == 0);
+    assert_int_equal(dup(0), next); /* none of them was left open */
+    close(next);
+    fd = ivshm_map_reopen(&map);
+    assert_true(fd >= 0);
+    close(fd);
+    ivshm_map_close(&map);
+    ivshm_map_close(&sealed);
+}
+
+/* The folder in which a file is to be, by the same rule. */
+TEST(test_open_folder)
+{
+    struct ivshm_diag diag;
+    struct stat st, found;
+    const char *name = NULL;
+    char path[PATH_MAX + 100], link[512];
+
+    must(mkdir(path_of("folder"), 0700) == 0 && stat(path_of("folder"), &st) == 0);
+    must(mkdir(path_of("sticky"), 0700) == 0 && chmod(path_of("sticky"), 01777) == 0);
+    write_file("plain", "", 0);
+    snprintf(link, sizeof(link), "%s", path_of("sticky/link"));
+    must(symlink("../folder", link) == 0);
+    for (int i = 0; i < 3; i++) {
+        static const char *const ways[] = {"folder/new", "sticky/link/new", "new"};
+        if (i == 2)
+            must(chdir(path_of("folder")) == 0);
+        snprintf(path, sizeof(path), "%s", i == 2 ? ways[i] : path_of(ways[i]));
+        int fd = ivshm_map_open_folder(path, &name, &diag);
+        assert_true(fd >= 0);
+        assert_string_equal(name, "new");
+        must(fstat(fd, &found) == 0);
+        assert_int_equal(found.st_ino, st.st_ino);
+        close(fd);
+    }
+    must(chdir("/") == 0);
+    assert_int_equal(ivshm_map_open_folder(path_of("nowhere/new"), &name, &diag), -ENOENT);
+    assert_says(diag, path_of("nowhere/new"));
+    assert_int_equal(ivshm_map_open_folder(path_of("plain/new"), &name, &diag), -ENOTDIR);
+    memset(path, '/', sizeof(path));
+    snprintf(path + PATH_MAX - 2, 100, "new");
+    int fd = ivshm_map_open_folder(path, &name, &diag);
+    assert_true(fd >= 0);
+    close(fd);
+    snprintf(path + PATH_MAX - 2, 100, "/new");
+    assert_int_equal(ivshm_map_open_folder(path, &name, &diag), -ENAMETOOLONG);
+    assert_says(diag, "too long");
+    if (geteuid() != 0) {
+        print_message("# links of another user: only root can make them\n");
+        skip();
+    }
+    must(lchown(link, 65534, 65534) == 0);
+    snprintf(path, sizeof(path), "%s/new", link);
+    assert_true(ivshm_map_open_folder(path, &name, &diag) < 0);
+    assert_says(diag, "is a symbolic link that another user made");
 }
 
 /*
@@ -440,6 +561,8 @@ int main(void)
         cmocka_unit_test(test_readonly),
         cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_links),
+        cmocka_unit_test(test_reopen),
+        cmocka_unit_test(test_open_folder),
         cmocka_unit_test(test_links_that_change),
         cmocka_unit_test(test_ways),
         cmocka_unit_test(test_forbidden_working_directory),

@@ -133,7 +133,7 @@ says_usage() {
     says_usage "one region at a time" ps a b
     says_usage "name of the file" format --size 64M
     says_usage "one place is 0, the other is 1" check --between 2 "$r"
-    for t in 0 -1 x 1s 100000; do
+    for t in 0 -1 x 1s 100000 4294967297; do
         says_usage "not a number of seconds" check --between 0 --timeout "$t" "$r"
     done
     says_usage "goes with --between" check --timeout 3 "$r"
@@ -292,6 +292,53 @@ public_folder() {
     cmp -n 4194304 "$dir/target" /dev/zero
 }
 
+@test "format --size makes nothing behind a link to a folder that another user has planted" {
+    public_folder
+    mkdir "$dir/private"
+    as_another ln -s "$dir/private" "$public/link" || { rm -r "$public"; return 1; }
+    for name in "$public/link/new" "$public/link/../private/new" "$public/link/empty"; do
+        : >"$dir/private/empty" # which --size would let grow
+        for force in "" --force; do
+            # shellcheck disable=SC2086
+            run ivshmem format --size 4M $force "$name"
+            [ "$status" -eq 1 ] && says "a symbolic link that another user made" &&
+                [ "$(ls -A "$dir/private")" = empty ] && [ ! -s "$dir/private/empty" ] || {
+                ls -l "$dir/private"
+                rm -r "$public"
+                return 1
+            }
+        done
+    done
+    # One's own link, or his in a folder of his own, is a way like any other.
+    ln -s "$dir/private" "$public/ours"
+    run ivshmem format --size 4M "$public/ours/new"
+    rm -r "$public"
+    [ "$status" -eq 0 ]
+    says "/ours/new, 4 MiB"
+    [ "$(stat -c '%a %s' "$dir/private/new")" = "600 4194304" ]
+}
+
+@test "a name that is too long is told" {
+    local cmd long deep parts=
+    for _ in 1 2 3; do parts+=$(printf %0200d 0)/; done
+    deep=$dir/$parts
+    long=$(printf '%04200d' 0)
+    mkdir -p "$deep"
+    for cmd in format "format --size 4M" "format --force" info ps check reap "check --between 0"; do
+        # shellcheck disable=SC2086
+        run -1 ivshmem $cmd "${deep}region"
+        says "the region's name has $((${#deep} + 6)) bytes, and can have 511: go to its folder"
+        # shellcheck disable=SC2086
+        run -1 ivshmem $cmd "$long"
+        says "name has 4200 bytes" >/dev/null || says "too long"
+    done
+    [ -z "$(ls -A "$deep")" ]
+    # As it says.
+    cd "$deep"
+    run -0 ivshmem format --size 4M region
+    run -0 ivshmem info region
+}
+
 # on_small_shm SIZE COMMAND...: with a /dev/shm of that size of its own.
 on_small_shm() {
     unshare -m true 2>/dev/null || skip "no mount namespaces here"
@@ -341,7 +388,7 @@ on_small_shm() {
     says "the largest possible has 1024 GiB"
     [ ! -e "$r" ]
     run -1 ivshmem format --size 4M "$dir/none/region"
-    says "cannot create $dir/none/region: No such file"
+    says "cannot create $dir/none/region: its folder cannot be opened: No such file"
     run -1 ivshmem format --size 4M "$dir"
     says "cannot create $dir"
     run -1 ivshmem format --size 4M 0000:00:04.0

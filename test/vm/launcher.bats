@@ -333,6 +333,28 @@ kill_launcher() {
     [[ $output == *"nothing is up"* ]]
 }
 
+@test "down ends no process whose folder is another one, though a dot stands for any character" {
+    # Anywhere: they are only names. The process may take a moment to have its own.
+    other=/tmp/ivshm-launcher.$name set=$other/vm1.qmp
+    bash -c 'exec -a "x unix:$1," sleep 600' - "${set/launcher./launcherx}" 3>&- &
+    pid=$!
+    until_said launcherx "/proc/$pid/cmdline"
+    run -0 "$tool" down --dir "$other"
+    [[ $output == *"nothing is up"* ]]
+    kill -0 "$pid"
+    # That of the set itself ends.
+    kill -KILL "$pid"
+    wait "$pid" || :
+    bash -c 'exec -a "x unix:$1," sleep 600' - "$set" 3>&- &
+    pid=$!
+    until_said 'launcher\.' "/proc/$pid/cmdline"
+    run -0 "$tool" down --dir "$other"
+    status=0
+    wait "$pid" || status=$?
+    pid=
+    [ "$status" -eq 143 ]
+}
+
 @test "two guests come up, run commands, lose one of them, and go" {
     echo '#!/bin/sh' >"$BATS_TEST_TMPDIR/a program"
     chmod +x "$BATS_TEST_TMPDIR/a program"

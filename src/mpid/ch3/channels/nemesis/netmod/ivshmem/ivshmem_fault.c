@@ -63,10 +63,15 @@ void MPID_nem_ivshmem_fault_watch(void)
     sigaction(SIGBUS, &ours, NULL);
 }
 
-void MPID_nem_ivshmem_fault_unwatch(void)
+/* If the program still has memory of the file, it is watched on. */
+void MPID_nem_ivshmem_fault_unwatch(bool program_has_it)
 {
     struct sigaction now;
 
+    if (program_has_it) {
+        map.base = MPID_nem_ivshmem.user;
+        return;
+    }
     /* If somebody has put a handler before ours, and calls it, it still passes on. */
     if (sigaction(SIGBUS, NULL, &now) == 0 && now.sa_flags & SA_SIGINFO &&
         now.sa_sigaction == on_bus_error)

@@ -97,7 +97,7 @@ static int join(MPIDI_PG_t *pg_p, int pg_rank)
 free_tables:
     MPL_free(self->operations);
     MPL_free(self->vcs);
-    MPID_nem_ivshmem_fault_unwatch();
+    MPID_nem_ivshmem_fault_unwatch(false);
     ivshm_region_close(&self->region);
     return err;
 }
@@ -114,7 +114,7 @@ static void leave(void)
     if (!MPID_nem_ivshmem_memory_finalize())
         return; /* who joins next finds the process dead one day, and takes back what it had */
     ivshm_transport_close(&self->transport);
-    MPID_nem_ivshmem_fault_unwatch();
+    MPID_nem_ivshmem_fault_unwatch(MPID_nem_ivshmem_memory_is_of_file());
     ivshm_region_close(&self->region);
     MPL_free(self->operations);
     MPL_free(self->vcs);

@@ -22,7 +22,8 @@ struct ivshmem_malloc_source {
     void *(*take)(size_t bytes, bool all_zero);
     void (*give_back)(void *start);
     size_t (*room)(const void *start); /* bytes of the block that begins there */
-    void (*protected)(void);           /* something there may not be accessible from now on */
+    void (*protected)(void);           /* something there may not be accessible from now on, */
+    void (*locked)(void);              /* or may be locked */
     /*
      * What these bytes, whole pages, hold is not needed any more, and is zero if `to_zero`, whether
      * they are accessible or not. False if they are not part of one block, or the kernel does that.

@@ -26,6 +26,7 @@
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 
@@ -54,13 +55,14 @@ static uint64_t copy_bytes; /* `size`, or less: then the extents are one after t
 static bool is_private;     /* it has taken that place */
 static bool is_of_file;     /* that is a private mapping of the file */
 static bool is_mallocs;     /* libivshmem-malloc serves blocks of it */
-static pid_t owner;         /* who has the first mapping */
+static bool *owns; /* on a page that is zero in a child: this process has the first mapping */
 static void *reserve[RESERVE];
 
 static uint64_t block_size, unit; /* bytes */
-static uint32_t *extents;         /* by their first block: the number of blocks */
+static uint32_t *extents;         /* of each block: how many its extent has, if it is the first */
 static struct ivshm_runs runs;    /* of units */
-static _Atomic bool is_protected; /* the program may have made some pages inaccessible */
+static _Atomic bool is_protected; /* the program may have made some pages inaccessible, */
+static _Atomic bool is_locked;    /* or locked some in memory */
 static _Atomic uint64_t most;     /* bytes: no run that is free has more */
 static _Atomic uint64_t *foreign; /* a bit for each unit: others have left something there */
 
@@ -90,17 +92,46 @@ static uint64_t table_bytes(void)
     return (units + 1) * sizeof(struct ivshm_run) + (units / 64 + 1) * sizeof(*foreign);
 }
 
-static void lock_when_forked(void)
+/* Whether this thread has the lock: a handler of signals may have interrupted it there, and fork.
+ */
+static _Thread_local int is_inside __attribute__((tls_model("initial-exec")));
+
+static void lock(void)
 {
+    is_inside++;
     pthread_mutex_lock(&mutex);
-    while (is_forking)
-        pthread_cond_wait(&forked, &mutex);
 }
 
-/* `base` in the first mapping. A child by _Fork(3) or clone(2) has the second one alone. */
+static void unlock(void)
+{
+    pthread_mutex_unlock(&mutex);
+    is_inside--;
+}
+
+static void lock_when_forked(void)
+{
+    int was;
+
+    lock();
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was); /* who ends there would keep the lock */
+    while (is_forking)
+        pthread_cond_wait(&forked, &mutex);
+    pthread_setcancelstate(was, NULL);
+}
+
+/*
+ * Whether this is a child by _Fork(3) or clone(2), which no handler has seen: it has the second
+ * mapping alone, and what it took or gave back there would be its parent's.
+ */
+static bool is_stranger(void)
+{
+    return owns && !*owns && !is_private;
+}
+
+/* `base` in the first mapping. */
 static char *first_base(void)
 {
-    return getpid() == owner ? MPID_nem_ivshmem.region.map.base : base;
+    return is_stranger() ? base : MPID_nem_ivshmem.region.map.base;
 }
 
 /* Where the block begins, in units; IVSHM_RUN_NONE if that is not the beginning of one. */
@@ -121,6 +152,26 @@ static uint64_t bytes_of(uint32_t run)
 
 /* Taking, and giving back */
 
+/* In `extents`, of a block that is not the first. */
+#define FURTHER UINT32_MAX
+
+static void note_extent(uint64_t block, uint64_t count)
+{
+    for (uint64_t i = 1; i < count; i++)
+        extents[block + i] = FURTHER;
+    extents[block] = (uint32_t) count;
+}
+
+/* Whether any of these blocks is ours already: the map, in which anybody can write, is wrong. */
+static bool is_held(uint64_t block, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++)
+        if (extents[block + i])
+            return true;
+    return false;
+}
+
+/* Takes an extent; false if the region has none, or gives what this process has already. */
 static bool extend(uint64_t bytes, const struct thrift *thrift)
 {
     struct ivshm_region *region = &MPID_nem_ivshmem.region;
@@ -132,9 +183,11 @@ static bool extend(uint64_t bytes, const struct thrift *thrift)
         return false;
     IVSHM_POINT(user_allocated);
     uint64_t block = (off.bytes - region->geo.data) / block_size;
-    uint64_t first = block * (block_size / unit);
-    extents[block] = (uint32_t) ((bytes + block_size - 1) / block_size);
-    uint64_t end = first + extents[block] * (block_size / unit);
+    uint64_t count = (bytes + block_size - 1) / block_size;
+    if (is_held(block, count))
+        return false;
+    note_extent(block, count);
+    uint64_t first = block * (block_size / unit), end = first + count * (block_size / unit);
     for (uint64_t i = first; i < end; i++)
         atomic_fetch_or_explicit(&foreign[i / 64], UINT64_C(1) << i % 64, memory_order_relaxed);
     ivshm_runs_add(&runs, (uint32_t) first, (uint32_t) (end - first));
@@ -207,8 +260,8 @@ static void *take(uint64_t bytes, struct thrift *thrift, bool all_zero)
     if (thrift->can_wait)
         lock_when_forked();
     else
-        pthread_mutex_lock(&mutex);
-    if (base && !is_private && !is_forking && bytes > 0 && bytes <= size) {
+        lock();
+    if (base && !is_private && !is_forking && !is_stranger() && bytes > 0 && bytes <= size) {
         uint32_t units = (uint32_t) ((bytes + unit - 1) / unit);
         run = ivshm_runs_take(&runs, units);
         if (run == IVSHM_RUN_NONE && !is_refused(thrift, bytes) && acquire(bytes, thrift))
@@ -216,7 +269,7 @@ static void *take(uint64_t bytes, struct thrift *thrift, bool all_zero)
         tell_most();
         room = units * unit;
     }
-    pthread_mutex_unlock(&mutex);
+    unlock();
     if (run == IVSHM_RUN_NONE)
         return NULL;
     char *start = blocks + run * unit;
@@ -235,7 +288,8 @@ static void release(uint32_t run)
     char *start = blocks + run * unit;
     ivshm_extent_free(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.transport.endpoint.owner,
                       MPID_nem_ivshmem_offset_of(start), bytes);
-    extents[(uint64_t) (start - blocks) / block_size] = 0;
+    memset(&extents[(uint64_t) (start - blocks) / block_size], 0,
+           bytes / block_size * sizeof(*extents));
     malloc_thrift.refused = messages_thrift.refused = UINT64_MAX;
 }
 
@@ -245,6 +299,8 @@ static void give_back_run(uint32_t run)
 
     if (is_protected)
         syscall(SYS_mprotect, start, bytes_of(run), PROT_READ | PROT_WRITE);
+    if (is_locked)
+        munlock(start, bytes_of(run));
     if (is_private) /* the addresses stay ours, by which a block is told from the C library's */
         syscall(SYS_madvise, start, bytes_of(run), MADV_DONTNEED);
     release(ivshm_runs_give_back(&runs, run));
@@ -266,12 +322,12 @@ static bool give_back(void *start)
 {
     int saved = errno;
 
-    pthread_mutex_lock(&mutex);
+    lock();
     uint32_t run = run_at(start);
     bool is_right = run != IVSHM_RUN_NONE && (!is_forking || note(run));
-    if (is_right && !is_forking)
+    if (is_right && !is_forking && !is_stranger())
         give_back_run(run);
-    pthread_mutex_unlock(&mutex);
+    unlock();
     errno = saved;
     return is_right;
 }
@@ -324,14 +380,14 @@ bool MPID_nem_ivshmem_memory_find(const void *start, intptr_t bytes, ivshm_off *
 /* Not given to anybody else any more: a peer was writing into it when we lost sight of it. */
 void MPID_nem_ivshmem_memory_lose(const void *start)
 {
-    pthread_mutex_lock(&mutex);
+    lock();
     if (base && (const char *) start >= blocks) {
         uint32_t run =
             ivshm_runs_find(&runs, (uint32_t) ((uint64_t) ((const char *) start - blocks) / unit));
         if (run != IVSHM_RUN_NONE)
             ivshm_runs_keep(&runs, run);
     }
-    pthread_mutex_unlock(&mutex);
+    unlock();
 }
 
 /* For libivshmem-malloc */
@@ -354,16 +410,21 @@ static void malloc_give_back(void *start)
 
 static size_t malloc_room(const void *start)
 {
-    pthread_mutex_lock(&mutex);
+    lock();
     uint32_t run = run_at(start);
     size_t room = run == IVSHM_RUN_NONE ? 0 : bytes_of(run);
-    pthread_mutex_unlock(&mutex);
+    unlock();
     return room;
 }
 
 static void malloc_protected(void)
 {
     is_protected = true;
+}
+
+static void malloc_locked(void)
+{
+    is_locked = true;
 }
 
 /* The same for memory of this process' own, in a private mapping of the file. */
@@ -386,7 +447,7 @@ static bool malloc_discard(void *start, size_t bytes, bool to_zero)
 {
     uint64_t off = (uintptr_t) start - (uintptr_t) blocks;
 
-    pthread_mutex_lock(&mutex);
+    lock();
     uint32_t run = (const char *) start < blocks ? IVSHM_RUN_NONE
                                                  : ivshm_runs_find(&runs, (uint32_t) (off / unit));
     bool is_ours = run != IVSHM_RUN_NONE && bytes <= run * unit + bytes_of(run) - off &&
@@ -396,11 +457,11 @@ static bool malloc_discard(void *start, size_t bytes, bool to_zero)
         size_t part = MPL_MIN((size_t) (end - at), DISCARD_PART);
         memset(first_base() + (at - base), 0, part);
         at += part;
-        pthread_mutex_unlock(&mutex); /* others wait */
-        pthread_mutex_lock(&mutex);
+        unlock(); /* others wait */
+        lock();
     }
     bool was_private = is_private;
-    pthread_mutex_unlock(&mutex);
+    unlock();
     if (!is_ours || !to_zero || at == end || !was_private)
         return is_ours;
     if (!is_of_file) /* since a moment ago */
@@ -544,17 +605,35 @@ static bool replace_by_packed(void)
 
 static void copy_and_replace(void)
 {
-    if (make_copy(false))
-        replace_by(copy);
+    if (make_copy(false) && !replace_by(copy))
+        munmap(copy, copy_bytes);
+}
+
+static bool make_copy_private(void)
+{
+    if (ivshmem_stack_is_in(base, size))
+        return ivshmem_call_elsewhere(copy_and_replace) && is_private;
+    copy_and_replace();
+    return is_private;
+}
+
+/* By the links of its folder: two, and one for each thread. False also where there is no /proc. */
+static bool has_one_thread(void)
+{
+    struct stat tasks;
+    return stat("/proc/self/task", &tasks) == 0 && tasks.st_nlink == 3;
 }
 
 /*
- * At the end of MPI. First a private mapping of the same file: then no store is lost that another
- * thread makes meanwhile. It becomes this process' own page by page. Where there is none, a copy.
+ * At the end of MPI. A copy, and where other threads may store meanwhile, first a private mapping
+ * of the same file: then no store is lost. It becomes this process' own page by page; but if the
+ * file is cut, the kernel takes these pages away too.
  */
 static bool make_private(void)
 {
-    if (view && mprotect(view, size, PROT_READ | PROT_WRITE) == 0 &&
+    bool is_copied = has_one_thread() && make_copy_private();
+
+    if (!is_copied && view && mprotect(view, size, PROT_READ | PROT_WRITE) == 0 &&
         madvise(view, size, MADV_DOFORK) == 0 && replace_by(view)) {
         is_of_file = true;
         for (struct stretch s = {0}; next_stretch(&s);)
@@ -564,32 +643,44 @@ static bool make_private(void)
     if (view)
         munmap(view, size);
     view = NULL;
-    if (ivshmem_stack_is_in(base, size))
-        return ivshmem_call_elsewhere(copy_and_replace) && is_private;
-    copy_and_replace();
-    return is_private;
+    return is_copied || make_copy_private();
+}
+
+bool MPID_nem_ivshmem_memory_is_of_file(void)
+{
+    return is_of_file;
 }
 
 /* The child gets what there is before the fork. */
 
+/* A handler of signals that has interrupted us here cannot wait for us: its child gets no copy. */
+static bool cannot_copy(void)
+{
+    return is_inside > 0;
+}
+
 static void before_fork(void)
 {
+    if (cannot_copy())
+        return;
     lock_when_forked();
     is_forking = true;
-    pthread_mutex_unlock(&mutex);
+    unlock();
     if (base && !is_private)
         make_copy(true);
 }
 
 static void after_fork_in_parent(void)
 {
+    if (cannot_copy())
+        return;
     if (base && !is_private) {
         if (copy)
             munmap(copy, copy_bytes);
         copy = NULL;
         keep_reserve();
     }
-    pthread_mutex_lock(&mutex);
+    lock();
     is_forking = false;
     while (freed_meanwhile != IVSHM_RUN_NONE) {
         uint32_t run = freed_meanwhile;
@@ -597,19 +688,23 @@ static void after_fork_in_parent(void)
         give_back_run(run);
     }
     pthread_cond_broadcast(&forked);
-    pthread_mutex_unlock(&mutex);
+    unlock();
 }
 
 /* What other threads have freed meanwhile is not free here: what they noted may be here in part. */
 static void after_fork_in_child(void)
 {
-    mutex = (pthread_mutex_t) PTHREAD_MUTEX_INITIALIZER; /* they may have been in it */
+    if (!cannot_copy())
+        mutex = (pthread_mutex_t) PTHREAD_MUTEX_INITIALIZER; /* they may have been in it */
     forked = (pthread_cond_t) PTHREAD_COND_INITIALIZER;
     is_forking = false;
     freed_meanwhile = IVSHM_RUN_NONE;
+    if (owns)
+        *owns = true;
     if (base && !is_private) {
         /* No memory: it can look, but not write into what may be another's in the end. */
-        if (!copy || !(copy_bytes == size ? replace_by(copy) : replace_by_packed()))
+        if (cannot_copy() || !copy ||
+            !(copy_bytes == size ? replace_by(copy) : replace_by_packed()))
             mprotect(base, size, PROT_READ);
         is_private = true;
     }
@@ -625,6 +720,7 @@ static bool serve_malloc(void)
         .give_back = malloc_give_back,
         .room = malloc_room,
         .protected = malloc_protected,
+        .locked = malloc_locked,
         .discard = malloc_discard,
         .before_fork = before_fork,
         .after_fork_in_parent = after_fork_in_parent,
@@ -659,22 +755,14 @@ static void map_view(int fd)
 static bool map_again(bool is_limited)
 {
     const struct ivshm_region *region = &MPID_nem_ivshmem.region;
-    int fd = open(region->map.path, O_RDWR | O_CLOEXEC);
+    int fd = ivshm_map_reopen(&region->map);
 
     if (fd < 0)
         return false;
-    void *found = mmap(NULL, region->map.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (found != MAP_FAILED) {
-        struct ivshm_superblock_shm *superblock = found;
-        size = region->map.size;
-        if (ivshm_load64_relaxed(&superblock->id[0]) != region->id[0] ||
-            ivshm_load64_relaxed(&superblock->id[1]) != region->id[1]) {
-            munmap(found, size);
-            found = MAP_FAILED;
-        } else if (!is_limited) {
-            map_view(fd);
-        }
-    }
+    size = region->map.size;
+    void *found = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (found != MAP_FAILED && !is_limited)
+        map_view(fd);
     close(fd);
     if (found == MAP_FAILED)
         return false;
@@ -692,7 +780,10 @@ static void forget(void)
     if (runs.table)
         munmap(runs.table, table_bytes());
     MPL_free(extents);
+    if (owns)
+        munmap(owns, IVSHM_PAGE);
     give_up_reserve();
+    owns = NULL;
     view = base = NULL;
     runs.table = NULL;
     extents = NULL;
@@ -716,6 +807,21 @@ static bool make_tables(void)
     return extents != NULL;
 }
 
+static bool know_owner(void)
+{
+    void *page = mmap(NULL, IVSHM_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (page == MAP_FAILED)
+        return false;
+    if (madvise(page, IVSHM_PAGE, MADV_WIPEONFORK) != 0) {
+        munmap(page, IVSHM_PAGE);
+        return false;
+    }
+    owns = page;
+    *owns = true;
+    return true;
+}
+
 static bool is_limited_by(int resource)
 {
     struct rlimit limit;
@@ -733,16 +839,15 @@ int MPID_nem_ivshmem_memory_init(void)
     if (!MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY || is_mallocs /* from an earlier MPI_Init */)
         goto fn_exit;
     lock_when_forked();
-    if (map_again(is_limited) && make_tables()) {
+    if (map_again(is_limited) && make_tables() && know_owner()) {
         MPID_nem_ivshmem.user = base;
         malloc_thrift.leaves = map->size / MALLOC_LEAVES;
         malloc_thrift.refused = messages_thrift.refused = UINT64_MAX;
-        owner = getpid();
         keep_reserve();
     } else {
         forget();
     }
-    pthread_mutex_unlock(&mutex);
+    unlock();
     if (!base)
         goto fn_exit;
     /* malloc's addresses are told apart for ever, for which there must be room. */
@@ -769,6 +874,6 @@ bool MPID_nem_ivshmem_memory_finalize(void)
         forget();
     else if (!is_private)
         can_leave = make_private();
-    pthread_mutex_unlock(&mutex);
+    unlock();
     return can_leave;
 }

@@ -323,7 +323,7 @@ static inline void MPID_nem_ivshmem_header_copy(void *to, const void *from, size
 
 /* ivshmem_fault.c: words for who touches memory that the region has lost */
 void MPID_nem_ivshmem_fault_watch(void);
-void MPID_nem_ivshmem_fault_unwatch(void);
+void MPID_nem_ivshmem_fault_unwatch(bool program_has_it);
 
 /* ivshmem_connect.c: finding peers */
 int MPID_nem_ivshmem_add_to_card(char **bc_val_p, int *val_max_sz_p);
@@ -410,6 +410,7 @@ void *MPID_nem_ivshmem_memory_take(MPI_Aint bytes);
 void *MPID_nem_ivshmem_memory_need(MPI_Aint bytes);
 bool MPID_nem_ivshmem_memory_give_back(void *start);
 bool MPID_nem_ivshmem_memory_finalize(void);
+bool MPID_nem_ivshmem_memory_is_of_file(void); /* still, after that */
 bool MPID_nem_ivshmem_memory_find(const void *start, intptr_t bytes, ivshm_off *off);
 void MPID_nem_ivshmem_memory_lose(const void *start);
 

@@ -80,6 +80,11 @@ static bool is_pci_address(const char *name)
 
 static int find_path(const char *name, struct ivshm_map *map, struct ivshm_diag *diag)
 {
+    if (strlen(name) >= sizeof(map->name))
+        return ivshm_fail(diag, ENAMETOOLONG,
+                          "the region's name has %zu bytes, and can have %zu: go to its folder, or "
+                          "make a link to it; it begins with %.60s",
+                          strlen(name), sizeof(map->name) - 1, name);
     snprintf(map->name, sizeof(map->name), "%s", name);
     if (!is_pci_address(name)) {
         snprintf(map->path, sizeof(map->path), "%s", name);
@@ -230,6 +235,40 @@ static int open_file(const char *path, int flags, bool *is_trap)
     return err ? err : fd >= 0 ? fd : -ELOOP;
 }
 
+static int tell_trap(const char *name, struct ivshm_diag *diag)
+{
+    return ivshm_fail(diag, EACCES,
+                      "%s is a symbolic link that another user made, in a folder where everyone "
+                      "may, or leads to one: not followed; name the file itself",
+                      name);
+}
+
+int ivshm_map_open_folder(const char *path, const char **name, struct ivshm_diag *diag)
+{
+    char folder[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    bool is_trap;
+
+    *name = slash ? slash + 1 : path;
+    int len = slash ? (int) (*name - path) : 0;
+    /* The dot has its last name followed like those before. */
+    if (len + 2 > PATH_MAX)
+        return ivshm_fail(diag, ENAMETOOLONG, "its folder cannot be opened: %s",
+                          strerror(ENAMETOOLONG));
+    snprintf(folder, sizeof(folder), "%.*s.", len, path);
+    int fd = open_file(folder, O_PATH | O_DIRECTORY, &is_trap);
+    if (fd >= 0)
+        return fd;
+    return is_trap ? tell_trap(path, diag)
+                   : ivshm_fail(diag, -fd, "its folder cannot be opened: %s", strerror(-fd));
+}
+
+/* Without waiting for the other end, should somebody have put a pipe there. */
+static int open_flags(const struct ivshm_map *map)
+{
+    return (map->readonly ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_NOCTTY;
+}
+
 int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struct ivshm_diag *diag)
 {
     struct ivshm_map result = {.readonly = readonly};
@@ -240,17 +279,12 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
     if (err)
         return err;
 
-    /* Without waiting for the other end, should somebody have put a pipe there. */
     bool is_trap;
-    int fd =
-        open_file(result.path, (readonly ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_NOCTTY, &is_trap);
+    int fd = open_file(result.path, open_flags(&result), &is_trap);
     if (fd < 0) {
         err = -fd;
         if (is_trap)
-            return ivshm_fail(diag, EACCES,
-                              "%s is a symbolic link that another user made, in a folder where "
-                              "everyone may, or leads to one: not followed; name the file itself",
-                              name);
+            return tell_trap(name, diag);
         if (err == EACCES || err == EPERM)
             return ivshm_fail(diag, EACCES,
                               "no permission to open %s: run as root, or give this user access "
@@ -310,6 +344,24 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
 close_fd:
     close(fd);
     return err;
+}
+
+int ivshm_map_reopen(const struct ivshm_map *map)
+{
+    bool is_trap;
+    struct stat st;
+    int fd = open_file(map->path, open_flags(map), &is_trap);
+
+    if (fd < 0)
+        return fd;
+    int err = fstat(fd, &st) != 0 ? -errno
+              : st.st_dev != map->file_system || st.st_ino != map->id ||
+                      (uint64_t) st.st_size != map->size
+                  ? -ESTALE
+                  : 0;
+    if (err)
+        close(fd);
+    return err ? err : fd;
 }
 
 void ivshm_map_close(struct ivshm_map *map)

@@ -20,7 +20,7 @@ struct ivshm_map {
     bool readonly;
     bool sparse;              /* a file that had not all its memory when it was opened */
     uint64_t file_system, id; /* the file's, to know it again */
-    char name[256];           /* what a person calls it: a PCI address or a path */
+    char name[512];           /* what a person calls it: a PCI address or a path */
     char path[512];           /* what was opened */
 };
 
@@ -40,6 +40,18 @@ struct ivshm_device {
 int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struct ivshm_diag *diag);
 
 void ivshm_map_close(struct ivshm_map *map);
+
+/*
+ * Opens the folder of the file `path`, for openat(2) and its like, by the same rule about links;
+ * *name is the file's name there. A descriptor for the caller to close, or -errno.
+ */
+int ivshm_map_open_folder(const char *path, const char **name, struct ivshm_diag *diag);
+
+/*
+ * Opens the file once more, as it was: a descriptor for its owner to close, or -ESTALE if another
+ * one has its name by now, or another size, else -errno.
+ */
+int ivshm_map_reopen(const struct ivshm_map *map);
 
 /* Lists at most `max` ivshmem devices in the order of their addresses; returns how many there are.
  */
