@@ -2,10 +2,10 @@
 /*
  * forged CASE
  *
- * A job of three: rank 1 is hostile, and sends rank 0 one packet that is well-formed, at the very
- * moment at which no lawful peer could send it; rank 2 is there for what needs a third. Where
- * `within` finds such a moment by chance, this is it. "list" lists the cases. What they do not
- * know of each other they say through the file HOSTILE_DIR/forged.
+ * Rank 1 is hostile, and sends rank 0 one packet that is well-formed, at the very moment at which
+ * no lawful peer could send it; rank 2 is there for what needs a third. Where `within` finds such
+ * a moment by chance, this is it. "list" lists the cases, and of how many ranks the job of each is.
+ * What they do not know of each other they say through the file HOSTILE_DIR/forged.
  *
  * Rank 0 says "unharmed" at the end. It may have seen errors, and nothing worse.
  */
@@ -26,14 +26,17 @@
 #include <unistd.h>
 
 enum { LARGE = 200000, CUT = 20000, PATIENCE = 15, TAG = 5, WINDOW = 1 << 20, SHORTS = 40000 };
+enum { RANKS_MAX = 4, OVER = 99 }; /* rank 0's last stage */
 
 static struct said {
     atomic_int stage;
-    atomic_uint handle; /* of a request, or of rank 0's window */
-    atomic_ullong base; /* of that */
-    atomic_uint sent;   /* messages, by rank 1 to rank 0 */
+    atomic_uint handle;          /* of a request, or of rank 0's window */
+    atomic_ullong base;          /* of that */
+    atomic_int answers;          /* that rank 0 has begun to send */
+    atomic_uint sent[RANKS_MAX]; /* messages to rank 0, up to the last that is forged */
 } * said;
 static int rank;
+static bool deaf; /* takes all that comes, as somebody would who does not look what it is */
 static unsigned char *buf;
 static MPIDI_VC_t *peer; /* rank 0's connection with rank 1, or another's with rank 0 */
 static MPI_Win win;
@@ -58,8 +61,14 @@ static void await(int stage)
 
 static void turn(void)
 {
+    struct ivshm_incoming in;
+    struct ivshm_diag diag;
     int flag;
-    (void) MPI_Iprobe(MPI_ANY_SOURCE, 7777, MPI_COMM_SELF, &flag, MPI_STATUS_IGNORE);
+
+    if (!deaf)
+        (void) MPI_Iprobe(MPI_ANY_SOURCE, 7777, MPI_COMM_SELF, &flag, MPI_STATUS_IGNORE);
+    else if (ivshm_receive(&MPID_nem_ivshmem.transport, &in, &diag) == 1)
+        ivshm_hand_back(&in);
 }
 
 static void turns(double seconds)
@@ -68,23 +77,58 @@ static void turns(double seconds)
         turn();
 }
 
+static void turn_until(int stage)
+{
+    while (atomic_load(&said->stage) < stage)
+        turn();
+}
+
+static MPIDI_VC_t *vc_of(int other)
+{
+    MPIR_Comm *world;
+    MPIDI_VC_t *vc;
+
+    MPIR_Comm_get_ptr(MPI_COMM_WORLD, world);
+    MPIDI_Comm_get_vc(world, other, &vc);
+    return vc;
+}
+
+static bool is_lost(int other)
+{
+    const MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc_of(other));
+    return area->given_up || !area->channel;
+}
+
+/* Until rank 0 has taken what `from` has forged up to that stage, or refused it. */
+static void take(int from, int stage)
+{
+    turn_until(stage);
+    while (!is_lost(from) &&
+           (int) (VC_IVSHMEM(vc_of(from))->channel->received - atomic_load(&said->sent[from])) < 0)
+        turn();
+}
+
 /* A header and some data, in as many cells as that takes. */
 static void send_raw(void *packet, size_t len, const void *data, size_t more)
 {
-    struct ivshm_channel *channel = VC_IVSHMEM(peer)->channel;
+    struct ivshm_channel *channel;
     struct ivshm_outgoing out;
 
     for (size_t sent = 0, total = len + more, n; sent < total; sent += n) {
-        while (ivshm_cell_reserve(&MPID_nem_ivshmem.transport, channel,
+        while ((channel = VC_IVSHMEM(peer)->channel) &&
+               ivshm_cell_reserve(&MPID_nem_ivshmem.transport, channel,
                                   sent == 0 && len + 4000 < total ? len + 4000 : total - sent, 0,
                                   &out) != 0)
             turn();
+        if (!channel) /* by then rank 0 has given it up */
+            return;
         n = MPL_MIN((size_t) out.capacity, total - sent);
         for (size_t i = 0; i < n; i++, sent++)
             out.payload[i] = sent < len ? ((unsigned char *) packet)[sent]
                                         : ((const unsigned char *) data)[sent - len];
         sent -= n;
         ivshm_cell_publish(&MPID_nem_ivshmem.transport, channel, &out, (uint32_t) n);
+        atomic_store(&said->sent[rank], channel->sent);
     }
     ivshm_transport_flush(&MPID_nem_ivshmem.transport);
 }
@@ -92,6 +136,21 @@ static void send_raw(void *packet, size_t len, const void *data, size_t more)
 static void send_header(MPIDI_CH3_Pkt_t *pkt)
 {
     send_raw(pkt, MPID_nem_ivshmem_header_bytes((int) pkt->type), NULL, 0);
+}
+
+/* In one cell; unlike send_raw without a turn, in which the answers would come. */
+static void say_on(uint32_t stream, const void *bytes, size_t len)
+{
+    struct ivshm_transport *t = &MPID_nem_ivshmem.transport;
+    struct ivshm_channel *channel = VC_IVSHMEM(peer)->channel;
+    struct ivshm_outgoing out;
+
+    while (ivshm_cell_reserve(t, channel, len, stream, &out) != 0)
+        usleep(100);
+    memcpy(out.payload, bytes, len);
+    ivshm_cell_publish(t, channel, &out, (uint32_t) len);
+    ivshm_transport_flush(t);
+    atomic_store(&said->sent[rank], channel->sent);
 }
 
 /* A message of several pieces, of which the first is sent, and then the sender dies. */
@@ -110,11 +169,11 @@ static void send_first_piece(void)
     send_raw(&pkt, sizeof(pkt.eager_send), buf, 1000);
 }
 
-/* What is left of CUT bytes behind those. */
-static void send_rest(void)
+/* What is left of so many bytes behind the first 1000. */
+static void send_rest(size_t bytes)
 {
-    for (size_t sent = 1000, n; sent < CUT; sent += n)
-        send_raw(buf, n = MPL_MIN(4000, CUT - sent), NULL, 0);
+    for (size_t sent = 1000, n; sent < bytes; sent += n)
+        send_raw(buf, n = MPL_MIN(4000, bytes - sent), NULL, 0);
 }
 
 static void die(void)
@@ -138,6 +197,32 @@ static void violation(const char *what)
     printf("VIOLATION: %s\n", what);
     fflush(NULL);
     _exit(1);
+}
+
+/* Waits for a message of `from`'s, whatever calls return meanwhile about others. */
+static int receive(int from)
+{
+    MPI_Request req;
+    int flag = 0, err = MPI_Irecv(buf, 1, MPI_BYTE, from, TAG, MPI_COMM_WORLD, &req);
+
+    while (!err && !flag)
+        MPI_Request_get_status(req, &flag, MPI_STATUS_IGNORE);
+    return err ? err : MPI_Wait(&req, MPI_STATUS_IGNORE);
+}
+
+/* By rank 2: behind all that rank 0 has asked it for before. */
+static void answer(void)
+{
+    receive(0);
+    MPI_Send(buf, 1, MPI_BYTE, 0, TAG, MPI_COMM_WORLD);
+    turn_until(OVER);
+}
+
+static void must_answer(int other)
+{
+    MPI_Send(buf, 1, MPI_BYTE, other, TAG, MPI_COMM_WORLD);
+    if (receive(other) != MPI_SUCCESS || is_lost(other))
+        violation("an honest rank is lost");
 }
 
 static void must_fail(const char *call, int err)
@@ -308,12 +393,85 @@ static void make_window(void)
     MPI_Barrier(MPI_COMM_WORLD);
 }
 
-/* Answers to a request for a lock of rank 1's window, of those that no target gives. */
-static void answer_lock(int type, int flags)
+static MPIR_Win *window(void)
+{
+    MPIR_Win *ptr;
+
+    MPIR_Win_get_ptr(win, ptr);
+    return ptr;
+}
+
+static void *target(MPI_Aint offset)
+{
+    return (void *) (uintptr_t) (atomic_load(&said->base) + (unsigned long long) offset);
+}
+
+static MPIDI_CH3_Pkt_t put_packet(int bytes, int flags)
 {
     MPIDI_CH3_Pkt_t pkt;
 
-    await(1);
+    MPIDI_Pkt_init(&pkt.put, MPIDI_CH3_PKT_PUT);
+    pkt.put.pkt_flags = flags;
+    pkt.put.addr = target(0);
+    pkt.put.count = bytes;
+    pkt.put.datatype = MPI_BYTE;
+    pkt.put.target_win_handle = (MPI_Win) atomic_load(&said->handle);
+    pkt.put.source_win_handle = win;
+    pkt.put.info.flattened_type_size = 0;
+    return pkt;
+}
+
+static MPIDI_CH3_Pkt_t get_packet(int bytes)
+{
+    MPIDI_CH3_Pkt_t pkt;
+
+    MPIDI_Pkt_init(&pkt.get, MPIDI_CH3_PKT_GET);
+    pkt.get.pkt_flags = MPIDI_CH3_PKT_FLAG_NONE;
+    pkt.get.addr = target(0);
+    pkt.get.count = bytes;
+    pkt.get.datatype = MPI_BYTE;
+    pkt.get.request_handle = MPI_REQUEST_NULL;
+    pkt.get.target_win_handle = (MPI_Win) atomic_load(&said->handle);
+    pkt.get.info.flattened_type_size = 0;
+    return pkt;
+}
+
+static MPIDI_CH3_Pkt_t end_packet(void)
+{
+    MPIDI_CH3_Pkt_t pkt;
+
+    MPIDI_Pkt_init(&pkt.decr_at_cnt, MPIDI_CH3_PKT_DECR_AT_COUNTER);
+    pkt.decr_at_cnt.pkt_flags = MPIDI_CH3_PKT_FLAG_NONE;
+    pkt.decr_at_cnt.target_win_handle = (MPI_Win) atomic_load(&said->handle);
+    pkt.decr_at_cnt.source_win_handle = win;
+    return pkt;
+}
+
+static MPI_Group group(int count, const int *ranks)
+{
+    MPI_Group world, some;
+
+    MPI_Comm_group(MPI_COMM_WORLD, &world);
+    MPI_Group_incl(world, count, ranks, &some);
+    return some;
+}
+
+/* Rank 2 ends its access not before that stage. */
+static void access_rank_0(int stage)
+{
+    const int zero = 0;
+
+    MPI_Win_start(group(1, &zero), 0, win);
+    turn_until(stage);
+    MPI_Put(buf, 8, MPI_BYTE, 0, 0, 8, MPI_BYTE, win);
+    MPI_Win_complete(win);
+}
+
+/* An answer to a request for a lock of rank 1's window. */
+static MPIDI_CH3_Pkt_t lock_answer(int type, int flags)
+{
+    MPIDI_CH3_Pkt_t pkt;
+
     if (type == MPIDI_CH3_PKT_LOCK_ACK) {
         MPIDI_Pkt_init(&pkt.lock_ack, MPIDI_CH3_PKT_LOCK_ACK);
         pkt.lock_ack.source_win_handle = (MPI_Win) atomic_load(&said->handle);
@@ -327,6 +485,15 @@ static void answer_lock(int type, int flags)
         pkt.lock_op_ack.target_rank = 1;
         pkt.lock_op_ack.pkt_flags = flags;
     }
+    return pkt;
+}
+
+/* One that no target gives. */
+static void answer_lock(int type, int flags)
+{
+    MPIDI_CH3_Pkt_t pkt = lock_answer(type, flags);
+
+    await(1);
     for (int i = 0; i < 100; i++) {
         send_header(&pkt);
         usleep(2000);
@@ -437,6 +604,194 @@ static void lock_stream(void)
     turns(1);
 }
 
+/*
+ * Rank 1 asks for a lock with more data than is kept for it. While that data comes, and is dropped,
+ * its place in the queue must not become free, and then that of rank 2.
+ */
+static void entry(void)
+{
+    enum { MUCH = 700000 };
+    MPIDI_CH3_Pkt_t pkt;
+
+    make_window();
+    deaf = rank != 0; /* of what is sent raw CH3 knows nothing, and minds the answers */
+    if (rank == 1) {
+        await(1);
+        pkt = put_packet(MUCH, MPIDI_CH3_PKT_FLAG_RMA_LOCK_SHARED);
+        send_raw(&pkt, MPID_nem_ivshmem_header_bytes(MPIDI_CH3_PKT_PUT), buf, 1000);
+        reach(2);
+        turn_until(5);
+        send_rest(MUCH);
+        MPIDI_Pkt_init(&pkt.unlock, MPIDI_CH3_PKT_UNLOCK);
+        pkt.unlock.pkt_flags = MPIDI_CH3_PKT_FLAG_RMA_UNLOCK_NO_ACK;
+        pkt.unlock.target_win_handle = (MPI_Win) atomic_load(&said->handle);
+        pkt.unlock.source_win_handle = win;
+        send_header(&pkt);
+        reach(6);
+        turn_until(OVER);
+    } else if (rank == 2) { /* what MPICH would send */
+        memset(buf, 'x', CUT);
+        pkt =
+            put_packet(CUT, MPIDI_CH3_PKT_FLAG_RMA_LOCK_EXCLUSIVE | MPIDI_CH3_PKT_FLAG_RMA_UNLOCK);
+        turn_until(3);
+        send_raw(&pkt, MPID_nem_ivshmem_header_bytes(MPIDI_CH3_PKT_PUT), buf, 1000);
+        reach(4);
+        turn_until(7);
+        send_rest(CUT);
+        reach(8);
+        turn_until(OVER);
+    } else {
+        MPI_Win_lock(MPI_LOCK_EXCLUSIVE, 0, 0, win);
+        MPI_Put(buf, 8, MPI_BYTE, 0, 0, 8, MPI_BYTE, win);
+        MPI_Win_flush(0, win);
+        reach(1);
+        take(1, 2);
+        MPI_Win_unlock(0, win);
+        reach(3);
+        take(2, 4);
+        reach(5);
+        take(1, 6);
+        reach(7);
+        take(2, 8);
+        if (is_lost(2) || *(unsigned char *) target(CUT - 1) != 'x')
+            violation("what an honest rank puts is lost");
+    }
+}
+
+/* Of a window that is shared in the region, rank 1 grants the lock of rank 2 as well. */
+static void locks_of_others(void)
+{
+    void *base;
+
+    MPI_Win_allocate(WINDOW, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &base, &win);
+    MPI_Win_set_errhandler(win, MPI_ERRORS_RETURN);
+    if (rank == 0)
+        atomic_store(&said->handle, (unsigned) win);
+    MPI_Barrier(MPI_COMM_WORLD);
+    if (rank == 1) {
+        while (window()->current_lock_type != MPI_LOCK_SHARED) /* its own it grants by right */
+            turn();
+        MPIDI_CH3_Pkt_t pkt = lock_answer(MPIDI_CH3_PKT_LOCK_ACK, GRANTED);
+        send_header(&pkt);
+        turns(0.3);
+        reach(2);
+    } else if (rank == 2) {
+        MPI_Win_lock(MPI_LOCK_EXCLUSIVE, 2, 0, win);
+        reach(1);
+        turn_until(2);
+        MPI_Win_unlock(2, win);
+        answer();
+    } else {
+        turn_until(1);
+        if (MPI_Win_lock_all(0, win) == MPI_SUCCESS && atomic_load(&said->stage) < 2)
+            violation("MPI_Win_lock_all succeeds while another has the lock");
+        take(1, 2);
+        if (!is_lost(1))
+            violation("a rank grants the lock of another");
+        must_answer(2);
+    }
+}
+
+/* Rank 1 ends the access of rank 2 as well. */
+static void end_for_others(void)
+{
+    const int both[] = {1, 2};
+    int flag = 0;
+
+    make_window();
+    if (rank == 1) {
+        MPIDI_CH3_Pkt_t pkt = end_packet();
+        await(1);
+        send_header(&pkt);
+        send_header(&pkt);
+        reach(2);
+    } else if (rank == 2) {
+        access_rank_0(3);
+        answer();
+    } else {
+        MPI_Win_post(group(2, both), 0, win);
+        reach(1);
+        take(1, 2);
+        MPI_Win_test(win, &flag);
+        if (flag)
+            violation("an exposure ends before the access of another");
+        reach(3);
+        MPI_Win_wait(win);
+        must_answer(2);
+    }
+}
+
+/* Rank 1 acknowledges an operation, and then refuses it, which counts as another's. */
+static void ack_and_refuse(void)
+{
+    static char got[8];
+
+    make_window();
+    if (rank == 1) {
+        MPIDI_CH3_Pkt_t pkt;
+        reach(1); /* from here it does not answer what it is asked */
+        await(2);
+        MPIDI_Pkt_init(&pkt.ack, MPIDI_CH3_PKT_ACK);
+        pkt.ack.source_win_handle = (MPI_Win) atomic_load(&said->handle);
+        pkt.ack.target_rank = 1;
+        send_header(&pkt);
+        pkt = lock_answer(MPIDI_CH3_PKT_LOCK_OP_ACK,
+                          MPIDI_CH3_PKT_FLAG_RMA_LOCK_QUEUED_DATA_DISCARDED);
+        send_header(&pkt);
+        reach(3);
+    } else if (rank == 2) {
+        answer();
+    } else {
+        turn_until(1);
+        MPI_Win_lock_all(0, win);
+        MPI_Get(got, 8, MPI_BYTE, 1, 0, 8, MPI_BYTE, win);
+        MPI_Put(buf, 8, MPI_BYTE, 2, 0, 8, MPI_BYTE, win);
+        while (window()->outstanding_acks == 0)
+            turn();
+        reach(2);
+        take(1, 3);
+        MPI_Win_flush(2, win);
+        must_answer(2);
+    }
+}
+
+/* All lawful: no room for the data of an operation that waits for a lock. It is sent again. */
+static void lawful_discard(void)
+{
+    enum { BYTES = 1000 };
+    static unsigned char got[BYTES], is[BYTES];
+
+    make_window();
+    if (rank == 1) {
+        memset(buf, 'a', 8);
+        MPI_Win_lock(MPI_LOCK_EXCLUSIVE, 1, 0, win);
+        MPI_Put(buf, 8, MPI_BYTE, 1, 0, 8, MPI_BYTE, win);
+        MPI_Win_flush(1, win);
+        reach(1);
+        while (!window()->target_lock_queue_head)
+            turn();
+        if (window()->current_target_lock_data_bytes != 0)
+            violation("there is room for the data");
+        MPI_Win_unlock(1, win);
+        turn_until(OVER);
+        return;
+    }
+    turn_until(1);
+    memset(buf, 'b', BYTES);
+    MPI_Win_lock_all(0, win);
+    MPI_Get_accumulate(buf, BYTES, MPI_BYTE, got, BYTES, MPI_BYTE, 1, 0, BYTES, MPI_BYTE,
+                       MPI_REPLACE, win);
+    if (MPI_Win_unlock_all(win) != MPI_SUCCESS)
+        violation("MPI_Win_unlock_all fails");
+    MPI_Win_lock(MPI_LOCK_SHARED, 1, 0, win);
+    MPI_Get(is, BYTES, MPI_BYTE, 1, 0, BYTES, MPI_BYTE, win);
+    if (MPI_Win_unlock(1, win) != MPI_SUCCESS)
+        violation("MPI_Win_unlock fails");
+    for (int i = 0; i < BYTES; i++)
+        if (got[i] != (i < 8 ? 'a' : 0) || is[i] != 'b')
+            violation("data is wrong");
+}
+
 /* Two say to be the same rank of a communicator that rank 0 has not made yet. */
 static void claims(void)
 {
@@ -455,7 +810,7 @@ static void claims(void)
         turns(0.3);
         reach(1);
         await(2);
-        send_rest();
+        send_rest(CUT);
         reach(3);
         turns(1);
     } else if (rank == 1) {
@@ -468,23 +823,11 @@ static void claims(void)
         turns(0.3);
         reach(2);
     } else {
-        while (atomic_load(&said->stage) < 3)
-            turn();
+        turn_until(3);
         turns(0.5);
         if (VC_IVSHMEM(peer)->given_up)
             violation("of two that say to be a rank, one was believed");
     }
-}
-
-/* Takes all that comes, as somebody would who does not look what it is. */
-static void swallow(double seconds)
-{
-    struct ivshm_incoming in;
-    struct ivshm_diag diag;
-
-    for (double end = MPI_Wtime() + seconds; MPI_Wtime() < end;)
-        if (ivshm_receive(&MPID_nem_ivshmem.transport, &in, &diag) == 1)
-            ivshm_hand_back(&in);
 }
 
 /* A window over all memory that rank 0 attaches; with a gap, of that between nobody may read. */
@@ -509,12 +852,7 @@ static void make_dynamic_window(bool gap)
     MPI_Barrier(MPI_COMM_WORLD);
 }
 
-static void *target(MPI_Aint offset)
-{
-    return (void *) (uintptr_t) (atomic_load(&said->base) + (unsigned long long) offset);
-}
-
-/* MPICH's own, of which `change` makes another one. */
+/* MPICH's own, of which the case makes another one. */
 static void *describe(MPI_Datatype type, int *len)
 {
     MPIR_Datatype *ptr;
@@ -538,6 +876,21 @@ static int *is_contig_of(void *description)
     return (int *) ((char *) description + 48);
 }
 
+static int *basic_type_of(void *description)
+{
+    return (int *) ((char *) description + 52);
+}
+
+/* Some handle of a derived type, which a description comes with. */
+static MPI_Datatype described(void)
+{
+    MPI_Datatype any;
+
+    MPI_Type_vector(2, 1, 2, MPI_BYTE, &any);
+    MPI_Type_commit(&any);
+    return any;
+}
+
 /* A get-accumulate that changes nothing, into a request that rank 1 does not have. */
 static void read_described(void *description, int len, bool streams)
 {
@@ -549,17 +902,11 @@ static void read_described(void *description, int len, bool streams)
     pkt.get_accum.pkt_flags = streams ? MPIDI_CH3_PKT_FLAG_RMA_STREAM : MPIDI_CH3_PKT_FLAG_NONE;
     pkt.get_accum.addr = target(0);
     pkt.get_accum.count = 1;
-    pkt.get_accum.datatype = MPI_DATATYPE_NULL;
+    pkt.get_accum.datatype = described();
     pkt.get_accum.info.flattened_type_size = len;
     pkt.get_accum.op = MPI_NO_OP;
     pkt.get_accum.request_handle = MPI_REQUEST_NULL;
     pkt.get_accum.target_win_handle = (MPI_Win) atomic_load(&said->handle);
-    MPIR_Datatype *type;
-    MPI_Datatype any;
-    MPI_Type_vector(2, 1, 2, MPI_BYTE, &any); /* some handle of a derived type */
-    MPI_Type_commit(&any);
-    MPIR_Datatype_get_ptr(any, type);
-    pkt.get_accum.datatype = type->handle;
     if (streams) {
         MPIDI_CH3_Ext_pkt_stream_t stream = {.stream_offset = 1};
         memcpy(behind, &stream, sizeof(stream));
@@ -608,19 +955,35 @@ static void gap(void)
     turns(1);
 }
 
-static MPIDI_CH3_Pkt_t put_packet(int bytes, int flags)
+/* The data is less than one of the pairs that it is said to consist of. */
+static void pairless(void)
 {
-    MPIDI_CH3_Pkt_t pkt;
+    MPI_Datatype type;
+    int len;
 
-    MPIDI_Pkt_init(&pkt.put, MPIDI_CH3_PKT_PUT);
-    pkt.put.pkt_flags = flags;
-    pkt.put.addr = target(0);
-    pkt.put.count = bytes;
-    pkt.put.datatype = MPI_BYTE;
-    pkt.put.target_win_handle = (MPI_Win) atomic_load(&said->handle);
-    pkt.put.source_win_handle = win;
-    pkt.put.info.flattened_type_size = 0;
-    return pkt;
+    make_dynamic_window(false);
+    if (rank == 1) {
+        MPIDI_CH3_Pkt_t pkt;
+        unsigned char behind[4000] = {0};
+        MPI_Type_vector(2, 2, 3, MPI_BYTE, &type);
+        char *description = describe(type, &len);
+        *basic_type_of(description) = MPI_DOUBLE_INT;
+        MPIDI_Pkt_init(&pkt.accum, MPIDI_CH3_PKT_ACCUMULATE);
+        pkt.accum.pkt_flags = MPIDI_CH3_PKT_FLAG_NONE;
+        pkt.accum.addr = target(0);
+        pkt.accum.count = 1;
+        pkt.accum.datatype = described();
+        pkt.accum.info.flattened_type_size = len;
+        pkt.accum.op = MPI_MAXLOC;
+        pkt.accum.target_win_handle = (MPI_Win) atomic_load(&said->handle);
+        pkt.accum.source_win_handle = win;
+        memcpy(behind, description, (size_t) len);
+        send_raw(&pkt, MPID_nem_ivshmem_header_bytes(MPIDI_CH3_PKT_ACCUMULATE), behind,
+                 (size_t) len + 4);
+        reach(1);
+    } else if (rank == 0) {
+        take(1, 1);
+    }
 }
 
 static void detach(void)
@@ -639,19 +1002,17 @@ static void detached_put(void)
         turns(0.3);
         reach(1);
         await(2);
-        send_rest();
+        send_rest(CUT);
         turns(0.5);
         reach(3);
         return;
     }
-    while (rank == 0 && atomic_load(&said->stage) < 1)
-        turn();
     if (rank == 0) {
+        turn_until(1);
         detach();
         reach(2);
     }
-    while (atomic_load(&said->stage) < 3)
-        turn();
+    turn_until(3);
 }
 
 /* The same, and an operation waits for a lock. */
@@ -667,16 +1028,14 @@ static void detached_queued(void)
         return;
     }
     if (rank == 2) {
-        while (atomic_load(&said->stage) < 3)
-            turn();
+        turn_until(3);
         return;
     }
     MPI_Win_lock(MPI_LOCK_EXCLUSIVE, 0, 0, win);
     MPI_Put(buf, 8, MPI_BYTE, 0, (MPI_Aint) (uintptr_t) attached, 8, MPI_BYTE, win);
     MPI_Win_flush(0, win);
     reach(1);
-    while (atomic_load(&said->stage) < 2)
-        turn();
+    turn_until(2);
     turns(0.3);
     detach();
     MPI_Win_unlock(0, win);
@@ -684,41 +1043,178 @@ static void detached_queued(void)
     reach(3);
 }
 
+/* For more answers than there are cells; who asks gives none of them back. */
+static void ask(MPIDI_CH3_Pkt_t pkt)
+{
+    for (int i = 0; i < 20; i++)
+        say_on(0, &pkt, MPID_nem_ivshmem_header_bytes((int) pkt.type));
+}
+
+/* Until all questions are taken: one that comes later is another case. */
+static void begin_answers(int to)
+{
+    take(to, 1);
+    if (is_lost(to) || !VC_IVSHMEM(vc_of(to))->sendq.head)
+        violation("no answer waits to be sent");
+}
+
 /* The same, and the answer to a get is still being sent from there. */
 static void detached_answer(void)
 {
     make_dynamic_window(false);
     if (rank == 1) {
-        MPIDI_CH3_Pkt_t pkt;
-        MPIDI_Pkt_init(&pkt.get, MPIDI_CH3_PKT_GET);
-        pkt.get.pkt_flags = MPIDI_CH3_PKT_FLAG_NONE;
-        pkt.get.addr = target(0);
-        pkt.get.count = ATTACHED;
-        pkt.get.datatype = MPI_BYTE;
-        pkt.get.request_handle = MPI_REQUEST_NULL;
-        pkt.get.target_win_handle = (MPI_Win) atomic_load(&said->handle);
-        pkt.get.info.flattened_type_size = 0;
-        for (int i = 0; i < 20; i++)
-            send_header(&pkt);
-        atomic_store(&said->sent, VC_IVSHMEM(peer)->channel->sent);
+        ask(get_packet(ATTACHED));
         reach(1);
         await(2); /* without a look at what comes */
-        swallow(1);
+        deaf = true;
+        turns(1);
         reach(3);
         return;
     }
     if (rank == 0) {
-        /* Until all of them are taken: one that comes later names memory that is closed. */
-        while (atomic_load(&said->stage) < 1 ||
-               VC_IVSHMEM(peer)->channel->received != atomic_load(&said->sent))
-            turn();
-        if (VC_IVSHMEM(peer)->given_up || !VC_IVSHMEM(peer)->sendq.head)
-            violation("no answer waits to be sent");
+        begin_answers(1);
         detach();
         reach(2);
     }
-    while (atomic_load(&said->stage) < 3)
-        turn();
+    turn_until(3);
+}
+
+/* Answers that are under way when their window is freed; rank 3 asks. */
+static void freed_answer(void)
+{
+    make_window();
+    if (rank == 3) {
+        MPIDI_CH3_Pkt_t pkt;
+        ivshm_channel_pause(&MPID_nem_ivshmem.transport, VC_IVSHMEM(peer)->channel);
+        MPIDI_Pkt_init(&pkt.get_accum, MPIDI_CH3_PKT_GET_ACCUM);
+        pkt.get_accum.pkt_flags = MPIDI_CH3_PKT_FLAG_NONE;
+        pkt.get_accum.addr = target(0);
+        pkt.get_accum.count = LARGE;
+        pkt.get_accum.datatype = MPI_BYTE;
+        pkt.get_accum.info.flattened_type_size = 0;
+        pkt.get_accum.op = MPI_NO_OP;
+        pkt.get_accum.request_handle = MPI_REQUEST_NULL;
+        pkt.get_accum.target_win_handle = (MPI_Win) atomic_load(&said->handle);
+        ask(pkt);
+        reach(1);
+        await(2);
+        /* So that none is counted any more. */
+        pkt = end_packet();
+        for (int n = atomic_load(&said->answers); n > 0; n--)
+            send_header(&pkt);
+        MPI_Win_free(&win); /* in which the last of four hears nothing of the first */
+        await(3);
+        MPID_nem_ivshmem.news = true; /* takes the answers, and goes on */
+        turn_until(OVER);
+        return;
+    }
+    if (rank == 0) {
+        begin_answers(3);
+        atomic_store(&said->answers, window()->at_completion_counter);
+        reach(2);
+    } else {
+        turn_until(2);
+    }
+    MPI_Win_free(&win);
+    if (rank == 0) {
+        reach(3);
+        while (!is_lost(3) && VC_IVSHMEM(vc_of(3))->sendq.head)
+            turn();
+    }
+}
+
+/* Answers that cannot be sent any more are not waited for. */
+static void counted_answer(void)
+{
+    const int two = 2;
+
+    make_window();
+    if (rank == 1) {
+        MPIDI_CH3_Pkt_t unknown = {.type = MPIDI_CH3_PKT_END_ALL};
+        ask(get_packet(LARGE));
+        reach(1);
+        await(2);
+        send_raw(&unknown, sizeof(unknown), NULL, 0);
+        reach(3);
+    } else if (rank == 2) {
+        access_rank_0(4);
+        turn_until(OVER);
+    } else {
+        begin_answers(1);
+        reach(2);
+        take(1, 3);
+        if (!is_lost(1))
+            violation("a packet of an unknown type is taken");
+        if (MPI_Win_post(group(1, &two), 0, win) != MPI_SUCCESS)
+            violation("MPI_Win_post for an honest rank alone fails");
+        reach(4);
+        if (MPI_Win_wait(win) != MPI_SUCCESS)
+            violation("MPI_Win_wait for an honest rank alone fails");
+    }
+}
+
+/* By rank 0, a window: its first message once that has a handle tells rank 1 which. */
+static bool making;
+
+static void watch_making(void)
+{
+    making = rank == 0;
+    MPID_nem_ivshmem.transport.ring_after = UINT32_MAX; /* or not all go by ivshm_cell_publish */
+}
+
+/* Rank 1 takes part in making the communicator of rank 0's window, and in nothing after that. */
+static MPI_Comm half_make(void)
+{
+    MPI_Comm comm;
+
+    MPI_Comm_dup(MPI_COMM_WORLD, &comm);
+    turn_until(1);
+    return comm;
+}
+
+static void put_8(void)
+{
+    MPIDI_CH3_Pkt_t pkt = put_packet(8, MPIDI_CH3_PKT_FLAG_NONE);
+    send_raw(&pkt, MPID_nem_ivshmem_header_bytes(MPIDI_CH3_PKT_PUT), buf, 8);
+}
+
+/* A window that is being made, and has no memory yet. */
+static void unborn(void)
+{
+    void *base;
+
+    watch_making();
+    if (rank == 1) {
+        half_make();
+        put_8();
+    } else if (MPI_Win_allocate(WINDOW, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &base, &win) ==
+               MPI_SUCCESS) {
+        violation("a window is made without one of its ranks");
+    }
+}
+
+/* A window that could not be made: its memory is the program's again. */
+static void stillborn(void)
+{
+    watch_making();
+    if (rank == 1) {
+        MPI_Comm comm = half_make();
+        MPIX_Comm_revoke(comm);
+        turn_until(2);
+        put_8();
+        reach(3);
+        return;
+    }
+    char *memory = malloc(WINDOW);
+    if (MPI_Win_create(memory, WINDOW, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &win) == MPI_SUCCESS)
+        violation("a window is made of a communicator that is revoked");
+    if (rank == 0)
+        atomic_store(&said->base, (unsigned long long) (uintptr_t) memory);
+    free(memory);
+    if (rank == 0) {
+        reach(2);
+        take(1, 3);
+    }
 }
 
 /*
@@ -732,6 +1228,7 @@ static struct {
     bool active;
     int message, word, value; /* what is changed; the word -1: all that is no letter */
     bool again;               /* and, before the last one, the first comes again */
+    bool renames;             /* and its job is another one than rank 0's */
     int sent;
     unsigned char first[200];
     uint32_t first_len, ranks_at; /* in that, the number of ranks */
@@ -750,6 +1247,11 @@ void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel
         real = (void (*)(struct ivshm_transport *, struct ivshm_channel *,
                          const struct ivshm_outgoing *, uint32_t)) dlsym(RTLD_NEXT,
                                                                          "ivshm_cell_publish");
+    if (making && MPIDI_RMA_Win_inactive_list_head) {
+        making = false;
+        atomic_store(&said->handle, (unsigned) MPIDI_RMA_Win_inactive_list_head->handle);
+        reach(1);
+    }
     if (forgery.active && out->stream &&
         (is_short || (len >= sizeof(pkt->eager_send) && pkt->type == MPIDI_CH3_PKT_EAGER_SEND))) {
         unsigned char *data = is_short ? (unsigned char *) pkt->eagershort_send.data
@@ -761,6 +1263,8 @@ void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel
         }
         if (forgery.sent == forgery.message && forgery.word >= 0)
             memcpy(data + forgery.word * 4, &forgery.value, 4);
+        if (forgery.sent == JOB && forgery.renames)
+            data[0] ^= 1;
         for (unsigned char *at = data;
              forgery.sent == forgery.message && forgery.word < 0 && at < out->payload + len; at++)
             if (!*at)
@@ -779,30 +1283,36 @@ void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel
     real(t, channel, out, len);
 }
 
+static MPI_Comm across; /* what the last call has made */
+
 static bool call(void)
 {
     static char port[MPI_MAX_PORT_NAME];
-    MPI_Comm comm;
     int err;
 
     if (rank == 0) {
         if (!port[0])
             MPI_Open_port(MPI_INFO_NULL, port);
         MPI_Send(port, MPI_MAX_PORT_NAME, MPI_CHAR, 1, TAG, MPI_COMM_WORLD);
-        err = MPI_Comm_accept(port, MPI_INFO_NULL, 0, MPI_COMM_SELF, &comm);
+        err = MPI_Comm_accept(port, MPI_INFO_NULL, 0, MPI_COMM_SELF, &across);
     } else {
         MPI_Recv(port, MPI_MAX_PORT_NAME, MPI_CHAR, 0, TAG, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-        err = MPI_Comm_connect(port, MPI_INFO_NULL, 0, MPI_COMM_SELF, &comm);
+        err = MPI_Comm_connect(port, MPI_INFO_NULL, 0, MPI_COMM_SELF, &across);
     }
     return err == MPI_SUCCESS;
 }
 
-static void forge(int message, int word, int value)
+static void change(int message, int word, int value)
 {
     forgery.message = message;
     forgery.word = word;
     forgery.value = value;
     forgery.active = rank == 1;
+}
+
+static void forge(int message, int word, int value)
+{
+    change(message, word, value);
     if (call() && rank == 0)
         violation("MPI_Comm_accept believes what cannot be");
 }
@@ -853,6 +1363,25 @@ static void call_own_rank(void)
     forge(RANKS, 1, 0);
 }
 
+/* A job of one, whose card is that of rank 2: what that one sends is its own all the same. */
+static void call_for_other(void)
+{
+    if (rank == 2) {
+        answer();
+        return;
+    }
+    forgery.renames = true;
+    change(RANKS, 1, 2);
+    bool accepted = call();
+    if (rank == 0) {
+        if (accepted) {
+            MPI_Comm_set_errhandler(across, MPI_ERRORS_RETURN);
+            MPI_Send(buf, 1, MPI_BYTE, 0, TAG, across);
+        }
+        must_answer(2);
+    }
+}
+
 /* What one caller leaves behind is not the next one's. */
 static void call_leftover(void)
 {
@@ -861,20 +1390,6 @@ static void call_leftover(void)
     bool first = call(), second = call();
     if (rank == 0 && !(first && second))
         violation("a call fails for what an earlier one left behind");
-}
-
-/* In one cell; unlike send_raw without a turn, in which the answers would come. */
-static void say_on(uint32_t stream, const void *bytes, size_t len)
-{
-    struct ivshm_transport *t = &MPID_nem_ivshmem.transport;
-    struct ivshm_channel *channel = VC_IVSHMEM(peer)->channel;
-    struct ivshm_outgoing out;
-
-    while (ivshm_cell_reserve(t, channel, len, stream, &out) != 0)
-        usleep(100);
-    memcpy(out.payload, bytes, len);
-    ivshm_cell_publish(t, channel, &out, (uint32_t) len);
-    ivshm_transport_flush(t);
 }
 
 /* Who calls, hangs up, and then neither answers nor gives back a cell holds up nobody. */
@@ -889,8 +1404,7 @@ static void call_and_keep(void)
         MPIDI_GetTagFromPort(port, &tag);
         atomic_store(&said->handle, (unsigned) tag);
         reach(1);
-        while (atomic_load(&said->stage) < 2)
-            turn();
+        turn_until(2);
         MPI_Close_port(port);
         reach(3);
     } else if (rank == 1) {
@@ -916,7 +1430,7 @@ static void call_and_keep(void)
 static const struct {
     const char *name;
     void (*run)(void);
-    int ranks;
+    int ranks;  /* of the job */
     bool waits; /* lawfully: for the lock of one that lies, or his part of a call */
 } cases[] = {
     {"cut-recv", cut_recv, 2, false},
@@ -935,11 +1449,21 @@ static const struct {
     {"lock-op-both", lock_op_both, 3, true},
     {"lock-op-refused", lock_op_refused, 3, true},
     {"lock-stream", lock_stream, 3, true},
+    {"entry", entry, 3, false},
+    {"locks-of-others", locks_of_others, 3, false},
+    {"end-for-others", end_for_others, 3, false},
+    {"ack-and-refuse", ack_and_refuse, 3, false},
+    {"lawful-discard", lawful_discard, 2, false},
     {"extent", extent, 3, false},
     {"gap", gap, 3, false},
+    {"pairless", pairless, 3, false},
     {"detached-put", detached_put, 3, false},
     {"detached-queued", detached_queued, 3, false},
     {"detached-answer", detached_answer, 3, false},
+    {"freed-answer", freed_answer, 4, false},
+    {"counted-answer", counted_answer, 3, false},
+    {"unborn", unborn, 3, false},
+    {"stillborn", stillborn, 3, false},
     {"call-no-jobs", call_no_jobs, 2, true},
     {"call-many-jobs", call_many_jobs, 2, true},
     {"call-many-ranks", call_many_ranks, 2, true},
@@ -949,6 +1473,7 @@ static const struct {
     {"call-unknown-job", call_unknown_job, 2, true},
     {"call-unknown-rank", call_unknown_rank, 2, true},
     {"call-own-rank", call_own_rank, 2, true},
+    {"call-for-other", call_for_other, 3, false},
     {"call-leftover", call_leftover, 2, false},
     {"call-and-keep", call_and_keep, 3, false},
 };
@@ -969,20 +1494,22 @@ static void too_late(int sig)
 int main(int argc, char **argv)
 {
     char name[400];
-    MPIR_Comm *world;
-    int which = 0;
+    int which = 0, size;
 
     if (argc > 1 && strcmp(argv[1], "list") == 0) {
         for (int i = 0; i < CASES; i++)
-            puts(cases[i].name);
+            printf("%s %d\n", cases[i].name, cases[i].ranks);
         return 0;
     }
     while (which < CASES && (argc < 2 || strcmp(argv[1], cases[which].name) != 0))
         which++;
     if (which == CASES)
         return 2;
+    if (cases[which].run == lawful_discard)
+        setenv("MPIR_CVAR_CH3_RMA_TARGET_LOCK_DATA_BYTES", "100", 1);
     MPI_Init(&argc, &argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
     snprintf(name, sizeof(name), "%s/forged", getenv("HOSTILE_DIR"));
@@ -994,23 +1521,21 @@ int main(int argc, char **argv)
         return 1;
     buf = calloc(1, LARGE);
     MPI_Barrier(MPI_COMM_WORLD);
-    MPIR_Comm_get_ptr(MPI_COMM_WORLD, world);
-    MPIDI_Comm_get_vc(world, rank == 0 ? 1 : 0, &peer);
-    for (int i = 1; i < 3; i++)
+    peer = vc_of(rank == 0 ? 1 : 0);
+    for (int i = 1; i < size; i++)
         if (rank == 0 || rank == i)
             MPI_Sendrecv(buf, 1, MPI_BYTE, i - rank, 1, buf, 1, MPI_BYTE, i - rank, 1,
                          MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     may_wait = cases[which].waits;
     signal(SIGALRM, too_late);
     alarm(PATIENCE);
-    if (rank < 2 || cases[which].ranks == 3)
-        cases[which].run();
+    cases[which].run();
     if (rank == 0) {
         puts("unharmed");
         fflush(NULL);
-        reach(99);
+        reach(OVER);
     } else {
-        await(99);
+        await(OVER);
     }
     _exit(0);
 }

@@ -517,13 +517,13 @@ int ivshm_receive(struct ivshm_transport *t, struct ivshm_incoming *in, struct i
 }
 
 /* A peer can change what it has sent at any time, also between the check and what comes of it. */
-const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt,
-                                              size_t len, bool *hold)
+const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, size_t len,
+                                              bool *hold)
 {
-    static const char *(*real)(MPIDI_VC_t *, const MPIDI_CH3_Pkt_t *, size_t, bool *);
+    static const char *(*real)(MPIDI_VC_t *, MPIDI_CH3_Pkt_t *, size_t, bool *);
 
     if (!real)
-        real = (const char *(*) (MPIDI_VC_t *, const MPIDI_CH3_Pkt_t *, size_t, bool *) ) dlsym(
+        real = (const char *(*) (MPIDI_VC_t *, MPIDI_CH3_Pkt_t *, size_t, bool *) ) dlsym(
             RTLD_NEXT, "MPID_nem_ivshmem_packet_check_all");
     const char *why = real(vc, pkt, len, hold);
     if (child.active && child.fickle && !why)

@@ -52,6 +52,20 @@ in_use() { ivshmem info --json "$region" | jq .usage.endpoints; }
     done
 }
 
+@test "a job finds room beside another one, whose large messages wait for more than there is" {
+    local i over=$BATS_TEST_TMPDIR/over crowded
+    launch crowded -n 4 "$programs/crowded" "$over"
+    crowded=$pid
+    for i in 1 2 3 4 5 6 7 8; do
+        mpi job -n 2 "$programs/windows" free 3 || { say job; return 1; }
+        good job 2
+    done
+    touch "$over"
+    wait "$crowded" || { echo "status $?"; say crowded; return 1; }
+    good crowded 4
+    empty
+}
+
 @test "jobs that come and go at the same time" {
     local jobs=() i k
     for i in 1 2 3; do

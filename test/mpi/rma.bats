@@ -57,6 +57,8 @@ windows() { counted "$1" windows; }
 
 @test "windows freed straight after an unlock, 8 ranks" { passes_both 8 "$programs/windows" free 60; }
 
+@test "an access that begins while a fence is still under way" { passes_both 6 "$programs/windows" fenced; }
+
 @test "windows freed straight after an unlock, ranks of which one goes by tcp" {
     half_remote
     unset MPIR_CVAR_NEMESIS_IVSHMEM_REGION

@@ -27,6 +27,8 @@ teardown() { at_end; }
 
 @test "threads: one spawns, the others send" { total=7 passes_both 3 "$programs/storm" spawn; }
 
+@test "threads: calls at a port for each" { passes_both 3 "$programs/storm" ports; }
+
 @test "threads: in 4 MiB, where cells and lanes run out" {
     use_region 4M
     all_remote

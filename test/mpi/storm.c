@@ -265,6 +265,35 @@ static void spawns(int thread)
     }
 }
 
+/* Ports that were opened one after the other: what is said at one is not for the next. */
+static void ports(int thread)
+{
+    enum { CALLS = 20 };
+    char port[MPI_MAX_PORT_NAME];
+
+    if (rank > 1)
+        return;
+    if (rank == 0)
+        MPI_Open_port(MPI_INFO_NULL, port);
+    if (rank == 0)
+        MPI_Send(port, MPI_MAX_PORT_NAME, MPI_CHAR, 1, 0, comms[thread]);
+    else
+        MPI_Recv(port, MPI_MAX_PORT_NAME, MPI_CHAR, 0, 0, comms[thread], MPI_STATUS_IGNORE);
+    for (int i = 0; i < CALLS; i++) {
+        MPI_Comm inter;
+        int theirs = -1, ours = CALLS * thread + i;
+        if (rank == 0)
+            MPI_Comm_accept(port, MPI_INFO_NULL, 0, MPI_COMM_SELF, &inter);
+        else
+            MPI_Comm_connect(port, MPI_INFO_NULL, 0, MPI_COMM_SELF, &inter);
+        MPI_Sendrecv(&ours, 1, MPI_INT, 0, 0, &theirs, 1, MPI_INT, 0, 0, inter, MPI_STATUS_IGNORE);
+        CHECK(theirs == ours, "thread %d, call %d meets that of %d", thread, ours, theirs);
+        MPI_Comm_disconnect(&inter);
+    }
+    if (rank == 0)
+        MPI_Close_port(port);
+}
+
 static void child(void)
 {
     MPI_Comm parent;
@@ -294,6 +323,7 @@ static const struct part {
     {"completions", completions, THREADS, 4 * LENGTHS},
     {"one-sided", one_sided, THREADS / 2, 2 * LENGTHS},
     {"spawn", spawns, THREADS - 1, 4 * LENGTHS},
+    {"ports", ports, 0, 0},
 };
 enum { PARTS = sizeof(parts) / sizeof(parts[0]) };
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * windows free [ROUNDS] | shared | full | range | lock REGION | stuck REGION | liar REGION
+ * windows free [ROUNDS] | fenced | shared | full | range | lock REGION | stuck REGION | liar REGION
  *
  * free: windows that are made, locked once, and freed straight away, so that unlocks are under way
- * when all have come to MPI_Win_free. shared: where the parts of MPI_Win_allocate_shared are, as on
- * one node. full: such windows in a region that is nearly full, and the error in a full one. range:
- * operations outside of a shared window. lock: words in its lock that no rank has written. stuck:
- * a lock that is never to be had; a minute and more, by a clock that is faster than others. liar: a
- * rank that says of its part what cannot be.
+ * when all have come to MPI_Win_free. fenced: MPI_Win_start while a fence is still under way.
+ * shared: where the parts of MPI_Win_allocate_shared are, as on one node. full: such windows in a
+ * region that is nearly full, and the error in a full one. range: operations outside of a shared
+ * window. lock: words in its lock that no rank has written. stuck: a lock that is never to be had;
+ * a minute and more, by a clock that is faster than others. liar: a rank that says of its part what
+ * cannot be.
  */
 #include "mpitest.h"
 
@@ -57,6 +58,23 @@ static void free_at_once(int rounds)
         MPI_Info_free(&info);
         free(own);
     }
+}
+
+/* A rank that does not turn to MPI for a while holds up the barrier with which a fence ends. */
+static void fenced(void)
+{
+    static char memory[64];
+    MPI_Win win;
+
+    MPI_Win_create(memory, sizeof(memory), 1, MPI_INFO_NULL, MPI_COMM_WORLD, &win);
+    for (int i = 0; i < 4 * size; i++) {
+        MPI_Win_fence(0, win);
+        if (rank == i % size)
+            usleep(20000);
+        MPI_Win_start(MPI_GROUP_EMPTY, 0, win);
+        MPI_Win_complete(win);
+    }
+    MPI_Win_free(&win);
 }
 
 /* --- MPI_Win_allocate_shared --- */
@@ -486,6 +504,8 @@ int main(int argc, char **argv)
     CHECK(argc > 1 && size >= 2 && size <= 64, "2 to 64 ranks, and what to do, are expected");
     if (strcmp(argv[1], "free") == 0)
         free_at_once(argc > 2 ? atoi(argv[2]) : 300);
+    else if (strcmp(argv[1], "fenced") == 0)
+        fenced();
     else if (strcmp(argv[1], "shared") == 0)
         shared_parts();
     else if (strcmp(argv[1], "full") == 0)

@@ -194,6 +194,11 @@ int MPID_nem_ivshmem_connect(MPIDI_VC_t *vc)
         mpi_errno = MPID_nem_ivshmem_vc_error(vc, "its process is dead");
         goto fn_exit;
     }
+    if (MPID_nem_ivshmem.vcs[VC_IVSHMEM(vc)->peer.endpoint]) {
+        mpi_errno = MPID_nem_ivshmem_vc_error(vc, "another rank is at the endpoint that its "
+                                                  "business card names");
+        goto fn_exit;
+    }
     const char *who = MPID_nem_ivshmem_vc_name(vc);
     if (!open_channel(VC_IVSHMEM(vc)->peer, who, &channel, text)) {
         /* Receives from it must not wait, either. */
@@ -441,19 +446,6 @@ static bool is_name_of(const struct ivshm_endpoint_info *info, const MPIDI_PG_t 
     return strncmp(info->job, (const char *) pg->id, sizeof(info->job) - 1) == 0;
 }
 
-/*
- * Whether the rank is at that endpoint, by its business card: what the table of endpoints says of
- * jobs and ranks, anybody can have written.
- */
-static bool is_at(MPIDI_VC_t *vc, struct ivshm_owner peer)
-{
-    if (vc->ch.is_local ||
-        (vc->pg == MPIDI_Process.my_pg && vc->pg_rank == MPIDI_Process.my_pg_rank))
-        return false;
-    return MPID_nem_ivshmem_is_in_region(vc) && VC_IVSHMEM(vc)->peer.endpoint == peer.endpoint &&
-           VC_IVSHMEM(vc)->peer.generation == peer.generation;
-}
-
 /* The rank whose endpoint this is; NULL if it is of no job that we know. */
 static MPIDI_VC_t *find_rank(const struct ivshm_channel *channel)
 {
@@ -470,7 +462,7 @@ static MPIDI_VC_t *find_rank(const struct ivshm_channel *channel)
         if (!is_name_of(&info, pg) || info.rank >= (uint32_t) pg->size)
             continue;
         MPIDI_PG_Get_vc(pg, (int) info.rank, &vc);
-        if (is_at(vc, channel->peer))
+        if (MPID_nem_ivshmem_is_at(vc, channel->peer))
             return vc;
     }
     return NULL;

@@ -267,15 +267,16 @@ static bool is_opened(const walk_t *w, const header_t *header, const MPIR_Win *w
 
 /*
  * MPICH applies an operation to whole elements of the basic type, wherever a piece of memory
- * begins: each piece must consist of such. Pairs with a gap it takes out of their places before.
+ * begins: all bytes of the type, and of each piece, must be such. Pairs with a gap it takes out of
+ * their places before.
  */
-static bool is_made_of(const walk_t *w, MPI_Datatype basic)
+static bool is_made_of(const walk_t *w, MPI_Aint all, MPI_Datatype basic)
 {
     const int i = w->depth - 1;
     const MPII_Dataloop *loop = w->chain[i];
     MPI_Aint extent, offset, size = MPID_nem_ivshmem_packet_type_size(basic, &extent);
 
-    if (size < 1)
+    if (size < 1 || all % size != 0)
         return false;
     if (size != extent)
         return true;
@@ -307,7 +308,7 @@ const char *MPID_nem_ivshmem_described_check(const MPIR_Win *win, const void *ad
         return "sent a description of a datatype that is none";
     if (!is_opened(&w, header, win, (intptr_t) addr, count, span, touched, &whole))
         return "names memory outside of its window";
-    if (by_elements && !is_made_of(&w, header->basic_type))
+    if (by_elements && !is_made_of(&w, size, header->basic_type))
         return "describes elements of another type than it names";
     /* CH3 makes a list that is so long. Pieces without a byte count, too. */
     header->num_contig_blocks = MPL_MAX(header->num_contig_blocks, 1);

@@ -37,6 +37,7 @@
 #define DIRECT_EAGER_LIMIT 12000  /* bytes */
 #define JOINT_BYTES_MIN (12 << 10)
 #define JOINTS 64 /* at a time */
+#define REFUSALS 64
 
 static struct ivshm_lane idle_lanes[IDLE_LANES_MAX];
 static int idle_count, offered_count;
@@ -113,20 +114,34 @@ static void find_lost(void)
     }
 }
 
-/* Leaves `keep` idle ones alone. */
+static bool allocate_lane(struct ivshm_lane *lane)
+{
+    return ivshm_lane_alloc(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.transport.endpoint.owner,
+                            lane) == 0;
+}
+
+/* Leaves `keep` idle ones alone, and in the region what is there for those who join. */
 static bool borrow_lane(struct ivshm_lane *lane, int keep)
 {
+    static unsigned refusals; /* to come before it is asked again, which takes longer */
+
     if (unlikely(lost))
         find_lost();
     if (idle_count > keep) {
         *lane = idle_lanes[--idle_count];
         return true;
     }
-    if (keep > 0 &&
-        !ivshm_extent_spare(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.region.geo.lane_bytes))
+    if (refusals > 0) {
+        refusals--;
         return false;
-    return ivshm_lane_alloc(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.transport.endpoint.owner,
-                            lane) == 0;
+    }
+    /* Without what is lost there may be none that comes back. */
+    if (!lost &&
+        !ivshm_extent_spare(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.region.geo.lane_bytes)) {
+        refusals = REFUSALS;
+        return false;
+    }
+    return allocate_lane(lane);
 }
 
 int MPID_nem_ivshmem_lmt_init(int job_size)
@@ -138,7 +153,7 @@ int MPID_nem_ivshmem_lmt_init(int job_size)
     lost = NULL;
     joints = NULL;
     joints_in_use = 0;
-    if (!borrow_lane(&lane, 0)) {
+    if (!allocate_lane(&lane)) {
         ivshm_endpoint_no_memory(&MPID_nem_ivshmem.region, (uint32_t) job_size, &diag);
         return MPID_nem_ivshmem_error(diag.text);
     }

@@ -101,7 +101,8 @@ typedef struct {
     int known_rank;     /* that the peer has in this communicator, */
     MPIR_Context_id_t known_context; /* or IVSHMEM_NO_CONTEXT */
     uint16_t said;                   /* messages in a call, which has a limit */
-    MPIR_Win *known_window;          /* of which the peer is a member; or NULL */
+    MPIR_Win *known_window;          /* of which the peer is a member, with this rank; or NULL */
+    int known_member;
     struct {
         struct MPID_nem_ivshmem_question *head, *tail;
     } questions; /* that the peer has not answered yet */
@@ -197,8 +198,8 @@ MPI_Aint MPID_nem_ivshmem_packet_type_size(MPI_Datatype type, MPI_Aint *extent);
  * `pkt` is a private copy. *hold is set if the bytes must be in private memory before CH3 goes on
  * with them.
  */
-const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt,
-                                              size_t len, bool *hold);
+const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, size_t len,
+                                              bool *hold);
 
 /* What the packet says instead, if it is to be asked again after news of jobs or communicators. */
 extern const char MPID_nem_ivshmem_too_early[];
@@ -227,7 +228,7 @@ const char *MPID_nem_ivshmem_relation_check_sender(MPIDI_VC_t *vc,
 bool MPID_nem_ivshmem_relation_is_member(MPIDI_VC_t *vc, MPIR_Comm *comm);
 bool MPID_nem_ivshmem_relation_shares_comm(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_relation_forget_vc(MPIDI_VC_t *vc);
-void MPID_nem_ivshmem_relation_forget_window(const MPIR_Win *win);
+void MPID_nem_ivshmem_relation_forget_window(MPIR_Win *win);
 
 /* Nobody whose connection has failed waits for our locks any more. No packet is being handled. */
 int MPID_nem_ivshmem_relation_forget_locks(void);
@@ -235,6 +236,16 @@ int MPID_nem_ivshmem_relation_forget_locks(void);
 /* A window of ours of which the peer is a member; NULL if there is none with that handle. */
 MPIR_Win *MPID_nem_ivshmem_relation_find_window(MPIDI_VC_t *vc, MPI_Win handle);
 bool MPID_nem_ivshmem_relation_is_target(MPIDI_VC_t *vc, const MPIR_Win *win, int rank);
+
+/*
+ * Of an access, a lock, or an MPI_Win_lock_all: whether the peer ends what has begun for it; asks
+ * for a lock that it does not wait for, or gives back one that it was granted; and whether the rank
+ * grants its lock once. Each notes that it does.
+ */
+bool MPID_nem_ivshmem_relation_ends_access(MPIDI_VC_t *vc, MPIR_Win *win);
+bool MPID_nem_ivshmem_relation_asks_lock(MPIDI_VC_t *vc, MPIR_Win *win);
+bool MPID_nem_ivshmem_relation_returns_lock(MPIDI_VC_t *vc, MPIR_Win *win);
+bool MPID_nem_ivshmem_relation_grants_lock(MPIR_Win *win, int rank);
 
 /* Whether all of [start, start+bytes) is memory that the window opens to its members. */
 bool MPID_nem_ivshmem_relation_opens(const MPIR_Win *win, intptr_t start, MPI_Aint bytes);
@@ -245,6 +256,7 @@ MPIR_Request *MPID_nem_ivshmem_question_find(MPIDI_VC_t *vc, MPI_Request handle)
 bool MPID_nem_ivshmem_question_awaits(MPIDI_VC_t *vc, MPI_Request handle, int type);
 void MPID_nem_ivshmem_question_answered(MPIDI_VC_t *vc, MPI_Request handle, int type);
 void MPID_nem_ivshmem_question_withdraw(MPIDI_VC_t *vc, MPI_Request handle);
+void MPID_nem_ivshmem_question_replace(MPIDI_VC_t *vc, MPI_Request handle, int type);
 int MPID_nem_ivshmem_question_fail(MPIDI_VC_t *vc, int req_errno);
 
 /* Messages of the usual kind, which ask nothing, and of which little is to be checked. */
@@ -261,7 +273,7 @@ static inline bool MPID_nem_ivshmem_packet_is_plain(int type)
     (1 << 20) /* bytes; for more, it is asked first whether there is memory */
 
 /* The usual case of the check, in which the last message was by the same rank. */
-static inline const char *MPID_nem_ivshmem_packet_check(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt,
+static inline const char *MPID_nem_ivshmem_packet_check(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt,
                                                         size_t len, bool *hold)
 {
     const MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
@@ -347,6 +359,7 @@ int MPID_nem_ivshmem_path_vc_destroy(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_path_vc_terminate(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_decide(MPIDI_VC_t *vc);
 bool MPID_nem_ivshmem_is_in_region(MPIDI_VC_t *vc);
+bool MPID_nem_ivshmem_is_at(MPIDI_VC_t *vc, struct ivshm_owner peer);
 void MPID_nem_ivshmem_take_tcp(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_take_region(MPIDI_VC_t *vc, struct ivshm_owner peer);
 int MPID_nem_ivshmem_tcp_connect_to_root(const char *business_card, MPIDI_VC_t *vc);
@@ -386,6 +399,7 @@ int MPID_nem_ivshmem_SendNoncontig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr
 size_t MPID_nem_ivshmem_iov_bytes(const struct iovec *iov, int n);
 int MPID_nem_ivshmem_send_progress(void);
 int MPID_nem_ivshmem_sendq_fail(MPIDI_VC_t *vc, int req_errno);
+bool MPID_nem_ivshmem_sendq_answers(MPIDI_VC_t *vc, const MPIR_Win *win);
 
 /* ivshmem_poll.c */
 int MPID_nem_ivshmem_poll_init(void);

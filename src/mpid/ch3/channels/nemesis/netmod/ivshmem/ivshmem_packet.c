@@ -25,23 +25,25 @@ typedef enum {
     ANSWERS,      /* request: the peer was asked, and such an answer is still to come */
     CANCELLABLE,  /* request: the peer is not transferring its data, and has not */
     WINDOW,       /* target's window: one of ours, of which the peer is a member */
-    EXPOSED,      /* access that is ended: one has begun, or was taken back */
-    MEMORY,       /* address, count, datatype: each byte touched is the window's; the data fits into
-                   * its packet, or the answer into its own; a datatype's description, and the
-                   * offset of a part, are checked once they are here */
-    OPERATION,    /* operation: predefined, and defined for the datatype */
-    ORIGIN,       /* origin's window and rank: one of ours, in which the peer has that rank */
-    LOCK_FLAGS,   /* flags: shared or exclusive, and who asks is named once */
-    LOCK_ACK,     /* flags: one word; we have asked that rank for a lock, and wait */
-    LOCK_OP_ACK,  /* flags: the same, by an operation that is not done */
-    ACK,          /* an acknowledgement by that rank is due */
-    MAYBE_ACK,    /* flags: LOCK_OP_ACK and ACK, for what they say */
-    MEMBER,       /* context: ignored, if the peer is no member of such a communicator */
-    CLOSE_STATE,  /* the connection is in a state in which this can come */
-    HANDSHAKE,    /* a call that waits for this word, and has not had it */
+    EXPOSED,      /* access that is ended: the peer's, which has begun, or was taken back */
+    HELD,        /* lock: the peer does not wait for what it asks for, and has what it gives back */
+    MEMORY,      /* address, count, datatype: each byte touched is the window's, and that is none of
+                  * which all ranks load and store; the data fits into its packet, or the answer
+                  * into its own; a datatype's description, and the offset of a part, are checked
+                  * once they are here */
+    OPERATION,   /* operation: predefined, and defined for the datatype */
+    ORIGIN,      /* origin's window and rank: one of ours, in which the peer has that rank */
+    LOCK_FLAGS,  /* flags: shared or exclusive, and who asks is named once */
+    LOCK_ACK,    /* flags: one word; we have asked that rank for a lock, and wait */
+    LOCK_OP_ACK, /* flags: the same, by an operation that is not done */
+    ACK,         /* an acknowledgement by that rank is due */
+    MAYBE_ACK,   /* flags: LOCK_OP_ACK and ACK, for what they say */
+    MEMBER,      /* context: ignored, if the peer is no member of such a communicator */
+    CLOSE_STATE, /* the connection is in a state in which this can come */
+    HANDSHAKE,   /* a call that waits for this word, and has not had it */
 } check_t;
 
-enum { CHECKS_MAX = 5 }; /* of a type, and an END */
+enum { CHECKS_MAX = 6 }; /* of a type, and an END */
 
 typedef enum {
     FROM_NOBODY,
@@ -114,43 +116,43 @@ static const rule_t rules[MPIDI_CH3_PKT_END_ALL] = {
     [MPIDI_CH3_PKT_PUT] = {"PUT",
                            sizeof(MPIDI_CH3_Pkt_put_t),
                            FROM_RANK,
-                           {WINDOW, EXPOSED, MEMORY}},
+                           {WINDOW, EXPOSED, MEMORY, HELD}},
     [MPIDI_CH3_PKT_PUT_IMMED] = {"PUT_IMMED",
                                  sizeof(MPIDI_CH3_Pkt_put_t),
                                  FROM_RANK,
-                                 {WINDOW, EXPOSED, MEMORY}},
+                                 {WINDOW, EXPOSED, MEMORY, HELD}},
     [MPIDI_CH3_PKT_GET] = {"GET",
                            UP_TO(MPIDI_CH3_Pkt_get_t, target_win_handle),
                            FROM_RANK,
-                           {WINDOW, EXPOSED, MEMORY}},
+                           {WINDOW, EXPOSED, MEMORY, HELD}},
     [MPIDI_CH3_PKT_ACCUMULATE] = {"ACCUMULATE",
                                   UP_TO(MPIDI_CH3_Pkt_accum_t, info),
                                   FROM_RANK,
-                                  {WINDOW, EXPOSED, MEMORY, OPERATION}},
+                                  {WINDOW, EXPOSED, MEMORY, OPERATION, HELD}},
     [MPIDI_CH3_PKT_ACCUMULATE_IMMED] = {"ACCUMULATE_IMMED",
                                         UP_TO(MPIDI_CH3_Pkt_accum_t, info),
                                         FROM_RANK,
-                                        {WINDOW, EXPOSED, MEMORY, OPERATION}},
+                                        {WINDOW, EXPOSED, MEMORY, OPERATION, HELD}},
     [MPIDI_CH3_PKT_GET_ACCUM] = {"GET_ACCUM",
                                  UP_TO(MPIDI_CH3_Pkt_get_accum_t, info),
                                  FROM_RANK,
-                                 {WINDOW, EXPOSED, MEMORY, OPERATION}},
+                                 {WINDOW, EXPOSED, MEMORY, OPERATION, HELD}},
     [MPIDI_CH3_PKT_GET_ACCUM_IMMED] = {"GET_ACCUM_IMMED",
                                        UP_TO(MPIDI_CH3_Pkt_get_accum_t, info),
                                        FROM_RANK,
-                                       {WINDOW, EXPOSED, MEMORY, OPERATION}},
+                                       {WINDOW, EXPOSED, MEMORY, OPERATION, HELD}},
     [MPIDI_CH3_PKT_FOP] = {"FOP",
                            UP_TO(MPIDI_CH3_Pkt_fop_t, info),
                            FROM_RANK,
-                           {WINDOW, EXPOSED, MEMORY, OPERATION}},
+                           {WINDOW, EXPOSED, MEMORY, OPERATION, HELD}},
     [MPIDI_CH3_PKT_FOP_IMMED] = {"FOP_IMMED",
                                  UP_TO(MPIDI_CH3_Pkt_fop_t, info),
                                  FROM_RANK,
-                                 {WINDOW, EXPOSED, MEMORY, OPERATION}},
+                                 {WINDOW, EXPOSED, MEMORY, OPERATION, HELD}},
     [MPIDI_CH3_PKT_CAS_IMMED] = {"CAS_IMMED",
                                  UP_TO(MPIDI_CH3_Pkt_cas_t, compare_data),
                                  FROM_RANK,
-                                 {WINDOW, EXPOSED, MEMORY}},
+                                 {WINDOW, EXPOSED, MEMORY, HELD}},
 
     [MPIDI_CH3_PKT_GET_RESP] = {"GET_RESP",
                                 sizeof(MPIDI_CH3_Pkt_get_resp_t),
@@ -181,8 +183,11 @@ static const rule_t rules[MPIDI_CH3_PKT_END_ALL] = {
                                       FROM_RANK,
                                       {ANSWERS, ORIGIN, MAYBE_ACK}},
 
-    [MPIDI_CH3_PKT_LOCK] = {"LOCK", sizeof(MPIDI_CH3_Pkt_lock_t), FROM_RANK, {WINDOW, LOCK_FLAGS}},
-    [MPIDI_CH3_PKT_UNLOCK] = {"UNLOCK", sizeof(MPIDI_CH3_Pkt_unlock_t), FROM_RANK, {WINDOW}},
+    [MPIDI_CH3_PKT_LOCK] = {"LOCK",
+                            sizeof(MPIDI_CH3_Pkt_lock_t),
+                            FROM_RANK,
+                            {WINDOW, LOCK_FLAGS, HELD}},
+    [MPIDI_CH3_PKT_UNLOCK] = {"UNLOCK", sizeof(MPIDI_CH3_Pkt_unlock_t), FROM_RANK, {WINDOW, HELD}},
     [MPIDI_CH3_PKT_FLUSH] = {"FLUSH", sizeof(MPIDI_CH3_Pkt_flush_t), FROM_RANK, {WINDOW}},
     [MPIDI_CH3_PKT_DECR_AT_COUNTER] = {"DECR_AT_COUNTER",
                                        sizeof(MPIDI_CH3_Pkt_decr_at_counter_t),
@@ -339,6 +344,7 @@ static operation_t operation_of(const MPIDI_CH3_Pkt_t *pkt)
         break;
     case MPIDI_CH3_PKT_UNLOCK:
         TAKE(pkt->unlock);
+        o.flags |= MPIDI_CH3_PKT_FLAG_RMA_UNLOCK;
         break;
     case MPIDI_CH3_PKT_DECR_AT_COUNTER:
         TAKE(pkt->decr_at_cnt);
@@ -396,6 +402,8 @@ static const char *check_memory(const MPIR_Win *win, const operation_t *o, bool 
 
     if (o->flags & ~o->flags_allowed)
         return "sets flags that its packet cannot have";
+    if (win->ivshmem) /* for whose lock CH3 would wait here */
+        return "sends an operation on a window whose ranks load and store";
     if (o->count < 1)
         return "names a count of elements that cannot be";
     if ((o->flags & LOCKS) && o->writes && o->source == MPI_WIN_NULL)
@@ -457,6 +465,17 @@ static const char *check_operation(const operation_t *o)
     return MPID_nem_ivshmem_packet_type_size(o->type, NULL) < 0 || op_takes(o->op, o->type)
                ? NULL
                : "names an operation that its datatype does not have";
+}
+
+/* An operation may do both. */
+static const char *check_held(MPIDI_VC_t *vc, MPIR_Win *win, const operation_t *o)
+{
+    if ((o->flags & LOCKS) && !MPID_nem_ivshmem_relation_asks_lock(vc, win))
+        return "asks for a lock that it waits for";
+    return !(o->flags & MPIDI_CH3_PKT_FLAG_RMA_UNLOCK) ||
+                   MPID_nem_ivshmem_relation_returns_lock(vc, win)
+               ? NULL
+               : "gives back a lock that it does not have";
 }
 
 /* Where it was asked for by an operation, its origin is said in one of two ways. */
@@ -568,7 +587,11 @@ static const char *check_lock_asked(const origin_t *o)
             break;
         /* fall through */
     case MPIDI_RMA_LOCK_ALL_ISSUED:
-        return o->win->outstanding_locks > 0 ? NULL : none;
+        return o->win->outstanding_locks > 0 &&
+                       (!(o->flags & MPIDI_CH3_PKT_FLAG_RMA_LOCK_GRANTED) ||
+                        MPID_nem_ivshmem_relation_grants_lock(o->win, o->rank))
+                   ? NULL
+                   : none;
     case MPIDI_RMA_PER_TARGET:
         break;
     default:
@@ -610,6 +633,44 @@ static const char *check_lock_ack(const origin_t *o)
     return why ? why : check_lock_asked(o);
 }
 
+/* Of an operation that was discarded: it is kept for this word, and told to CH3 by its window. */
+static void forget_request(MPIDI_VC_t *vc, const origin_t *o, MPIDI_CH3_Pkt_lock_ack_t *ack)
+{
+    MPID_nem_ivshmem_question_withdraw(vc, ack->request_handle);
+    ack->source_win_handle = o->win->handle;
+    ack->request_handle = MPI_REQUEST_NULL;
+}
+
+static const char *check_ack(const origin_t *o)
+{
+    const MPIDI_RMA_Target_t *target = find_target(o);
+
+    return target && target->sync.outstanding_acks > 0 && o->win->outstanding_acks > 0
+               ? NULL
+               : "acknowledges what does not wait for that";
+}
+
+/*
+ * The operation is sent again, with another request. If it is to be acknowledged, that will be
+ * asked for again. Where its lock is still waited for, a word of that will name its request.
+ */
+static const char *check_discarded(MPIDI_VC_t *vc, const origin_t *o, const MPIDI_RMA_Op_t *op)
+{
+    const MPIR_Request *req = op->reqs_size == 1  ? op->single_req
+                              : op->reqs_size > 1 ? op->multi_reqs[0]
+                                                  : NULL;
+    int flags = 0, err ATTRIBUTE((unused));
+
+    MPIDI_CH3_PKT_RMA_GET_FLAGS(op->pkt, flags, err);
+    if (req && (o->flags & MPIDI_CH3_PKT_FLAG_RMA_LOCK_DISCARDED))
+        MPID_nem_ivshmem_question_withdraw(vc, req->handle);
+    else if (req)
+        MPID_nem_ivshmem_question_replace(vc, req->handle, MPIDI_CH3_PKT_LOCK_ACK);
+fn_fail:
+    return flags & (MPIDI_CH3_PKT_FLAG_RMA_FLUSH | MPIDI_CH3_PKT_FLAG_RMA_UNLOCK) ? check_ack(o)
+                                                                                  : NULL;
+}
+
 /* The operation that asked for the lock has been sent, and its requests are there. */
 static const char *check_lock_op_ack(MPIDI_VC_t *vc, const origin_t *o)
 {
@@ -622,23 +683,9 @@ static const char *check_lock_op_ack(MPIDI_VC_t *vc, const origin_t *o)
                            : op->reqs_size > 1 && (!op->multi_reqs || !op->multi_reqs[0]))
         return none;
     const char *why = check_lock_asked(o);
-    if (!why && (o->flags & DISCARDED)) { /* it is sent again, with another request */
-        const MPIR_Request *req = op->reqs_size == 1  ? op->single_req
-                                  : op->reqs_size > 1 ? op->multi_reqs[0]
-                                                      : NULL;
-        if (req)
-            MPID_nem_ivshmem_question_withdraw(vc, req->handle);
-    }
+    if (!why && (o->flags & DISCARDED))
+        why = check_discarded(vc, o, op);
     return why;
-}
-
-static const char *check_ack(const origin_t *o)
-{
-    const MPIDI_RMA_Target_t *target = find_target(o);
-
-    return target && target->sync.outstanding_acks > 0 && o->win->outstanding_acks > 0
-               ? NULL
-               : "acknowledges what does not wait for that";
 }
 
 static const char *check_maybe_ack(MPIDI_VC_t *vc, const origin_t *o)
@@ -799,8 +846,8 @@ static const char *check_from(const MPIDI_VC_t *vc, const rule_t *rule)
     return NULL;
 }
 
-const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt,
-                                              size_t len, bool *hold)
+const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, size_t len,
+                                              bool *hold)
 {
     const rule_t *rule = &rules[pkt->type];
     const MPID_nem_pkt_lmt_rts_t *rts = (const MPID_nem_pkt_lmt_rts_t *) pkt;
@@ -870,8 +917,11 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, const MPIDI_CH3_Pk
             break;
         case EXPOSED:
             if ((o.flags & MPIDI_CH3_PKT_FLAG_RMA_DECR_AT_COUNTER) &&
-                win->at_completion_counter < 1 && !win->ivshmem_broken)
+                !MPID_nem_ivshmem_relation_ends_access(vc, win))
                 why = "ends an access that has not begun";
+            break;
+        case HELD:
+            why = check_held(vc, win, &o);
             break;
         case LOCK_FLAGS:
             why = check_lock_flags(&pkt->lock);
@@ -881,6 +931,8 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, const MPIDI_CH3_Pk
             break;
         case LOCK_ACK:
             why = check_lock_ack(&origin);
+            if (!why && origin.by_request)
+                forget_request(vc, &origin, &pkt->lock_ack);
             break;
         case LOCK_OP_ACK:
             why = check_lock_op(vc, &origin);

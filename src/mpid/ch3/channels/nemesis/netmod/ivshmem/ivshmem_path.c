@@ -165,6 +165,29 @@ void MPID_nem_ivshmem_take_region(MPIDI_VC_t *vc, struct ivshm_owner peer)
     MPID_nem_ivshmem_lmt_vc_init(vc);
 }
 
+static bool is_same(struct ivshm_owner a, struct ivshm_owner b)
+{
+    return a.endpoint == b.endpoint && a.generation == b.generation;
+}
+
+/*
+ * Whether a rank that we knew before, or this one, is at that endpoint: then the card of `vc`,
+ * which the other end of a call has brought, is made up, and would take the other's messages.
+ */
+static bool is_taken(const MPIDI_VC_t *vc, struct ivshm_owner peer)
+{
+    MPID_nem_ivshmem_ranks_t at = {0};
+    bool found = is_same(MPID_nem_ivshmem.transport.endpoint.owner, peer);
+
+    if (vc->pg == MPIDI_Process.my_pg)
+        return false;
+    for (MPIDI_VC_t *other; !found && (other = MPID_nem_ivshmem_vc_next(&at));)
+        found = other != vc &&
+                (other->pg == MPIDI_Process.my_pg || VC_PAIR(other)->path == IVSHMEM_PATH_REGION) &&
+                MPID_nem_ivshmem_is_at(other, peer);
+    return found;
+}
+
 /* The first message decides. What came by tcp, from another job's port, goes back by tcp. */
 int MPID_nem_ivshmem_decide(MPIDI_VC_t *vc)
 {
@@ -175,6 +198,11 @@ int MPID_nem_ivshmem_decide(MPIDI_VC_t *vc)
 
     if (vc->pg) {
         mpi_errno = MPID_nem_ivshmem_find_peer(vc, &peer, &shared, why_not);
+        if (shared && is_taken(vc, peer))
+            snprintf(why_not, sizeof(why_not),
+                     "%s names the endpoint of another rank in its "
+                     "business card",
+                     MPID_nem_ivshmem_vc_name(vc));
         if (mpi_errno == MPI_SUCCESS && *why_not)
             mpi_errno = MPID_nem_ivshmem_error(why_not);
         if (mpi_errno != MPI_SUCCESS && vc->state == MPIDI_VC_STATE_ACTIVE) {
@@ -203,9 +231,22 @@ bool MPID_nem_ivshmem_is_in_region(MPIDI_VC_t *vc)
     bool shared;
 
     if (VC_PAIR(vc)->path == IVSHMEM_PATH_UNDECIDED &&
-        MPID_nem_ivshmem_find_peer(vc, &peer, &shared, why_not) == MPI_SUCCESS && shared)
+        MPID_nem_ivshmem_find_peer(vc, &peer, &shared, why_not) == MPI_SUCCESS && shared &&
+        !is_taken(vc, peer))
         MPID_nem_ivshmem_take_region(vc, peer);
     return VC_PAIR(vc)->path == IVSHMEM_PATH_REGION;
+}
+
+/*
+ * Whether the rank is at that endpoint, by its business card: what the table of endpoints says of
+ * jobs and ranks, anybody can have written.
+ */
+bool MPID_nem_ivshmem_is_at(MPIDI_VC_t *vc, struct ivshm_owner peer)
+{
+    if (vc->ch.is_local ||
+        (vc->pg == MPIDI_Process.my_pg && vc->pg_rank == MPIDI_Process.my_pg_rank))
+        return false;
+    return MPID_nem_ivshmem_is_in_region(vc) && is_same(VC_IVSHMEM(vc)->peer, peer);
 }
 
 static int first_iStartContigMsg(MPIDI_VC_t *vc, void *hdr, intptr_t hdr_sz, void *data,

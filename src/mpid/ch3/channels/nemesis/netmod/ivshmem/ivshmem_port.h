@@ -37,7 +37,10 @@ static inline int ivshmem_port_check_length(int len)
                : ivshmem_port_refuse("describes a job in as many bytes as cannot be");
 }
 
-/* Its name, its size, and the business card of each rank, each with a NUL behind it. */
+/*
+ * Its name, its size, and the business card of each rank, each with a NUL behind it. A card of no
+ * length is none; and it would make a job of very many ranks of few bytes.
+ */
 static inline int ivshmem_port_check_job(const char *job, int len)
 {
     const char *end = job + len, *size = job + strnlen(job, len) + 1, *at;
@@ -51,7 +54,7 @@ static inline int ivshmem_port_check_job(const char *job, int len)
     }
     at = size;
     for (long n = 0; ranks > 0 && n <= ranks; n++) {
-        at = at < end ? memchr(at, '\0', end - at) : NULL;
+        at = at < end && *at ? memchr(at, '\0', end - at) : NULL;
         if (!at++)
             ranks = 0;
     }

@@ -154,6 +154,17 @@ void MPID_nem_ivshmem_question_withdraw(MPIDI_VC_t *vc, MPI_Request handle)
         drop(vc, q);
 }
 
+/* Another answer is to come than was asked for. */
+void MPID_nem_ivshmem_question_replace(MPIDI_VC_t *vc, MPI_Request handle, int type)
+{
+    question_t *q = find(vc, handle);
+
+    if (q) {
+        q->answers[0] = type;
+        q->answers[1] = NO_ANSWER;
+    }
+}
+
 /* Each answer that will not come is one that the request waits for. */
 int MPID_nem_ivshmem_question_fail(MPIDI_VC_t *vc, int req_errno)
 {

@@ -45,6 +45,16 @@ typedef struct attached {
 
 static attached_t *attachments;
 
+/* What a member of a window of ours may do once: CH3 counts that for all of them together. */
+struct MPID_nem_ivshmem_member {
+    bool posted;        /* by MPI_Win_post: it is to end its access */
+    unsigned fenced;    /* by MPI_Win_fence: it may, if it has accessed anything */
+    bool locked;        /* it has asked for the lock, and not given it back */
+    unsigned lock_alls; /* the last MPI_Win_lock_all in which it granted its own */
+};
+
+typedef struct MPID_nem_ivshmem_member member_t;
+
 static void forget_known(MPIDI_VC_t *vc)
 {
     VC_IVSHMEM(vc)->known_context = IVSHMEM_NO_CONTEXT;
@@ -107,10 +117,15 @@ bool MPID_nem_ivshmem_relation_shares_comm(MPIDI_VC_t *vc)
     return false;
 }
 
-/* Of the roots' communicator: CH3 makes it of the port; several differ in their suffix alone. */
+/*
+ * Of what the roots say to each other: CH3 makes their communicator's of the port, and they talk as
+ * in its collectives. Ports that follow each other have contexts that do, too.
+ */
 static MPIR_Context_id_t context_of_port(const MPIDI_VC_t *vc)
 {
-    return MPIR_CONTEXT_SET_FIELD(DYNAMIC_PROC, (MPIR_Context_id_t) vc->port_name_tag, 1);
+    return (MPIR_Context_id_t) (MPIR_CONTEXT_SET_FIELD(DYNAMIC_PROC,
+                                                       (MPIR_Context_id_t) vc->port_name_tag, 1) +
+                                MPIR_CONTEXT_INTER_COLL);
 }
 
 static bool is_dynamic(const MPIDI_Message_match *match)
@@ -150,11 +165,10 @@ const char *MPID_nem_ivshmem_relation_check_sender(MPIDI_VC_t *vc, const MPIDI_M
 {
     if (VC_IVSHMEM(vc)->stream != 0 && is_dynamic(match)) {
         /* There is one remote rank in it. */
-        int of_port = match->parts.context_id - context_of_port(vc);
         if (++VC_IVSHMEM(vc)->said > CALL_MESSAGES_MAX ||
             VC_IVSHMEM(vc)->received_bytes > CALL_BYTES_MAX)
             return "says more than there is to say in a call";
-        return match->parts.rank == 0 && of_port >= 0 && of_port <= MPIR_CONTEXT_INTER_COLL
+        return match->parts.rank == 0 && match->parts.context_id == context_of_port(vc)
                    ? NULL
                    : "sent a message on the communicator of another call";
     }
@@ -186,6 +200,17 @@ static void drop_unexpected(MPIR_Comm *comm, int rank, MPIR_Context_id_t context
     }
 }
 
+/* Whether there is another call at that port, which CH3 has on the same context. */
+static bool has_other_call(const MPIDI_VC_t *vc)
+{
+    const MPIDI_VC_t *other = MPID_nem_ivshmem.dynamic;
+
+    while (other &&
+           (other == vc || !VC_IVSHMEM(other)->met || other->port_name_tag != vc->port_name_tag))
+        other = VC_IVSHMEM(other)->next_dynamic;
+    return other != NULL;
+}
+
 /* What a caller leaves is not the next one's at that port; what came too late is nobody's. */
 static void drop_call(const MPIDI_VC_t *vc)
 {
@@ -193,8 +218,8 @@ static void drop_call(const MPIDI_VC_t *vc)
 
     if (!comm)
         return;
-    for (int i = 0; i <= MPIR_CONTEXT_INTER_COLL; i++)
-        drop_unexpected(comm, MPI_ANY_SOURCE, (MPIR_Context_id_t) (context_of_port(vc) + i));
+    if (!has_other_call(vc))
+        drop_unexpected(comm, MPI_ANY_SOURCE, context_of_port(vc));
     drop_unexpected(comm, MPI_ANY_SOURCE, IVSHMEM_NO_CONTEXT);
 }
 
@@ -260,15 +285,156 @@ static MPIR_Win *find_window(MPI_Win handle)
 MPIR_Win *MPID_nem_ivshmem_relation_find_window(MPIDI_VC_t *vc, MPI_Win handle)
 {
     MPIR_Win *win = VC_IVSHMEM(vc)->known_window;
+    int rank = 0;
 
     if (win && win->handle == handle)
         return win;
-    win = find_window(handle);
-    if (!win || !MPID_nem_ivshmem_relation_is_member(vc, win->comm_ptr))
+    if (!(win = find_window(handle)))
+        return NULL;
+    while (rank < win->comm_ptr->remote_size && !is_rank(vc, win->comm_ptr, rank))
+        rank++;
+    if (rank == win->comm_ptr->remote_size)
         return NULL;
     VC_IVSHMEM(vc)->known_window = win;
+    VC_IVSHMEM(vc)->known_member = rank;
     return win;
 }
+
+#if HAVE_ATTACH
+
+/* NULL if there is no memory for that. */
+static member_t *members_of(MPIR_Win *win)
+{
+    if (!win->ivshmem_members)
+        win->ivshmem_members = MPL_calloc((size_t) win->comm_ptr->local_size,
+                                          sizeof(*win->ivshmem_members), MPL_MEM_RMA);
+    return win->ivshmem_members;
+}
+
+/* Of a peer whose window was just found. */
+static member_t *member(const MPIDI_VC_t *vc, MPIR_Win *win)
+{
+    member_t *members = members_of(win);
+    return members ? &members[VC_IVSHMEM(vc)->known_member] : NULL;
+}
+
+/*
+ * After MPI_Win_post each of the group ends its access, and nobody else. How many do of a fence the
+ * ranks have told each other; one that lies there makes it end too early, and then the end of
+ * another's access comes too late. That is taken, and does not count.
+ */
+static int expose(MPIR_Win *win, MPIR_Group *group)
+{
+    int mpi_errno = MPI_SUCCESS, size = win->comm_ptr->local_size;
+    int *ranks = NULL;
+    member_t *members = members_of(win);
+
+    MPIR_ERR_CHKANDJUMP(!members, mpi_errno, MPI_ERR_OTHER, "**nomem");
+    if (!group) {
+        win->ivshmem_fencing = 1;
+        for (int i = 0; i < size; i++)
+            members[i].fenced = MPL_MIN(members[i].fenced + 1, 2);
+        goto fn_exit;
+    }
+    ranks = MPL_malloc((size_t) MPL_MAX(group->size, 1) * sizeof(*ranks), MPL_MEM_RMA);
+    MPIR_ERR_CHKANDJUMP(!ranks, mpi_errno, MPI_ERR_OTHER, "**nomem");
+    mpi_errno = fill_ranks_in_win_grp(win, group, ranks);
+    MPIR_ERR_CHECK(mpi_errno);
+    for (int i = 0; i < size; i++)
+        members[i].posted = false;
+    for (int i = 0; i < group->size; i++)
+        members[ranks[i]].posted = true;
+
+fn_exit:
+    MPL_free(ranks);
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
+bool MPID_nem_ivshmem_relation_ends_access(MPIDI_VC_t *vc, MPIR_Win *win)
+{
+    member_t *m = member(vc, win);
+
+    if (win->ivshmem_broken) /* who had not been told of it ends what the others did not begin */
+        return true;
+    if (m && m->posted) {
+        m->posted = false;
+        return true;
+    }
+    if (!m || m->fenced == 0)
+        return false;
+    m->fenced--;
+    if (!win->ivshmem_fencing)
+        win->at_completion_counter++;
+    return true;
+}
+
+static bool waits_for_lock(const MPIDI_VC_t *vc, const MPIR_Win *win)
+{
+    const MPIDI_RMA_Target_lock_entry_t *entry = (const void *) win->target_lock_queue_head;
+
+    while (entry && entry->vc != vc)
+        entry = entry->next;
+    return entry != NULL;
+}
+
+/* Again, if it was refused for want of room, which nothing here tells: it is in no queue then. */
+bool MPID_nem_ivshmem_relation_asks_lock(MPIDI_VC_t *vc, MPIR_Win *win)
+{
+    member_t *m = member(vc, win);
+
+    if (!m || waits_for_lock(vc, win))
+        return false;
+    return m->locked = true;
+}
+
+bool MPID_nem_ivshmem_relation_returns_lock(MPIDI_VC_t *vc, MPIR_Win *win)
+{
+    member_t *m = member(vc, win);
+
+    if (!m || !m->locked || waits_for_lock(vc, win))
+        return false;
+    m->locked = false;
+    return true;
+}
+
+bool MPID_nem_ivshmem_relation_grants_lock(MPIR_Win *win, int rank)
+{
+    member_t *members = members_of(win);
+
+    if (!members || members[rank].lock_alls == win->ivshmem_lock_alls)
+        return false;
+    members[rank].lock_alls = win->ivshmem_lock_alls;
+    return true;
+}
+
+#else
+
+bool MPID_nem_ivshmem_relation_ends_access(MPIDI_VC_t *vc ATTRIBUTE((unused)), MPIR_Win *win)
+{
+    return win->at_completion_counter > 0;
+}
+
+bool MPID_nem_ivshmem_relation_asks_lock(MPIDI_VC_t *vc ATTRIBUTE((unused)),
+                                         MPIR_Win *win ATTRIBUTE((unused)))
+{
+    return true;
+}
+
+bool MPID_nem_ivshmem_relation_returns_lock(MPIDI_VC_t *vc ATTRIBUTE((unused)),
+                                            MPIR_Win *win ATTRIBUTE((unused)))
+{
+    return true;
+}
+
+bool MPID_nem_ivshmem_relation_grants_lock(MPIR_Win *win ATTRIBUTE((unused)),
+                                           int rank ATTRIBUTE((unused)))
+{
+    return true;
+}
+
+#endif
 
 bool MPID_nem_ivshmem_relation_is_target(MPIDI_VC_t *vc, const MPIR_Win *win, int rank)
 {
@@ -299,8 +465,9 @@ bool MPID_nem_ivshmem_relation_opens(const MPIR_Win *win, intptr_t start, MPI_Ai
 
     if (win->create_flavor == MPI_WIN_FLAVOR_DYNAMIC)
         return !HAVE_ATTACH || is_attached(win, (uintptr_t) start, bytes);
-    return !__builtin_sub_overflow(start, base, &from) && from >= 0 && bytes <= win->size &&
-           from <= win->size - bytes;
+    /* Without a base it is still being made, or could not be. */
+    return win->base && !__builtin_sub_overflow(start, base, &from) && from >= 0 &&
+           bytes <= win->size && from <= win->size - bytes;
 }
 
 static const MPID_nem_ivshmem_span_t everything = {INTPTR_MIN, INTPTR_MAX};
@@ -337,6 +504,17 @@ static bool reads_from(const MPIR_Request *sreq, const MPIR_Win *win,
         memory);
 }
 
+/* An answer of which some is still to be sent, from there; or, of all the window, any. */
+static bool waits_to_answer(MPIDI_VC_t *vc, const MPIR_Win *win, MPID_nem_ivshmem_span_t memory)
+{
+    if (memory.low == everything.low)
+        return MPID_nem_ivshmem_sendq_answers(vc, win);
+    for (MPIR_Request *sreq = VC_IVSHMEM(vc)->sendq.head; sreq; sreq = sreq->next)
+        if (reads_from(sreq, win, memory))
+            return true;
+    return false;
+}
+
 /*
  * The memory of a window is the program's again. What is still under way to it or from it, its
  * peers have begun against all rules.
@@ -353,12 +531,9 @@ static void stop_operations(const MPIR_Win *win, MPID_nem_ivshmem_span_t memory)
         if (vc->ch.recv_active && MPID_nem_ivshmem.operations[i].window == win->handle &&
             overlap(MPID_nem_ivshmem.operations[i].touched, memory))
             MPID_nem_ivshmem_vc_give_up(vc, why);
-        for (MPIR_Request *sreq = VC_IVSHMEM(vc)->sendq.head; sreq; sreq = sreq->next) {
-            if (reads_from(sreq, win, memory)) {
-                MPID_nem_ivshmem_vc_give_up(vc, why);
-                (void) MPID_nem_ivshmem_sendq_fail(vc, MPID_nem_ivshmem_vc_error(vc, why));
-                break;
-            }
+        if (waits_to_answer(vc, win, memory)) {
+            MPID_nem_ivshmem_vc_give_up(vc, why);
+            (void) MPID_nem_ivshmem_sendq_fail(vc, MPID_nem_ivshmem_vc_error(vc, why));
         }
     }
 }
@@ -423,11 +598,23 @@ static void detach_all(const MPIR_Win *win)
     }
 }
 
-void MPID_nem_ivshmem_relation_forget_window(const MPIR_Win *win)
+/* It opens nothing any more, whether it goes or stays. */
+static void close_window(MPIR_Win *win)
 {
+    win->base = NULL;
     detach_all(win);
-    forget_all_known();
     stop_operations(win, everything);
+}
+
+void MPID_nem_ivshmem_relation_forget_window(MPIR_Win *win)
+{
+    forget_all_known();
+    detach_all(win);
+    stop_operations(win, everything);
+#if HAVE_ATTACH
+    MPL_free(win->ivshmem_members);
+    win->ivshmem_members = NULL;
+#endif
 }
 
 static int forget_locks(MPIR_Win *win)
@@ -489,6 +676,8 @@ int MPID_nem_ivshmem_relation_init(void)
 #if HAVE_ATTACH
     MPID_nem_ivshmem_attach = attach;
     MPID_nem_ivshmem_detach = detach;
+    MPID_nem_ivshmem_expose = expose;
+    MPID_nem_ivshmem_unmade = close_window;
 #endif
 
 fn_exit:

@@ -415,15 +415,45 @@ fn_fail:
     goto fn_exit;
 }
 
+typedef int (*handler_t)(MPIDI_VC_t *vc, MPIR_Request *req, int *complete);
+
+/* What CH3 does when the answer to an operation on a window of ours is sent; NULL if it is none. */
+static handler_t answer_sent(const MPIR_Request *sreq)
+{
+    handler_t sent = sreq->dev.OnDataAvail == MPIDI_CH3_ReqHandler_SendReloadIOV
+                         ? sreq->dev.OnFinal
+                         : sreq->dev.OnDataAvail;
+
+    return sent == MPIDI_CH3_ReqHandler_GetSendComplete ||
+                   sent == MPIDI_CH3_ReqHandler_GaccumSendComplete ||
+                   sent == MPIDI_CH3_ReqHandler_FOPSendComplete ||
+                   sent == MPIDI_CH3_ReqHandler_CASSendComplete
+               ? sent
+               : NULL;
+}
+
+bool MPID_nem_ivshmem_sendq_answers(MPIDI_VC_t *vc, const MPIR_Win *win)
+{
+    for (MPIR_Request *sreq = VC_IVSHMEM(vc)->sendq.head; sreq; sreq = sreq->next)
+        if (sreq->dev.target_win_handle == win->handle && answer_sent(sreq))
+            return true;
+    return false;
+}
+
+/*
+ * Nothing of what waits is sent any more. The window of an answer counts it as under way, and may
+ * be locked until it is sent.
+ */
 int MPID_nem_ivshmem_sendq_fail(MPIDI_VC_t *vc, int req_errno)
 {
-    int mpi_errno = MPI_SUCCESS;
+    int mpi_errno = MPI_SUCCESS, complete;
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
 
     while (area->sendq.head) {
         MPIR_Request *sreq = area->sendq.head;
+        handler_t sent = answer_sent(sreq);
         sreq->status.MPI_ERROR = req_errno;
-        mpi_errno = MPID_Request_complete(sreq);
+        mpi_errno = sent ? sent(vc, sreq, &complete) : MPID_Request_complete(sreq);
         MPIR_ERR_CHECK(mpi_errno);
         MPIDI_CH3I_Sendq_dequeue(&area->sendq, &sreq);
     }

@@ -7,6 +7,7 @@
 #ifndef IVSHMEM_SHARED_H
 #define IVSHMEM_SHARED_H
 
+struct MPIR_Group;
 struct MPIR_Win;
 
 /* Of a window that is shared through the region; NULL in any other window. All but unlock return an
@@ -22,6 +23,13 @@ struct MPID_nem_ivshmem_window {
 /* Told of the memory of dynamic windows; NULL where there is no netmod that wants to know. */
 extern int (*MPID_nem_ivshmem_attach)(struct MPIR_Win *win, const void *start, MPI_Aint bytes);
 extern void (*MPID_nem_ivshmem_detach)(struct MPIR_Win *win, const void *start);
+
+/* Told that the group, or if NULL all ranks, may now access the window: each ends that once. An MPI
+ * error. NULL as above. */
+extern int (*MPID_nem_ivshmem_expose)(struct MPIR_Win *win, struct MPIR_Group *group);
+
+/* Told of a window that could not be made. NULL as above. */
+extern void (*MPID_nem_ivshmem_unmade)(struct MPIR_Win *win);
 
 /* Whether a port of ours with that tag is open. */
 int MPID_nem_ivshmem_port_is_open(int tag);

@@ -445,6 +445,7 @@ static int share(MPIR_Win *win, part_t mine, const MPI_Aint *sizes)
     int mpi_errno = MPI_SUCCESS, opened = 0;
     int rank = win->comm_ptr->rank, count = win->comm_ptr->local_size;
     MPIR_Errflag_t errflag = MPIR_ERR_NONE;
+    bool is_agreed = false;
     window_t *w = MPL_calloc(1, sizeof(*w) + count * sizeof(w->ranks[0]), MPL_MEM_RMA);
     part_t *parts = MPL_malloc(count * sizeof(*parts), MPL_MEM_RMA);
 
@@ -468,6 +469,7 @@ static int share(MPIR_Win *win, part_t mine, const MPI_Aint *sizes)
         MPIR_ERR_CHECK(mpi_errno);
         MPIR_ERR_CHKANDJUMP(errflag, mpi_errno, MPI_ERR_OTHER, "**coll_fail");
     }
+    is_agreed = true;
     if (!opened) {
         if (sizes)
             mpi_errno = why_not_shared(win, parts, sizes);
@@ -482,7 +484,12 @@ static int share(MPIR_Win *win, part_t mine, const MPI_Aint *sizes)
 fn_exit:
     MPL_free(parts);
     return mpi_errno;
-fn_fail: /* or not shared */
+fn_fail:                   /* or not shared */
+    if (!is_agreed && w) { /* a rank that has seen no error may store there later */
+        MPID_nem_ivshmem_memory_lose(w->lock_memory);
+        if (has_part(&mine))
+            MPID_nem_ivshmem_memory_lose(address_of(mine.off));
+    }
     if (w)
         close_window(w);
     goto fn_exit;
