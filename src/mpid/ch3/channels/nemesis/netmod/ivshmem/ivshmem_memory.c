@@ -92,31 +92,43 @@ static uint64_t table_bytes(void)
     return (units + 1) * sizeof(struct ivshm_run) + (units / 64 + 1) * sizeof(*foreign);
 }
 
-/* Whether this thread has the lock: a handler of signals may have interrupted it there, and fork.
+/*
+ * A handler of signals may interrupt a thread that has the lock, and fork. So the lock is of a kind
+ * that tells, at any instruction, who has it.
  */
-static _Thread_local int is_inside __attribute__((tls_model("initial-exec")));
-
-static void lock(void)
+static void make_mutex(void)
 {
-    is_inside++;
-    pthread_mutex_lock(&mutex);
+    pthread_mutexattr_t attr;
+
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK);
+    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+    pthread_mutex_init(&mutex, &attr);
+    pthread_mutexattr_destroy(&attr);
+}
+
+/* False if this thread has it already. */
+static bool lock(void)
+{
+    return pthread_mutex_lock(&mutex) != EDEADLK;
 }
 
 static void unlock(void)
 {
     pthread_mutex_unlock(&mutex);
-    is_inside--;
 }
 
-static void lock_when_forked(void)
+static bool lock_when_forked(void)
 {
     int was;
 
-    lock();
+    if (!lock())
+        return false;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was); /* who ends there would keep the lock */
     while (is_forking)
         pthread_cond_wait(&forked, &mutex);
     pthread_setcancelstate(was, NULL);
+    return true;
 }
 
 /*
@@ -653,17 +665,15 @@ bool MPID_nem_ivshmem_memory_is_of_file(void)
 
 /* The child gets what there is before the fork. */
 
-/* A handler of signals that has interrupted us here cannot wait for us: its child gets no copy. */
-static bool cannot_copy(void)
-{
-    return is_inside > 0;
-}
+/* The thread that has the lock, and was interrupted by a handler that forks; or 0. */
+static pthread_t interrupted;
 
 static void before_fork(void)
 {
-    if (cannot_copy())
+    if (!lock_when_forked()) { /* that cannot wait for us: its child gets no copy */
+        interrupted = pthread_self();
         return;
-    lock_when_forked();
+    }
     is_forking = true;
     unlock();
     if (base && !is_private)
@@ -672,8 +682,10 @@ static void before_fork(void)
 
 static void after_fork_in_parent(void)
 {
-    if (cannot_copy())
+    if (interrupted == pthread_self()) {
+        interrupted = 0;
         return;
+    }
     if (base && !is_private) {
         if (copy)
             munmap(copy, copy_bytes);
@@ -694,8 +706,12 @@ static void after_fork_in_parent(void)
 /* What other threads have freed meanwhile is not free here: what they noted may be here in part. */
 static void after_fork_in_child(void)
 {
-    if (!cannot_copy())
-        mutex = (pthread_mutex_t) PTHREAD_MUTEX_INITIALIZER; /* they may have been in it */
+    bool is_interrupted = interrupted == pthread_self();
+
+    interrupted = 0;
+    make_mutex(); /* they may have been in it */
+    if (is_interrupted)
+        lock(); /* for what goes on behind the handler */
     forked = (pthread_cond_t) PTHREAD_COND_INITIALIZER;
     is_forking = false;
     freed_meanwhile = IVSHM_RUN_NONE;
@@ -703,7 +719,7 @@ static void after_fork_in_child(void)
         *owns = true;
     if (base && !is_private) {
         /* No memory: it can look, but not write into what may be another's in the end. */
-        if (cannot_copy() || !copy ||
+        if (is_interrupted || !copy ||
             !(copy_bytes == size ? replace_by(copy) : replace_by_packed()))
             mprotect(base, size, PROT_READ);
         is_private = true;
@@ -830,7 +846,7 @@ static bool is_limited_by(int resource)
 
 int MPID_nem_ivshmem_memory_init(void)
 {
-    static bool has_handlers;
+    static bool has_mutex, has_handlers;
     struct ivshm_map *map = &MPID_nem_ivshmem.region.map;
     bool is_limited = is_limited_by(RLIMIT_AS) || is_limited_by(RLIMIT_DATA);
 
@@ -838,6 +854,9 @@ int MPID_nem_ivshmem_memory_init(void)
     madvise(map->base, map->size, MADV_DONTFORK);
     if (!MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY || is_mallocs /* from an earlier MPI_Init */)
         goto fn_exit;
+    if (!has_mutex)
+        make_mutex();
+    has_mutex = true;
     lock_when_forked();
     if (map_again(is_limited) && make_tables() && know_owner()) {
         MPID_nem_ivshmem.user = base;
