@@ -263,7 +263,7 @@ TEST(test_open_folder)
     }
     must(chdir("/") == 0);
     assert_int_equal(ivshm_map_open_folder(path_of("nowhere/new"), &name, &diag), -ENOENT);
-    assert_says(diag, path_of("nowhere/new"));
+    assert_says(diag, "its folder cannot be opened");
     assert_int_equal(ivshm_map_open_folder(path_of("plain/new"), &name, &diag), -ENOTDIR);
     memset(path, '/', sizeof(path));
     snprintf(path + PATH_MAX - 2, 100, "new");
