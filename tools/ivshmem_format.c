@@ -153,20 +153,19 @@ static int create(const char *path, int folder, const char *name, uint64_t size,
  */
 static int complete(const struct ivshm_map *map, bool *gave, struct ivshm_diag *diag)
 {
-    struct stat st;
     if (!map->sparse)
         return 0;
-    int fd = open(map->path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC), err = 0;
-    if (fd < 0 || fstat(fd, &st) != 0)
-        err = ivshm_fail(diag, errno, "cannot open %s: %s", map->path, strerror(errno));
-    else if (st.st_dev != map->file_system || st.st_ino != map->id)
-        err = ivshm_fail(diag, EAGAIN, "%s became another file meanwhile", map->path);
-    else if (allocate(fd, map->size) != 0)
+    int fd = ivshm_map_reopen(map), err = 0;
+    if (fd == -ESTALE)
+        return ivshm_fail(diag, EAGAIN, "%s became another file, or has another size, meanwhile",
+                          map->path);
+    if (fd < 0)
+        return ivshm_fail(diag, -fd, "cannot open %s: %s", map->path, strerror(-fd));
+    if (allocate(fd, map->size) != 0)
         err = ivshm_backing_lacks(map, diag);
     else
         *gave = true;
-    if (fd >= 0)
-        close(fd);
+    close(fd);
     return err;
 }
 

@@ -225,7 +225,6 @@ const char *MPID_nem_ivshmem_described_check(const MPIR_Win *win, const void *ad
 int MPID_nem_ivshmem_relation_init(void);
 const char *MPID_nem_ivshmem_relation_check_sender(MPIDI_VC_t *vc,
                                                    const MPIDI_Message_match *match);
-bool MPID_nem_ivshmem_relation_is_member(MPIDI_VC_t *vc, MPIR_Comm *comm);
 bool MPID_nem_ivshmem_relation_shares_comm(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_relation_forget_vc(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_relation_forget_window(MPIR_Win *win);

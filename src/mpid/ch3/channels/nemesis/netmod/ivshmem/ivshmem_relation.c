@@ -101,18 +101,19 @@ static bool is_rank(MPIDI_VC_t *vc, MPIR_Comm *comm, int rank)
     return found == vc;
 }
 
-bool MPID_nem_ivshmem_relation_is_member(MPIDI_VC_t *vc, MPIR_Comm *comm)
+/* The peer's rank in the communicator; -1 if it has none. */
+static int rank_of(MPIDI_VC_t *vc, MPIR_Comm *comm)
 {
     for (int rank = 0; rank < comm->remote_size; rank++)
         if (is_rank(vc, comm, rank))
-            return true;
-    return false;
+            return rank;
+    return -1;
 }
 
 bool MPID_nem_ivshmem_relation_shares_comm(MPIDI_VC_t *vc)
 {
     for (int i = 0; comms && i < 1 << (MPIR_CONTEXT_ID_BITS - MPIR_CONTEXT_SUFFIX_WIDTH); i++)
-        if (comms[i] && MPID_nem_ivshmem_relation_is_member(vc, comms[i]))
+        if (comms[i] && rank_of(vc, comms[i]) >= 0)
             return true;
     return false;
 }
@@ -285,15 +286,12 @@ static MPIR_Win *find_window(MPI_Win handle)
 MPIR_Win *MPID_nem_ivshmem_relation_find_window(MPIDI_VC_t *vc, MPI_Win handle)
 {
     MPIR_Win *win = VC_IVSHMEM(vc)->known_window;
-    int rank = 0;
+    int rank;
 
     if (win && win->handle == handle)
         return win;
-    if (!(win = find_window(handle)))
-        return NULL;
-    while (rank < win->comm_ptr->remote_size && !is_rank(vc, win->comm_ptr, rank))
-        rank++;
-    if (rank == win->comm_ptr->remote_size)
+    win = find_window(handle);
+    if (!win || (rank = rank_of(vc, win->comm_ptr)) < 0)
         return NULL;
     VC_IVSHMEM(vc)->known_window = win;
     VC_IVSHMEM(vc)->known_member = rank;
