@@ -11,6 +11,11 @@
 }
 
 # Each type that CH3 or Nemesis knows, but for those that nothing of theirs sends by a netmod.
+@test "no file of the netmod calls one that doc/netmod.md does not show below it" {
+    run "$IVSHM_SRC/build-aux/layers"
+    echo "$output"
+    [ "$status" -eq 0 ]
+}
 @test "each row of the table of packets has a check" {
     run awk -F'|' '/^\| [A-Z_]+ \| (a rank|a caller|both) \|/ && $4 !~ /[A-Z]/ { print; bad = 1 } END { exit bad }' \
         "$IVSHM_SRC/doc/trust.md"

@@ -25,15 +25,22 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_fault.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_path.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_vc.c               \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_end.c              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_send.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_poll.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_lmt.c              \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_pipeline.c         \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_copy.c             \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_lend.c             \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_limit.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_memory.c           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_window.c           \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_connect.c          \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_port.c             \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_card.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_place.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_stats.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_packet.c           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_validate.c         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_described.c        \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_relation.c         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_question.c         \
@@ -61,6 +68,7 @@ noinst_HEADERS +=                                                           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_compat.h           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_malloc.h           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_shared.h           \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_netmod.h
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_netmod.h           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_packet.h
 
 endif BUILD_NEMESIS_NETMOD_IVSHMEM

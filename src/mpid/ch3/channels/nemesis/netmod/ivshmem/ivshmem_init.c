@@ -110,7 +110,7 @@ static void leave(void)
         return;
     IVSHM_POINT(leave);
     MPID_nem_ivshmem_poll_finalize();
-    MPID_nem_ivshmem_lmt_finalize();
+    MPID_nem_ivshmem_lend_finalize();
     if (!MPID_nem_ivshmem_memory_finalize())
         return; /* who joins next finds the process dead one day, and takes back what it had */
     ivshm_transport_close(&self->transport);
@@ -147,7 +147,7 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
         MPIR_ERR_CHECK(mpi_errno);
         mpi_errno = MPID_nem_ivshmem_relation_init();
         MPIR_ERR_CHECK(mpi_errno);
-        mpi_errno = MPID_nem_ivshmem_lmt_init(pg_p->size);
+        mpi_errno = MPID_nem_ivshmem_lend_init(pg_p->size);
         MPIR_ERR_CHECK(mpi_errno);
         mpi_errno = MPID_nem_ivshmem_memory_init();
         MPIR_ERR_CHECK(mpi_errno);
@@ -163,7 +163,7 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
             MPID_nem_ivshmem_say("uses tcp: ", MPID_nem_ivshmem.diag.text);
     }
     MPID_nem_ivshmem_window_init();
-    mpi_errno = MPID_nem_ivshmem_add_to_card(bc_val_p, val_max_sz_p);
+    mpi_errno = MPID_nem_ivshmem_card_add(bc_val_p, val_max_sz_p);
     MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:
@@ -193,8 +193,8 @@ MPID_nem_netmod_funcs_t MPIDI_nem_ivshmem_funcs = {
     .init = ivshmem_init,
     .finalize = ivshmem_finalize,
     .poll = MPID_nem_ivshmem_poll,
-    .get_business_card = MPID_nem_ivshmem_get_business_card,
-    .connect_to_root = MPID_nem_ivshmem_connect_to_root,
+    .get_business_card = MPID_nem_ivshmem_port_get_card,
+    .connect_to_root = MPID_nem_ivshmem_port_connect,
     .vc_init = MPID_nem_ivshmem_path_vc_init,
     .vc_destroy = MPID_nem_ivshmem_path_vc_destroy,
     .vc_terminate = MPID_nem_ivshmem_path_vc_terminate,

@@ -29,147 +29,7 @@
  */
 #include "ivshmem_netmod.h"
 
-#define OFFERED_LANES_MAX 4
-#define IDLE_LANES_MAX (1 + OFFERED_LANES_MAX) /* kept warm; more are given back to the region */
-#define PIECE_BYTES_MIN (4 << 10)
-#define TAKEN_BYTES_MAX (8 << 10) /* more lines at once are in the way of what is read */
-#define DIRECT_BYTES (256 << 10)  /* copied in one turn */
-#define DIRECT_EAGER_LIMIT 12000  /* bytes */
 #define JOINT_BYTES_MIN (12 << 10)
-#define JOINTS 64 /* at a time */
-#define REFUSALS 64
-
-static struct ivshm_lane idle_lanes[IDLE_LANES_MAX];
-static int idle_count, offered_count;
-static bool prefers_direct; /* copies from and to memory of the region, also of smaller messages */
-
-/*
- * A lane, or the word of a joint copy, in which a peer was at work when we lost sight of it. It may
- * still be: what it had is used again once its claim says that it has left, or is dead.
- */
-struct lost {
-    struct lost *next;
-    struct ivshm_owner peer;
-    struct ivshm_joint_shm *joint; /* NULL: a lane */
-    struct ivshm_lane lane;
-};
-static struct lost *lost;
-
-static struct ivshm_joint_shm *joints; /* words for our joint copies, once there was one */
-static uint64_t joints_in_use;         /* a bit each; all, if the region had no memory for them */
-
-static void find_lost(void);
-
-/* A word for a joint copy, or NULL: then we copy alone. */
-static struct ivshm_joint_shm *borrow_joint(void)
-{
-    if (unlikely(lost))
-        find_lost();
-    if (joints_in_use == UINT64_MAX)
-        return NULL;
-    if (!joints && !(joints = MPID_nem_ivshmem_memory_take(JOINTS * sizeof(*joints)))) {
-        joints_in_use = UINT64_MAX;
-        return NULL;
-    }
-    int i = __builtin_ctzll(~joints_in_use);
-    joints_in_use |= UINT64_C(1) << i;
-    return &joints[i];
-}
-
-static void give_back_joint(const struct ivshm_joint_shm *joint)
-{
-    joints_in_use &= ~(UINT64_C(1) << (joint - joints));
-}
-
-static int keep_lane(struct ivshm_lane *lane)
-{
-    if (idle_count == IDLE_LANES_MAX)
-        return 0;
-    idle_lanes[idle_count++] = *lane;
-    return 1;
-}
-
-static void give_back_lane(struct ivshm_lane *lane)
-{
-    if (!keep_lane(lane))
-        ivshm_lane_free(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.transport.endpoint.owner, lane);
-}
-
-/* Takes back what belongs to nobody any more. */
-static void find_lost(void)
-{
-    for (struct lost *l, **link = &lost; (l = *link);) {
-        if (ivshm_endpoint_is_live(&MPID_nem_ivshmem.region, l->peer)) {
-            link = &l->next;
-            continue;
-        }
-        *link = l->next;
-        if (l->joint) {
-            give_back_joint(l->joint);
-        } else {
-            ivshm_lane_reset(&l->lane);
-            give_back_lane(&l->lane);
-        }
-        MPL_free(l);
-    }
-}
-
-static bool allocate_lane(struct ivshm_lane *lane)
-{
-    return ivshm_lane_alloc(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.transport.endpoint.owner,
-                            lane) == 0;
-}
-
-/* Leaves `keep` idle ones alone, and in the region what is there for those who join. */
-static bool borrow_lane(struct ivshm_lane *lane, int keep)
-{
-    static unsigned refusals; /* to come before it is asked again, which takes longer */
-
-    if (unlikely(lost))
-        find_lost();
-    if (idle_count > keep) {
-        *lane = idle_lanes[--idle_count];
-        return true;
-    }
-    if (refusals > 0) {
-        refusals--;
-        return false;
-    }
-    /* Without what is lost there may be none that comes back. */
-    if (!lost &&
-        !ivshm_extent_spare(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.region.geo.lane_bytes)) {
-        refusals = REFUSALS;
-        return false;
-    }
-    return allocate_lane(lane);
-}
-
-int MPID_nem_ivshmem_lmt_init(int job_size)
-{
-    struct ivshm_lane lane;
-    struct ivshm_diag diag;
-
-    idle_count = offered_count = 0;
-    lost = NULL;
-    joints = NULL;
-    joints_in_use = 0;
-    if (!allocate_lane(&lane)) {
-        ivshm_endpoint_no_memory(&MPID_nem_ivshmem.region, (uint32_t) job_size, &diag);
-        return MPID_nem_ivshmem_error(diag.text);
-    }
-    keep_lane(&lane);
-    return MPI_SUCCESS;
-}
-
-void MPID_nem_ivshmem_lmt_finalize(void)
-{
-    /* Leaving the region gives back the memory. */
-    idle_count = 0;
-    for (struct lost *l; (l = lost);) {
-        lost = l->next;
-        MPL_free(l);
-    }
-}
 
 static void link_transfer(MPID_nem_ivshmem_transfer_t *t)
 {
@@ -227,24 +87,6 @@ static void activate(MPID_nem_ivshmem_transfer_t *t, int state, intptr_t size)
     VC_IVSHMEM(t->vc)->transfers++;
 }
 
-/* Nothing of ours that the peer may still write is used for another transfer; see `lost`. */
-static void lose(MPID_nem_ivshmem_transfer_t *t)
-{
-    bool is_joint = t->state == IVSHMEM_SHARING;
-    struct lost *l = NULL;
-
-    if (is_joint || t->own_lane)
-        l = MPL_malloc(sizeof(*l), MPL_MEM_OTHER);
-    if (!l) /* not even once it is dead */
-        return;
-    l->peer = VC_IVSHMEM(t->vc)->peer;
-    l->joint = is_joint ? t->joint.shared : NULL;
-    if (!is_joint)
-        l->lane = t->lane;
-    l->next = lost;
-    lost = l;
-}
-
 /*
  * The transfer is over: takes it off the list and completes its request. The lane is given back,
  * unless it is lost.
@@ -254,9 +96,9 @@ static int finish(MPID_nem_ivshmem_transfer_t *t, bool lane_is_idle)
     MPIR_Request *req = t->req, *entry;
 
     VC_IVSHMEM(t->vc)->transfers -= t->active;
-    offered_count -= t->own_lane && t->state == IVSHMEM_SENDING;
+    MPID_nem_ivshmem.lanes_offered -= t->own_lane && t->state == IVSHMEM_SENDING;
     if (t->own_lane && lane_is_idle)
-        give_back_lane(&t->lane);
+        MPID_nem_ivshmem_lend_lane_back(&t->lane);
     if (MPIR_CVAR_ENABLE_FT) /* what has had no CTS is still on CH3's list */
         MPID_nem_lmt_rtsq_search_remove(&t->vc->ch.lmt_rts_queue, req->handle, &entry);
     int mpi_errno = MPIR_Request_is_complete(req) ? MPI_SUCCESS : MPID_Request_complete(req);
@@ -264,7 +106,7 @@ static int finish(MPID_nem_ivshmem_transfer_t *t, bool lane_is_idle)
     return mpi_errno;
 }
 
-static int sent(MPID_nem_ivshmem_transfer_t *t)
+static int end_sent(MPID_nem_ivshmem_transfer_t *t)
 {
     MPID_nem_ivshmem.stats.bulk_sent++;
     MPID_nem_ivshmem.stats.bulk_sent_bytes += t->counted;
@@ -272,7 +114,7 @@ static int sent(MPID_nem_ivshmem_transfer_t *t)
     return finish(t, true);
 }
 
-static int received(MPID_nem_ivshmem_transfer_t *t)
+static int end_received(MPID_nem_ivshmem_transfer_t *t)
 {
     MPID_nem_ivshmem.stats.bulk_received++;
     MPID_nem_ivshmem.stats.bulk_received_bytes += t->counted;
@@ -294,41 +136,22 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Up to `max` bytes of the user's, the next ones. */
-static void pack(MPID_nem_ivshmem_transfer_t *t, void *to, intptr_t max)
+/* Receiver: all chunks are empty. */
+static int end_pipeline(MPID_nem_ivshmem_transfer_t *t)
 {
-    MPIR_Request *req = t->req;
-    MPI_Aint len = MPL_MIN(t->size - t->moved, max);
-    if (t->contig)
-        MPIR_Memcpy(to, t->contig + t->moved, len);
-    else
-        ivshmem_compat_pack(req->dev.user_buf, req->dev.user_count, req->dev.datatype, t->moved, to,
-                            len, &len);
-    t->moved += len;
-}
+    int mpi_errno = MPI_SUCCESS;
 
-static void fill_chunks(MPID_nem_ivshmem_transfer_t *t)
-{
-    unsigned char *chunk;
-    /* Small enough that the receiver soon has something to do, large enough to be worth a trip. */
-    intptr_t piece = MPL_MIN(MPL_MAX(t->size / 8, PIECE_BYTES_MIN), (intptr_t) t->lane.size);
-
-    while (t->moved < t->size && (chunk = ivshm_lane_reserve_spsc(&t->lane))) {
-        intptr_t before = t->moved;
-        if (piece <= TAKEN_BYTES_MAX)
-            ivshm_prefetch_write(chunk, MPL_MIN(piece, t->size - t->moved));
-        pack(t, chunk, piece);
-        ivshm_lane_publish_spsc(&t->lane, (uint32_t) (t->moved - before));
+    if (t->is_part) {
+        mpi_errno = send_done(t);
+        MPIR_ERR_CHECK(mpi_errno);
     }
-}
+    mpi_errno = end_received(t);
+    MPIR_ERR_CHECK(mpi_errno);
 
-static int send_chunks(MPID_nem_ivshmem_transfer_t *t)
-{
-    fill_chunks(t);
-    /* Our own lane is ours again, and the message matched, once it is empty. */
-    if (t->moved < t->size || (t->own_lane && !ivshm_lane_is_drained(&t->lane)))
-        return MPI_SUCCESS;
-    return sent(t);
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
 }
 
 /* All is copied, once, by this side. */
@@ -348,151 +171,11 @@ fn_fail:
     goto fn_exit;
 }
 
-/* One turn's copy into the receiver's buffer. */
-static int write_direct(MPID_nem_ivshmem_transfer_t *t)
+/* Receiver: both have copied all pieces. */
+static int end_joint(MPID_nem_ivshmem_transfer_t *t)
 {
-    pack(t, t->direct + t->moved, DIRECT_BYTES);
-    IVSHM_POINT(write_direct);
-    return t->moved < t->size ? MPI_SUCCESS : end_direct(t, sent);
-}
-
-/* One turn's copy out of the sender's buffer. *why is set if that does not fit the receive. */
-static int read_direct(MPID_nem_ivshmem_transfer_t *t, const char **why)
-{
-    MPIR_Request *req = t->req;
-    MPI_Aint len = MPL_MIN(t->size - t->moved, DIRECT_BYTES), done = len;
-
-    if (t->contig)
-        MPIR_Memcpy(t->contig + t->moved, t->direct + t->moved, len);
-    else
-        ivshmem_compat_unpack(t->direct + t->moved, len, req->dev.user_buf, req->dev.user_count,
-                              req->dev.datatype, t->moved, &done);
-    IVSHM_POINT(read_direct);
-    /* Only whole elements are unpacked. What is left of the last one is no element. */
-    t->moved += t->moved + len == t->size ? len : done;
-    if (t->moved == t->size)
-        return end_direct(t, received);
-    if (done == 0)
-        *why = "sent data that cannot be unpacked";
-    return MPI_SUCCESS;
-}
-
-/* Receiver: copies one piece, and when all are there, ends. */
-static int read_jointly(MPID_nem_ivshmem_transfer_t *t, const char **why)
-{
-    struct ivshm_piece piece;
-
-    if (ivshm_joint_take(&t->joint, &piece)) {
-        MPIR_Memcpy(t->contig + piece.first, t->direct + piece.first, piece.bytes);
-        t->taken++;
-        IVSHM_POINT(read_direct);
-    }
-    int64_t left = ivshm_joint_left(&t->joint, t->taken);
-    if (left < 0)
-        *why = "changed what says who copies what";
-    if (left != 0)
-        return MPI_SUCCESS;
-    give_back_joint(t->joint.shared);
-    return end_direct(t, received);
-}
-
-/*
- * Sender: copies one piece, if there is one. Only then is the receiver's buffer what it said: when
- * the copy is over, that may be anything. After the last one, we wait for the receiver's DONE.
- */
-static int help(MPID_nem_ivshmem_transfer_t *t, const char **why)
-{
-    const struct ivshm_region *region = &MPID_nem_ivshmem.region;
-    struct ivshm_piece piece;
-
-    if (!ivshm_joint_take(&t->joint, &piece)) {
-        t->state = IVSHMEM_AWAIT_CTS;
-        return MPI_SUCCESS;
-    }
-    if (t->moved == 0 &&
-        !ivshm_extent_covers(region, VC_IVSHMEM(t->vc)->channel->peer, IVSHM_KIND_USER,
-                             MPID_nem_ivshmem_offset_of(t->direct), (uint64_t) t->size)) {
-        *why = "asks for help with a buffer that is not its own";
-        return MPI_SUCCESS;
-    }
-    MPID_nem_ivshmem.stats.joint += t->moved == 0;
-    MPIR_Memcpy(t->direct + piece.first, t->contig + piece.first, piece.bytes);
-    t->moved += piece.bytes;
-    IVSHM_POINT(write_direct);
-    ivshm_joint_finish(&t->joint);
-    return MPI_SUCCESS;
-}
-
-/*
- * Unpacks a chunk into a non-contiguous buffer. Only whole elements are unpacked: the rest of one
- * is carried to the next chunk. False if the carry is not less than an element can have.
- */
-static bool unpack_chunk(MPID_nem_ivshmem_transfer_t *t, const unsigned char *chunk, uint32_t len)
-{
-    MPIR_Request *req = t->req;
-    unsigned char *joined = NULL;
-    MPI_Aint total = len, done = 0;
-    const unsigned char *from = chunk;
-
-    if (t->carry_len > 0) {
-        total += t->carry_len;
-        joined = MPL_malloc(total, MPL_MEM_BUFFER);
-        if (!joined)
-            return false;
-        memcpy(joined, t->carry, t->carry_len);
-        memcpy(joined + t->carry_len, chunk, len);
-        from = joined;
-    }
-    ivshmem_compat_unpack(from, total, req->dev.user_buf, req->dev.user_count, req->dev.datatype,
-                          t->moved, &done);
-    t->moved += done;
-    t->carry_len = (uint32_t) (total - done);
-    bool fits = total - done <= (MPI_Aint) sizeof(t->carry);
-    if (fits)
-        memcpy(t->carry, from + done, t->carry_len);
-    MPL_free(joined);
-    return fits;
-}
-
-/* *why is set if the sender sends nonsense. */
-static int receive_chunks(MPID_nem_ivshmem_transfer_t *t, const char **why)
-{
-    int mpi_errno = MPI_SUCCESS;
-    const unsigned char *chunk;
-    uint32_t len;
-
-    while (t->moved + t->carry_len < t->size && (chunk = ivshm_lane_peek_spsc(&t->lane, &len))) {
-        intptr_t left = t->size - t->moved - (intptr_t) t->carry_len;
-        if (t->is_part && left < (intptr_t) len)
-            len = (uint32_t) left;
-        if (len == 0 || (intptr_t) len > left) {
-            *why = "sent a chunk of a length that is not possible";
-            goto fn_exit;
-        }
-        if (t->contig) {
-            MPIR_Memcpy(t->contig + t->moved, chunk, len);
-            t->moved += len;
-        } else if (!unpack_chunk(t, chunk, len)) {
-            *why = "sent a chunk that cannot be unpacked";
-            goto fn_exit;
-        }
-        if (t->is_part && t->moved + t->carry_len == t->size)
-            break; /* never empty: what ends the send is our DONE, and nothing else */
-        ivshm_lane_consume_spsc(&t->lane);
-    }
-    if (t->moved + t->carry_len < t->size)
-        goto fn_exit;
-    if (t->is_part) {
-        mpi_errno = send_done(t);
-        MPIR_ERR_CHECK(mpi_errno);
-    }
-    mpi_errno = received(t);
-    MPIR_ERR_CHECK(mpi_errno);
-
-fn_exit:
-    return mpi_errno;
-fn_fail:
-    goto fn_exit;
+    MPID_nem_ivshmem_lend_joint_back(t->joint.shared);
+    return end_direct(t, end_received);
 }
 
 /* Receiver: sends our offer, from the transfer, which outlives the call: it may have to wait. */
@@ -521,7 +204,7 @@ static void offer_lane(MPID_nem_ivshmem_transfer_t *t)
 /* Lends a lane to the sender, if there is one, and tells it. */
 static int lend_lane(MPID_nem_ivshmem_transfer_t *t)
 {
-    if (!borrow_lane(&t->lane, 0))
+    if (!MPID_nem_ivshmem_lend_lane(&t->lane, 0))
         return MPI_SUCCESS;
     activate(t, IVSHMEM_RECEIVING, t->req->ch.lmt_data_sz);
     offer_lane(t);
@@ -540,17 +223,21 @@ static int advance(MPID_nem_ivshmem_transfer_t *t, const char **why)
 {
     switch (t->state) {
     case IVSHMEM_SENDING:
-        return t->own_lane && MPIR_Request_is_complete(t->req) ? forget(t) : send_chunks(t);
+        if (t->own_lane && MPIR_Request_is_complete(t->req))
+            return forget(t);
+        return MPID_nem_ivshmem_pipeline_send(t) ? end_sent(t) : MPI_SUCCESS;
     case IVSHMEM_RECEIVING:
-        return receive_chunks(t, why);
+        return MPID_nem_ivshmem_pipeline_receive(t, why) ? end_pipeline(t) : MPI_SUCCESS;
     case IVSHMEM_WRITING:
-        return write_direct(t);
+        return MPID_nem_ivshmem_copy_write(t) ? end_direct(t, end_sent) : MPI_SUCCESS;
     case IVSHMEM_READING:
-        return read_direct(t, why);
+        return MPID_nem_ivshmem_copy_read(t, why) ? end_direct(t, end_received) : MPI_SUCCESS;
     case IVSHMEM_SHARING:
-        return read_jointly(t, why);
+        return MPID_nem_ivshmem_copy_read_jointly(t, why) ? end_joint(t) : MPI_SUCCESS;
     case IVSHMEM_HELPING:
-        return help(t, why);
+        if (MPID_nem_ivshmem_copy_help(t, why))
+            t->state = IVSHMEM_AWAIT_CTS; /* for the receiver's DONE */
+        return MPI_SUCCESS;
     case IVSHMEM_AWAIT_LANE:
         return lend_lane(t);
     case IVSHMEM_AWAIT_CTS:
@@ -561,10 +248,15 @@ static int advance(MPID_nem_ivshmem_transfer_t *t, const char **why)
     return MPI_SUCCESS;
 }
 
-/* `t` ends here, if the peer has done what it must not. */
-static int fail_if(MPID_nem_ivshmem_transfer_t *t, const char *why)
+/* Has the transfer moved on; if the peer has done what it must not, its connection is to fail. */
+static int advance_or_give_up(MPID_nem_ivshmem_transfer_t *t)
 {
-    return why ? MPID_nem_ivshmem_vc_fail(t->vc, why) : MPI_SUCCESS;
+    const char *why = NULL;
+    int mpi_errno = advance(t, &why);
+
+    if (unlikely(why))
+        MPID_nem_ivshmem_vc_give_up(t->vc, why);
+    return mpi_errno;
 }
 
 int MPID_nem_ivshmem_lmt_progress(void)
@@ -572,15 +264,11 @@ int MPID_nem_ivshmem_lmt_progress(void)
     int mpi_errno = MPI_SUCCESS;
 
     for (MPID_nem_ivshmem_transfer_t *next, *t = MPID_nem_ivshmem.transfers; t; t = next) {
-        const char *why = NULL;
         next = t->next;
-        mpi_errno = advance(t, &why);
+        if (unlikely(VC_IVSHMEM(t->vc)->given_up))
+            continue;
+        mpi_errno = advance_or_give_up(t);
         MPIR_ERR_CHECK(mpi_errno);
-        if (why) { /* ends other transfers too: the rest waits for the next turn */
-            mpi_errno = MPID_nem_ivshmem_vc_fail(t->vc, why);
-            MPIR_ERR_CHECK(mpi_errno);
-            break;
-        }
     }
 
 fn_exit:
@@ -600,7 +288,11 @@ int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t *vc, int req_errno)
             continue;
         if (!is_gone && (t->state == IVSHMEM_AWAIT_DONE || t->state == IVSHMEM_SHARING))
             MPID_nem_ivshmem_memory_lose(t->contig);
-        lose(t);
+        /* What the peer may still write is used for no other transfer before it is gone. */
+        if (t->state == IVSHMEM_SHARING)
+            MPID_nem_ivshmem_lend_lose(VC_IVSHMEM(vc)->peer, t->joint.shared, NULL);
+        else if (t->own_lane)
+            MPID_nem_ivshmem_lend_lose(VC_IVSHMEM(vc)->peer, NULL, &t->lane);
         t->req->status.MPI_ERROR = req_errno;
         mpi_errno = finish(t, false);
         MPIR_ERR_CHECK(mpi_errno);
@@ -634,17 +326,17 @@ static int initiate_lmt(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, MPIR_Request *req)
     MPID_nem_pkt_lmt_rts_t *rts_pkt = (MPID_nem_pkt_lmt_rts_t *) pkt;
     MPID_nem_ivshmem_transfer_t *t = NULL;
 
-    /* If the peer is dead, that is known before there is anything to undo. */
     if (unlikely(!VC_IVSHMEM(vc)->channel)) {
-        mpi_errno = MPID_nem_ivshmem_connect(vc);
-        MPIR_ERR_CHECK(mpi_errno);
+        mpi_errno = MPID_nem_ivshmem_vc_error(vc, "its call is over");
+        goto fn_fail;
     }
     t = new_transfer(vc, req, IVSHMEM_AWAIT_CTS);
     t->size = t->counted = req->ch.lmt_data_sz = find_buffer(t);
     t->offer.bytes = (uint64_t) t->size;
-    if (!offer_buffer(t) && !VC_IVSHMEM(vc)->takes_direct && offered_count < OFFERED_LANES_MAX &&
-        borrow_lane(&t->lane, 1)) {
-        offered_count++;
+    if (!offer_buffer(t) && !VC_IVSHMEM(vc)->takes_direct &&
+        MPID_nem_ivshmem.lanes_offered < IVSHMEM_OFFERED_LANES_MAX &&
+        MPID_nem_ivshmem_lend_lane(&t->lane, 1)) {
+        MPID_nem_ivshmem.lanes_offered++;
         offer_lane(t);
     }
     IVSHM_POINT(rts);
@@ -652,7 +344,7 @@ static int initiate_lmt(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, MPIR_Request *req)
     IVSHM_POINT(rts_sent);
     if (t->own_lane) {
         t->state = IVSHMEM_SENDING;
-        fill_chunks(t);
+        MPID_nem_ivshmem_pipeline_fill(t);
     }
 
 fn_exit:
@@ -660,8 +352,8 @@ fn_exit:
 fn_fail:
     if (t) {
         if (t->own_lane) {
-            offered_count--;
-            give_back_lane(&t->lane);
+            MPID_nem_ivshmem.lanes_offered--;
+            MPID_nem_ivshmem_lend_lane_back(&t->lane);
         }
         unlink_transfer(t);
     }
@@ -719,7 +411,7 @@ static int ask_for_help(MPID_nem_ivshmem_transfer_t *t)
     struct ivshm_joint_shm *word = NULL;
 
     if (t->state != IVSHMEM_READING || t->size < JOINT_BYTES_MIN || t->next || t->prev ||
-        !can_send_cts(t->vc) || !offer_buffer(t) || !(word = borrow_joint()))
+        !can_send_cts(t->vc) || !offer_buffer(t) || !(word = MPID_nem_ivshmem_lend_joint()))
         return MPI_SUCCESS;
     ivshm_joint_begin(word, (uint64_t) t->size, &t->joint);
     t->taken = 0;
@@ -787,13 +479,13 @@ static int start_recv(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec s_cookie)
     MPID_nem_ivshmem_transfer_t *t = new_transfer(vc, req, IVSHMEM_AWAIT_LANE);
     find_buffer(t);
     if (accept_offer(t, s_cookie, &why, &diag)) {
-        if (!why) {
-            mpi_errno = ask_for_help(t);
-            MPIR_ERR_CHECK(mpi_errno);
-            mpi_errno = advance(t, &why);
+        if (why) {
+            MPID_nem_ivshmem_vc_give_up(vc, why);
+            goto fn_exit;
         }
+        mpi_errno = ask_for_help(t);
         MPIR_ERR_CHECK(mpi_errno);
-        mpi_errno = fail_if(t, why);
+        mpi_errno = advance_or_give_up(t);
         MPIR_ERR_CHECK(mpi_errno);
     } else if (offer_buffer(t)) {
         activate(t, IVSHMEM_AWAIT_DONE, req->ch.lmt_data_sz);
@@ -814,10 +506,10 @@ fn_fail:
 static void withdraw_lane(MPID_nem_ivshmem_transfer_t *t)
 {
     ivshm_lane_reset(&t->lane);
-    give_back_lane(&t->lane);
+    MPID_nem_ivshmem_lend_lane_back(&t->lane);
     t->own_lane = false;
     t->moved = 0;
-    offered_count--;
+    MPID_nem_ivshmem.lanes_offered--;
 }
 
 /* Sender: the receiver has an offer of its own, or takes nothing. */
@@ -845,10 +537,11 @@ static int start_send(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec r_cookie)
         withdraw_lane(t);
     if (!why)
         why = use_offer(t, &offer, size, VC_IVSHMEM(vc)->channel->peer, &diag);
-    if (!why)
-        mpi_errno = advance(t, &why);
-    MPIR_ERR_CHECK(mpi_errno);
-    mpi_errno = fail_if(t, why);
+    if (why) {
+        MPID_nem_ivshmem_vc_give_up(vc, why);
+        goto fn_exit;
+    }
+    mpi_errno = advance_or_give_up(t);
     MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:
@@ -863,16 +556,22 @@ static int handle_cookie(MPIDI_VC_t *vc ATTRIBUTE((unused)), MPIR_Request *req A
     return MPI_SUCCESS;
 }
 
+static int give_up_done(MPIDI_VC_t *vc)
+{
+    MPID_nem_ivshmem_vc_give_up(vc, "says that it is done with what it was not offered");
+    return MPI_SUCCESS;
+}
+
 /* Sender: the receiver has copied our buffer, or wants no more of our lane. */
 static int done_send(MPIDI_VC_t *vc, MPIR_Request *req)
 {
     MPID_nem_ivshmem_transfer_t *t = REQ_TRANSFER(req);
 
     if (t->offer.what == IVSHMEM_OFFER_NOTHING)
-        return MPID_nem_ivshmem_vc_fail(vc, "says that it is done with what it was not offered");
+        return give_up_done(vc);
     if (t->own_lane)
         ivshm_lane_reset(&t->lane);
-    return sent(t);
+    return end_sent(t);
 }
 
 /* Receiver: the sender has filled our buffer. */
@@ -881,44 +580,13 @@ static int done_recv(MPIDI_VC_t *vc, MPIR_Request *req)
     MPID_nem_ivshmem_transfer_t *t = REQ_TRANSFER(req);
 
     if (t->state != IVSHMEM_AWAIT_DONE)
-        return MPID_nem_ivshmem_vc_fail(vc, "says that it is done with what it was not offered");
-    return received(t);
-}
-
-/*
- * As long as a message fits into a few cells, one trip beats the three of a rendezvous; where
- * buffers are in the region, one copy beats both.
- */
-static intptr_t eager_limit(void)
-{
-    if (MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT >= 0)
-        return MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT;
-    return prefers_direct ? DIRECT_EAGER_LIMIT
-                          : 2 * (intptr_t) MPID_nem_ivshmem.region.geo.large_size;
-}
-
-void MPID_nem_ivshmem_set_eager_limit(MPIDI_VC_t *vc)
-{
-    vc->eager_max_msg_sz = eager_limit();
-    vc->ready_eager_max_msg_sz = vc->eager_max_msg_sz;
-}
-
-/* The program has memory in the region, from or to which it will send. */
-void MPID_nem_ivshmem_lmt_prefer_direct(void)
-{
-    if (prefers_direct)
-        return;
-    prefers_direct = true;
-    for (uint32_t i = 0; i < MPID_nem_ivshmem.region.geo.endpoints; i++)
-        if (MPID_nem_ivshmem.vcs[i])
-            MPID_nem_ivshmem_set_eager_limit(MPID_nem_ivshmem.vcs[i]);
-    for (MPIDI_VC_t *vc = MPID_nem_ivshmem.dynamic; vc; vc = VC_IVSHMEM(vc)->next_dynamic)
-        MPID_nem_ivshmem_set_eager_limit(vc);
+        return give_up_done(vc);
+    return end_received(t);
 }
 
 void MPID_nem_ivshmem_lmt_vc_init(MPIDI_VC_t *vc)
 {
-    MPID_nem_ivshmem_set_eager_limit(vc);
+    MPID_nem_ivshmem_limit_set(vc);
     vc->ch.lmt_initiate_lmt = initiate_lmt;
     vc->ch.lmt_start_recv = start_recv;
     vc->ch.lmt_start_send = start_send;

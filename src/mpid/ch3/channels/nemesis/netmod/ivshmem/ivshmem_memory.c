@@ -367,7 +367,7 @@ void *MPIDI_CH3I_Alloc_mem(MPI_Aint bytes, MPIR_Info *info_ptr ATTRIBUTE((unused
 {
     void *start = bytes < MESSAGE_MIN ? NULL : take((uint64_t) bytes, &messages_thrift, false);
     if (start)
-        MPID_nem_ivshmem_lmt_prefer_direct();
+        MPID_nem_ivshmem_limit_prefer_direct();
     return start ? start : MPL_malloc(bytes, MPL_MEM_USER);
 }
 
@@ -872,7 +872,7 @@ int MPID_nem_ivshmem_memory_init(void)
     /* malloc's addresses are told apart for ever, for which there must be room. */
     is_mallocs = !is_limited && serve_malloc();
     if (is_mallocs)
-        MPID_nem_ivshmem_lmt_prefer_direct();
+        MPID_nem_ivshmem_limit_prefer_direct();
     else if (!has_handlers)
         has_handlers = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0;
 

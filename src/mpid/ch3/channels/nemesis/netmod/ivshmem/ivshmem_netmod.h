@@ -141,6 +141,15 @@ typedef struct {
     MPID_nem_ivshmem_span_t touched; /* by it, in the window; empty if that is not known yet */
 } MPID_nem_ivshmem_operation_t;
 
+/* What CH3 calls to send on a connection. */
+typedef struct {
+    __typeof__(((MPIDI_VC_t *) 0)->sendNoncontig_fn) sendNoncontig;
+    __typeof__(((MPIDI_VC_t *) 0)->rndvSend_fn) rndvSend;
+    __typeof__(((MPIDI_VC_t *) 0)->ch.iStartContigMsg) iStartContigMsg;
+    __typeof__(((MPIDI_VC_t *) 0)->ch.iSendContig) iSendContig;
+    __typeof__(((MPIDI_VC_t *) 0)->ch.iSendIov) iSendIov;
+} MPID_nem_ivshmem_ops_t;
+
 typedef struct {
     bool joined;   /* region and transport are open */
     bool tcp;      /* MPICH's tcp netmod is open */
@@ -155,9 +164,15 @@ typedef struct {
     struct MPIDI_VC *dynamic;                 /* connections made by MPI_Comm_connect */
     struct MPIDI_VC *busy; /* VCs to look at in each turn, linked by ch.next and ch.prev */
     MPID_nem_ivshmem_transfer_t *transfers;
-    bool some_given_up;    /* connections, */
-    bool streams_given_up; /* and new ones among them */
-    int failure;           /* an MPI error that the current call is to end with */
+    struct {
+        bool some, calls;       /* connections; calls among them */
+        struct MPIDI_VC *first; /* since the last safe point, */
+        char why[300];          /* and its reason */
+    } given_up;
+    const MPID_nem_ivshmem_ops_t *first_ops; /* of a connection without a channel: they open one */
+    int lanes_offered;
+    bool prefers_direct; /* copies from and to memory of the region, also of smaller messages */
+    int failure;         /* an MPI error that the current call is to end with */
     MPID_nem_ivshmem_stats_t stats;
 } MPID_nem_ivshmem_t;
 
@@ -186,7 +201,7 @@ static inline ivshm_off MPID_nem_ivshmem_offset_of(const void *start)
     return (ivshm_off){(uintptr_t) start - (uintptr_t) MPID_nem_ivshmem.region.map.base};
 }
 
-/* ivshmem_packet.c: what a packet may be. A type without a name is none. */
+/* ivshmem_packet.c: what a packet says. A type without a name is none. */
 size_t MPID_nem_ivshmem_packet_header_bytes(int type);
 const char *MPID_nem_ivshmem_packet_name(int type);
 
@@ -194,9 +209,9 @@ const char *MPID_nem_ivshmem_packet_name(int type);
 MPI_Aint MPID_nem_ivshmem_packet_type_size(MPI_Datatype type, MPI_Aint *extent);
 
 /*
- * Why CH3 must not see the packet, which `len` bytes follow; NULL if it may, and that if not yet.
- * `pkt` is a private copy. *hold is set if the bytes must be in private memory before CH3 goes on
- * with them.
+ * ivshmem_validate.c: why CH3 must not see the packet, which `len` bytes follow; NULL if it may,
+ * and that if not yet. `pkt` is a private copy. *hold is set if the bytes must be in private memory
+ * before CH3 goes on with them.
  */
 const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, size_t len,
                                               bool *hold);
@@ -336,40 +351,61 @@ static inline void MPID_nem_ivshmem_header_copy(void *to, const void *from, size
 void MPID_nem_ivshmem_fault_watch(void);
 void MPID_nem_ivshmem_fault_unwatch(bool program_has_it);
 
-/* ivshmem_connect.c: finding peers */
-int MPID_nem_ivshmem_add_to_card(char **bc_val_p, int *val_max_sz_p);
-int MPID_nem_ivshmem_get_business_card(int my_rank, char **bc_val_p, int *val_max_sz_p);
-int MPID_nem_ivshmem_connect_to_root(const char *business_card, MPIDI_VC_t *new_vc);
+/* ivshmem_card.c: business cards, by which two ranks know whether they share a region */
 enum { IVSHMEM_TEXT_MAX = 600 };
-int MPID_nem_ivshmem_find_peer(MPIDI_VC_t *vc, struct ivshm_owner *peer, bool *shared,
-                               char text[IVSHMEM_TEXT_MAX]);
-int MPID_nem_ivshmem_connect(MPIDI_VC_t *vc);
-int MPID_nem_ivshmem_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p);
-bool MPID_nem_ivshmem_is_of_unknown_job(const struct ivshm_incoming *in);
-int MPID_nem_ivshmem_call_off(MPIDI_VC_t *vc, const char *why);
-int MPID_nem_ivshmem_end_unanswered_calls(void);
+int MPID_nem_ivshmem_card_add(char **bc_val_p, int *val_max_sz_p);
+bool MPID_nem_ivshmem_card_read(const char *card, const char *who, bool elsewhere,
+                                struct ivshm_owner *peer, bool *shared,
+                                char text[IVSHMEM_TEXT_MAX]);
+int MPID_nem_ivshmem_card_find_peer(MPIDI_VC_t *vc, struct ivshm_owner *peer, bool *shared,
+                                    char text[IVSHMEM_TEXT_MAX]);
 
-/* ivshmem_path.c: through the region, or by tcp */
+/* ivshmem_port.c: MPI_Comm_connect, and the other side of it */
+int MPID_nem_ivshmem_port_get_card(int my_rank, char **bc_val_p, int *val_max_sz_p);
+int MPID_nem_ivshmem_port_connect(const char *business_card, MPIDI_VC_t *new_vc);
+int MPID_nem_ivshmem_port_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p);
+int MPID_nem_ivshmem_port_end_unanswered(void);
+
+/* ivshmem_path.c: through the region, or by tcp; and the channels between ranks */
 int MPID_nem_ivshmem_path_init(MPIDI_PG_t *pg, int pg_rank, char **bc_val_p, int *val_max_sz_p);
 int MPID_nem_ivshmem_path_finalize(void);
 int MPID_nem_ivshmem_path_get_card(int my_rank, char **bc_val_p, int *val_max_sz_p);
 int MPID_nem_ivshmem_path_vc_init(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_path_vc_destroy(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_path_vc_terminate(MPIDI_VC_t *vc);
-int MPID_nem_ivshmem_decide(MPIDI_VC_t *vc);
-bool MPID_nem_ivshmem_is_in_region(MPIDI_VC_t *vc);
-bool MPID_nem_ivshmem_is_at(MPIDI_VC_t *vc, struct ivshm_owner peer);
-void MPID_nem_ivshmem_take_tcp(MPIDI_VC_t *vc);
-void MPID_nem_ivshmem_take_region(MPIDI_VC_t *vc, struct ivshm_owner peer);
-int MPID_nem_ivshmem_tcp_connect_to_root(const char *business_card, MPIDI_VC_t *vc);
-int MPID_nem_ivshmem_tcp_poll(int in_blocking_poll);
+bool MPID_nem_ivshmem_path_is_in_region(MPIDI_VC_t *vc);
+bool MPID_nem_ivshmem_path_open_channel(struct ivshm_owner peer, const char *who,
+                                        struct ivshm_channel **channel,
+                                        char text[IVSHMEM_TEXT_MAX]);
+void MPID_nem_ivshmem_path_bind_call(MPIDI_VC_t *vc, struct ivshm_channel *channel,
+                                     uint32_t stream);
+int MPID_nem_ivshmem_path_adopt(struct ivshm_channel *channel, MPIDI_VC_t **vc_p);
+bool MPID_nem_ivshmem_path_is_of_unknown_job(const struct ivshm_incoming *in);
+int MPID_nem_ivshmem_path_tcp_connect(const char *business_card, MPIDI_VC_t *vc);
+int MPID_nem_ivshmem_path_tcp_poll(int in_blocking_poll);
 
-/* ivshmem_vc.c: life of a virtual connection through the region */
-int MPID_nem_ivshmem_vc_destroy(MPIDI_VC_t *vc);
-int MPID_nem_ivshmem_vc_terminate(MPIDI_VC_t *vc);
-int MPID_nem_ivshmem_vc_end(MPIDI_VC_t *vc);
+/*
+ * ivshmem_end.c: how connections through the region end. All but vc_destroy may complete requests:
+ * no packet is being handled then.
+ */
+int MPID_nem_ivshmem_end_destroy(MPIDI_VC_t *vc);
+int MPID_nem_ivshmem_end_terminate(MPIDI_VC_t *vc);
+int MPID_nem_ivshmem_end_drained(MPIDI_VC_t *vc);
+int MPID_nem_ivshmem_end_requests(MPIDI_VC_t *vc, int req_errno);
+int MPID_nem_ivshmem_end_fail(MPIDI_VC_t *vc, const char *why);
+int MPID_nem_ivshmem_end_call_off(MPIDI_VC_t *vc, const char *why);
+int MPID_nem_ivshmem_end_given_up(void);
+
+/* ivshmem_vc.c: the connections through the region */
+void MPID_nem_ivshmem_vc_set_ops(MPIDI_VC_t *vc, const MPID_nem_ivshmem_ops_t *ops);
 void MPID_nem_ivshmem_vc_link_busy(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_vc_unlink_busy(MPIDI_VC_t *vc);
+
+/* Calls by MPI_Comm_connect, either way: found by channel and stream. */
+void MPID_nem_ivshmem_vc_add_call(MPIDI_VC_t *vc, struct ivshm_channel *channel, uint32_t stream);
+void MPID_nem_ivshmem_vc_remove_call(MPIDI_VC_t *vc);
+MPIDI_VC_t *MPID_nem_ivshmem_vc_find_call(const struct ivshm_channel *channel, uint32_t stream);
+
 /* Goes through the ranks of all jobs that are known, but those on this node. Begins as zeros. */
 typedef struct {
     MPIDI_PG_iterator pgs;
@@ -381,12 +417,9 @@ typedef struct {
 MPIDI_VC_t *MPID_nem_ivshmem_vc_next(MPID_nem_ivshmem_ranks_t *at);
 const char *MPID_nem_ivshmem_vc_name(const MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_vc_error(const MPIDI_VC_t *vc, const char *why);
-int MPID_nem_ivshmem_vc_fail(MPIDI_VC_t *vc, const char *why);
 void MPID_nem_ivshmem_vc_give_up(MPIDI_VC_t *vc, const char *why);
-int MPID_nem_ivshmem_vc_fail_given_up(void);
-int MPID_nem_ivshmem_vc_fail_requests(MPIDI_VC_t *vc, int req_errno);
 
-/* ivshmem_send.c */
+/* ivshmem_send.c: eager messages, on a connection that has a channel */
 int MPID_nem_ivshmem_iStartContigMsg(MPIDI_VC_t *vc, void *hdr, intptr_t hdr_sz, void *data,
                                      intptr_t data_sz, MPIR_Request **sreq_ptr);
 int MPID_nem_ivshmem_iSendContig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
@@ -396,7 +429,7 @@ int MPID_nem_ivshmem_iSendIov(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, int
 int MPID_nem_ivshmem_SendNoncontig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
                                    struct iovec *hdr_iov, int n_hdr_iov);
 size_t MPID_nem_ivshmem_iov_bytes(const struct iovec *iov, int n);
-int MPID_nem_ivshmem_send_progress(void);
+int MPID_nem_ivshmem_send_drain(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_sendq_fail(MPIDI_VC_t *vc, int req_errno);
 bool MPID_nem_ivshmem_sendq_answers(MPIDI_VC_t *vc, const MPIR_Win *win);
 
@@ -405,14 +438,48 @@ int MPID_nem_ivshmem_poll_init(void);
 void MPID_nem_ivshmem_poll_finalize(void);
 int MPID_nem_ivshmem_poll(int in_blocking_poll);
 
-/* ivshmem_lmt.c: large messages */
-int MPID_nem_ivshmem_lmt_init(int job_size);
-void MPID_nem_ivshmem_lmt_finalize(void);
-void MPID_nem_ivshmem_set_eager_limit(MPIDI_VC_t *vc);
-void MPID_nem_ivshmem_lmt_prefer_direct(void);
+/* ivshmem_limit.c: the largest message that is sent at once */
+void MPID_nem_ivshmem_limit_set(MPIDI_VC_t *vc);
+void MPID_nem_ivshmem_limit_prefer_direct(void);
+
+/* ivshmem_lmt.c: large messages, from their beginning to their end */
 void MPID_nem_ivshmem_lmt_vc_init(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_lmt_progress(void);
 int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t *vc, int req_errno);
+
+/*
+ * ivshmem_pipeline.c: through a lane. True once all is sent or received. *why is set if the peer
+ * has sent nonsense.
+ */
+void MPID_nem_ivshmem_pipeline_fill(MPID_nem_ivshmem_transfer_t *t);
+bool MPID_nem_ivshmem_pipeline_send(MPID_nem_ivshmem_transfer_t *t);
+bool MPID_nem_ivshmem_pipeline_receive(MPID_nem_ivshmem_transfer_t *t, const char **why);
+
+/*
+ * ivshmem_copy.c: into the receiver's buffer, out of the sender's, or the latter by both, of whom
+ * the sender helps. One turn's part: true once all is copied, or there is nothing to help with.
+ * *why is set if the peer's memory is not what it said.
+ */
+void MPID_nem_ivshmem_copy_pack(MPID_nem_ivshmem_transfer_t *t, void *to, intptr_t max);
+bool MPID_nem_ivshmem_copy_write(MPID_nem_ivshmem_transfer_t *t);
+bool MPID_nem_ivshmem_copy_read(MPID_nem_ivshmem_transfer_t *t, const char **why);
+bool MPID_nem_ivshmem_copy_read_jointly(MPID_nem_ivshmem_transfer_t *t, const char **why);
+bool MPID_nem_ivshmem_copy_help(MPID_nem_ivshmem_transfer_t *t, const char **why);
+
+/*
+ * ivshmem_lend.c: our lanes and words for joint copies. Of lanes, `keep` idle ones are left alone.
+ * NULL or false if there is none. What a peer may still write, that was lost sight of, is lost
+ * until that one has left, or is dead: lend_lose, of a word or a lane.
+ */
+#define IVSHMEM_OFFERED_LANES_MAX 4
+int MPID_nem_ivshmem_lend_init(int job_size);
+void MPID_nem_ivshmem_lend_finalize(void);
+bool MPID_nem_ivshmem_lend_lane(struct ivshm_lane *lane, int keep);
+void MPID_nem_ivshmem_lend_lane_back(struct ivshm_lane *lane);
+struct ivshm_joint_shm *MPID_nem_ivshmem_lend_joint(void);
+void MPID_nem_ivshmem_lend_joint_back(const struct ivshm_joint_shm *joint);
+void MPID_nem_ivshmem_lend_lose(struct ivshm_owner peer, struct ivshm_joint_shm *joint,
+                                const struct ivshm_lane *lane);
 
 /* ivshmem_memory.c: what the program has in the region. take: all zero, NULL if the region has none
  * to spare; need: also of what others leave; give_back: false if it was not taken there; finalize:

@@ -2,10 +2,12 @@
 /*
  * Which path the messages of two ranks take: the region, if both map the same one, else MPICH's tcp
  * netmod. Both ends compare the same two business cards, so they decide alike; each does at its
- * first message to the other, or when the other's arrives.
+ * first message to the other, or when the other's arrives: then its endpoint's entry says its job
+ * and rank.
  *
- * Until then a connection's functions are those of this file: they decide, and go on with the
- * chosen path's. Its netmod area is tcp's, for a peer that has decided may connect by tcp before.
+ * Until then a connection's functions are those of this file: they decide, open the channel through
+ * the region, and go on with the chosen path's; so those never connect. Its netmod area is tcp's,
+ * for a peer that has decided may connect by tcp before.
  *
  * tcp is polled only where a message may come that way: by a rank of which not all peers are known
  * to share its region, or which has opened a port.
@@ -19,6 +21,8 @@ static struct {
     unsigned pairs;  /* connections by tcp */
     unsigned turns;
 } tcp;
+
+static const MPID_nem_ivshmem_ops_t first_ops;
 
 /* Has tcp polled from the next turn on, if there is a reason. */
 static void update_polling(void)
@@ -57,6 +61,7 @@ int MPID_nem_ivshmem_path_init(MPIDI_PG_t *pg, int pg_rank, char **bc_val_p, int
     int room = *val_max_sz_p;
 
     memset(&tcp, 0, sizeof(tcp));
+    MPID_nem_ivshmem.first_ops = &first_ops;
     ivshmem_pt2pt_is_lost = is_lost;
     ivshmem_pt2pt_keep = keep;
     if (MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK == 0)
@@ -135,39 +140,61 @@ static int tcp_SendNoncontig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intp
     return MPID_nem_tcp_SendNoncontig(vc, sreq, hdr, hdr_sz, hdr_iov, n_hdr_iov);
 }
 
+static const MPID_nem_ivshmem_ops_t tcp_ops = {
+    .sendNoncontig = tcp_SendNoncontig,
+    .rndvSend = MPID_nem_lmt_RndvSend,
+    .iStartContigMsg = tcp_iStartContigMsg,
+    .iSendContig = tcp_iSendContig,
+    .iSendIov = tcp_iSendIov,
+};
+
+static const MPID_nem_ivshmem_ops_t region_ops = {
+    .sendNoncontig = MPID_nem_ivshmem_SendNoncontig,
+    .rndvSend = MPID_nem_lmt_RndvSend,
+    .iStartContigMsg = MPID_nem_ivshmem_iStartContigMsg,
+    .iSendContig = MPID_nem_ivshmem_iSendContig,
+    .iSendIov = MPID_nem_ivshmem_iSendIov,
+};
+
 /* The connection goes by tcp from now on; its area is tcp's already. */
-void MPID_nem_ivshmem_take_tcp(MPIDI_VC_t *vc)
+static void take_tcp(MPIDI_VC_t *vc)
 {
     VC_PAIR(vc)->path = IVSHMEM_PATH_TCP;
     tcp.pairs++;
     update_polling();
-    vc->sendNoncontig_fn = tcp_SendNoncontig;
-    vc->rndvSend_fn = MPID_nem_lmt_RndvSend;
-    vc->ch.iStartContigMsg = tcp_iStartContigMsg;
-    vc->ch.iSendContig = tcp_iSendContig;
-    vc->ch.iSendIov = tcp_iSendIov;
+    MPID_nem_ivshmem_vc_set_ops(vc, &tcp_ops);
     vc->eager_max_msg_sz = MPIR_CVAR_CH3_EAGER_MAX_MSG_SIZE;
     vc->ready_eager_max_msg_sz = -1; /* no limit, as CH3 has it */
 }
 
-/* The connection goes through the region from now on, to that endpoint. */
-void MPID_nem_ivshmem_take_region(MPIDI_VC_t *vc, struct ivshm_owner peer)
+/* The connection goes through the region from now on, to that endpoint; it has no channel yet. */
+static void take_region(MPIDI_VC_t *vc, struct ivshm_owner peer)
 {
     memset(VC_IVSHMEM(vc), 0, sizeof(*VC_IVSHMEM(vc)));
     VC_IVSHMEM(vc)->peer = peer;
     VC_IVSHMEM(vc)->known_context = IVSHMEM_NO_CONTEXT;
     VC_PAIR(vc)->path = IVSHMEM_PATH_REGION;
-    vc->sendNoncontig_fn = MPID_nem_ivshmem_SendNoncontig;
-    vc->rndvSend_fn = MPID_nem_lmt_RndvSend;
-    vc->ch.iStartContigMsg = MPID_nem_ivshmem_iStartContigMsg;
-    vc->ch.iSendContig = MPID_nem_ivshmem_iSendContig;
-    vc->ch.iSendIov = MPID_nem_ivshmem_iSendIov;
+    MPID_nem_ivshmem_limit_set(vc);
     MPID_nem_ivshmem_lmt_vc_init(vc);
 }
 
 static bool is_same(struct ivshm_owner a, struct ivshm_owner b)
 {
     return a.endpoint == b.endpoint && a.generation == b.generation;
+}
+
+/*
+ * Whether the rank is at that endpoint, by its business card: what the table of endpoints says of
+ * jobs and ranks, anybody can have written.
+ */
+static bool is_at(MPIDI_VC_t *vc, struct ivshm_owner peer)
+{
+    if (vc->ch.is_local ||
+        (vc->pg == MPIDI_Process.my_pg && vc->pg_rank == MPIDI_Process.my_pg_rank))
+        return false;
+    return MPID_nem_ivshmem_path_is_in_region(vc) &&
+           VC_IVSHMEM(vc)->peer.endpoint == peer.endpoint &&
+           VC_IVSHMEM(vc)->peer.generation == peer.generation;
 }
 
 /*
@@ -184,12 +211,12 @@ static bool is_taken(const MPIDI_VC_t *vc, struct ivshm_owner peer)
     for (MPIDI_VC_t *other; !found && (other = MPID_nem_ivshmem_vc_next(&at));)
         found = other != vc &&
                 (other->pg == MPIDI_Process.my_pg || VC_PAIR(other)->path == IVSHMEM_PATH_REGION) &&
-                MPID_nem_ivshmem_is_at(other, peer);
+                is_at(other, peer);
     return found;
 }
 
 /* The first message decides. What came by tcp, from another job's port, goes back by tcp. */
-int MPID_nem_ivshmem_decide(MPIDI_VC_t *vc)
+static int decide(MPIDI_VC_t *vc)
 {
     int mpi_errno = MPI_SUCCESS;
     char why_not[IVSHMEM_TEXT_MAX] = "";
@@ -197,11 +224,10 @@ int MPID_nem_ivshmem_decide(MPIDI_VC_t *vc)
     bool shared = false;
 
     if (vc->pg) {
-        mpi_errno = MPID_nem_ivshmem_find_peer(vc, &peer, &shared, why_not);
+        mpi_errno = MPID_nem_ivshmem_card_find_peer(vc, &peer, &shared, why_not);
         if (shared && is_taken(vc, peer))
             snprintf(why_not, sizeof(why_not),
-                     "%s names the endpoint of another rank in its "
-                     "business card",
+                     "%s names the endpoint of another rank in its business card",
                      MPID_nem_ivshmem_vc_name(vc));
         if (mpi_errno == MPI_SUCCESS && *why_not)
             mpi_errno = MPID_nem_ivshmem_error(why_not);
@@ -213,9 +239,9 @@ int MPID_nem_ivshmem_decide(MPIDI_VC_t *vc)
         MPIR_ERR_CHECK(mpi_errno);
     }
     if (shared)
-        MPID_nem_ivshmem_take_region(vc, peer);
+        take_region(vc, peer);
     else
-        MPID_nem_ivshmem_take_tcp(vc);
+        take_tcp(vc);
 
 fn_exit:
     return mpi_errno;
@@ -224,57 +250,134 @@ fn_fail:
 }
 
 /* Decides only if it is, for who has nothing to send there, and need not know why it is not. */
-bool MPID_nem_ivshmem_is_in_region(MPIDI_VC_t *vc)
+bool MPID_nem_ivshmem_path_is_in_region(MPIDI_VC_t *vc)
 {
     char why_not[IVSHMEM_TEXT_MAX];
     struct ivshm_owner peer;
     bool shared;
 
     if (VC_PAIR(vc)->path == IVSHMEM_PATH_UNDECIDED &&
-        MPID_nem_ivshmem_find_peer(vc, &peer, &shared, why_not) == MPI_SUCCESS && shared &&
+        MPID_nem_ivshmem_card_find_peer(vc, &peer, &shared, why_not) == MPI_SUCCESS && shared &&
         !is_taken(vc, peer))
-        MPID_nem_ivshmem_take_region(vc, peer);
+        take_region(vc, peer);
     return VC_PAIR(vc)->path == IVSHMEM_PATH_REGION;
 }
 
-/*
- * Whether the rank is at that endpoint, by its business card: what the table of endpoints says of
- * jobs and ranks, anybody can have written.
- */
-bool MPID_nem_ivshmem_is_at(MPIDI_VC_t *vc, struct ivshm_owner peer)
+/* False if the peer is not there any more; why in `text`. */
+bool MPID_nem_ivshmem_path_open_channel(struct ivshm_owner peer, const char *who,
+                                        struct ivshm_channel **channel, char text[IVSHMEM_TEXT_MAX])
 {
-    if (vc->ch.is_local ||
-        (vc->pg == MPIDI_Process.my_pg && vc->pg_rank == MPIDI_Process.my_pg_rank))
-        return false;
-    return MPID_nem_ivshmem_is_in_region(vc) && is_same(VC_IVSHMEM(vc)->peer, peer);
+    struct ivshm_diag diag = {""};
+
+    if (ivshm_channel_open(&MPID_nem_ivshmem.transport, peer, channel, &diag) == 0)
+        return true;
+    snprintf(text, IVSHMEM_TEXT_MAX, "%s cannot be reached: %.300s", who, diag.text);
+    return false;
+}
+
+/*
+ * Binds the job's own connection with a rank to the channel to its endpoint. In MPI_Finalize, where
+ * CH3 has closed all connections that it knew, it is closed as well: whoever has sent there waits
+ * for that (MPIX_Comm_revoke sends to ranks that were never met).
+ */
+static int bind_rank(MPIDI_VC_t *vc, struct ivshm_channel *channel)
+{
+    bool is_late = vc->state == MPIDI_VC_STATE_INACTIVE_CLOSED;
+
+    VC_IVSHMEM(vc)->channel = channel;
+    MPID_nem_ivshmem_vc_set_ops(vc, &region_ops);
+    MPID_nem_ivshmem.vcs[channel->peer.endpoint] = vc;
+    if (is_late || vc->state == MPIDI_VC_STATE_INACTIVE)
+        MPIDI_CHANGE_VC_STATE(vc, ACTIVE);
+    return is_late ? MPIDI_CH3U_VC_SendClose(vc, vc->pg_rank) : MPI_SUCCESS;
+}
+
+void MPID_nem_ivshmem_path_bind_call(MPIDI_VC_t *vc, struct ivshm_channel *channel, uint32_t stream)
+{
+    take_region(vc, channel->peer);
+    MPID_nem_ivshmem_vc_set_ops(vc, &region_ops);
+    MPID_nem_ivshmem_vc_add_call(vc, channel, stream);
+}
+
+static int connect_rank(MPIDI_VC_t *vc)
+{
+    int mpi_errno = MPI_SUCCESS;
+    struct ivshm_channel *channel;
+    char text[IVSHMEM_TEXT_MAX];
+
+    if (vc->state == MPIDI_VC_STATE_MORIBUND) { /* CH3 asks before all messages but large ones */
+        mpi_errno = MPID_nem_ivshmem_vc_error(vc, "its process is dead");
+        goto fn_exit;
+    }
+    if (MPID_nem_ivshmem.vcs[VC_IVSHMEM(vc)->peer.endpoint]) {
+        mpi_errno = MPID_nem_ivshmem_vc_error(vc, "another rank is at the endpoint that its "
+                                                  "business card names");
+        goto fn_exit;
+    }
+    const char *who = MPID_nem_ivshmem_vc_name(vc);
+    if (!MPID_nem_ivshmem_path_open_channel(VC_IVSHMEM(vc)->peer, who, &channel, text)) {
+        /* Receives from it must not wait, either. */
+        mpi_errno = MPID_nem_ivshmem_end_fail(vc, text + strlen(who) + 1);
+        MPIR_ERR_CHECK(mpi_errno);
+        mpi_errno = MPID_nem_ivshmem_peer_error(text);
+    }
+    MPIR_ERR_CHECK(mpi_errno);
+    IVSHM_POINT(connected);
+    mpi_errno = bind_rank(vc, channel);
+    MPIR_ERR_CHECK(mpi_errno);
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
+/* Makes what the first message needs: a path and, through the region, a channel. */
+static int prepare(MPIDI_VC_t *vc)
+{
+    int mpi_errno = MPI_SUCCESS;
+
+    if (VC_PAIR(vc)->path == IVSHMEM_PATH_UNDECIDED) {
+        mpi_errno = decide(vc);
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+    if (VC_PAIR(vc)->path == IVSHMEM_PATH_REGION) {
+        mpi_errno = connect_rank(vc);
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
 }
 
 static int first_iStartContigMsg(MPIDI_VC_t *vc, void *hdr, intptr_t hdr_sz, void *data,
                                  intptr_t data_sz, MPIR_Request **sreq_ptr)
 {
     *sreq_ptr = NULL;
-    int mpi_errno = MPID_nem_ivshmem_decide(vc);
+    int mpi_errno = prepare(vc);
     return mpi_errno ? mpi_errno : vc->ch.iStartContigMsg(vc, hdr, hdr_sz, data, data_sz, sreq_ptr);
 }
 
 static int first_iSendContig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
                              void *data, intptr_t data_sz)
 {
-    int mpi_errno = MPID_nem_ivshmem_decide(vc);
+    int mpi_errno = prepare(vc);
     return mpi_errno ? mpi_errno : vc->ch.iSendContig(vc, sreq, hdr, hdr_sz, data, data_sz);
 }
 
 static int first_iSendIov(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
                           struct iovec *iov, int n_iov)
 {
-    int mpi_errno = MPID_nem_ivshmem_decide(vc);
+    int mpi_errno = prepare(vc);
     return mpi_errno ? mpi_errno : vc->ch.iSendIov(vc, sreq, hdr, hdr_sz, iov, n_iov);
 }
 
 static int first_SendNoncontig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
                                struct iovec *hdr_iov, int n_hdr_iov)
 {
-    int mpi_errno = MPID_nem_ivshmem_decide(vc);
+    int mpi_errno = prepare(vc);
     return mpi_errno ? mpi_errno : vc->sendNoncontig_fn(vc, sreq, hdr, hdr_sz, hdr_iov, n_hdr_iov);
 }
 
@@ -285,11 +388,19 @@ static int first_RndvSend(MPIR_Request **sreq_p, const void *buf, MPI_Aint count
 {
     MPIDI_VC_t *vc;
     MPIDI_Comm_get_vc_set_active(comm, rank, &vc);
-    int mpi_errno = MPID_nem_ivshmem_decide(vc);
+    int mpi_errno = prepare(vc);
     return mpi_errno ? mpi_errno
                      : vc->rndvSend_fn(sreq_p, buf, count, datatype, dt_contig, data_sz, dt_true_lb,
                                        rank, tag, comm, context_offset);
 }
+
+static const MPID_nem_ivshmem_ops_t first_ops = {
+    .sendNoncontig = first_SendNoncontig,
+    .rndvSend = first_RndvSend,
+    .iStartContigMsg = first_iStartContigMsg,
+    .iSendContig = first_iSendContig,
+    .iSendIov = first_iSendIov,
+};
 
 int MPID_nem_ivshmem_path_vc_init(MPIDI_VC_t *vc)
 {
@@ -300,12 +411,8 @@ int MPID_nem_ivshmem_path_vc_init(MPIDI_VC_t *vc)
         mpi_errno = MPID_nem_tcp_vc_init(vc);
         MPIR_ERR_CHECK(mpi_errno);
     }
-    vc->sendNoncontig_fn = first_SendNoncontig;
-    vc->rndvSend_fn = first_RndvSend;
-    vc->ch.iStartContigMsg = first_iStartContigMsg;
-    vc->ch.iSendContig = first_iSendContig;
-    vc->ch.iSendIov = first_iSendIov;
-    MPID_nem_ivshmem_set_eager_limit(vc);
+    MPID_nem_ivshmem_vc_set_ops(vc, &first_ops);
+    MPID_nem_ivshmem_limit_set(vc);
     if (vc->pg && vc->pg != MPIDI_Process.my_pg) {
         MPID_nem_ivshmem.news = true;
         tcp.undecided = true;
@@ -323,7 +430,7 @@ int MPID_nem_ivshmem_path_vc_destroy(MPIDI_VC_t *vc)
     if (vc->ch.is_local)
         return MPI_SUCCESS;
     if (VC_PAIR(vc)->path == IVSHMEM_PATH_REGION)
-        return MPID_nem_ivshmem_vc_destroy(vc);
+        return MPID_nem_ivshmem_end_destroy(vc);
     if (VC_PAIR(vc)->path == IVSHMEM_PATH_TCP) {
         if (MPIR_CVAR_NEMESIS_IVSHMEM_STATS > 1 && VC_PAIR(vc)->sent_bytes > 0)
             MPID_nem_ivshmem_stats_print_vc(vc);
@@ -337,14 +444,14 @@ int MPID_nem_ivshmem_path_vc_destroy(MPIDI_VC_t *vc)
 int MPID_nem_ivshmem_path_vc_terminate(MPIDI_VC_t *vc)
 {
     if (VC_PAIR(vc)->path == IVSHMEM_PATH_REGION)
-        return MPID_nem_ivshmem_vc_terminate(vc);
+        return MPID_nem_ivshmem_end_terminate(vc);
     return MPID_nem_ivshmem.tcp ? MPID_nem_tcp_vc_terminate(vc)
                                 : MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
 }
 
-int MPID_nem_ivshmem_tcp_connect_to_root(const char *business_card, MPIDI_VC_t *vc)
+int MPID_nem_ivshmem_path_tcp_connect(const char *business_card, MPIDI_VC_t *vc)
 {
-    MPID_nem_ivshmem_take_tcp(vc);
+    take_tcp(vc);
     return MPID_nem_tcp_connect_to_root(business_card, vc);
 }
 
@@ -375,7 +482,7 @@ static int decide_new(void)
     for (MPIDI_VC_t *vc; (vc = MPID_nem_ivshmem_vc_next(&at));) {
         if (vc->pg == MPIDI_Process.my_pg || VC_PAIR(vc)->path != IVSHMEM_PATH_UNDECIDED)
             continue;
-        mpi_errno = MPID_nem_ivshmem_decide(vc);
+        mpi_errno = decide(vc);
         MPIR_ERR_CHECK(mpi_errno);
     }
 
@@ -418,7 +525,7 @@ static int poll_socket(int in_blocking_poll)
     return mpi_errno;
 }
 
-int MPID_nem_ivshmem_tcp_poll(int in_blocking_poll)
+int MPID_nem_ivshmem_path_tcp_poll(int in_blocking_poll)
 {
     int mpi_errno = MPI_SUCCESS;
 
@@ -441,4 +548,67 @@ fn_exit:
     return mpi_errno;
 fn_fail:
     goto fn_exit;
+}
+
+/* A job's name in the table of endpoints is cut. */
+static bool is_name_of(const struct ivshm_endpoint_info *info, const MPIDI_PG_t *pg)
+{
+    return strncmp(info->job, (const char *) pg->id, sizeof(info->job) - 1) == 0;
+}
+
+/* The rank whose endpoint this is; NULL if it is of no job that we know. */
+static MPIDI_VC_t *find_rank(const struct ivshm_channel *channel)
+{
+    struct ivshm_endpoint_info info;
+    MPIDI_PG_iterator iter;
+    MPIDI_PG_t *pg;
+    MPIDI_VC_t *vc;
+
+    if (ivshm_endpoint_read(&MPID_nem_ivshmem.region, channel->peer.endpoint, &info) != 0)
+        return NULL;
+    MPIDI_PG_Get_iterator(&iter);
+    while (MPIDI_PG_Has_next(&iter)) {
+        MPIDI_PG_Get_next(&iter, &pg);
+        if (!is_name_of(&info, pg) || info.rank >= (uint32_t) pg->size)
+            continue;
+        MPIDI_PG_Get_vc(pg, (int) info.rank, &vc);
+        if (is_at(vc, channel->peer))
+            return vc;
+    }
+    return NULL;
+}
+
+/* The connection with the rank whose endpoint this is, whose first message has come. */
+int MPID_nem_ivshmem_path_adopt(struct ivshm_channel *channel, MPIDI_VC_t **vc_p)
+{
+    MPIDI_VC_t *vc = find_rank(channel);
+
+    *vc_p = NULL;
+    /* One that has failed already, or that this process has left: its last words come too late. */
+    if (!vc || VC_IVSHMEM(vc)->channel || vc->state == MPIDI_VC_STATE_MORIBUND ||
+        (vc->state == MPIDI_VC_STATE_INACTIVE_CLOSED && MPIR_Object_get_ref(vc) == 0))
+        return MPI_SUCCESS;
+    IVSHM_POINT(adopted);
+    channel->users++;
+    *vc_p = vc;
+    return bind_rank(vc, channel);
+}
+
+/* Its sender says to be of a job that this process has not heard of. */
+bool MPID_nem_ivshmem_path_is_of_unknown_job(const struct ivshm_incoming *in)
+{
+    struct ivshm_endpoint_info info;
+    MPIDI_PG_iterator iter;
+    MPIDI_PG_t *pg;
+
+    if (in->stream != 0 ||
+        ivshm_endpoint_read(&MPID_nem_ivshmem.region, in->channel->peer.endpoint, &info) != 0)
+        return false;
+    MPIDI_PG_Get_iterator(&iter);
+    while (MPIDI_PG_Has_next(&iter)) {
+        MPIDI_PG_Get_next(&iter, &pg);
+        if (is_name_of(&info, pg))
+            return false;
+    }
+    return true;
 }

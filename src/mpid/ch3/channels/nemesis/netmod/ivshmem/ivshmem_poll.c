@@ -72,7 +72,7 @@ static void hear_root(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt)
     if (pkt->type == MPIDI_CH3_PKT_CONN_ACK || pkt->type == MPIDI_CH3_PKT_ACCEPT_ACK)
         VC_IVSHMEM(vc)->met = pkt->conn_ack.ack;
     else if (pkt->type == MPIDI_CH3_PKT_CLOSE && is_open && VC_IVSHMEM(vc)->met)
-        mpi_errno = MPID_nem_ivshmem_vc_fail_requests(
+        mpi_errno = MPID_nem_ivshmem_end_requests(
             vc, MPID_nem_ivshmem_vc_error(vc, "has left MPI_Comm_connect or MPI_Comm_accept"));
     else if (!is_open && (MPID_nem_ivshmem_packet_is_plain((int) pkt->type) ||
                           pkt->type == MPIDI_NEM_PKT_LMT_RTS))
@@ -248,6 +248,15 @@ static bool hold(const struct ivshm_incoming *in)
     return true;
 }
 
+/* Whose message this is. *vc_p is NULL if nobody's whom we know; it is to be dropped then. */
+static inline int find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p)
+{
+    if (unlikely(in->stream != 0))
+        return MPID_nem_ivshmem_port_find_vc(in, vc_p);
+    *vc_p = MPID_nem_ivshmem.vcs[in->channel->peer.endpoint];
+    return likely(*vc_p) ? MPI_SUCCESS : MPID_nem_ivshmem_path_adopt(in->channel, vc_p);
+}
+
 /* Takes a message, of which the channel knows as of a user; or holds it. */
 static int take(struct ivshm_incoming *in)
 {
@@ -256,12 +265,12 @@ static int take(struct ivshm_incoming *in)
     bool early = in->channel->paused;
 
     if (likely(!early)) {
-        mpi_errno = MPID_nem_ivshmem_find_vc(in, &vc);
+        mpi_errno = find_vc(in, &vc);
         MPIR_ERR_CHECK(mpi_errno);
         if (likely(vc && in->len > 0))
             early = !deliver(vc, in->payload, in->len);
         else if (!vc && in->len > 0)
-            early = MPID_nem_ivshmem_is_of_unknown_job(in);
+            early = MPID_nem_ivshmem_path_is_of_unknown_job(in);
     }
     if (unlikely(early) && hold(in))
         return MPI_SUCCESS;
@@ -364,13 +373,13 @@ static int fail_the_gone(bool *again)
     for (uint32_t i = 0; i < MPID_nem_ivshmem.region.geo.endpoints && !mpi_errno; i++) {
         MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[i];
         if (vc && is_gone(vc, again))
-            mpi_errno = MPID_nem_ivshmem_vc_fail(vc, "its process is dead");
+            mpi_errno = MPID_nem_ivshmem_end_fail(vc, "its process is dead");
     }
     for (MPIDI_VC_t *next, *vc = MPID_nem_ivshmem.dynamic; vc && !mpi_errno; vc = next) {
         next = VC_IVSHMEM(vc)->next_dynamic;
         if (is_gone(vc, again)) {
             *again = true; /* it has several steps */
-            mpi_errno = MPID_nem_ivshmem_call_off(vc, "is dead");
+            mpi_errno = MPID_nem_ivshmem_end_call_off(vc, "is dead");
         }
     }
     return mpi_errno;
@@ -385,7 +394,7 @@ static bool is_unmet(MPIDI_VC_t *vc)
     if (vc->pg == MPIDI_Process.my_pg || MPIR_Object_get_ref(vc) == 0 ||
         (vc->state != MPIDI_VC_STATE_INACTIVE && vc->state != MPIDI_VC_STATE_ACTIVE))
         return false;
-    return MPID_nem_ivshmem_is_in_region(vc) && !VC_IVSHMEM(vc)->channel;
+    return MPID_nem_ivshmem_path_is_in_region(vc) && !VC_IVSHMEM(vc)->channel;
 }
 
 /*
@@ -459,6 +468,29 @@ fn_exit:
     return mpi_errno;
 }
 
+/* Goes on with what waits to be sent, on every connection: cells may have come home since. */
+static int progress_busy(void)
+{
+    int mpi_errno = MPI_SUCCESS;
+
+    for (MPIDI_VC_t *next, *vc = MPID_nem_ivshmem.busy; vc; vc = next) {
+        next = vc->ch.next;
+        mpi_errno = MPID_nem_ivshmem_send_drain(vc);
+        MPIR_ERR_CHECK(mpi_errno);
+        if (VC_IVSHMEM(vc)->terminating) {
+            mpi_errno = MPID_nem_ivshmem_end_drained(vc);
+            MPIR_ERR_CHECK(mpi_errno);
+        } else if (!VC_IVSHMEM(vc)->sendq.head) {
+            MPID_nem_ivshmem_vc_unlink_busy(vc);
+        }
+    }
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
 /* Whether nothing is to be received, after so many looks. */
 static inline bool is_idle(int looks)
 {
@@ -484,7 +516,7 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
     inside = true;
 
     if (unlikely(MPID_nem_ivshmem.poll_tcp)) {
-        mpi_errno = MPID_nem_ivshmem_tcp_poll(in_blocking_poll);
+        mpi_errno = MPID_nem_ivshmem_path_tcp_poll(in_blocking_poll);
         if (unlikely(mpi_errno))
             goto fn_exit;
     }
@@ -502,15 +534,15 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
     }
     if (unlikely(got < 0) && in.channel)
         give_up_channel(in.channel, diag.text);
-    if (unlikely(MPID_nem_ivshmem.some_given_up)) {
-        mpi_errno = MPID_nem_ivshmem_vc_fail_given_up();
+    if (unlikely(MPID_nem_ivshmem.given_up.some)) {
+        mpi_errno = MPID_nem_ivshmem_end_given_up();
         if (unlikely(mpi_errno))
             goto fn_exit;
     }
     if (MPID_nem_ivshmem.transport.pending)
         ivshm_transport_flush(&MPID_nem_ivshmem.transport);
     if (MPID_nem_ivshmem.busy) {
-        mpi_errno = MPID_nem_ivshmem_send_progress();
+        mpi_errno = progress_busy();
         MPIR_ERR_CHECK(mpi_errno);
     }
     if (MPID_nem_ivshmem.transfers) {
@@ -523,7 +555,7 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
             MPIR_ERR_CHECK(mpi_errno);
         }
         if (unlikely(MPID_nem_ivshmem.dynamic)) {
-            mpi_errno = MPID_nem_ivshmem_end_unanswered_calls();
+            mpi_errno = MPID_nem_ivshmem_port_end_unanswered();
             MPIR_ERR_CHECK(mpi_errno);
         }
         mpi_errno = watch(true);

@@ -103,7 +103,9 @@ static inline ATTRIBUTE((always_inline)) bool send_whole(MPIDI_VC_t *vc, const v
     unsigned char *slot;
     struct ivshm_outgoing out;
 
-    if (unlikely(!area->channel || area->sendq.head || ask(vc, hdr) != MPI_SUCCESS))
+    /* Of a call that is over, start_message and send_request drop it. */
+    if (unlikely(area->sendq.head || (area->stream != 0 && !area->channel) ||
+                 ask(vc, hdr) != MPI_SUCCESS))
         return false;
     if (likely(area->stream == 0 && (slot = ivshm_slot_reserve(area->channel, total)))) {
         fill(slot, hdr, header, data, data_sz);
@@ -222,13 +224,9 @@ static int begin(MPIDI_VC_t *vc, const struct iovec *iov, size_t total, size_t *
     int mpi_errno = MPI_SUCCESS;
 
     *sent = 0;
-    if (unlikely(!VC_IVSHMEM(vc)->channel)) {
-        if (VC_IVSHMEM(vc)->stream) { /* a call that is over: nobody waits for an answer */
-            *sent = total;
-            goto fn_exit;
-        }
-        mpi_errno = MPID_nem_ivshmem_connect(vc);
-        MPIR_ERR_CHECK(mpi_errno);
+    if (unlikely(!VC_IVSHMEM(vc)->channel)) { /* a call that is over: nobody waits for an answer */
+        *sent = total;
+        goto fn_exit;
     }
     mpi_errno = ask(vc, iov[0].iov_base);
     MPIR_ERR_CHECK(mpi_errno);
@@ -372,7 +370,8 @@ fn_fail:
     goto fn_exit;
 }
 
-static int drain(MPIDI_VC_t *vc)
+/* Goes on with what waits on that connection, as far as there are cells now. */
+int MPID_nem_ivshmem_send_drain(MPIDI_VC_t *vc)
 {
     int mpi_errno = MPI_SUCCESS;
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
@@ -384,29 +383,6 @@ static int drain(MPIDI_VC_t *vc)
         MPIR_ERR_CHECK(mpi_errno);
         if (complete)
             MPIDI_CH3I_Sendq_dequeue(&area->sendq, &sreq);
-    }
-
-fn_exit:
-    return mpi_errno;
-fn_fail:
-    goto fn_exit;
-}
-
-/* Goes on with what waits, on every connection: cells may have come home since. */
-int MPID_nem_ivshmem_send_progress(void)
-{
-    int mpi_errno = MPI_SUCCESS;
-
-    for (MPIDI_VC_t *next, *vc = MPID_nem_ivshmem.busy; vc; vc = next) {
-        next = vc->ch.next;
-        mpi_errno = drain(vc);
-        MPIR_ERR_CHECK(mpi_errno);
-        if (VC_IVSHMEM(vc)->terminating) {
-            mpi_errno = MPID_nem_ivshmem_vc_end(vc);
-            MPIR_ERR_CHECK(mpi_errno);
-        } else if (!VC_IVSHMEM(vc)->sendq.head) {
-            MPID_nem_ivshmem_vc_unlink_busy(vc);
-        }
     }
 
 fn_exit:

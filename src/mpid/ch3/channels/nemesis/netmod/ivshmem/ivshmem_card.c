@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * Business cards. A card names the region and the endpoint of a rank, or says that it has none, so
+ * that two ranks know whether they share a region without trying.
+ */
+#include "ivshmem_netmod.h"
+
+/* The last part of the card; the dot at the end shows that nothing was cut off. */
+#define BC_KEY "ivshmem"
+#define BC_FORMAT "%016llx%016llx.%u.%u." /* region id, endpoint, generation */
+#define BC_NONE "none."
+
+/* Our part of the card. */
+int MPID_nem_ivshmem_card_add(char **bc_val_p, int *val_max_sz_p)
+{
+    int mpi_errno = MPI_SUCCESS;
+    char card[80] = BC_NONE;
+    const struct ivshm_owner *self = &MPID_nem_ivshmem.transport.endpoint.owner;
+    const uint64_t *id = MPID_nem_ivshmem.region.id;
+
+    if (MPID_nem_ivshmem.joined)
+        snprintf(card, sizeof(card), BC_FORMAT, (unsigned long long) id[0],
+                 (unsigned long long) id[1], self->endpoint, self->generation);
+    int str_errno = MPL_str_add_string_arg(bc_val_p, val_max_sz_p, BC_KEY, card);
+    MPIR_ERR_CHKANDJUMP(str_errno, mpi_errno, MPI_ERR_OTHER, "**buscard_len");
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}
+
+/*
+ * Whether the process with that card shares our region, and if so which endpoint is its. Both ends
+ * find the same, so a card that cannot be read is an error, as is a pair that would need tcp where
+ * that is forbidden: false then, and why in `text`. `who` is for that. Only a process of another
+ * job, `elsewhere`, may have a card without our part: from MPICH's own tcp.
+ */
+bool MPID_nem_ivshmem_card_read(const char *card, const char *who, bool elsewhere,
+                                struct ivshm_owner *peer, bool *shared, char text[IVSHMEM_TEXT_MAX])
+{
+    const MPID_nem_ivshmem_t *self = &MPID_nem_ivshmem;
+    char value[80] = "";
+    unsigned long long id[2], endpoint = 0, generation = 0;
+    int end = 0;
+
+    *shared = false;
+    bool ours = MPL_str_get_string_arg(card, BC_KEY, value, sizeof(value)) == MPL_SUCCESS;
+    bool has_region = ours && strcmp(value, BC_NONE) != 0;
+    if (has_region)
+        sscanf(value, "%16llx%16llx.%llu.%llu.%n", &id[0], &id[1], &endpoint, &generation, &end);
+    if (has_region ? end == 0 || value[end] : !ours && !elsewhere) {
+        snprintf(text, IVSHMEM_TEXT_MAX,
+                 "the business card of %s was cut short or damaged on its way through the process "
+                 "manager: it ends in '%s', expected REGION.ENDPOINT.GENERATION. or " BC_NONE,
+                 who, ours ? value : card + strlen(card) - MPL_MIN(strlen(card), 60));
+        return false;
+    }
+    bool same =
+        self->joined && has_region && id[0] == self->region.id[0] && id[1] == self->region.id[1];
+    if (same && (endpoint >= self->region.geo.endpoints || generation >> IVSHM_CLAIM_GEN_BITS)) {
+        snprintf(text, IVSHMEM_TEXT_MAX,
+                 "the business card of %s names endpoint %llu, generation %llu of region %s, which "
+                 "has %u endpoints, and generations of %d bits: it was damaged on its way, or made "
+                 "up by that process; see what is on the region by `ivshmem ps`",
+                 who, endpoint, generation, self->region.map.name, self->region.geo.endpoints,
+                 IVSHM_CLAIM_GEN_BITS);
+        return false;
+    }
+    *peer = (struct ivshm_owner){(uint32_t) endpoint, (uint32_t) generation};
+    *shared = same;
+    if (same || self->tcp)
+        return true;
+
+    const char *no_tcp = MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK == 0
+                             ? "MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0 forbids tcp"
+                             : "tcp cannot be used here";
+    if (!self->joined)
+        snprintf(text, IVSHMEM_TEXT_MAX, "%.*s", IVSHMEM_TEXT_MAX - 1, self->diag.text);
+    else if (!has_region)
+        snprintf(text, IVSHMEM_TEXT_MAX,
+                 "%s has no ivshmem region, this rank has %s, and %s: give every VM of the job the "
+                 "same ivshmem device",
+                 who, self->region.map.name, no_tcp);
+    else
+        snprintf(
+            text, IVSHMEM_TEXT_MAX,
+            "%s is in region %016llx%016llx, this rank in %016llx%016llx, and %s: give every VM "
+            "of the job the same memory backend",
+            who, id[0], id[1], (unsigned long long) self->region.id[0],
+            (unsigned long long) self->region.id[1], no_tcp);
+    return false;
+}
+
+/*
+ * Whether that rank shares our region, and which endpoint is its. Why no path leads there in
+ * `text`, else nothing.
+ */
+int MPID_nem_ivshmem_card_find_peer(MPIDI_VC_t *vc, struct ivshm_owner *peer, bool *shared,
+                                    char text[IVSHMEM_TEXT_MAX])
+{
+    int mpi_errno = MPI_SUCCESS;
+    const char *who = MPID_nem_ivshmem_vc_name(vc);
+    int size = ivshmem_compat_max_val_size();
+    char *card = MPL_malloc(size, MPL_MEM_OTHER);
+
+    *shared = false;
+    MPIR_ERR_CHKANDJUMP(!card, mpi_errno, MPI_ERR_OTHER, "**nomem");
+    mpi_errno = vc->pg->getConnInfo(vc->pg_rank, card, size, vc->pg);
+    MPIR_ERR_CHECK(mpi_errno);
+    if (MPID_nem_ivshmem_card_read(card, who, vc->pg != MPIDI_Process.my_pg, peer, shared, text))
+        *text = '\0';
+
+fn_exit:
+    MPL_free(card);
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * Large messages from or to memory of the region: copied once, by the sender, by the receiver, or
+ * by both. And the user's buffer, whatever its datatype, for all ways.
+ */
+#include "ivshmem_netmod.h"
+
+#define DIRECT_BYTES (256 << 10) /* copied in one turn */
+
+/* Up to `max` bytes of the user's, the next ones. */
+void MPID_nem_ivshmem_copy_pack(MPID_nem_ivshmem_transfer_t *t, void *to, intptr_t max)
+{
+    MPIR_Request *req = t->req;
+    MPI_Aint len = MPL_MIN(t->size - t->moved, max);
+    if (t->contig)
+        MPIR_Memcpy(to, t->contig + t->moved, len);
+    else
+        ivshmem_compat_pack(req->dev.user_buf, req->dev.user_count, req->dev.datatype, t->moved, to,
+                            len, &len);
+    t->moved += len;
+}
+
+bool MPID_nem_ivshmem_copy_write(MPID_nem_ivshmem_transfer_t *t)
+{
+    MPID_nem_ivshmem_copy_pack(t, t->direct + t->moved, DIRECT_BYTES);
+    IVSHM_POINT(write_direct);
+    return t->moved == t->size;
+}
+
+bool MPID_nem_ivshmem_copy_read(MPID_nem_ivshmem_transfer_t *t, const char **why)
+{
+    MPIR_Request *req = t->req;
+    MPI_Aint len = MPL_MIN(t->size - t->moved, DIRECT_BYTES), done = len;
+
+    if (t->contig)
+        MPIR_Memcpy(t->contig + t->moved, t->direct + t->moved, len);
+    else
+        ivshmem_compat_unpack(t->direct + t->moved, len, req->dev.user_buf, req->dev.user_count,
+                              req->dev.datatype, t->moved, &done);
+    IVSHM_POINT(read_direct);
+    /* Only whole elements are unpacked. What is left of the last one is no element. */
+    t->moved += t->moved + len == t->size ? len : done;
+    if (t->moved < t->size && done == 0)
+        *why = "sent data that cannot be unpacked";
+    return t->moved == t->size;
+}
+
+bool MPID_nem_ivshmem_copy_read_jointly(MPID_nem_ivshmem_transfer_t *t, const char **why)
+{
+    struct ivshm_piece piece;
+
+    if (ivshm_joint_take(&t->joint, &piece)) {
+        MPIR_Memcpy(t->contig + piece.first, t->direct + piece.first, piece.bytes);
+        t->taken++;
+        IVSHM_POINT(read_direct);
+    }
+    int64_t left = ivshm_joint_left(&t->joint, t->taken);
+    if (left < 0)
+        *why = "changed what says who copies what";
+    return left == 0;
+}
+
+bool MPID_nem_ivshmem_copy_help(MPID_nem_ivshmem_transfer_t *t, const char **why)
+{
+    const struct ivshm_region *region = &MPID_nem_ivshmem.region;
+    struct ivshm_piece piece;
+
+    if (!ivshm_joint_take(&t->joint, &piece))
+        return true;
+    if (t->moved == 0 &&
+        !ivshm_extent_covers(region, VC_IVSHMEM(t->vc)->channel->peer, IVSHM_KIND_USER,
+                             MPID_nem_ivshmem_offset_of(t->direct), (uint64_t) t->size)) {
+        *why = "asks for help with a buffer that is not its own";
+        return false;
+    }
+    MPID_nem_ivshmem.stats.joint += t->moved == 0;
+    MPIR_Memcpy(t->direct + piece.first, t->contig + piece.first, piece.bytes);
+    t->moved += piece.bytes;
+    IVSHM_POINT(write_direct);
+    ivshm_joint_finish(&t->joint);
+    return false;
+}

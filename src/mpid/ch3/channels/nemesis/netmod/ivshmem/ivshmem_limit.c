@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * How large a message may be that is sent at once. As long as it fits into a few cells, one trip
+ * beats the three of a rendezvous; where buffers are in the region, one copy beats both.
+ */
+#include "ivshmem_netmod.h"
+
+#define DIRECT_EAGER_LIMIT 12000 /* bytes */
+
+static intptr_t eager_limit(void)
+{
+    if (MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT >= 0)
+        return MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT;
+    return MPID_nem_ivshmem.prefers_direct ? DIRECT_EAGER_LIMIT
+                                           : 2 * (intptr_t) MPID_nem_ivshmem.region.geo.large_size;
+}
+
+void MPID_nem_ivshmem_limit_set(MPIDI_VC_t *vc)
+{
+    vc->eager_max_msg_sz = eager_limit();
+    vc->ready_eager_max_msg_sz = vc->eager_max_msg_sz;
+}
+
+/* The program has memory in the region, from or to which it will send. */
+void MPID_nem_ivshmem_limit_prefer_direct(void)
+{
+    if (MPID_nem_ivshmem.prefers_direct)
+        return;
+    MPID_nem_ivshmem.prefers_direct = true;
+    for (uint32_t i = 0; i < MPID_nem_ivshmem.region.geo.endpoints; i++)
+        if (MPID_nem_ivshmem.vcs[i])
+            MPID_nem_ivshmem_limit_set(MPID_nem_ivshmem.vcs[i]);
+    for (MPIDI_VC_t *vc = MPID_nem_ivshmem.dynamic; vc; vc = VC_IVSHMEM(vc)->next_dynamic)
+        MPID_nem_ivshmem_limit_set(vc);
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * Large messages through a lane: the sender fills chunks while the receiver empties them.
+ */
+#include "ivshmem_netmod.h"
+
+#define PIECE_BYTES_MIN (4 << 10)
+#define TAKEN_BYTES_MAX (8 << 10) /* more lines at once are in the way of what is read */
+
+void MPID_nem_ivshmem_pipeline_fill(MPID_nem_ivshmem_transfer_t *t)
+{
+    unsigned char *chunk;
+    /* Small enough that the receiver soon has something to do, large enough to be worth a trip. */
+    intptr_t piece = MPL_MIN(MPL_MAX(t->size / 8, PIECE_BYTES_MIN), (intptr_t) t->lane.size);
+
+    while (t->moved < t->size && (chunk = ivshm_lane_reserve_spsc(&t->lane))) {
+        intptr_t before = t->moved;
+        if (piece <= TAKEN_BYTES_MAX)
+            ivshm_prefetch_write(chunk, MPL_MIN(piece, t->size - t->moved));
+        MPID_nem_ivshmem_copy_pack(t, chunk, piece);
+        ivshm_lane_publish_spsc(&t->lane, (uint32_t) (t->moved - before));
+    }
+}
+
+bool MPID_nem_ivshmem_pipeline_send(MPID_nem_ivshmem_transfer_t *t)
+{
+    MPID_nem_ivshmem_pipeline_fill(t);
+    /* Our own lane is ours again, and the message matched, once it is empty. */
+    return t->moved == t->size && (!t->own_lane || ivshm_lane_is_drained(&t->lane));
+}
+
+/*
+ * Unpacks a chunk into a non-contiguous buffer. Only whole elements are unpacked: the rest of one
+ * is carried to the next chunk. False if the carry is not less than an element can have.
+ */
+static bool unpack_chunk(MPID_nem_ivshmem_transfer_t *t, const unsigned char *chunk, uint32_t len)
+{
+    MPIR_Request *req = t->req;
+    unsigned char *joined = NULL;
+    MPI_Aint total = len, done = 0;
+    const unsigned char *from = chunk;
+
+    if (t->carry_len > 0) {
+        total += t->carry_len;
+        joined = MPL_malloc(total, MPL_MEM_BUFFER);
+        if (!joined)
+            return false;
+        memcpy(joined, t->carry, t->carry_len);
+        memcpy(joined + t->carry_len, chunk, len);
+        from = joined;
+    }
+    ivshmem_compat_unpack(from, total, req->dev.user_buf, req->dev.user_count, req->dev.datatype,
+                          t->moved, &done);
+    t->moved += done;
+    t->carry_len = (uint32_t) (total - done);
+    bool fits = total - done <= (MPI_Aint) sizeof(t->carry);
+    if (fits)
+        memcpy(t->carry, from + done, t->carry_len);
+    MPL_free(joined);
+    return fits;
+}
+
+bool MPID_nem_ivshmem_pipeline_receive(MPID_nem_ivshmem_transfer_t *t, const char **why)
+{
+    const unsigned char *chunk;
+    uint32_t len;
+
+    while (t->moved + t->carry_len < t->size && (chunk = ivshm_lane_peek_spsc(&t->lane, &len))) {
+        intptr_t left = t->size - t->moved - (intptr_t) t->carry_len;
+        if (t->is_part && left < (intptr_t) len)
+            len = (uint32_t) left;
+        if (len == 0 || (intptr_t) len > left) {
+            *why = "sent a chunk of a length that is not possible";
+            return false;
+        }
+        if (t->contig) {
+            MPIR_Memcpy(t->contig + t->moved, chunk, len);
+            t->moved += len;
+        } else if (!unpack_chunk(t, chunk, len)) {
+            *why = "sent a chunk that cannot be unpacked";
+            return false;
+        }
+        if (t->is_part && t->moved + t->carry_len == t->size)
+            break; /* never empty: what ends the send is our DONE, and nothing else */
+        ivshm_lane_consume_spsc(&t->lane);
+    }
+    return t->moved + t->carry_len == t->size;
+}
