@@ -15,7 +15,7 @@ CC.plain := gcc -O2
 CC.steps := gcc -O2 -DIVSHM_STEPS -fno-builtin-memset -Wl,--wrap=memset \
             -fsanitize=undefined -fsanitize-undefined-trap-on-error
 
-compile := $(CC.$(FLAVOUR)) -std=gnu11 -g -Wall -Wextra -Werror -MMD -MP -I$(CORE) -I$(CORE)/..
+compile := $(CC.$(FLAVOUR)) -std=gnu11 -g -Wall -Wextra $(WERROR) -MMD -MP -I$(CORE) -I$(CORE)/..
 out := $(OUT)/$(FLAVOUR)
 core := $(patsubst $(CORE)/%.c,$(out)/core/%.o,$(wildcard $(CORE)/*.c))
 

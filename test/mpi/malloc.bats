@@ -178,7 +178,7 @@ in_both() {
 }
 
 @test "ivshmem-env --malloc: once, and only if there is one" {
-    lib=$IVSHM_INST/lib/libivshmem-malloc.so
+    lib=$IVSHM_INST/lib/libivshmem-malloc.so.0
     # shellcheck disable=SC2016
     run env -u LD_PRELOAD "$IVSHM_INST/bin/ivshmem-env" --malloc sh -c 'eval "$(ivshmem-env --malloc)"; echo "$LD_PRELOAD"'
     [ "$output" = "$lib" ] || { echo "$output"; false; }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * What MPICH's collectives do when a round fails. `graft` lets mpiimpl.h include it, after all of
+ * What MPICH's collectives do when a round fails. ivshmem-graft lets mpiimpl.h include it, after all of
  * MPICH's own types and functions, and collectives call these in the place of what they had,
  * whatever the device.
  *

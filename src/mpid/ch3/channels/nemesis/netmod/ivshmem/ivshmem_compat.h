@@ -2,7 +2,7 @@
 /*
  * All that differs between the releases of MPICH that the netmod is grafted onto, and nothing else
  * does. 4.0.2 is built and tested; what is here for later ones follows their sources and was never
- * compiled, which is why graft asks before it goes on with them.
+ * compiled, which is why ivshmem-graft asks before it goes on with them.
  */
 #ifndef IVSHMEM_COMPAT_H
 #define IVSHMEM_COMPAT_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * What CH3's code for windows in shared memory asks us, where `graft` has put it: whether a window
+ * What CH3's code for windows in shared memory asks us, where ivshmem-graft has put it: whether a window
  * is shared through the region, by all of its ranks. Included by MPICH's own headers, before any of
  * its types is known, and whatever the device.
  */

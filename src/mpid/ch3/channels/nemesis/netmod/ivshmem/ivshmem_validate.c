@@ -579,7 +579,7 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *p
         case MAYBE_ACK:
             why = check_maybe_ack(vc, &origin);
             break;
-        case MEMBER: /* it may be freed here already: CH3 looks, see graft */
+        case MEMBER: /* it may be freed here already: CH3 looks, see ivshmem-graft */
             break;
         case CLOSE_STATE:
             why = check_close(vc, pkt->close.ack);

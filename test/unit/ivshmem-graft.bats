@@ -1,12 +1,12 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: mpich2
 #
-# The command graft, on a tree that has of MPICH what it looks at. That MPICH's own has it, a build tells.
+# The command ivshmem-graft, on a tree that has of MPICH what it looks at. That MPICH's own has it, a build tells.
 
 # shellcheck disable=SC2016 # make expands these, not the shell.
 
 setup() {
-    graft=${IVSHM_SRC:-$BATS_TEST_DIRNAME/../..}/tools/graft
+    graft=${IVSHM_SRC:-$BATS_TEST_DIRNAME/../..}/tools/ivshmem-graft
     tree=$BATS_TEST_TMPDIR/mpich
     parent=$tree/src/mpid/ch3/channels/nemesis/netmod
     netmod=$parent/ivshmem
@@ -80,7 +80,7 @@ as_before() {
         cp "$tree/$file" "$BATS_TEST_TMPDIR/broken"
         run "$graft" --quiet "$tree"
         [ "$status" -eq 1 ]
-        [[ $output == "graft: $file is neither as MPICH 4.0.2 has it nor as this graft left it"* ]]
+        [[ $output == "ivshmem-graft: $file is neither as MPICH 4.0.2 has it nor as this graft left it"* ]]
         cmp "$BATS_TEST_TMPDIR/broken" "$tree/$file"
         [ ! -e "$netmod" ]
         cp "$tree.before/$file" "$tree/$file"
@@ -89,7 +89,7 @@ as_before() {
     rm "$tree/${edits[6]}"
     run "$graft" --quiet "$tree"
     [ "$status" -eq 1 ]
-    [[ $output == "graft: ${edits[6]} is neither"* ]]
+    [[ $output == "ivshmem-graft: ${edits[6]} is neither"* ]]
 }
 
 @test "--force leaves a repair out that does not fit, all of it, and says so" {
@@ -101,14 +101,14 @@ as_before() {
         echo "something else" >"$tree/$last"
         run "$graft" --quiet --force "$tree"
         [ "$status" -eq 0 ]
-        [[ $output == "graft: $last is neither"*"this is left out: "* ]]
+        [[ $output == "ivshmem-graft: $last is neither"*"this is left out: "* ]]
         for file in $(files "$repair"); do
             [ "$file" = "$last" ] || edited "$file" "$repair" | cmp - "$tree/$file"
         done
         [ "$(diff -rq "$tree.after" "$tree" | sed "s,.* $tree/\(.*\) differ$,\1," | sort)" = "$(files "$repair")" ]
         run "$graft" --quiet --force "$tree"
         [ "$status" -eq 0 ]
-        [[ $output == "graft: $last is neither"* ]]
+        [[ $output == "ivshmem-graft: $last is neither"* ]]
         "$graft" --quiet --undo "$tree"
         [ "$(cat "$tree/$last")" = "something else" ]
         cp "$tree.before/$last" "$tree/$last"
@@ -127,7 +127,7 @@ as_before() {
     for option in --quiet --undo; do
         run "$graft" $option "$tree"
         [ "$status" -eq 1 ]
-        [[ $output == "graft: $file is neither"* ]]
+        [[ $output == "ivshmem-graft: $file is neither"* ]]
         diff -r "$tree.half" "$tree"
     done
 }
@@ -165,12 +165,12 @@ as_before() {
 @test "finds the netmod where it is installed" {
     mkdir -p "$BATS_TEST_TMPDIR"/prefix/{bin,share/mpich-ivshmem/netmod}
     cp "$graft" "$BATS_TEST_TMPDIR/prefix/bin"
-    run "$BATS_TEST_TMPDIR/prefix/bin/graft" "$tree"
+    run "$BATS_TEST_TMPDIR/prefix/bin/ivshmem-graft" "$tree"
     [ "$status" -eq 1 ]
     [[ $output == *"not where it was installed"* ]]
     cp -r "$(dirname "$graft")/../src/mpid/ch3/channels/nemesis/netmod/ivshmem" \
         "$BATS_TEST_TMPDIR/prefix/share/mpich-ivshmem/netmod"
-    ln -s ../prefix/bin/graft "$BATS_TEST_TMPDIR/mpich/link"
+    ln -s ../prefix/bin/ivshmem-graft "$BATS_TEST_TMPDIR/mpich/link"
     "$BATS_TEST_TMPDIR/mpich/link" "$tree"
     run "$graft" "$tree"
     [ "$output" = "nothing to change" ]

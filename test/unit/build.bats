@@ -1,0 +1,101 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: mpich2
+#
+# The build as a packager knows it: out of the source folder, from an archive, with flags, prefix and DESTDIR of
+# his own, without root and without a network. MPICH itself is not built here.
+
+bats_require_minimum_version 1.5.0
+
+setup_file() {
+    src=${IVSHM_SRC:-$(realpath "$BATS_TEST_DIRNAME/../..")}
+    cd "$BATS_FILE_TMPDIR" || exit
+    # What would be in an archive; the checkout may be configured, and so no source for another build folder.
+    mkdir checkout build
+    tar -C "$src" -c --exclude=./.git --exclude=./obj --exclude=./inst --exclude=./logs --exclude=./cache --exclude='*.[oa]' . |
+        tar -C checkout -x
+    (cd checkout && rm -f Makefile config.status .bootstrapped tools/ivshmem libivshmem-malloc.so.* doc/*.[17] && autoreconf --install)
+    unset MAKEFLAGS MAKELEVEL MFLAGS MPICH_IVSHMEM_CACHE
+    (cd build && CFLAGS='-O1 -DOF_THE_PACKAGER' ../checkout/configure --without-mpich --prefix=/usr LDFLAGS=-Wl,-z,now)
+    make -C build dist
+}
+
+setup() {
+    cd "$BATS_FILE_TMPDIR/build" || exit
+    unset MAKEFLAGS MAKELEVEL MFLAGS MPICH_IVSHMEM_CACHE
+}
+
+@test "a tree that is not configured says how, and does nothing" {
+    cd ../checkout
+    for goal in '' all install fetch; do
+        # shellcheck disable=SC2086
+        run make $goal
+        [ "$status" -eq 2 ]
+        [[ $output == *"./configure, make fetch, make, make install"* ]]
+    done
+    [ ! -e Makefile ]
+    [ ! -e logs ]
+    run make clean
+    [ "$status" -eq 0 ]
+}
+
+@test "compiles with the flags that configure was given, and makes an error of no warning" {
+    make V=1 >output
+    [ ! -e inst ]
+    while read -r line; do
+        [[ $line == *"-O1 -DOF_THE_PACKAGER"* && $line != *-Werror* ]] || { echo "$line"; return 1; }
+    done < <(grep -E ' -c | -shared ' output)
+    while read -r line; do
+        [[ $line == *"-Wl,-z,now"* ]] || { echo "$line"; return 1; }
+    done < <(grep -E -- '-o tools/ivshmem | -shared ' output)
+    grep -q -- ' -shared ' output
+}
+
+@test "installs below DESTDIR, nothing elsewhere, and takes all away again" {
+    make install DESTDIR="$PWD/image"
+    for file in bin/ivshmem bin/ivshmem-graft bin/ivshmem-vms lib/libivshmem-malloc.so share/man/man1/ivshmem.1 \
+        share/mpich-ivshmem/netmod/ivshmem/core/sources.mk; do
+        [ -e "image/usr/$file" ]
+    done
+    [ "$(readlink image/usr/lib/libivshmem-malloc.so)" = libivshmem-malloc.so.0 ]
+    [[ $(readelf -d image/usr/lib/libivshmem-malloc.so) == *"soname: [libivshmem-malloc.so.0]"* ]]
+    run ! grep -rIl "$BATS_FILE_TMPDIR" image
+    make uninstall DESTDIR="$PWD/image"
+    [ -z "$(find image ! -type d)" ]
+}
+
+@test "an archive is enough, without git" {
+    mkdir archive
+    tar -C archive --strip-components=1 -xf mpich-ivshmem-*.tar.gz
+    cd archive
+    ./configure --without-mpich
+    make
+    ./tools/ivshmem --version
+    make distclean
+    [ ! -e Makefile ]
+}
+
+@test "nothing is fetched without being told: MPICH's source is asked for" {
+    mkdir with
+    cd with
+    ../../checkout/configure
+    run make
+    [ "$status" -eq 2 ]
+    [[ $output == *"MPICH's source is not in $PWD/cache/src: run 'make fetch'"*"--with-mpich-source="* ]]
+    [ -z "$(find cache -type f)" ]
+}
+
+@test "a folder that is not below the prefix is refused" {
+    run ../checkout/configure --libdir=/usr/lib64
+    [ "$status" -eq 1 ]
+    [[ $output == *"--libdir=/usr/lib64: must be PREFIX/lib"* ]]
+}
+
+@test "the compilers and flags that configure was given are for MPICH, too" {
+    mkdir flags
+    cd flags
+    CC=clang CXXFLAGS=-O3 ../../checkout/configure FC=gfortran-12 LDFLAGS=-Wl,-z,now --without-mpich
+    make -pn | grep '^MPICH_TOOLCHAIN = ' >toolchain
+    for word in "CC='clang'" "FC='gfortran-12'" "'MPICHLIB_CXXFLAGS=-O3'" "'MPICHLIB_CFLAGS=-O2'" "'MPICHLIB_LDFLAGS=-Wl,-z,now'"; do
+        grep -F -- "$word" toolchain
+    done
+}
