@@ -96,18 +96,18 @@ until_said() {
 @test "a missing or unsuitable MPI installation is refused" {
     refused "not an installation of MPICH" vms up 2 --prefix /nonexistent
     mkdir -p "$BATS_TEST_TMPDIR/tools"
-    cp "$tool" "$BATS_TEST_TMPDIR/tools"
+    cp -r "$tool" "${tool%/*}/vms" "$BATS_TEST_TMPDIR/tools"
     refused "no MPI installation in $BATS_TEST_TMPDIR/inst: build it" \
         "$BATS_TEST_TMPDIR/tools/ivshmem-vms" up 2 --name "$name"
 }
 
 @test "missing programs are named with their packages" {
     mkdir "$BATS_TEST_TMPDIR/bin"
-    for program in awk basename dirname dropbear dbclient grep numfmt realpath uname busybox cpio; do
+    for program in dropbear dbclient busybox cpio; do
         ln -s "$(PATH=$PATH:/usr/sbin command -v "$program")" "$BATS_TEST_TMPDIR/bin"
     done
     refused "missing: qemu-system-x86_64 ssh ssh-keygen; as root: apt-get install qemu-system-x86 openssh-client" \
-        env PATH="$BATS_TEST_TMPDIR/bin" /bin/bash -c 'exec /bin/bash "$@"' - "$tool" up 2 --name "$name"
+        env PATH="$BATS_TEST_TMPDIR/bin" "$tool" up 2 --name "$name"
 }
 
 @test "what cannot be copied, and what does not fit, is refused" {

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: mpich2
+import os
+import unittest
+from unittest import mock
+
+from scratch import ScratchTest
+from vms import options
+from vms.messages import Failure, Misuse
+from vms.options import MIB, Options
+
+
+def given(vms="2", **named):
+    return Options(vms, {"--" + name.replace("_", "-"): value for name, value in named.items()}, [], [])
+
+
+class Numbers(unittest.TestCase):
+    def test_defaults(self):
+        found = given()
+        self.assertEqual((found.vms, found.cpus, found.regions, found.timeout), (2, 1, 1, 180))
+        self.assertEqual((found.size, found.memory, found.no_device), (64 * MIB, 512 * MIB, set()))
+
+    def test_sizes(self):
+        for text, size in (("4M", 4 * MIB), ("64MB", 64 * MIB), ("64Mi", 64 * MIB), ("0.5G", 512 * MIB),
+                           (".5G", 512 * MIB), ("4194304", 4 * MIB), ("4096K", 4 * MIB), ("1T", MIB * MIB)):
+            self.assertEqual(given(size=text).size, size)
+        self.assertEqual(given(memory="200.0000001M").memory, 200 * MIB + 1)
+
+    def test_wrong_ones(self):
+        for name, value, said in (
+                ("size", "3M", "power of two"), ("size", "512K", "power of two"),
+                ("size", "2M", "4M or more"), ("size", "64Q", "not a size"),
+                ("size", "", "not a size"), ("size", ".", "not a size"), ("size", "-64M", "not a size"),
+                ("size", "64MiB", "not a size"), ("size", "6４M", "not a size"),
+                ("memory", "64M", "128M or more"), ("cpus", "0", "from 1 to 64"), ("cpus", "01", "from 1 to 64"),
+                ("regions", "3", "from 1 to 2"), ("no_device", "2", "from 0 to 1"), ("no_device", "0,x", "from 0"),
+                ("timeout", "", r"\(nothing\): must be"), ("accel", "xen", "auto, kvm or tcg")):
+            with self.assertRaisesRegex(Misuse, said):
+                given(**{name: value})
+        for wrong in ("", "0", "17", "x", "2\n", "٢"):
+            with self.assertRaisesRegex(Misuse, "must be a number from 1 to 16"):
+                given(wrong)
+
+    def test_guests_without_a_device(self):
+        self.assertEqual(given("3", no_device="0,2").no_device, {0, 2})
+
+
+class Prefix(ScratchTest):
+    def install(self, where: str) -> str:
+        for program in ("mpiexec", "hydra_pmi_proxy"):
+            os.chmod(self.write(f"{where}/bin/{program}"), 0o755)
+        return self.path(where)
+
+    def test_ours_beside_the_tools_or_around_them(self):
+        with self.assertRaisesRegex(Failure, f"no MPI installation in {self.scratch}/inst: build it"):
+            options.find_prefix("", self.path("bin"))
+        self.install("./")
+        self.assertEqual(options.find_prefix("", self.path("bin")), self.scratch)
+        beside = self.install("inst")
+        self.assertEqual(options.find_prefix("", self.path("tools")), beside)
+
+    def test_unsuitable_ones(self):
+        with self.assertRaisesRegex(Failure, "not an installation of MPICH"):
+            options.find_prefix(self.scratch, "/bin")
+        with mock.patch.object(options, "_is_installation", return_value=True):
+            for wrong in ("/", "/usr", "/usr/local/"):
+                with self.assertRaisesRegex(Failure, "more than an MPI installation"):
+                    options.find_prefix(wrong, "/bin")
+
+    def test_paths_to_add_keep_their_links(self):
+        os.symlink("file", self.path("link"))
+        with self.assertRaisesRegex(Failure, "no such file"):
+            options.existing([self.path("link")])
+        self.write("file")
+        self.assertEqual(options.existing([self.path("link"), "//etc/."]), [self.path("link"), "/etc"])
+
+
+class Programs(unittest.TestCase):
+    def test_missing_ones_are_named_once_with_their_packages(self):
+        with mock.patch.object(options.commands, "find", side_effect=lambda program: program == "cpio"):
+            said = ("missing: qemu-system-x86_64 ssh ssh-keygen busybox dropbear dbclient; "
+                    "as root: apt-get install qemu-system-x86 openssh-client busybox-static dropbear-bin$")
+            with self.assertRaisesRegex(Failure, said):
+                options.check_programs()

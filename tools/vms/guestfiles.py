@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: mpich2
+"""All that a guest has when it boots: this machine's programs, and a few files of its own."""
+import contextlib
+import glob
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from . import archive, commands
+from .folder import Folder
+from .messages import Failure
+from .options import MIB, Options
+
+SCRIPTS = Path(__file__).with_name("guest")
+FOLDERS = ("dev", "proc", "sys", "tmp", "run", "var/run", "modules", "root/.ssh", "usr/bin", "etc/dropbear")
+
+
+@contextlib.contextmanager
+def _readable():
+    """What is made meanwhile may be read by all users of the guest."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _write(path: Path, *lines: str) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _copy_scripts(tree: Path) -> None:
+    for script, place in (("init", "init"), ("ssh", "usr/bin/ssh"), ("preflight", "usr/bin/preflight")):
+        shutil.copyfile(SCRIPTS / script, tree / place)
+        (tree / place).chmod(0o755)
+
+
+def _copy_modules(tree: Path, modules: list[str]) -> None:
+    for module in modules:
+        shutil.copy(module, tree / "modules")
+    _write(tree / "modules/order", *map(os.path.basename, modules))
+
+
+def _name_hosts(tree: Path, folder: Folder, vms: int) -> None:
+    shutil.copyfile(folder / "hosts", tree / "etc/mpi-hosts")
+    _write(tree / "etc/hosts", "127.0.0.1 localhost",
+           *(f"10.77.0.{guest + 1} vm{guest}" for guest in range(vms)), "10.0.2.2 host")
+
+
+def _hand_out_keys(tree: Path, folder: Folder, vms: int) -> None:
+    key = tree / "etc/dropbear/key"
+    converted = commands.run(["dropbearconvert", "openssh", "dropbear", str(folder / "key"), str(key)],
+                             stderr=subprocess.DEVNULL)
+    if converted.status != 0:
+        raise Failure("dropbearconvert cannot read the key that ssh-keygen has made")
+    public = (folder / "key.pub").read_text(encoding="ascii")
+    # dbclient takes a comment for a part of the key.
+    bare = " ".join(public.split()[:2])
+    _write(tree / "root/.ssh/known_hosts", *(f"vm{guest} {bare}" for guest in range(vms)))
+    authorized = tree / "root/.ssh/authorized_keys"
+    authorized.write_text(public, encoding="ascii")
+    for secret in (key, authorized):
+        secret.chmod(0o600)
+    for private in (tree / "root", tree / "root/.ssh"):
+        private.chmod(0o700)
+
+
+def _link_programs(tree: Path, prefix: str) -> None:
+    """The installation's, so that they are in the guest's PATH; but /usr/bin/ssh is the guest's own."""
+    for program in glob.glob(f"{glob.escape(prefix)}/bin/*"):
+        if os.path.basename(program) != "ssh":
+            (tree / "usr/bin" / os.path.basename(program)).symlink_to(program)
+    for top in ("bin", "sbin", "lib", "lib64"):
+        if os.path.islink(f"/{top}"):
+            (tree / top).symlink_to(os.readlink(f"/{top}"))
+
+
+def _make_tree(tree: Path, folder: Folder, vms: int, prefix: str, modules: list[str]) -> None:
+    for name in FOLDERS:
+        (tree / name).mkdir(parents=True)
+    _write(tree / "etc/passwd", "root:x:0:0:root:/root:/bin/sh")
+    _write(tree / "etc/group", "root:x:0:")
+    _write(tree / "etc/nsswitch.conf", "passwd: files", "group: files", "hosts: files")
+    _write(tree / "etc/inittab", "::ctrlaltdel:/sbin/reboot")
+    _copy_modules(tree, modules)
+    _name_hosts(tree, folder, vms)
+    _hand_out_keys(tree, folder, vms)
+    _link_programs(tree, prefix)
+    _copy_scripts(tree)
+
+
+def _programs(prefix: str) -> list[str]:
+    own = [commands.find(program) for program in ("busybox", "bash", "dropbear", "dbclient")]
+    return [*filter(None, own), "/etc/ld.so.cache", f"{prefix}/bin", *glob.glob(f"{glob.escape(prefix)}/lib/*.so*")]
+
+
+def build(folder: Folder, options: Options, prefix: str, modules: list[str]) -> Path:
+    """Makes the archive with which all guests of the set boot."""
+    tree, image = folder / "guest", folder / "initramfs"
+    with _readable():
+        _make_tree(tree, folder, options.vms, prefix, modules)
+    with open(image, "wb") as file:
+        archive.write_closure(file, _programs(prefix) + options.add)
+        archive.write_tree(file, str(tree))
+    shutil.rmtree(tree)
+    size = image.stat().st_size
+    # The guest holds the archive and the files at once while it boots.
+    if options.memory <= 3 * size + 64 * MIB:
+        raise Failure(f"the guests' files take {size // MIB} MiB, too much for {options.memory // MIB} MiB "
+                      f"of memory: pass --memory {4 * size // MIB + 128}M")
+    return image

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: mpich2
+"""What `up` was told, checked: numbers, sizes, the MPI installation, the programs that it takes."""
+import os
+import re
+from typing import Optional
+
+from . import commands
+from .folder import MOST_VMS
+from .messages import Failure, Misuse
+
+MIB = 1 << 20
+LEAST_MEMORY = 128 * MIB
+LEAST_REGION = 4 * MIB
+PROGRAMS = {  # and the packages that have them
+    "qemu-system-x86_64": "qemu-system-x86",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "busybox": "busybox-static",
+    "dropbear": "dropbear-bin",
+    "dbclient": "dropbear-bin",
+    "cpio": "cpio",
+}
+
+
+def number(text: str, what: str, least: int, most: int) -> int:
+    if re.fullmatch("0|[1-9][0-9]{0,5}", text) and least <= int(text) <= most:
+        return int(text)
+    raise Misuse(f"{what} {text or '(nothing)'}: must be a number from {least} to {most}")
+
+
+def seconds(text: str) -> int:
+    return number(text, "--timeout", 1, 86400)
+
+
+def _bytes(text: str, option: str) -> int:
+    """64M is 64 * 2^20, and so is 64Mi or 64MB; a fraction of a byte is one more."""
+    found = re.fullmatch(r"([0-9]*)(?:\.([0-9]+))?([KMGTPE]?)[iB]?", text)
+    if not found or not (found[1] or found[2]):
+        raise Misuse(f"{option} {text}: not a size such as 64M")
+    decimals = found[2] or ""
+    unit = 1 << 10 * (" KMGTPE".index(found[3]) if found[3] else 0)
+    return -(-int(found[1] + decimals) * unit // 10 ** len(decimals))
+
+
+def _region_size(text: str) -> int:
+    size = _bytes(text, "--size")
+    if size < LEAST_REGION or size & (size - 1):
+        raise Misuse(f"--size {text}: must be a power of two, as PCI wants it, and 4M or more")
+    return size
+
+
+def _memory_size(text: str) -> int:
+    memory = _bytes(text, "--memory")
+    if memory < LEAST_MEMORY:
+        raise Misuse(f"--memory {memory // MIB}M: a guest needs {LEAST_MEMORY // MIB}M or more")
+    return memory
+
+
+def _processor_can_kvm() -> bool:
+    """/dev/kvm may open on a processor that cannot do it."""
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        return bool(re.search(r"\b(vmx|svm)\b", file.read())) and os.access("/dev/kvm", os.R_OK | os.W_OK)
+
+
+def _acceleration(text: str) -> str:
+    if text == "auto":
+        return "kvm" if _processor_can_kvm() else "tcg"
+    if text not in ("kvm", "tcg"):
+        raise Misuse(f"--accel {text}: must be auto, kvm or tcg")
+    return text
+
+
+def check_programs() -> None:
+    missing = [program for program in PROGRAMS if not commands.find(program)]
+    if missing:
+        packages = dict.fromkeys(PROGRAMS[program] for program in missing)
+        raise Failure(f"programs are missing: {' '.join(missing)}; as root: apt-get install {' '.join(packages)}")
+
+
+def _is_installation(prefix: str) -> bool:
+    return all(os.access(f"{prefix}/bin/{program}", os.X_OK) for program in ("mpiexec", "hydra_pmi_proxy"))
+
+
+def find_prefix(given: str, here: str) -> str:
+    """The MPI installation: the one given, else ours, `here` being the folder of ivshmem-vms."""
+    above = os.path.dirname(here)
+    built = os.path.join(above, "inst")
+    prefix = given
+    for candidate in (built, above):
+        if not prefix and os.access(f"{candidate}/bin/hydra_pmi_proxy", os.X_OK):
+            prefix = candidate
+    if not prefix:
+        raise Failure(f"no MPI installation in {built}: build it with make, or pass --prefix DIR")
+    if not _is_installation(prefix):
+        raise Failure(f"{prefix} is not an installation of MPICH: no bin/mpiexec and bin/hydra_pmi_proxy in it")
+    prefix = os.path.realpath(prefix)
+    if "\n" in prefix:
+        raise Failure(f"the path of {prefix} has a line break in it")
+    if prefix in ("/", "/usr", "/usr/local"):
+        raise Failure(f"{prefix} is more than an MPI installation: guests get a copy of all its programs "
+                      "and libraries; pass a --prefix with MPICH alone")
+    return prefix
+
+
+def existing(paths: list[str]) -> list[str]:
+    """Absolute paths of what is there; links stay what they are."""
+    for path in paths:
+        if not os.access(path, os.R_OK):
+            raise Failure(f"{path}: no such file or folder, or no permission to read it")
+    return ["/" + os.path.abspath(path).lstrip("/") for path in paths]
+
+
+class Options:
+    def __init__(self, vms: str, given: dict, add: list[str], qemu_args: list[str]):
+        """`given` has the text of each option that may be given once."""
+        def text(option: str, default: str) -> str:
+            return given.get(option, default)
+
+        self.vms = number(vms, "up", 1, MOST_VMS)
+        self.cpus = number(text("--cpus", "1"), "--cpus", 1, 64)
+        self.regions = number(text("--regions", "1"), "--regions", 1, self.vms)
+        self.timeout = seconds(text("--timeout", DEFAULT_TIMEOUT))
+        self.size = _region_size(text("--size", "64M"))
+        self.memory = _memory_size(text("--memory", "512M"))
+        self.no_device = {number(guest, "--no-device", 0, self.vms - 1)
+                          for guest in text("--no-device", "").replace(",", " ").split()}
+        self.acceleration = _acceleration(text("--accel", "auto"))
+        self.prefix: Optional[str] = given.get("--prefix")
+        self.add = add
+        self.qemu_args = qemu_args
+        machine = os.uname().machine
+        if machine != "x86_64":
+            raise Failure(f"guests are built from this machine, which is {machine}, not x86_64")
+
+
+DEFAULT_TIMEOUT = "180"

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: mpich2
+"""The set's QEMUs, as /proc shows them.
+
+A QEMU is known by its command line, which names sockets in the folder of the set. Other users can
+write anything into their command lines: only this user's processes are looked at.
+"""
+import os
+import re
+import signal
+import time
+from typing import Optional
+
+from .folder import Folder
+
+
+def _command_line(pid: int) -> bytes:
+    """Empty if the process is not this user's, or has gone."""
+    try:
+        if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
+            return b""
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def pid_of(folder: Folder, guest: int) -> Optional[int]:
+    """The QEMU of this guest, if it runs. The pid may be somebody else's by now: it must have the socket."""
+    try:
+        noted = folder.of_guest(guest, "pid").read_bytes().split(b"\n")[0]
+    except OSError:
+        return None
+    if not re.fullmatch(b"[1-9][0-9]*", noted):
+        return None
+    socket = os.fsencode(f"unix:{folder.of_guest(guest, 'qmp')},")
+    return int(noted) if socket in _command_line(int(noted)) else None
+
+
+def running(folder: Folder) -> list[int]:
+    """All of the set, also those that a launcher which was killed has left half started."""
+    sockets = os.fsencode(f"unix:{folder}/vm")
+    pids = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+    return [pid for pid in pids if pid != os.getpid() and sockets in _command_line(pid)]
+
+
+def memory_files(pid: int) -> list[str]:
+    """The files that serve this QEMU as memory."""
+    return re.findall(r"mem-path=([^,\0]*),", os.fsdecode(_command_line(pid)))
+
+
+def end(pids_now) -> None:
+    """Ends all that `pids_now` tells, asking again until there is none: kindly, then surely."""
+    for attempt in range(200):
+        pids = pids_now()
+        if not pids:
+            return
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGTERM if attempt < 100 else signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        time.sleep(0.05)
