@@ -343,9 +343,14 @@ size_t malloc_usable_size(void *start)
 }
 
 /*
- * Large ones move into the region, once. There, a block is not moved for the sake of less room, and
- * has some to spare when it has grown: a program that goes on so does not copy it each time.
+ * A block of the C library's moves into the region when it grows: programs build up buffers so, and
+ * send them. There it has some to spare, so that one that goes on growing is not copied each time.
  */
+static void *take_to_grow(size_t bytes)
+{
+    return bytes < PTRDIFF_MAX / 2 ? take(1, bytes + bytes / 4, false) : NULL;
+}
+
 void *realloc(void *start, size_t bytes)
 {
     const struct ivshmem_malloc_source *s = source_of(start);
@@ -353,7 +358,7 @@ void *realloc(void *start, size_t bytes)
     void *moved;
 
     if (!s && !is_early(start)) {
-        moved = start ? take(1, bytes, false) : NULL;
+        moved = start ? take_to_grow(bytes) : NULL;
         if (!moved)
             return start ? next(realloc)(start, bytes) : malloc(bytes);
         room = malloc_usable_size(start);
@@ -365,10 +370,15 @@ void *realloc(void *start, size_t bytes)
         room = malloc_usable_size(start);
         if (s && bytes <= room && bytes >= room / 2)
             return start;
-        moved =
-            s && bytes > room && bytes < PTRDIFF_MAX / 2 ? take(1, bytes + bytes / 4, false) : NULL;
-        if (!moved)
+        /* One that grows and finds no place in the region leaves it: there it would be in its own
+         * way. */
+        if (s && bytes > room) {
+            moved = take_to_grow(bytes);
+            if (!moved)
+                moved = next(malloc)(bytes);
+        } else {
             moved = malloc(bytes);
+        }
         if (!moved)
             return NULL;
     }

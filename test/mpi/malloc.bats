@@ -27,6 +27,10 @@ teardown() { at_end; }
 
 @test "blocks that are made, moved and freed keep what they hold" { passes 2 "${malloc[@]}" changes; }
 
+@test "a block that grows does not go back and forth between the region and the C library" { passes 2 "${malloc[@]}" grows; }
+
+@test "a large block that is freed and made again is not zeroed each time, and comes back" { passes 2 "${malloc[@]}" scratch; }
+
 @test "other threads use malloc while one sends" { passes 2 "${malloc[@]}" threads; }
 
 @test "a fork while streams are locked, whose owners use malloc" { passes 2 "${malloc[@]}" streams; }

@@ -1558,6 +1558,75 @@ static void free_inside(void)
     free(block);
 }
 
+/* Whether that is memory of the region. */
+static bool is_of_region(const void *start)
+{
+    static char line[4096];
+    FILE *maps = fopen("/proc/self/maps", "r");
+    bool found = false;
+    unsigned long first, end;
+
+    CHECK(maps, "cannot read /proc/self/maps");
+    while (!found && fgets(line, sizeof(line), maps))
+        found = sscanf(line, "%lx-%lx", &first, &end) == 2 && (unsigned long) start >= first &&
+                (unsigned long) start < end &&
+                strstr(line, getenv("MPIR_CVAR_NEMESIS_IVSHMEM_REGION"));
+    fclose(maps);
+    return found;
+}
+
+/* A block that grows bit by bit, to more than the region has room for twice. */
+static void grows(void)
+{
+    enum { STEP = 65536, STEPS = 384 };
+    char *block = malloc(STEP);
+    int changes = 0;
+
+    fill(block, STEP, rank);
+    for (int i = 2; i <= STEPS; i++) {
+        bool was = is_of_region(block);
+        block = realloc(block, (size_t) i * STEP);
+        CHECK_PATTERN(block, STEP, rank, "a block that has grown to %d KiB", i * (STEP >> 10));
+        changes += was != is_of_region(block);
+    }
+    CHECK(changes <= 8, "the block moved %d times into the region, or out of it", changes);
+    free(block);
+}
+
+/* A large block that is freed and made again at once is not zeroed, and others get it after a
+ * while. */
+static void scratch(void)
+{
+    enum { BYTES = 6 << 20, MOST = 13 << 20, TRIES = 600 };
+
+    if (rank == 0) {
+        for (int i = 0; i < 3; i++) {
+            volatile char *block = malloc(BYTES);
+            CHECK(is_of_region((void *) block), "a block of %d bytes is not in the region", BYTES);
+            CHECK(i == 0 || block[BYTES / 2] == 'x', "the block was zeroed");
+            block[BYTES / 2] = 'x';
+            free((void *) block);
+        }
+        char *block = malloc(MOST);
+        CHECK(is_of_region(block), "a block of %d bytes is not in the region", MOST);
+        free(block);
+        MPI_Send(NULL, 0, MPI_BYTE, 1, 0, MPI_COMM_WORLD);
+        MPI_Recv(NULL, 0, MPI_BYTE, 1, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    } else if (rank == 1) {
+        bool found = false;
+        MPI_Recv(NULL, 0, MPI_BYTE, 0, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        for (int i = 0; i < TRIES && !found; i++) {
+            char *block = malloc(MOST);
+            found = is_of_region(block);
+            free(block);
+            if (!found)
+                usleep(100000);
+        }
+        CHECK(found, "memory that another rank has freed does not come back");
+        MPI_Send(NULL, 0, MPI_BYTE, 0, 0, MPI_COMM_WORLD);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
@@ -1600,6 +1669,10 @@ int main(int argc, char **argv)
 other:
     if (strcmp(what, "kinds") == 0)
         kinds();
+    else if (strcmp(what, "grows") == 0)
+        grows();
+    else if (strcmp(what, "scratch") == 0)
+        scratch();
     else if (strcmp(what, "changes") == 0)
         changes(rank);
     else if (strcmp(what, "threads") == 0)

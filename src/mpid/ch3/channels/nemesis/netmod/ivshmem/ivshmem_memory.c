@@ -46,6 +46,7 @@ static pthread_mutex_t mutex =
 static pthread_cond_t forked = PTHREAD_COND_INITIALIZER;
 static bool is_forking;
 static uint32_t freed_meanwhile = IVSHM_RUN_NONE; /* a list by `next` */
+static uint32_t spared = IVSHM_RUN_NONE; /* where an extent begins that is not given back yet */
 static char *base;    /* the second mapping, or what has taken its place; NULL if there is none */
 static uint64_t size; /* of it, in bytes */
 static char *blocks;  /* the first one */
@@ -225,6 +226,45 @@ static void tell_most(void)
     most = ivshm_runs_most(&runs) * unit;
 }
 
+/* The extent at `run`, all of which is free, goes back to the region. */
+static void release(uint32_t run)
+{
+    uint64_t bytes = ivshm_runs_remove(&runs, run) * unit;
+    char *start = blocks + run * unit;
+    ivshm_extent_free(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.transport.endpoint.owner,
+                      MPID_nem_ivshmem_offset_of(start), bytes);
+    memset(&extents[(uint64_t) (start - blocks) / block_size], 0,
+           bytes / block_size * sizeof(*extents));
+    malloc_thrift.refused = messages_thrift.refused = UINT64_MAX;
+}
+
+/* What release_later has spared; false if there is nothing, or it is in use again. */
+static bool release_spared(void)
+{
+    uint32_t run = spared;
+
+    spared = IVSHM_RUN_NONE;
+    if (run == IVSHM_RUN_NONE || is_private || !ivshm_runs_is_span(&runs, run))
+        return false;
+    release(run);
+    return true;
+}
+
+/*
+ * An extent that is free goes back, but for some; the last one not yet, as a program that frees a
+ * large block may want another one at once: memory that comes back from the region is zeroed first.
+ */
+static void release_later(uint32_t run)
+{
+    uint64_t kept = MPID_nem_ivshmem.region.geo.size / (is_mallocs ? KEPT_SHARES : SHARES);
+
+    if (is_private || !ivshm_runs_is_span(&runs, run) || runs.idle * unit <= kept)
+        return;
+    if (spared != run)
+        release_spared();
+    spared = run;
+}
+
 /* Takes an extent that has room for `bytes`, and, if the region has enough, for others. */
 static bool acquire(uint64_t bytes, struct thrift *thrift)
 {
@@ -232,7 +272,8 @@ static bool acquire(uint64_t bytes, struct thrift *thrift)
 
     if (bytes > size)
         return false;
-    bool found = (bytes < share && extend(share, thrift)) || extend(bytes, thrift);
+    bool found = (bytes < share && extend(share, thrift)) || extend(bytes, thrift) ||
+                 (release_spared() && extend(bytes, thrift));
     thrift->refused = found ? UINT64_MAX : MPL_MIN(bytes, thrift->refused);
     thrift->until = now() + LOOK_AGAIN;
     return found;
@@ -289,22 +330,6 @@ static void *take(uint64_t bytes, struct thrift *thrift, bool all_zero)
     return start;
 }
 
-/* A whole extent that is free goes back to the region, but for some. */
-static void release(uint32_t run)
-{
-    uint64_t kept = MPID_nem_ivshmem.region.geo.size / (is_mallocs ? KEPT_SHARES : SHARES);
-
-    if (is_private || !ivshm_runs_is_span(&runs, run) || runs.idle * unit <= kept)
-        return;
-    uint64_t bytes = ivshm_runs_remove(&runs, run) * unit;
-    char *start = blocks + run * unit;
-    ivshm_extent_free(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.transport.endpoint.owner,
-                      MPID_nem_ivshmem_offset_of(start), bytes);
-    memset(&extents[(uint64_t) (start - blocks) / block_size], 0,
-           bytes / block_size * sizeof(*extents));
-    malloc_thrift.refused = messages_thrift.refused = UINT64_MAX;
-}
-
 static void give_back_run(uint32_t run)
 {
     char *start = blocks + run * unit;
@@ -315,7 +340,7 @@ static void give_back_run(uint32_t run)
         munlock(start, bytes_of(run));
     if (is_private) /* the addresses stay ours, by which a block is told from the C library's */
         syscall(SYS_madvise, start, bytes_of(run), MADV_DONTNEED);
-    release(ivshm_runs_give_back(&runs, run));
+    release_later(ivshm_runs_give_back(&runs, run));
     tell_most();
 }
 
@@ -361,6 +386,15 @@ void *MPID_nem_ivshmem_memory_need(MPI_Aint bytes)
 bool MPID_nem_ivshmem_memory_give_back(void *start)
 {
     return give_back(start);
+}
+
+/* Now and then: others may want what was kept for a while. */
+void MPID_nem_ivshmem_memory_trim(void)
+{
+    lock();
+    if (base && !is_forking && !is_stranger() && release_spared())
+        tell_most();
+    unlock();
 }
 
 void *MPIDI_CH3I_Alloc_mem(MPI_Aint bytes, MPIR_Info *info_ptr ATTRIBUTE((unused)))

@@ -489,6 +489,7 @@ bool MPID_nem_ivshmem_memory_in_use(void);
 void *MPID_nem_ivshmem_memory_take(MPI_Aint bytes);
 void *MPID_nem_ivshmem_memory_need(MPI_Aint bytes);
 bool MPID_nem_ivshmem_memory_give_back(void *start);
+void MPID_nem_ivshmem_memory_trim(void);
 bool MPID_nem_ivshmem_memory_finalize(void);
 bool MPID_nem_ivshmem_memory_is_of_file(void); /* still, after that */
 bool MPID_nem_ivshmem_memory_find(const void *start, intptr_t bytes, ivshm_off *off);

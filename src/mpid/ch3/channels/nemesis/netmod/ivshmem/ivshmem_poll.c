@@ -458,6 +458,7 @@ static int watch(bool idle)
             goto fn_exit;
         last = now.tv_sec;
         drop_held(false);
+        MPID_nem_ivshmem_memory_trim();
         ivshm_transport_watch(&MPID_nem_ivshmem.transport);
     }
     mpi_errno = fail_the_gone(&seen_gone);
