@@ -192,6 +192,41 @@ static void told_later(void)
     CHECK(class_of(err) == MPIX_ERR_PROC_FAILED, "class %d", class_of(err));
 }
 
+/* The text of an error, of however many calls its stack is, fits into what MPI says is room. */
+static void check_text(const char *call, int err)
+{
+    struct {
+        char text[MPI_MAX_ERROR_STRING], behind[64];
+    } said;
+    int len = -1;
+
+    CHECK(err, "%s without a rank", call);
+    memset(&said, 'z', sizeof(said));
+    MPI_Error_string(err, said.text, &len);
+    CHECK(len >= 0 && len < MPI_MAX_ERROR_STRING && (int) strlen(said.text) == len,
+          "%s: %d characters", call, len);
+    for (size_t i = 0; i < sizeof(said.behind); i++)
+        CHECK(said.behind[i] == 'z', "%s: byte %zu behind the text is changed", call, i);
+}
+
+static void texts(void)
+{
+    int source = rank, degree = 1, destination = (rank + 1) % size;
+    MPI_Comm comm;
+    MPI_Win made;
+    void *base;
+
+    check_text("MPI_Allreduce",
+               MPI_Allreduce(out, in, LARGE / 4, MPI_INT, MPI_SUM, MPI_COMM_WORLD));
+    check_text("MPI_Comm_split", MPI_Comm_split(MPI_COMM_WORLD, 0, rank, &comm));
+    check_text("MPI_Win_create", MPI_Win_create(in, 100, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &made));
+    check_text("MPI_Win_allocate",
+               MPI_Win_allocate(100, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &base, &made));
+    check_text("MPI_Dist_graph_create",
+               MPI_Dist_graph_create(MPI_COMM_WORLD, 1, &source, &degree, &destination,
+                                     MPI_UNWEIGHTED, MPI_INFO_NULL, 0, &comm));
+}
+
 /*
  * Rank 1 is late. Rank 0 learns of the death in its first round, and waits in a later one for rank
  * 2, which waits for rank 1, gives up, and does not send what rank 0 waits for.
@@ -268,6 +303,7 @@ static const struct {
     {"exposure", 3, 1, exposure, prepare_exposure, NULL},
     {"detach", 3, 1, detach, NULL, NULL},
     {"told-later", 3, 1, told_later, NULL, NULL},
+    {"texts", 4, 1, texts, NULL, NULL},
     {"barrier", 4, 3, barrier, NULL, NULL},
     {"alltoall", 4, 3, alltoall, NULL, NULL},
     {"allgather", 4, 3, allgather, NULL, NULL},

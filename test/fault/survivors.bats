@@ -45,6 +45,10 @@ survives() {
     survives detach
 }
 
+@test "the text of each error fits into its room" {
+    survives texts
+}
+
 @test "an error that a call does not return is the next one's" {
     survives told-later
 }

@@ -4,7 +4,7 @@
  *
  * Rank 1 is hostile, and sends rank 0 one packet that is well-formed, at the very moment at which
  * no lawful peer could send it; rank 2 is there for what needs a third. Where `within` finds such
- * a moment by chance, this is it. "list" lists the cases, and of how many ranks the job of each is.
+ * a moment by chance, this is it. "list" lists the cases: name, ranks, and which is hostile.
  * What they do not know of each other they say through the file HOSTILE_DIR/forged.
  *
  * Rank 0 says "unharmed" at the end. It may have seen errors, and nothing worse.
@@ -13,6 +13,7 @@
 #include "packets.h"
 
 #include "dataloop_internal.h"
+#include "mpidrma.h"
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -1153,6 +1154,141 @@ static void counted_answer(void)
     }
 }
 
+/* Until so many wait for rank 0's lock. */
+static void turn_until_queued(int waiting)
+{
+    for (int n = 0; n < waiting;) {
+        turn();
+        n = 0;
+        for (const MPIDI_RMA_Target_lock_entry_t *e = (void *) window()->target_lock_queue_head; e;
+             e = e->next)
+            n++;
+    }
+}
+
+static void lock_rank_0(int type)
+{
+    MPI_Win_lock(type, 0, 0, win);
+    MPI_Put(buf, 8, MPI_BYTE, 0, 0, 8, MPI_BYTE, win);
+    MPI_Win_flush(0, win);
+}
+
+/* What honest rank 2 has meanwhile, rank 3 may not get. */
+static void lock_after_rank_2(void)
+{
+    lock_rank_0(MPI_LOCK_EXCLUSIVE);
+    if (atomic_load(&said->answers) != 2)
+        violation("two honest ranks have the exclusive lock");
+    MPI_Win_unlock(0, win);
+}
+
+/*
+ * Rank 1's operation, which gives the shared lock back that it asks for, is the first that waits,
+ * before an honest shared lock and an honest exclusive one. Nobody gets the lock twice.
+ */
+static void release_twice(void)
+{
+    make_window();
+    if (rank == 1) {
+        await(1);
+        MPIDI_CH3_Pkt_t pkt =
+            put_packet(8, MPIDI_CH3_PKT_FLAG_RMA_LOCK_SHARED | MPIDI_CH3_PKT_FLAG_RMA_UNLOCK);
+        deaf = true;
+        send_raw(&pkt, MPID_nem_ivshmem_header_bytes(MPIDI_CH3_PKT_PUT), buf, 8);
+        reach(2);
+    } else if (rank == 2) {
+        turn_until(3);
+        lock_rank_0(MPI_LOCK_SHARED);
+        turns(1);
+        atomic_store(&said->answers, 2);
+        MPI_Win_unlock(0, win);
+        turn_until(5);
+        lock_rank_0(MPI_LOCK_SHARED);
+        MPI_Win_unlock(0, win);
+        reach(6);
+    } else if (rank == 3) {
+        turn_until(4);
+        lock_after_rank_2();
+        reach(5);
+    } else {
+        lock_rank_0(MPI_LOCK_EXCLUSIVE);
+        reach(1);
+        turn_until(2);
+        turn_until_queued(1);
+        reach(3);
+        turn_until_queued(2);
+        reach(4);
+        turn_until_queued(3);
+        MPI_Win_unlock(0, win);
+        turn_until(6);
+    }
+    if (rank > 1)
+        turn_until(OVER);
+}
+
+/* Rank 1's lock is refused, as there is no room in the queue, and rank 1 gives it back. */
+static void refused_unlock(void)
+{
+    make_window();
+    if (rank == 1) {
+        MPIDI_CH3_Pkt_t pkt;
+        await(2);
+        deaf = true;
+        MPIDI_Pkt_init(&pkt.lock, MPIDI_CH3_PKT_LOCK);
+        pkt.lock.pkt_flags = MPIDI_CH3_PKT_FLAG_RMA_LOCK_SHARED;
+        pkt.lock.target_win_handle = (MPI_Win) atomic_load(&said->handle);
+        pkt.lock.source_win_handle = win;
+        pkt.lock.request_handle = MPI_REQUEST_NULL;
+        send_header(&pkt);
+        MPIDI_Pkt_init(&pkt.unlock, MPIDI_CH3_PKT_UNLOCK);
+        pkt.unlock.pkt_flags = MPIDI_CH3_PKT_FLAG_RMA_UNLOCK_NO_ACK;
+        pkt.unlock.target_win_handle = (MPI_Win) atomic_load(&said->handle);
+        pkt.unlock.source_win_handle = win;
+        send_header(&pkt);
+        reach(3);
+    } else if (rank == 2) {
+        lock_rank_0(MPI_LOCK_EXCLUSIVE);
+        reach(1);
+        turn_until(3);
+        turns(1);
+        atomic_store(&said->answers, 2);
+        MPI_Win_unlock(0, win);
+    } else if (rank == 3) {
+        turn_until(1);
+        lock_after_rank_2();
+        reach(4);
+    } else {
+        turn_until(1);
+        turn_until_queued(1);
+        reach(2);
+        turn_until(4);
+    }
+    if (rank > 1)
+        turn_until(OVER);
+}
+
+/* No forgery: a lock, its operation and its end in one packet, for whose data there is no room. */
+static void lawful_again(void)
+{
+    make_window();
+    if (rank == 0) {
+        lock_rank_0(MPI_LOCK_EXCLUSIVE);
+        reach(1);
+        turn_until_queued(1);
+        MPI_Win_unlock(0, win);
+        turn_until(2);
+    } else {
+        turn_until(1);
+        MPI_Win_lock(MPI_LOCK_EXCLUSIVE, 0, 0, win);
+        MPI_Put(buf, 1000, MPI_BYTE, 0, 0, 1000, MPI_BYTE, win);
+        MPI_Win_unlock(0, win);
+        reach(2);
+        turn_until(OVER);
+    }
+    if (is_lost(rank == 0 ? 1 : 0))
+        violation("a lawful peer is given up");
+}
+
 /* By rank 0, a window: its first message once that has a handle tells rank 1 which. */
 static bool making;
 
@@ -1454,6 +1590,9 @@ static const struct {
     {"end-for-others", end_for_others, 3, false},
     {"ack-and-refuse", ack_and_refuse, 3, false},
     {"lawful-discard", lawful_discard, 2, false},
+    {"lawful-again", lawful_again, 2, false},
+    {"release-twice", release_twice, 4, false},
+    {"refused-unlock", refused_unlock, 4, false},
     {"extent", extent, 3, false},
     {"gap", gap, 3, false},
     {"pairless", pairless, 3, false},
@@ -1498,15 +1637,19 @@ int main(int argc, char **argv)
 
     if (argc > 1 && strcmp(argv[1], "list") == 0) {
         for (int i = 0; i < CASES; i++)
-            printf("%s %d\n", cases[i].name, cases[i].ranks);
+            printf("%s %d 1\n", cases[i].name, cases[i].ranks);
         return 0;
     }
     while (which < CASES && (argc < 2 || strcmp(argv[1], cases[which].name) != 0))
         which++;
     if (which == CASES)
         return 2;
-    if (cases[which].run == lawful_discard)
+    if (cases[which].run == lawful_discard || cases[which].run == lawful_again)
         setenv("MPIR_CVAR_CH3_RMA_TARGET_LOCK_DATA_BYTES", "100", 1);
+    if (cases[which].run == lawful_again)
+        setenv("MPIR_CVAR_CH3_RMA_DELAY_ISSUING_FOR_PIGGYBACKING", "1", 1);
+    if (cases[which].run == refused_unlock)
+        setenv("MPIR_CVAR_CH3_RMA_TARGET_LOCK_ENTRY_WIN_POOL_SIZE", "1", 1);
     MPI_Init(&argc, &argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &size);

@@ -143,3 +143,16 @@ name_server() {
         empty
     done
 }
+
+@test "a message of a communicator that its receiver has freed is taken back, and is not another's" {
+    local bytes ranks where
+    for bytes in 4 100000; do
+        for ranks in 2 3; do
+            for where in all_remote half_remote; do
+                $where
+                mpi job -n "$ranks" "$programs/freed" "$bytes" || { echo "$ranks ranks, $bytes bytes, $where"; say job; return 1; }
+                empty
+            done
+        done
+    done
+}

@@ -28,10 +28,17 @@ setup() {
     cp -a "$tree" "$tree.before"
 }
 
-files() { # [REPAIR]: that the edits are of
+files() { # [REPAIR...]: that the edits are of
     local i
     for ((i = 0; i < ${#edits[@]}; i += 5)); do
-        [ "${edits[i]}" != "${1-${edits[i]}}" ] || echo "${edits[i + 1]}"
+        (($# > 0)) && [[ " $* " != *" ${edits[i]} "* ]] || echo "${edits[i + 1]}"
+    done | sort -u
+}
+
+repairs() { # FILE: that have edits in it
+    local i
+    for ((i = 0; i < ${#edits[@]}; i += 5)); do
+        [ "${edits[i + 1]}" != "$1" ] || echo "${edits[i]}"
     done | sort -u
 }
 
@@ -102,10 +109,11 @@ as_before() {
         run "$graft" --quiet --force "$tree"
         [ "$status" -eq 0 ]
         [[ $output == "ivshmem-graft: $last is neither"*"this is left out: "* ]]
-        for file in $(files "$repair"); do
-            [ "$file" = "$last" ] || edited "$file" "$repair" | cmp - "$tree/$file"
+        mapfile -t out < <(repairs "$last")
+        for file in $(files "${out[@]}"); do
+            [ "$file" = "$last" ] || edited "$file" "${out[@]}" | cmp - "$tree/$file"
         done
-        [ "$(diff -rq "$tree.after" "$tree" | sed "s,.* $tree/\(.*\) differ$,\1," | sort)" = "$(files "$repair")" ]
+        [ "$(diff -rq "$tree.after" "$tree" | sed "s,.* $tree/\(.*\) differ$,\1," | sort)" = "$(files "${out[@]}")" ]
         run "$graft" --quiet --force "$tree"
         [ "$status" -eq 0 ]
         [[ $output == "ivshmem-graft: $last is neither"* ]]

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * What MPICH's collectives do when a round fails. ivshmem-graft lets mpiimpl.h include it, after all of
- * MPICH's own types and functions, and collectives call these in the place of what they had,
+ * What MPICH's collectives do when a round fails. ivshmem-graft lets mpiimpl.h include it, after
+ * all of MPICH's own types and functions, and collectives call these in the place of what they had,
  * whatever the device.
  *
  * A collective goes on after an error, so that the ranks behind this one learn of it from the tags
@@ -40,6 +40,31 @@ static inline int ivshmem_coll_tell(int mpi_errno, ivshmem_coll_bcast *bcast, vo
     if (mpi_errno != MPI_SUCCESS)
         (void) bcast(buf, count, type, root, comm, &errflag);
     return mpi_errno;
+}
+
+static inline int ivshmem_coll_refuse(const char *why)
+{
+    int mpi_errno = MPI_SUCCESS;
+
+    MPIR_ERR_SET1(mpi_errno, MPI_ERR_OTHER, "**ivshmem", "**ivshmem %s", why);
+    return mpi_errno;
+}
+
+/* What another process says: how many ranks of `size` it means; and each of `count`, `step` apart.
+ */
+static inline int ivshmem_coll_check_count(int count, int size)
+{
+    return count >= 0 && count <= size
+               ? MPI_SUCCESS
+               : ivshmem_coll_refuse("another process names more ranks than there are");
+}
+
+static inline int ivshmem_coll_check_ranks(const int *ranks, int count, int step, int size)
+{
+    for (int i = 0; i < count; i++)
+        if (ranks[i * step] < 0 || ranks[i * step] >= size)
+            return ivshmem_coll_refuse("another process names a rank that is not there");
+    return MPI_SUCCESS;
 }
 
 /*

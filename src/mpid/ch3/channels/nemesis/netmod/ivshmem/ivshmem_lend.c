@@ -7,7 +7,7 @@
 
 #define IDLE_LANES_MAX (1 + IVSHMEM_OFFERED_LANES_MAX) /* kept warm; more are given back */
 #define JOINTS 64                                      /* at a time */
-#define REFUSALS 64
+#define TURNS_UNASKED 64
 
 static struct ivshm_lane idle_lanes[IDLE_LANES_MAX];
 static int idle_count;
@@ -23,6 +23,9 @@ struct lost {
     struct ivshm_lane lane;
 };
 static struct lost *lost;
+
+/* Before the region is asked for a lane again: that takes long, and there may be many who wait. */
+static unsigned turns_unasked;
 
 static struct ivshm_joint_shm *joints; /* words for our joint copies, once there was one */
 static uint64_t joints_in_use;         /* a bit each; all, if the region had no memory for them */
@@ -87,25 +90,28 @@ static bool allocate_lane(struct ivshm_lane *lane)
                             lane) == 0;
 }
 
+/* Of the progress engine, while there are transfers. */
+void MPID_nem_ivshmem_lend_begin_turn(void)
+{
+    if (turns_unasked > 0)
+        turns_unasked--;
+}
+
 /* Leaves `keep` idle ones alone, and in the region what is there for those who join. */
 bool MPID_nem_ivshmem_lend_lane(struct ivshm_lane *lane, int keep)
 {
-    static unsigned refusals; /* to come before it is asked again, which takes longer */
-
     if (unlikely(lost))
         find_lost();
     if (idle_count > keep) {
         *lane = idle_lanes[--idle_count];
         return true;
     }
-    if (refusals > 0) {
-        refusals--;
+    if (turns_unasked > 0)
         return false;
-    }
     /* Without what is lost there may be none that comes back. */
     if (!lost &&
         !ivshm_extent_spare(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.region.geo.lane_bytes)) {
-        refusals = REFUSALS;
+        turns_unasked = TURNS_UNASKED;
         return false;
     }
     return allocate_lane(lane);
@@ -117,6 +123,7 @@ int MPID_nem_ivshmem_lend_init(int job_size)
     struct ivshm_diag diag;
 
     idle_count = 0;
+    turns_unasked = 0;
     lost = NULL;
     joints = NULL;
     joints_in_use = 0;

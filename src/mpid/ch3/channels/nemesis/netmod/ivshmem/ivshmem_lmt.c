@@ -263,6 +263,7 @@ int MPID_nem_ivshmem_lmt_progress(void)
 {
     int mpi_errno = MPI_SUCCESS;
 
+    MPID_nem_ivshmem_lend_begin_turn();
     for (MPID_nem_ivshmem_transfer_t *next, *t = MPID_nem_ivshmem.transfers; t; t = next) {
         next = t->next;
         if (unlikely(VC_IVSHMEM(t->vc)->given_up))

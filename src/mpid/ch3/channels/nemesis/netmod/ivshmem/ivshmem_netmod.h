@@ -240,6 +240,8 @@ const char *MPID_nem_ivshmem_described_check(const MPIR_Win *win, const void *ad
 int MPID_nem_ivshmem_relation_init(void);
 const char *MPID_nem_ivshmem_relation_check_sender(MPIDI_VC_t *vc,
                                                    const MPIDI_Message_match *match);
+const char *MPID_nem_ivshmem_relation_check_canceller(MPIDI_VC_t *vc,
+                                                      const MPIDI_Message_match *match);
 bool MPID_nem_ivshmem_relation_shares_comm(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_relation_forget_vc(MPIDI_VC_t *vc);
 void MPID_nem_ivshmem_relation_forget_window(MPIR_Win *win);
@@ -474,6 +476,7 @@ bool MPID_nem_ivshmem_copy_help(MPID_nem_ivshmem_transfer_t *t, const char **why
 #define IVSHMEM_OFFERED_LANES_MAX 4
 int MPID_nem_ivshmem_lend_init(int job_size);
 void MPID_nem_ivshmem_lend_finalize(void);
+void MPID_nem_ivshmem_lend_begin_turn(void);
 bool MPID_nem_ivshmem_lend_lane(struct ivshm_lane *lane, int keep);
 void MPID_nem_ivshmem_lend_lane_back(struct ivshm_lane *lane);
 struct ivshm_joint_shm *MPID_nem_ivshmem_lend_joint(void);

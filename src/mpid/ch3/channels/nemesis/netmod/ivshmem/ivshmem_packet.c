@@ -43,7 +43,7 @@ const MPID_nem_ivshmem_rule_t MPID_nem_ivshmem_packet_rules[MPIDI_CH3_PKT_END_AL
     [MPIDI_CH3_PKT_CANCEL_SEND_REQ] = {"CANCEL_SEND_REQ",
                                        sizeof(MPIDI_CH3_Pkt_cancel_send_req_t),
                                        FROM_BOTH,
-                                       {SENDER}},
+                                       {CANCELLER}},
     [MPIDI_CH3_PKT_CANCEL_SEND_RESP] = {"CANCEL_SEND_RESP",
                                         sizeof(MPIDI_CH3_Pkt_cancel_send_resp_t),
                                         FROM_BOTH,

@@ -13,6 +13,7 @@
 typedef enum {
     END,
     SENDER,       /* context and rank: of a communicator in which the peer has that rank */
+    CANCELLER,    /* the same, but that the communicator may be freed here */
     LENGTH,       /* length of the data: not negative; what comes at once has room in memory */
     SHORT_LENGTH, /* length of the data: fits into the header */
     OFFER,        /* cookie: as long as an offer, and all there */

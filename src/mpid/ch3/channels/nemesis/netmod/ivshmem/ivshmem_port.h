@@ -2,8 +2,8 @@
 /*
  * What MPI_Comm_accept and MPI_Comm_connect are told by the root at the other end: the sizes of its
  * group, each job that has a part in it, and where in its job each rank is. CH3 follows all that
- * as it comes, and whoever finds an open port may be at that end. ivshmem-graft lets ch3u_port.c include
- * it, and ask before it goes on; each returns an MPI error.
+ * as it comes, and whoever finds an open port may be at that end. ivshmem-graft lets ch3u_port.c
+ * include it, and ask before it goes on; each returns an MPI error.
  */
 #ifndef IVSHMEM_PORT_H
 #define IVSHMEM_PORT_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * What MPICH's blocking sends and receives do when the progress engine fails under them. ivshmem-graft
- * lets mpiimpl.h include it, see ivshmem_coll.h.
+ * What MPICH's blocking sends and receives do when the progress engine fails under them.
+ * ivshmem-graft lets mpiimpl.h include it, see ivshmem_coll.h.
  */
 #ifndef IVSHMEM_PT2PT_H
 #define IVSHMEM_PT2PT_H

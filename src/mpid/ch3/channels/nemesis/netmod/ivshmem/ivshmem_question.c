@@ -7,7 +7,9 @@
 #include "ivshmem_netmod.h"
 
 struct MPID_nem_ivshmem_question {
-    struct MPID_nem_ivshmem_question *next;
+    struct MPID_nem_ivshmem_question *next, *prev; /* of the connection's */
+    struct MPID_nem_ivshmem_question *chain;       /* of those with the same hash */
+    MPIDI_VC_t *vc;
     MPIR_Request *req;
     int answers[2]; /* types of packets; -1: none */
 };
@@ -50,40 +52,47 @@ static int answer_to(const MPIDI_CH3_Pkt_t *pkt, MPI_Request *handle)
     }
 }
 
+/* By handle: answers may come in any order, and there may be very many. */
+enum { BUCKETS = 4096 };
+static question_t *buckets[BUCKETS];
+
+static question_t **bucket_of(MPI_Request handle)
+{
+    return &buckets[(unsigned) handle % BUCKETS];
+}
+
 static question_t *find(MPIDI_VC_t *vc, MPI_Request handle)
 {
-    question_t *q = VC_IVSHMEM(vc)->questions.head;
+    question_t *q = *bucket_of(handle);
 
-    while (q && q->req->handle != handle)
-        q = q->next;
+    while (q && (q->req->handle != handle || q->vc != vc))
+        q = q->chain;
     return q;
 }
 
 static void append(MPIDI_VC_t *vc, question_t *q)
 {
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
+    question_t **bucket = bucket_of(q->req->handle);
 
-    if (area->questions.tail)
-        area->questions.tail->next = q;
-    else
-        area->questions.head = q;
+    q->chain = *bucket;
+    *bucket = q;
+    q->next = NULL;
+    q->prev = area->questions.tail;
+    *(q->prev ? &q->prev->next : &area->questions.head) = q;
     area->questions.tail = q;
 }
 
 static void drop(MPIDI_VC_t *vc, question_t *q)
 {
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
-    question_t *before = NULL;
+    question_t **link = bucket_of(q->req->handle);
 
-    if (area->questions.head == q) {
-        area->questions.head = q->next;
-    } else {
-        for (before = area->questions.head; before->next != q;)
-            before = before->next;
-        before->next = q->next;
-    }
-    if (area->questions.tail == q)
-        area->questions.tail = before;
+    while (*link != q)
+        link = &(*link)->chain;
+    *link = q->chain;
+    *(q->prev ? &q->prev->next : &area->questions.head) = q->next;
+    *(q->next ? &q->next->prev : &area->questions.tail) = q->prev;
     MPIR_Request_free(q->req);
     MPL_free(q);
 }
@@ -96,9 +105,7 @@ int MPID_nem_ivshmem_question_ask(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt)
 
     if (answer == NO_ANSWER)
         goto fn_exit;
-    question_t *q = VC_IVSHMEM(vc)->questions.tail;
-    if (!q || q->req->handle != handle) /* of the others only a synchronous send is asked again */
-        q = answer == MPIDI_CH3_PKT_CANCEL_SEND_RESP ? find(vc, handle) : NULL;
+    question_t *q = find(vc, handle);
     if (q) { /* to cancel it, or the same once more */
         if (q->answers[0] != answer)
             q->answers[1] = answer;
@@ -106,7 +113,7 @@ int MPID_nem_ivshmem_question_ask(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt)
     }
     q = MPL_malloc(sizeof(*q), MPL_MEM_OTHER);
     MPIR_ERR_CHKANDJUMP(!q, mpi_errno, MPI_ERR_OTHER, "**nomem");
-    q->next = NULL;
+    q->vc = vc;
     q->answers[0] = answer;
     q->answers[1] = NO_ANSWER;
     MPIR_Request_get_ptr(handle, q->req);

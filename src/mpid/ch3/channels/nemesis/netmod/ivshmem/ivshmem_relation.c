@@ -6,6 +6,8 @@
  */
 #include "ivshmem_netmod.h"
 
+#include <search.h>
+
 #include "mpidrma.h"
 
 #ifdef IVSHMEM_SHARED_H
@@ -27,7 +29,7 @@ typedef struct claim {
     MPIDI_Message_match match;
 } claim_t;
 
-#define CLAIMS_MAX 64 /* by one peer */
+#define CLAIMS_MAX 4096 /* by one peer, of whose messages each is for one */
 
 /* What a call at a port takes, of which nobody may ever receive: two messages a job, and some. */
 #define CALL_MESSAGES_MAX (1 << 14)
@@ -37,13 +39,18 @@ static claim_t *claims;
 
 /* Memory that the program has attached to its dynamic windows. */
 typedef struct attached {
-    struct attached *next;
-    const MPIR_Win *win;
-    const char *start;
-    MPI_Aint bytes;
+    struct attached *next; /* of those that overlap with one that is in the tree */
+    uintptr_t start, bytes;
 } attached_t;
 
-static attached_t *attachments;
+typedef struct opened {
+    struct opened *next;
+    const MPIR_Win *win;
+    void *tree; /* by address, of tsearch */
+    attached_t *others;
+} opened_t;
+
+static opened_t *opened_windows;
 
 /* What a member of a window of ours may do once: CH3 counts that for all of them together. */
 struct MPID_nem_ivshmem_member {
@@ -184,6 +191,22 @@ const char *MPID_nem_ivshmem_relation_check_sender(MPIDI_VC_t *vc, const MPIDI_M
     return NULL;
 }
 
+/*
+ * Who takes a message back. Its communicator may be freed here by now; then it is this peer's
+ * unless another one is known to speak for that rank.
+ */
+const char *MPID_nem_ivshmem_relation_check_canceller(MPIDI_VC_t *vc,
+                                                      const MPIDI_Message_match *match)
+{
+    if (comm_of(match->parts.context_id) || VC_IVSHMEM(vc)->stream != 0 || is_dynamic(match))
+        return MPID_nem_ivshmem_relation_check_sender(vc, match);
+    for (const claim_t *c = claims; c; c = c->next)
+        if (c->match.parts.rank == match->parts.rank &&
+            c->match.parts.context_id == match->parts.context_id && c->vc != vc)
+            return MPID_nem_ivshmem_too_early;
+    return NULL;
+}
+
 /* Drops what nobody has received, nor may: messages of one who is not that rank. */
 static void drop_unexpected(MPIR_Comm *comm, int rank, MPIR_Context_id_t context)
 {
@@ -234,11 +257,9 @@ static int comm_created(MPIR_Comm *comm, void *param ATTRIBUTE((unused)))
             continue;
         }
         *link = claim->next;
-        if (!is_rank(claim->vc, comm, claim->match.parts.rank)) {
+        /* It may be late, and of another communicator that had this context, and is freed here. */
+        if (!is_rank(claim->vc, comm, claim->match.parts.rank))
             drop_unexpected(comm, claim->match.parts.rank, claim->match.parts.context_id);
-            MPID_nem_ivshmem_vc_give_up(
-                claim->vc, "claimed to be another rank of a communicator that was just made");
-        }
         MPL_free(claim);
     }
     return MPI_SUCCESS;
@@ -377,7 +398,6 @@ static bool waits_for_lock(const MPIDI_VC_t *vc, const MPIR_Win *win)
     return entry != NULL;
 }
 
-/* Again, if it was refused for want of room, which nothing here tells: it is in no queue then. */
 bool MPID_nem_ivshmem_relation_asks_lock(MPIDI_VC_t *vc, MPIR_Win *win)
 {
     member_t *m = member(vc, win);
@@ -395,6 +415,22 @@ bool MPID_nem_ivshmem_relation_returns_lock(MPIDI_VC_t *vc, MPIR_Win *win)
         return false;
     m->locked = false;
     return true;
+}
+
+/*
+ * An operation that asks for a lock and gives it back may be told that its place in the queue is
+ * kept, and its data is not: it comes again, and gives the lock back then.
+ */
+static void lock_answered(MPIDI_VC_t *vc, MPIR_Win *win, int flags)
+{
+    int rank = rank_of(vc, win->comm_ptr);
+
+    if (rank < 0 || !win->ivshmem_members)
+        return;
+    if (flags & MPIDI_CH3_PKT_FLAG_RMA_LOCK_DISCARDED)
+        win->ivshmem_members[rank].locked = false;
+    else if (flags & MPIDI_CH3_PKT_FLAG_RMA_LOCK_QUEUED_DATA_DISCARDED)
+        win->ivshmem_members[rank].locked = true;
 }
 
 bool MPID_nem_ivshmem_relation_grants_lock(MPIR_Win *win, int rank)
@@ -439,17 +475,48 @@ bool MPID_nem_ivshmem_relation_is_target(MPIDI_VC_t *vc, const MPIR_Win *win, in
     return is_rank(vc, win->comm_ptr, rank);
 }
 
+/* The window's, or where it would be linked in. */
+static opened_t **find_opened(const MPIR_Win *win)
+{
+    opened_t **link = &opened_windows;
+
+    while (*link && (*link)->win != win)
+        link = &(*link)->next;
+    return link;
+}
+
+/* Two that overlap are the same to the tree. What is before another is far behind it, as unsigned
+ * numbers go. */
+static int compare_attached(const void *left, const void *right)
+{
+    const attached_t *a = left, *b = right;
+
+    if (a->start - b->start < b->bytes || b->start - a->start < a->bytes)
+        return 0;
+    return a->start < b->start ? -1 : 1;
+}
+
+static const attached_t *find_attached(const opened_t *opened, uintptr_t address)
+{
+    const attached_t key = {.start = address, .bytes = 1};
+    void *node = tfind(&key, &opened->tree, compare_attached);
+    const attached_t *a = node ? *(attached_t **) node : opened->others;
+
+    while (a && address - a->start >= a->bytes)
+        a = a->next;
+    return a;
+}
+
 /* Whether all of [start, start+bytes) is attached, perhaps as several pieces. */
 static bool is_attached(const MPIR_Win *win, uintptr_t start, MPI_Aint bytes)
 {
+    const opened_t *opened = *find_opened(win);
+
     while (bytes > 0) {
-        const attached_t *a = attachments;
-        /* What is before it is far behind it, as unsigned numbers go. */
-        while (a && !(a->win == win && start - (uintptr_t) a->start < (uintptr_t) a->bytes))
-            a = a->next;
+        const attached_t *a = opened ? find_attached(opened, start) : NULL;
         if (!a)
             return false;
-        MPI_Aint covered = a->bytes - (MPI_Aint) (start - (uintptr_t) a->start);
+        MPI_Aint covered = (MPI_Aint) (a->bytes - (start - a->start));
         start += (uintptr_t) MPL_MIN(covered, bytes);
         bytes -= MPL_MIN(covered, bytes);
     }
@@ -556,44 +623,79 @@ static void stop_queued(MPIR_Win *win, MPID_nem_ivshmem_span_t memory)
 static int attach(MPIR_Win *win, const void *start, MPI_Aint bytes)
 {
     int mpi_errno = MPI_SUCCESS;
-    attached_t *a = MPL_malloc(sizeof(*a), MPL_MEM_RMA);
+    opened_t **link = find_opened(win);
+    attached_t *a = NULL;
 
+    if (bytes <= 0)
+        goto fn_exit;
+    a = MPL_malloc(sizeof(*a), MPL_MEM_RMA);
     MPIR_ERR_CHKANDJUMP(!a, mpi_errno, MPI_ERR_OTHER, "**nomem");
-    *a = (attached_t){.next = attachments, .win = win, .start = start, .bytes = bytes};
-    attachments = a;
+    *a = (attached_t){.start = (uintptr_t) start, .bytes = (uintptr_t) bytes};
+    if (!*link) {
+        *link = MPL_calloc(1, sizeof(**link), MPL_MEM_RMA);
+        MPIR_ERR_CHKANDJUMP(!*link, mpi_errno, MPI_ERR_OTHER, "**nomem");
+        (*link)->win = win;
+    }
+    void *node = tsearch(a, &(*link)->tree, compare_attached);
+    MPIR_ERR_CHKANDJUMP(!node, mpi_errno, MPI_ERR_OTHER, "**nomem");
+    if (*(attached_t **) node != a) { /* which no program should do */
+        a->next = (*link)->others;
+        (*link)->others = a;
+    }
 
 fn_exit:
     return mpi_errno;
 fn_fail:
+    MPL_free(a);
     goto fn_exit;
 }
 
 static void detach(MPIR_Win *win, const void *start)
 {
-    for (attached_t *a, **link = &attachments; (a = *link); link = &a->next) {
-        if (a->win == win && a->start == (const char *) start) {
-            const MPID_nem_ivshmem_span_t memory = {(intptr_t) start, (intptr_t) start + a->bytes};
-            *link = a->next;
-            MPL_free(a);
-            stop_operations(win, memory);
-            stop_queued(win, memory);
-            break;
-        }
+    opened_t *opened = *find_opened(win);
+    const attached_t key = {.start = (uintptr_t) start, .bytes = 1};
+
+    if (!opened)
+        return;
+    void *node = tfind(&key, &opened->tree, compare_attached);
+    attached_t *a = node ? *(attached_t **) node : NULL;
+    if (a && a->start == key.start) {
+        tdelete(a, &opened->tree, compare_attached);
+    } else {
+        attached_t **link = &opened->others;
+        while ((a = *link) && a->start != key.start)
+            link = &a->next;
+        if (!a)
+            return;
+        *link = a->next;
     }
+    const MPID_nem_ivshmem_span_t memory = {(intptr_t) start,
+                                            (intptr_t) start + (intptr_t) a->bytes};
+    MPL_free(a);
+    stop_operations(win, memory);
+    stop_queued(win, memory);
 }
 
 #endif
 
+static void free_attached(void *attached)
+{
+    MPL_free(attached);
+}
+
 static void detach_all(const MPIR_Win *win)
 {
-    for (attached_t *a, **link = &attachments; (a = *link);) {
-        if (a->win == win) {
-            *link = a->next;
-            MPL_free(a);
-        } else {
-            link = &a->next;
-        }
+    opened_t **link = find_opened(win), *opened = *link;
+
+    if (!opened)
+        return;
+    *link = opened->next;
+    tdestroy(opened->tree, free_attached);
+    for (attached_t *a; (a = opened->others);) {
+        opened->others = a->next;
+        MPL_free(a);
     }
+    MPL_free(opened);
 }
 
 /* It opens nothing any more, whether it goes or stays. */
@@ -662,7 +764,7 @@ int MPID_nem_ivshmem_relation_init(void)
     int mpi_errno = MPI_SUCCESS;
 
     claims = NULL;
-    attachments = NULL;
+    opened_windows = NULL;
     /* 256 KiB, of which what is not used is never touched. */
     comms = MPL_calloc((size_t) 1 << (MPIR_CONTEXT_ID_BITS - MPIR_CONTEXT_SUFFIX_WIDTH),
                        sizeof(*comms), MPL_MEM_COMM);
@@ -675,6 +777,7 @@ int MPID_nem_ivshmem_relation_init(void)
     MPID_nem_ivshmem_attach = attach;
     MPID_nem_ivshmem_detach = detach;
     MPID_nem_ivshmem_expose = expose;
+    MPID_nem_ivshmem_lock_answered = lock_answered;
     MPID_nem_ivshmem_unmade = close_window;
 #endif
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * What CH3's code for windows in shared memory asks us, where ivshmem-graft has put it: whether a window
- * is shared through the region, by all of its ranks. Included by MPICH's own headers, before any of
- * its types is known, and whatever the device.
+ * What CH3's code for windows in shared memory asks us, where ivshmem-graft has put it: whether a
+ * window is shared through the region, by all of its ranks. Included by MPICH's own headers, before
+ * any of its types is known, and whatever the device.
  */
 #ifndef IVSHMEM_SHARED_H
 #define IVSHMEM_SHARED_H
@@ -27,6 +27,9 @@ extern void (*MPID_nem_ivshmem_detach)(struct MPIR_Win *win, const void *start);
 /* Told that the group, or if NULL all ranks, may now access the window: each ends that once. An MPI
  * error. NULL as above. */
 extern int (*MPID_nem_ivshmem_expose)(struct MPIR_Win *win, struct MPIR_Group *group);
+
+/* Told of the flags with which a lock that was asked for is answered. NULL as above. */
+extern void (*MPID_nem_ivshmem_lock_answered)(struct MPIDI_VC *vc, struct MPIR_Win *win, int flags);
 
 /* Told of a window that could not be made. NULL as above. */
 extern void (*MPID_nem_ivshmem_unmade)(struct MPIR_Win *win);

@@ -500,6 +500,9 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *p
         case SENDER:
             why = MPID_nem_ivshmem_relation_check_sender(vc, &pkt->eager_send.match);
             break;
+        case CANCELLER:
+            why = MPID_nem_ivshmem_relation_check_canceller(vc, &pkt->cancel_send_req.match);
+            break;
         case LENGTH:
             why = pkt->type == MPIDI_NEM_PKT_LMT_CTS ? check_length(cts->data_sz, false)
                   : pkt->type == MPIDI_NEM_PKT_LMT_RTS
