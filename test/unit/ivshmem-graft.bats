@@ -130,13 +130,113 @@ as_before() {
 @test "a tree that somebody else has edited since is left alone" {
     "$graft" --quiet "$tree"
     file=$(files collectives | tail -n 1)
-    cp "$tree.before/$file" "$tree/$file"
+    echo "something else" >"$tree/$file"
     cp -a "$tree" "$tree.half"
     for option in --quiet --undo; do
         run "$graft" $option "$tree"
         [ "$status" -eq 1 ]
         [[ $output == "ivshmem-graft: $file is neither"* ]]
         diff -r "$tree.half" "$tree"
+    done
+}
+
+# repaired: a run of graft completes what is in $tree.half, and --undo takes it back.
+repaired() {
+    local option
+    for option in --quiet --undo; do
+        rm -rf "$tree"
+        cp -a "$tree.half" "$tree"
+        run "$graft" $option "$tree"
+        [ "$status" -eq 0 ] || { echo "$option: $output" && return 1; }
+        if [ $option = --undo ]; then diff -r "$tree.before" "$tree"; else diff -r "$tree.after" "$tree"; fi || return 1
+    done
+}
+
+@test "what an interrupted run has left is completed by the next one, or taken back" {
+    cp -a "$tree" "$tree.half"
+    "$graft" --quiet "$tree"
+    cp -a "$tree" "$tree.after"
+    # Half of the files, of each repair.
+    for odd in 0 1; do
+        i=$odd
+        cp -a "$tree.after/." "$tree.half"
+        for file in $(files); do
+            ((i++ % 2)) || cp "$tree.before/$file" "$tree.half/$file"
+        done
+        echo half >"$tree.half/$file.graft"
+        echo half >"$tree.half/${netmod#"$tree"/}/core/map.c.graft"
+        repaired
+    done
+    # Half of the edits of a file.
+    cp -a "$tree.after/." "$tree.half"
+    for ((i = 0; i < ${#edits[@]}; i += 10)); do
+        [ "${edits[i]}" = ports ] || [ "${edits[i]}" = netmod ] || continue
+        text=$(cat "$tree.half/${edits[i + 1]}"; echo .)
+        text=${text//"${edits[i + 4]}"/"${edits[i + 3]}"}
+        printf '%s' "${text%.}" >"$tree.half/${edits[i + 1]}"
+    done
+    repaired
+}
+
+@test "graft is killed at any step" {
+    # perl at any rename, the shell at any file of the folder.
+    mkdir "$BATS_TEST_TMPDIR/double"
+    cat >"$BATS_TEST_TMPDIR/double/Killed.pm" <<'END'
+package Killed;
+my $n = 0;
+BEGIN { *CORE::GLOBAL::rename = sub { kill 9, $$ if ++$n == $ENV{KILL_AT}; CORE::rename($_[0], $_[1]) } }
+1;
+END
+    cat >"$BATS_TEST_TMPDIR/double/mv" <<END
+#!/bin/sh
+echo >>"$BATS_TEST_TMPDIR/moved"
+[ "\$(wc -l <"$BATS_TEST_TMPDIR/moved")" -ne "\$KILL_AT" ] || kill -KILL \$PPID
+exec "$(command -v mv)" "\$@"
+END
+    chmod +x "$BATS_TEST_TMPDIR/double/mv"
+    killed() { # AT OPTION VARIABLE=...
+        rm -f "$BATS_TEST_TMPDIR/moved"
+        run env KILL_AT="$1" "${@:3}" "$graft" "$2" "$tree"
+    }
+    cp -a "$tree" "$tree.plain"
+    "$graft" --quiet "$tree"
+    cp -a "$tree" "$tree.after"
+    for option in --quiet --undo; do
+        if [ $option = --undo ]; then start=$tree.after; else start=$tree.plain; fi
+        for at in 2 23; do
+            rm -rf "$tree" "$tree.half"
+            cp -a "$start" "$tree"
+            killed $at $option PERL5LIB="$BATS_TEST_TMPDIR/double" PERL5OPT=-MKilled
+            [ "$status" -eq 1 ]
+            [[ $output == *"run it again, or with --undo"* ]]
+            [ -z "$(find "$tree" -name '*.graft')" ]
+            cp -a "$tree" "$tree.half"
+            repaired
+        done
+        for at in 1 11; do
+            rm -rf "$tree" "$tree.half"
+            cp -a "$start" "$tree"
+            killed $at $option PATH="$BATS_TEST_TMPDIR/double:$PATH"
+            [ "$status" -ne 0 ] || [ $option = --undo ] # which moves but once
+            cp -a "$tree" "$tree.half"
+            repaired
+        done
+    done
+}
+
+@test "a file that cannot be written is told, and the next run goes on" {
+    cp -a "$tree" "$tree.half"
+    "$graft" --quiet "$tree"
+    cp -a "$tree" "$tree.after"
+    for kilobytes in 1 20; do
+        rm -rf "$tree"
+        cp -a "$tree.half" "$tree"
+        run bash -c 'ulimit -f "$1" && exec "$2" --quiet "$3"' - "$kilobytes" "$graft" "$tree"
+        [ "$status" -eq 1 ]
+        [[ $output == *"graft: cannot write $netmod"* ]]
+        [ -z "$(find "$tree" -name '*.graft')" ]
+        "$graft" --quiet "$tree"
+        diff -r "$tree.after" "$tree"
     done
 }
 
@@ -192,9 +292,13 @@ as_before() {
     run "$graft" "$BATS_TEST_TMPDIR/nothing"
     [ "$status" -eq 1 ]
     [[ $output == *"is not a directory"* ]]
-    run "$graft"
-    [ "$status" -eq 1 ]
-    [[ $output == *usage* ]]
+    for wrong in "" "--frobnicate $tree" "$tree $tree"; do
+        # shellcheck disable=SC2086
+        run "$graft" $wrong
+        [ "$status" -eq 2 ]
+        [[ $output == "graft: "*usage* ]]
+    done
+    as_before
     rm "$tree/autogen.sh"
     run "$graft" "$tree"
     [ "$status" -eq 1 ]
