@@ -24,6 +24,13 @@ static bool same_extent(const struct ivshm_region *region, uint64_t word, uint64
 
 enum block_finding { BLOCK_GOOD, BLOCK_MALFORMED, BLOCK_LEAKED, BLOCK_HEADLESS };
 
+bool tool_is_over(const struct ivshm_region *region, struct ivshm_owner owner)
+{
+    /* The claim is taken before the first block, and given up after the last. */
+    struct ivshm_claim claim = ivshm_endpoint_claim(region, owner.endpoint);
+    return claim.state == IVSHM_FREE || claim.generation != owner.generation;
+}
+
 static enum block_finding judge_block(const struct ivshm_region *region, uint64_t i, uint64_t word)
 {
     struct ivshm_block b;
@@ -31,9 +38,7 @@ static enum block_finding judge_block(const struct ivshm_region *region, uint64_
         return BLOCK_GOOD;
     if (!ivshm_block_decode(region, word, &b) || b.count > region->geo.blocks - i)
         return BLOCK_MALFORMED;
-    /* The claim is taken before the first block, and given up after the last. */
-    struct ivshm_claim claim = ivshm_endpoint_claim(region, b.owner.endpoint);
-    if (claim.state == IVSHM_FREE || claim.generation != b.owner.generation)
+    if (tool_is_over(region, b.owner))
         return BLOCK_LEAKED;
     /* An extent grows and shrinks at its end. */
     if (b.first || (i > 0 && same_extent(region, word, block_word(region, i - 1))))
@@ -59,8 +64,11 @@ static void print_rest(unsigned found)
         printf("bad: and %u more of the kind\n", found - FINDINGS_SHOWN);
 }
 
-/* One line a run of blocks of which the same is to be said; returns the number of lines. */
-static unsigned check_blocks(const struct ivshm_region *region)
+/*
+ * One line a run of blocks of which the same is to be said; returns the number of lines, of which
+ * *leaked tell of memory that nobody uses, and no more.
+ */
+static unsigned check_blocks(const struct ivshm_region *region, unsigned *leaked)
 {
     static const char *const text[] = {
         [BLOCK_MALFORMED] = "say nothing that makes sense",
@@ -81,6 +89,7 @@ static unsigned check_blocks(const struct ivshm_region *region)
             printf("bad: blocks %llu to %llu (%016llx, %s) %s\n", (unsigned long long) start,
                    (unsigned long long) i - 1, (unsigned long long) start_word,
                    tool_size((i - start) * region->geo.block_size), text[run]);
+        *leaked += run == BLOCK_LEAKED;
         run = finding;
         start = i;
         start_word = word;
@@ -133,10 +142,11 @@ int tool_check(const struct tool_options *opt)
     struct ivshm_region region;
     struct ivshm_extent_usage usage;
     uint32_t in_use = 0;
+    unsigned leaked = 0;
     /* Checks the superblock, word by word. */
     if (ivshm_region_inspect(opt->region, &region, &diag) != 0)
         return tool_error("%s", diag.text);
-    unsigned found = check_endpoints(&region) + check_blocks(&region);
+    unsigned found = check_endpoints(&region) + check_blocks(&region, &leaked);
     int deep = opt->deep ? tool_deep(&region, &diag) : 0;
     if (deep < 0) {
         ivshm_region_close(&region);
@@ -147,7 +157,11 @@ int tool_check(const struct tool_options *opt)
         in_use += ivshm_endpoint_claim(&region, i).state != IVSHM_FREE;
     ivshm_extent_usage(&region, &usage);
     int status = TOOL_OK;
-    if (found)
+    if (found && found == leaked)
+        status = tool_error("region %s has memory that nobody uses, and nobody gives back: "
+                            "`ivshmem reap %s` does",
+                            region.map.name, region.map.name);
+    else if (found)
         status = tool_error(
             "region %s is damaged, or a process wrote where it must not: end the jobs on "
             "it (`ivshmem ps %s`), then `ivshmem format --force %s`",

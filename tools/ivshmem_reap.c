@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * ivshmem reap: takes back by hand what every join takes back, and says what it left and why.
+ * ivshmem reap: takes back by hand what every join takes back, and what has leaked, and says what
+ * it left and why.
  */
 #include "ivshmem_tool.h"
 
@@ -62,9 +63,18 @@ static bool is_endpoint(const struct tool_entry *e, const char *id)
  */
 static bool is_of(const struct tool_entry *e, const char *id)
 {
-    return *id && (is_endpoint(e, id) ||
-                   (e->known && (strcmp(id, e->info.process.host) == 0 ||
-                                 strcasecmp(id, tool_uuid(e->info.process.vm_uuid)) == 0)));
+    return *id && e->known &&
+           (is_endpoint(e, id) || strcmp(id, e->info.process.host) == 0 ||
+            strcasecmp(id, tool_uuid(e->info.process.vm_uuid)) == 0);
+}
+
+/* Whether `id` is an endpoint that does not say where it runs: no VM, and no container. */
+static bool is_nowhere(const struct tool_entry *list, int n, const char *id)
+{
+    int i = 0;
+    while (i < n && (list[i].known || !is_endpoint(&list[i], id)))
+        i++;
+    return i < n;
 }
 
 /* Marks those that `id` names; returns the first of them, or NULL. */
@@ -209,11 +219,29 @@ static int declare_vm(struct ivshm_region *region, struct tool_entry *list, int 
     return declare(region, list, n);
 }
 
+/*
+ * Of those that are marked and may run, the ones of another host name than `first`, as text.
+ * Containers can have a pid namespace in common; that one of them has ended says nothing of the
+ * others.
+ */
+static void name_others(const struct tool_entry *list, int n, const struct tool_entry *first,
+                        char *text, size_t size)
+{
+    size_t len = 0;
+    text[0] = 0;
+    for (int i = 0; i < n && len < size; i++)
+        if (list[i].gone && list[i].verdict != IVSHM_PROVED_DEAD &&
+            strcmp(list[i].info.process.host, first->info.process.host) != 0)
+            len += (size_t) snprintf(text + len, size - len, "%s%u.%u", len ? ", " : "",
+                                     list[i].index, list[i].info.claim.generation);
+}
+
 /* The same of a container: all that ran in one pid namespace of this machine. */
 static int declare_container(struct ivshm_region *region, struct tool_entry *list, int n,
                              const char *id)
 {
     const struct tool_entry *first = NULL;
+    char others[256];
     mark_named(list, n, id);
     for (int i = 0; i < n; i++) {
         if (!list[i].named || list[i].place != IVSHM_PLACE_CONTAINER)
@@ -233,6 +261,13 @@ static int declare_container(struct ivshm_region *region, struct tool_entry *lis
     for (int i = 0; i < n; i++)
         list[i].gone = list[i].place == IVSHM_PLACE_CONTAINER &&
                        list[i].info.process.pid_ns == first->info.process.pid_ns;
+    name_others(list, n, first, others, sizeof(others));
+    if (*others)
+        return tool_error("%s shares its pid namespace with containers of other names, which may "
+                          "run: endpoints %s; end all of them, or name each process of %s that has "
+                          "ended: `ivshmem reap --endpoint`",
+                          id, others, id);
+    mark_joiners(list, n);
     return declare(region, list, n);
 }
 
@@ -250,8 +285,27 @@ static int declare_endpoint(struct ivshm_region *region, struct tool_entry *list
     return declare(region, list, n);
 }
 
+/*
+ * Takes back blocks of claims that are over, and returns their number: somebody's who was declared
+ * dead, took more, and ended since; or what a stray store left. Who takes a block has its claim
+ * already, and the acquire of the block shows it. So an owner that is over after that has given the
+ * block back meanwhile, and the CAS fails, or has no right to it.
+ */
+static uint64_t reap_leaked(struct ivshm_region *region)
+{
+    uint64_t freed = 0;
+    for (uint64_t i = region->geo.blocks; i-- > 0;) { /* the last first, as in extent.c */
+        uint64_t word = ivshm_load64_acquire(&region->block_map[i]);
+        struct ivshm_block b;
+        if (word != 0 && ivshm_block_decode(region, word, &b) && tool_is_over(region, b.owner))
+            freed += ivshm_cas64(&region->block_map[i], word, 0);
+    }
+    return freed;
+}
+
 int tool_reap(const struct tool_options *opt)
 {
+    const char *id = opt->vm_gone ? opt->vm_gone : opt->container_gone;
     struct ivshm_diag diag = {""};
     struct ivshm_region region;
     struct ivshm_process self;
@@ -271,7 +325,11 @@ int tool_reap(const struct tool_options *opt)
         status = tool_error("%s", diag.text);
         goto close;
     }
-    if (opt->vm_gone)
+    if (id && is_nowhere(before, n, id))
+        status = tool_error("endpoint %s does not say in which VM or container it runs: if its "
+                            "process has ended, `ivshmem reap --endpoint %s` frees it",
+                            id, id);
+    else if (opt->vm_gone)
         status = declare_vm(&region, before, n, opt->vm_gone);
     else if (opt->container_gone)
         status = declare_container(&region, before, n, opt->container_gone);
@@ -280,10 +338,18 @@ int tool_reap(const struct tool_options *opt)
     if (status != TOOL_OK)
         goto close;
     ivshm_endpoint_reap(&region, &self, &reaped);
-    for (int i = 0; i < n; i++)
-        freed += report(&region, &before[i]);
+    uint64_t leaked = reap_leaked(&region);
+    for (int i = 0; i < n; i++) {
+        bool is_freed = report(&region, &before[i]);
+        freed += is_freed;
+        if (opt->endpoint && before[i].gone && !is_freed)
+            status = tool_error("endpoint %s was not freed: its line says why", opt->endpoint);
+    }
+    if (leaked)
+        printf("freed %s that no endpoint held any more\n",
+               tool_size(leaked * region.geo.block_size));
     printf("%s: freed %d of %d endpoints and %s\n", region.map.name, freed, n,
-           tool_size(reaped.blocks * region.geo.block_size));
+           tool_size((reaped.blocks + leaked) * region.geo.block_size));
 close:
     free(before);
     ivshm_region_close(&region);

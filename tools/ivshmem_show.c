@@ -67,10 +67,14 @@ const char *tool_doubt(const struct tool_entry *e)
         return "its entry is damaged, so that nobody can tell whose it is; if its process has "
                "ended, "
                "`ivshmem reap --endpoint` frees it";
-    switch (e->place) {
-    case IVSHM_PLACE_HERE:
+    if (e->place == IVSHM_PLACE_HERE)
         return "its pid is in use, and /proc does not show whether by it: `ivshmem reap` as root, "
                "where /proc is that of its own pid namespace, can tell";
+    if (!e->known)
+        return "it began to join in another VM or container, and has not said in which: `ivshmem "
+               "reap` there can tell, or `ivshmem reap --endpoint` frees it if its process has "
+               "ended";
+    switch (e->place) {
     case IVSHM_PLACE_CONTAINER:
         return "it runs in another container of this machine, if it runs: `ivshmem reap` in that "
                "container can tell, or by root on the machine itself, or `ivshmem reap "

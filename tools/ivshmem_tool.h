@@ -64,6 +64,9 @@ struct tool_entry {
 int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
                  struct ivshm_diag *diag);
 
+/* Whether a claim that owns blocks is over: nobody who may use them is left. */
+bool tool_is_over(const struct ivshm_region *region, struct ivshm_owner owner);
+
 /* Why nothing can be proved of an entry from here, and who can; NULL if something can. */
 const char *tool_doubt(const struct tool_entry *e);
 

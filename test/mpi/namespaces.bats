@@ -177,6 +177,45 @@ firmware() {
     empty
 }
 
+@test "an administrator's word for a container is not for another one in the same pid namespace" {
+    need --pid --fork --mount-proc --uts
+    # shellcheck disable=SC2016
+    joins container sh -c '
+        box() { unshare --uts sh -c "hostname $1 && exec ivshmem check --between 0 --timeout 600 $2"; }
+        box one "$1" & until [ -e "$2/joined" ]; do sleep 0.05; done; box other "$1" & wait' sh "$region" "$work"
+    touch "$work/joined"
+    until_true in_use 2
+    other=$(ivshmem ps --json "$region" | jq -r '.endpoints[] | select(.host == "other") | "\(.endpoint).\(.generation)"')
+    one=$(ivshmem ps --json "$region" | jq -r '.endpoints[] | select(.host == "one") | "\(.endpoint).\(.generation)"')
+    for id in one "$one"; do
+        run -1 container ivshmem reap --container-gone "$id" "$region"
+        [[ $output == *"$id shares its pid namespace with containers of other names, which may run: endpoints $other; "*"\`ivshmem reap --endpoint\`" ]]
+        in_use 2
+    done
+    ends
+    run -0 container ivshmem reap --endpoint "$one" "$region"
+    # It is the only one by now.
+    run -0 container ivshmem reap --container-gone other "$region"
+    empty
+}
+
+@test "an administrator's word for a container is also for who was killed while it joined" {
+    need --pid --fork --mount-proc
+    member container
+    local claim i bytes=
+    claim=$(od -An -t u8 -j 4096 -N 8 "$region")
+    claim=$((claim & ~7 | 1)) # joining, by the next entry
+    for ((i = 0; i < 64; i += 8)); do bytes+=$(printf '\\x%02x' $((claim >> i & 255))); done
+    printf %b "$bytes" | dd of="$region" bs=1 seek=$((4096 + 512)) conv=notrunc status=none
+    in_use 2
+    run -1 container ivshmem reap --vm-gone 1.1 "$region"
+    [[ $output == *"endpoint 1.1 does not say in which VM or container it runs"* ]]
+    ends
+    run -0 container ivshmem reap --container-gone 0.1 "$region"
+    [[ $output == *"freed 2 of 2 endpoints"* ]]
+    empty
+}
+
 @test "within a container the dead are known" {
     need --pid --fork --mount-proc
     # shellcheck disable=SC2016

@@ -249,6 +249,32 @@ TEST(test_beyond_the_table)
     ivshm_region_close(&r);
 }
 
+/* What a peer has scribbled: nobody is attached to it, and it comes back by proof or by a word. */
+TEST(test_states_that_do_not_exist)
+{
+    for (uint64_t state = IVSHM_NAMED + 1; state < 1 << IVSHM_CLAIM_STATE_BITS; state++) {
+        struct ivshm_region r = region_new(4 * MIB);
+        struct ivshm_endpoint a = live(&r), b = live(&r);
+        uint32_t index = a.owner.endpoint;
+        void *base;
+        uint64_t word = (ivshm_load64_relaxed(claim_at(&r, index)) & ~UINT64_C(7)) | state;
+        ivshm_store64_relaxed(claim_at(&r, index), word);
+        assert_false(ivshm_endpoint_is_live(&r, a.owner));
+        assert_int_equal(ivshm_endpoint_attach(&b, a.owner, &base, NULL), -ESHUTDOWN);
+        /* Its process is this one. */
+        assert_int_equal(reap(&r).endpoints, 0);
+        assert_int_equal(ivshm_load64_relaxed(claim_at(&r, index)), word);
+        ivshm_endpoint_declare_dead(&r, index, ivshm_endpoint_claim(&r, index));
+        assert_int_equal(ivshm_endpoint_claim(&r, index).state, IVSHM_DEAD);
+        assert_int_equal(reap(&r).endpoints, 1);
+        ivshm_endpoint_declare_dead(&r, index, ivshm_endpoint_claim(&r, index));
+        assert_int_equal(ivshm_endpoint_claim(&r, index).state, IVSHM_FREE);
+        ivshm_endpoint_leave(&b);
+        assert_all_given_back(&r);
+        ivshm_region_close(&r);
+    }
+}
+
 /* A call that fails leaves an attachment that there was: its memory is still being written. */
 TEST(test_failed_attach_keeps_attachment)
 {
@@ -1092,6 +1118,7 @@ int main(void)
         cmocka_unit_test(test_attach),
         cmocka_unit_test(test_attach_errors),
         cmocka_unit_test(test_beyond_the_table),
+        cmocka_unit_test(test_states_that_do_not_exist),
         cmocka_unit_test(test_failed_attach_keeps_attachment),
         cmocka_unit_test(test_leave_while_attached),
         cmocka_unit_test(test_mutual_attachment),

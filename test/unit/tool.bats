@@ -603,6 +603,66 @@ on_small_shm() {
     says "no endpoint of region $r is of another container nobody"
 }
 
+@test "an entry in a state that does not exist: the dead come back, others by an administrator's word" {
+    local state
+    format
+    for state in 5 6 7; do
+        checker 0
+        poke "$(entry_at 0)" $(($(peek "$(entry_at 0)") & ~7 | state))
+        run -0 ivshmem reap "$r"
+        says ": alive"
+        run -1 ivshmem reap --endpoint 0.$((2 * state - 9)) "$r"
+        says "is alive, and uses its memory"
+        kill -KILL "$pid"
+        wait "$pid" || :
+        run -0 ivshmem reap "$r"
+        says "freed 1 of 1 endpoints and 172 KiB"
+        # What a stray store has left is of nobody.
+        poke "$(entry_at 0)" $((state | 1234 << 3 | 77 << 25 | (2 * state - 8) << 45))
+        run -0 ivshmem reap "$r"
+        says "its entry is damaged, so that nobody can tell whose it is; if its process has ended, \`ivshmem reap --endpoint\` frees it"
+        run -0 ivshmem reap --endpoint 0.$((2 * state - 8)) "$r"
+        says "freed 1 of 1 endpoints"
+    done
+    run -0 ivshmem check "$r"
+}
+
+@test "reap --endpoint that frees nothing is a failure" {
+    format
+    checker 0
+    checker 0
+    # The first is attached to the second.
+    poke $(($(peek "$(entry_at 0 8)") + $(number .geometry.attached))) 2
+    kill -KILL "$pid"
+    wait "$pid" || :
+    run -1 ivshmem reap --endpoint 1.1 "$r"
+    says "dead, but endpoint 0 is attached to it"
+    says "ivshmem: endpoint 1.1 was not freed"
+}
+
+@test "reap takes back what has leaked, and nothing else" {
+    format
+    checker 0
+    # Of an entry that is free, of one that was never used, and of the one before.
+    poke "$(block_at 50)" $((6 | 1 << 16 | 1 << 35 | 1 << 40 | 2 << 41))
+    poke "$(block_at 51)" $((6 | 1 << 16 | 1 << 35))
+    poke "$(block_at 60)" $((1 | 4 << 35 | 1 << 40 | 1 << 41))
+    run -1 ivshmem check "$r"
+    says "bad: blocks 50 to 51 (0000050800010006, 8 KiB) are of an endpoint that is gone: leaked"
+    says "bad: blocks 60 to 60"
+    says "region $r has memory that nobody uses, and nobody gives back: \`ivshmem reap $r\` does"
+    poke "$(block_at 70)" $((1 << 41)) # no sense
+    run -1 ivshmem check "$r"
+    says "region $r is damaged"
+    run -0 ivshmem reap "$r"
+    says "freed 12 KiB that no endpoint held any more"
+    says "freed 0 of 1 endpoints and 12 KiB"
+    [ "$(peek "$(block_at 70)")" -ne 0 ]
+    poke "$(block_at 70)" 0
+    run -0 ivshmem check "$r"
+    says "1 endpoints in use, 43 blocks in use"
+}
+
 @test "reap --vm-gone takes an administrator's word for another VM, and not for this one" {
     local uuid=11112222-3333-4444-5555-66667777888 vm
     format
@@ -755,7 +815,15 @@ left() {
     poke "$(entry_at 1)" $(($(peek "$(entry_at 1)") & ~7 | 1))
     # A hash of 0 is of nobody who could be known.
     poke "$(entry_at 2)" $(($(peek "$(entry_at 2)") & ~(7 | 0xfffff << 25) | 1))
-    run -0 ivshmem reap --vm-gone 2.1 "$r"
+    # Of it alone nobody can tell whether it is of a VM, or of a container here.
+    for option in --vm-gone --container-gone; do
+        run -1 ivshmem reap $option 2.1 "$r"
+        says "endpoint 2.1 does not say in which VM or container it runs: if its process has ended, \`ivshmem reap --endpoint 2.1\` frees it"
+        left 0.1 1.1 2.1
+    done
+    run -0 ivshmem ps "$r"
+    says "it began to join in another VM or container, and has not said in which"
+    run -0 ivshmem reap --endpoint 2.1 "$r"
     left 0.1 1.1
     checker 0
     poke "$(entry_at 2)" $(($(peek "$(entry_at 2)") & ~(7 | 0xfffff << 25) | 1))

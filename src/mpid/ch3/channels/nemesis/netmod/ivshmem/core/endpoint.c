@@ -176,11 +176,8 @@ enum ivshm_verdict ivshm_endpoint_verdict(const struct ivshm_region *region,
         return ivshm_endpoint_place(region, self, info) == IVSHM_PLACE_HERE
                    ? ivshm_pid_verdict(info->claim.pid, 0)
                    : IVSHM_UNKNOWN;
-    case IVSHM_NAMED:
-    case IVSHM_LIVE:
+    default: /* also in a state that does not exist: the seal tells whose the entry is */
         return info->named ? ivshm_process_verdict(&me, &info->process, census) : IVSHM_UNKNOWN;
-    default:
-        return IVSHM_UNKNOWN;
     }
 }
 
@@ -225,10 +222,11 @@ static bool reclaim(struct ivshm_region *region, uint32_t index, uint64_t word, 
     return true;
 }
 
+/* Also in a state that does not exist, which somebody has scribbled there. */
 static bool may_die(uint64_t word)
 {
     enum ivshm_claim_state state = unpack(word).state;
-    return state == IVSHM_JOINING || state == IVSHM_NAMED || state == IVSHM_LIVE;
+    return state != IVSHM_FREE && state != IVSHM_DEAD;
 }
 
 static void mark_the_dead(struct ivshm_region *region, const struct ivshm_process *self,
