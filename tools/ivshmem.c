@@ -6,6 +6,7 @@
 #include "ivshmem_tool.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -54,19 +55,21 @@ static const struct command {
     {"check", "dbt", tool_check},  {"reap", "gce", tool_reap},
 };
 
+enum { LONG = 0x100 }; /* what tells an option from a letter, of which there is -h alone */
+
 static const struct option long_options[] = {
-    {"size", required_argument, NULL, 's'},
-    {"force", no_argument, NULL, 'f'},
-    {"all", no_argument, NULL, 'a'},
-    {"json", no_argument, NULL, 'j'},
-    {"deep", no_argument, NULL, 'd'},
-    {"between", required_argument, NULL, 'b'},
-    {"timeout", required_argument, NULL, 't'},
-    {"vm-gone", required_argument, NULL, 'g'},
-    {"container-gone", required_argument, NULL, 'c'},
-    {"endpoint", required_argument, NULL, 'e'},
-    {"help", no_argument, NULL, 'h'},
-    {"version", no_argument, NULL, 'v'},
+    {"size", required_argument, NULL, LONG | 's'},
+    {"force", no_argument, NULL, LONG | 'f'},
+    {"all", no_argument, NULL, LONG | 'a'},
+    {"json", no_argument, NULL, LONG | 'j'},
+    {"deep", no_argument, NULL, LONG | 'd'},
+    {"between", required_argument, NULL, LONG | 'b'},
+    {"timeout", required_argument, NULL, LONG | 't'},
+    {"vm-gone", required_argument, NULL, LONG | 'g'},
+    {"container-gone", required_argument, NULL, LONG | 'c'},
+    {"endpoint", required_argument, NULL, LONG | 'e'},
+    {"help", no_argument, NULL, LONG | 'h'},
+    {"version", no_argument, NULL, LONG | 'v'},
     {0},
 };
 
@@ -139,14 +142,19 @@ static int run(int argc, char **argv)
     opterr = 0;
     optind = 2;
     while ((c = getopt_long(argc, argv, ":h", long_options, &which)) != -1) {
+        if (c == ':')
+            return usage("%s needs a value", argv[optind - 1]);
+        if (c == '?' && optopt & LONG)
+            return usage("%s takes no value", argv[optind - 1]);
+        if (c == '?' && optopt)
+            return usage("%s: unknown option -%c", cmd->name, optopt);
+        if (c == '?')
+            return usage("%s: unknown option %s", cmd->name, argv[optind - 1]);
+        c &= ~LONG;
         if (c == 'h')
             return show_help();
         if (c == 'v')
             return show_version();
-        if (c == ':')
-            return usage("%s needs a value", argv[optind - 1]);
-        if (c == '?')
-            return usage("%s: unknown option %s", cmd->name, argv[optind - 1]);
         if (!strchr(cmd->options, c))
             return usage("%s: unknown option --%s", cmd->name, long_options[which].name);
         switch (c) {
@@ -251,9 +259,24 @@ static void on_bus_error(int sig)
     _exit(TOOL_FAILED);
 }
 
+/*
+ * A descriptor of these that is closed would be that of the next file which is opened, and what is
+ * said to a person be written into it. Like this, writing fails as if it were closed.
+ */
+static bool fill_standard_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) != fd)
+            return false;
+    return true;
+}
+
 int main(int argc, char **argv)
 {
+    if (!fill_standard_descriptors())
+        return TOOL_FAILED; /* and nobody can be told */
     signal(SIGBUS, on_bus_error);
+    signal(SIGXFSZ, SIG_IGN); /* a file beyond `ulimit -f` is an error like any other */
     int status = run(argc, argv);
     if (fflush(stdout) != 0 || ferror(stdout))
         return tool_error("cannot write the output: %s", strerror(errno));

@@ -33,8 +33,11 @@ static int allocate(int fd, uint64_t size)
 
 static int tell_no_memory(const char *path, uint64_t size, int err)
 {
-    return tool_error("cannot give %s its %s: %s%s", path, tool_size(size), strerror(-err),
-                      err == -ENOSPC ? ": free some of that file system, or make it larger" : "");
+    return tool_error("cannot give %s its %s: %s%s", path, tool_exact_size(size), strerror(-err),
+                      err == -ENOSPC  ? ": free some of that file system, or make it larger"
+                      : err == -EFBIG ? ": raise this process' limit of file sizes (ulimit -f), or "
+                                        "take a file system that can have such"
+                                      : "");
 }
 
 /* The path of an open file that leads to it whatever becomes of its name. */
@@ -84,6 +87,10 @@ static int create_empty(int folder, const char *name, uint64_t size)
 static int take_existing(const char *path, int folder, const char *name, uint64_t size)
 {
     struct stat st;
+    /* Of some devices the mere opening has an effect. */
+    if (fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(st.st_mode) &&
+        !S_ISLNK(st.st_mode) && !S_ISDIR(st.st_mode))
+        return tool_error("%s is not a regular file: --size makes files; leave it out", path);
     int fd = openat(folder, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0 && errno == ELOOP)
         return tool_error("%s is a symbolic link, which --size does not follow: name the file "
@@ -111,7 +118,7 @@ static int take_existing(const char *path, int folder, const char *name, uint64_
         status =
             tool_error("%s is there already and has %s, not %s: leave --size out to format it as "
                        "it is, or remove it first",
-                       path, tool_size((uint64_t) st.st_size), tool_size(size));
+                       path, tool_exact_size((uint64_t) st.st_size), tool_exact_size(size));
     else if (st.st_size == 0 && (err = allocate(fd, size)) != 0) {
         if (ftruncate(fd, 0) != 0)
             tool_warn("%s may have a part of its memory", path);
@@ -135,7 +142,7 @@ static int create(const char *path, int folder, const char *name, uint64_t size,
     *created = err == 0;
     if (err == -EEXIST)
         status = take_existing(path, folder, name, size);
-    else if (err == -ENOSPC)
+    else if (err == -ENOSPC || err == -EFBIG)
         status = tell_no_memory(path, size, err);
     else if (err)
         status = tool_error("cannot create %s: %s", path, strerror(-err));
@@ -143,7 +150,7 @@ static int create(const char *path, int folder, const char *name, uint64_t size,
         tool_warn(
             "%s is not a power of two: processes can share it, but QEMU will not make it the BAR "
             "of a device",
-            tool_size(size));
+            tool_exact_size(size));
     return status;
 }
 
@@ -178,16 +185,13 @@ static void warn_of_owner(const struct ivshm_map *map)
                   tool_user(st.st_uid));
 }
 
-/* Lists who is on the region, dead ones excepted; returns their number. */
-static int list_users(const struct ivshm_region *region)
+/* Lists who is on the region, dead ones excepted; returns their number, or -errno. */
+static int list_users(const struct ivshm_region *region, struct ivshm_diag *diag)
 {
     struct tool_entry *list;
-    struct ivshm_diag diag;
-    int users = 0, n = tool_entries(region, &list, &diag);
-    if (n < 0) {
-        tool_warn("%s", diag.text);
-        return 0;
-    }
+    int users = 0, n = tool_entries(region, &list, diag);
+    if (n < 0)
+        return n;
     for (int i = 0; i < n; i++) {
         if (list[i].verdict == IVSHM_PROVED_DEAD)
             continue;
@@ -201,13 +205,16 @@ static int list_users(const struct ivshm_region *region)
 static int format_anew(const char *name, struct ivshm_map *map, struct ivshm_diag *diag)
 {
     struct ivshm_region before;
+    struct ivshm_diag why;
     int users = 0;
     if (ivshm_region_inspect(name, &before, NULL) == 0) {
-        users = list_users(&before);
+        users = list_users(&before, &why);
         ivshm_region_close(&before);
     }
     int err = ivshm_region_format(map, diag);
-    if (users && !err)
+    if (users < 0 && !err)
+        tool_warn("who was on region %s cannot be told, and has lost it now: %s", name, why.text);
+    if (users > 0 && !err)
         tool_warn("region %s was in use by the %d above: they have lost it now", name, users);
     return err;
 }
@@ -223,10 +230,13 @@ static int format(const char *name, bool force, struct ivshm_region *region,
                   struct outcome *outcome, struct ivshm_diag *diag)
 {
     struct ivshm_map map;
+    struct ivshm_geometry geo;
     int err = ivshm_map_open(name, false, &map, diag);
     if (err)
         return err;
-    err = ivshm_region_reserve(&map, IVSHM_TO_READ, diag);
+    err = ivshm_geometry(map.size, &geo, diag); /* what cannot be a region gets no memory */
+    if (!err)
+        err = ivshm_region_reserve(&map, IVSHM_TO_READ, diag);
     if (!err) {
         outcome->was = ivshm_region_probe(&map, NULL);
         if (outcome->was != IVSHM_FOUND_FOREIGN || force) { /* else it stays as it is */
@@ -289,15 +299,22 @@ int tool_format(const struct tool_options *opt)
             unlinkat(folder, name, 0);
         return tool_error("%s", diag.text);
     }
+    int status = TOOL_OK;
     if (outcome.was == IVSHM_FOUND_REGION && !opt->force) {
-        int users = list_users(&region);
-        printf("%s is already a region, id %s, in use by %d: %s\n", region.map.name,
-               tool_id(&region), users,
-               outcome.gave ? "it has all its memory now" : "nothing changed");
+        const char *done = outcome.gave ? "it has all its memory now" : "nothing changed";
+        int users = list_users(&region, &diag);
+        if (users < 0)
+            status =
+                tool_error("%s is already a region, id %s, and who uses it cannot be told: %s; "
+                           "%s",
+                           region.map.name, tool_id(&region), done, diag.text);
+        else
+            printf("%s is already a region, id %s, in use by %d: %s\n", region.map.name,
+                   tool_id(&region), users, done);
     } else
         printf("%s %s, %s, room for %llu ranks, id %s\n", created ? "created" : "formatted",
-               region.map.name, tool_size(region.geo.size), (unsigned long long) tool_room(&region),
-               tool_id(&region));
+               region.map.name, tool_exact_size(region.geo.size),
+               (unsigned long long) tool_room(&region), tool_id(&region));
     ivshm_region_close(&region);
-    return TOOL_OK;
+    return status;
 }

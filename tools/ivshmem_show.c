@@ -14,18 +14,31 @@
 #include <sys/stat.h>
 #include <time.h>
 
-const char *tool_size(uint64_t bytes)
+static const char *size_text(double n, int unit, int digits)
 {
     static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
     static char buffers[8][32];
     static unsigned next;
     char *buf = buffers[next++ % 8];
+    snprintf(buf, sizeof(buffers[0]), "%.*g %s", digits, n, units[unit]);
+    return buf;
+}
+
+const char *tool_size(uint64_t bytes)
+{
     double n = (double) bytes;
     int unit = 0;
     for (; n >= 1024 && unit < 4; n /= 1024)
         unit++;
-    snprintf(buf, sizeof(buffers[0]), "%.4g %s", n, units[unit]);
-    return buf;
+    return size_text(n, unit, 4);
+}
+
+const char *tool_exact_size(uint64_t bytes)
+{
+    int unit = 0;
+    for (; bytes >= 1024 && bytes % 1024 == 0 && unit < 4; bytes /= 1024)
+        unit++;
+    return size_text((double) bytes, unit, 20);
 }
 
 const char *tool_id(const struct ivshm_region *region)

@@ -34,8 +34,9 @@ int tool_reap(const struct tool_options *opt);
 __attribute__((format(printf, 1, 2))) int tool_error(const char *fmt, ...);
 __attribute__((format(printf, 1, 2))) void tool_warn(const char *fmt, ...);
 
-/* "64 MiB", in one of a few static buffers. */
+/* "64 MiB", in one of a few static buffers; with four digits, or with all of them. */
 const char *tool_size(uint64_t bytes);
+const char *tool_exact_size(uint64_t bytes);
 
 /* The region's id as 32 hex digits, in a static buffer. */
 const char *tool_id(const struct ivshm_region *region);

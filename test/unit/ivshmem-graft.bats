@@ -233,7 +233,7 @@ END
         cp -a "$tree.half" "$tree"
         run bash -c 'ulimit -f "$1" && exec "$2" --quiet "$3"' - "$kilobytes" "$graft" "$tree"
         [ "$status" -eq 1 ]
-        [[ $output == *"graft: cannot write $netmod"* ]]
+        [[ $output == *"ivshmem-graft: cannot write $netmod"* ]]
         [ -z "$(find "$tree" -name '*.graft')" ]
         "$graft" --quiet "$tree"
         diff -r "$tree.after" "$tree"
@@ -296,7 +296,7 @@ END
         # shellcheck disable=SC2086
         run "$graft" $wrong
         [ "$status" -eq 2 ]
-        [[ $output == "graft: "*usage* ]]
+        [[ $output == "ivshmem-graft: "*usage* ]]
     done
     as_before
     rm "$tree/autogen.sh"

@@ -122,6 +122,9 @@ says_usage() {
     says_usage "'frobnicate' is no command" frobnicate
     says_usage "info: unknown option --frobnicate" info --frobnicate
     says_usage "info: unknown option -x" info -x
+    says_usage "format: unknown option -z" format --size=4M -zq
+    says_usage "format: unknown option -f" format -f "$r"
+    says_usage "--force=x takes no value" format --force=x "$r"
     says_usage "ps: unknown option --size" ps --size 64M "$r"
     says_usage "reap: unknown option --json" reap --json
     says_usage "--size needs a value" format --size
@@ -140,6 +143,63 @@ says_usage() {
     says_usage "name is empty" info ""
     says_usage "about all devices" info --all "$r"
     [ ! -e "$r" ]
+}
+
+@test "ivshmem-env: usage" {
+    mkdir -p "$dir/inst/bin" "$dir/inst/lib"
+    cp "$IVSHM_SRC/tools/ivshmem-env" "$dir/inst/bin"
+    : >"$dir/inst/lib/libmpi.so.12"
+    env=$dir/inst/bin/ivshmem-env
+    run -0 "$env" --malloc --help
+    says "usage: ivshmem-env"
+    # shellcheck disable=SC2016
+    run -0 "$env" -- sh -c 'echo "$1"' - --help
+    [ "$output" = --help ]
+    for wrong in --mallocx "--malloc --mallocx" -x; do
+        # shellcheck disable=SC2086
+        run -2 --separate-stderr "$env" $wrong true
+        [[ $stderr == "ivshmem-env: unknown option ${wrong##* }"*usage* ]]
+    done
+}
+
+@test "what is said goes into nobody's file where a standard descriptor is closed" {
+    echo "of somebody else" >"$r"
+    for closed in "2>&-" ">&- 2>&-" "<&- >&- 2>&-" "<&- 2>&-"; do
+        run -1 bash -c "ivshmem format --size 4M '$r' $closed"
+        [ "$(<"$r")" = "of somebody else" ]
+    done
+    rm "$r"
+    format
+    run -1 bash -c "ivshmem info '$r' >&-"
+    says "cannot write the output: Bad file descriptor"
+}
+
+@test "limits of the process are told, with what to do" {
+    run -1 bash -c "ulimit -f 100 && ivshmem format --size 4M '$r'"
+    says "cannot give $r its 4 MiB: File too large: raise this process' limit of file sizes (ulimit -f)"
+    [ ! -e "$r" ]
+    format 256M
+    run -1 bash -c "ulimit -v 100000 && ivshmem info '$r'"
+    says "cannot map $r (268435456 bytes): Cannot allocate memory: raise this process' limit of address space (ulimit -v)"
+}
+
+@test "without /proc nobody can tell who uses a region, and format says so" {
+    unshare -m true 2>/dev/null || skip "no mount namespaces here"
+    format
+    without_proc() {
+        # shellcheck disable=SC2016
+        unshare -m sh -c 'mount -t tmpfs none /proc && exec "$@"' - "$@"
+    }
+    before=$(number .id)
+    run -1 without_proc ivshmem format "$r"
+    says "$r is already a region, id "
+    says "and who uses it cannot be told: nothing changed; cannot read this process' start time"
+    [ "$before" = "$(number .id)" ]
+    run -0 without_proc ivshmem format --force "$r"
+    says "warning: who was on region $r cannot be told, and has lost it now"
+    rm "$r"
+    run -0 without_proc ivshmem format --size 4M "$r"
+    says "created $r"
 }
 
 @test "an output that cannot be written is an error" {
@@ -401,6 +461,18 @@ on_small_shm() {
     run -1 ivshmem format --size 4M "$dir/fifo"
     says "not a regular file"
     exec 5>&-
+    # What is no file is not even opened: the system would refuse that of a socket in its own words.
+    perl -MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 1) or die' "$dir/socket"
+    for size in "" "--size 4M"; do
+        # shellcheck disable=SC2086
+        run -1 ivshmem format $size "$dir/socket"
+        says "$dir/socket is not a regular file"
+    done
+    ln -s "$dir/nowhere" "$dir/link"
+    for cmd in format info; do
+        run -1 ivshmem $cmd "$dir/link"
+        says "$dir/link is a symbolic link to $dir/nowhere, which does not exist: remove the link, or make that file"
+    done
 }
 
 @test "format says when a file system is full, and leaves no file" {
@@ -416,6 +488,11 @@ on_small_shm() {
 @test "format warns of what QEMU will not take" {
     run -0 ivshmem format --size 5M "$r"
     says "warning: 5 MiB is not a power of two"
+    run -0 ivshmem format --size 4194305 "$dir/odd"
+    says "warning: 4194305 bytes is not a power of two"
+    says "created $dir/odd, 4194305 bytes"
+    run -1 ivshmem format --size 4M "$dir/odd"
+    says "is there already and has 4194305 bytes, not 4 MiB"
 }
 
 @test "somebody else's file is left alone, byte for byte, but for --force" {
@@ -446,6 +523,7 @@ on_small_shm() {
     truncate -s 1M "$r"
     run -1 ivshmem format "$r"
     says "has 1024 KiB, the smallest possible has 4 MiB"
+    [ "$(memory_of "$r")" -eq 0 ]
     head -c 100 /dev/zero >"$r"
     run -1 ivshmem format "$r"
     says "smallest possible"
@@ -459,6 +537,17 @@ on_small_shm() {
     poke 96 77 # inbox slots
     run -1 ivshmem check "$r"
     says "superblock of $r is damaged: inbox slots is 77, expected 1024"
+    for size in 0 4096 $((1 << 40 | 4096)) -1; do
+        poke 24 "$size"
+        run -1 ivshmem info "$r"
+        says "superblock of $r is damaged: size is $(printf %u "$size"), expected 4194304 to 1099511627776; \`ivshmem format --force $r\`"
+    done
+    poke 24 $((8 << 20))
+    id=$(peek 40)
+    poke 40 0
+    run -1 ivshmem info "$r"
+    says "superblock of $r is damaged: half of its id is 0, which no format writes"
+    poke 40 "$id"
     poke 16 9
     run -1 ivshmem format "$r"
     says "layout version 9, this program knows version 7"

@@ -169,6 +169,22 @@ static ssize_t read_link(int folder, const char *name, char *target, size_t size
 }
 
 /*
+ * Opens a name without its path. What is neither a file, a folder nor a link gives a descriptor by
+ * which it can be looked at, and no more: to open a device, or a pipe, can have an effect.
+ */
+static int open_name(int folder, const char *name, int flags)
+{
+    struct stat st;
+    int fd = openat(folder, name, flags | O_PATH);
+    if (fd < 0 || flags & O_PATH)
+        return fd;
+    if (fstat(fd, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode) && !S_ISLNK(st.st_mode))
+        return fd;
+    close(fd);
+    return openat(folder, name, flags);
+}
+
+/*
  * One step on the way of `rest`, which begins in `folder`: into the next folder, or to where a link
  * leads, or to the end: *fd. Returns 0 or -errno, -ELOOP if a link may be a trap. The text of a
  * link in /proc may say nothing that can be opened: that one is left to the kernel.
@@ -184,7 +200,7 @@ static int step(int *folder, char rest[PATH_MAX], int flags, int *fd)
         return -ENAMETOOLONG;
     snprintf(name, sizeof(name), "%.*s", (int) len, rest);
 
-    int next = openat(*folder, name, how | O_NOFOLLOW);
+    int next = open_name(*folder, name, how | O_NOFOLLOW);
     if (next < 0 && errno == (is_last ? ELOOP : ENOTDIR)) {
         ssize_t n = read_link(*folder, name, target, sizeof(target), &is_procs);
         if (n < 0 || (n == 0 && !is_last))
@@ -198,7 +214,7 @@ static int step(int *folder, char rest[PATH_MAX], int flags, int *fd)
             memcpy(rest, target, strlen(target) + 1);
             return 0;
         }
-        next = openat(*folder, name, how);
+        next = open_name(*folder, name, how);
     }
     if (next < 0)
         return -errno;
@@ -280,6 +296,7 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
         return err;
 
     bool is_trap;
+    char target[256];
     int fd = open_file(result.path, open_flags(&result), &is_trap);
     if (fd < 0) {
         err = -fd;
@@ -296,6 +313,12 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
                 "ivshmem device %s has no memory BAR (%s is missing): start QEMU with "
                 "-device ivshmem-plain,memdev=... and a memory backend",
                 name, result.path);
+        ssize_t len = err == ENOENT ? readlink(result.path, target, sizeof(target)) : -1;
+        if (len >= 0)
+            return ivshm_fail(diag, ENOENT,
+                              "%s is a symbolic link to %.*s, which does not exist: remove the "
+                              "link, or make that file",
+                              name, (int) len, target);
         if (err == ENOENT)
             return ivshm_fail(diag, ENOENT,
                               "region file %s does not exist: `ivshmem format --size 64M %s` "
@@ -332,8 +355,12 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
     result.base =
         mmap(NULL, result.size, PROT_READ | (readonly ? 0 : PROT_WRITE), MAP_SHARED, fd, 0);
     if (result.base == MAP_FAILED) {
-        err = ivshm_fail(diag, errno, "cannot map %s (%llu bytes): %s", result.path,
-                         (unsigned long long) result.size, strerror(errno));
+        err = ivshm_fail(diag, errno, "cannot map %s (%llu bytes): %s%s", result.path,
+                         (unsigned long long) result.size, strerror(errno),
+                         errno == ENOMEM ? ": raise this process' limit of address space (ulimit "
+                                           "-v); of hugetlbfs, give the system more huge pages "
+                                           "(sysctl vm.nr_hugepages)"
+                                         : "");
         goto close_fd;
     }
     result.file_system = st.st_dev;

@@ -265,6 +265,14 @@ static int load(struct ivshm_region *region, struct ivshm_diag *diag)
                           "done",
                           map->name);
     size = found[WORD_OF(size)];
+    if (ivshm_geometry(size, &region->geo, NULL) != 0)
+        return ivshm_fail(
+            diag, EBADMSG,
+            "the superblock of %s is damaged: size is %llu, expected %llu to %llu; `ivshmem format "
+            "--force %s` once nobody uses it",
+            map->name, (unsigned long long) size, (unsigned long long) IVSHM_SIZE_MIN,
+            (unsigned long long) IVSHM_SIZE_MAX, map->name);
+    /* Larger memory than was formatted is no harm: a job may have formatted before it grew. */
     if (size > map->size)
         return ivshm_fail(
             diag, ENOSPC,
@@ -272,13 +280,14 @@ static int load(struct ivshm_region *region, struct ivshm_diag *diag)
             "its size back, or `ivshmem format --force %s` once nobody uses it",
             map->name, (unsigned long long) (map->size >> 20), (unsigned long long) (size >> 20),
             map->name);
-    /* Larger memory than was formatted is no harm: a job may have formatted before it grew. */
-    int err = ivshm_geometry(size, &region->geo, diag);
-    if (err)
-        return err;
+    if (found[WORD_OF(id)] == 0 || found[WORD_OF(id) + 1] == 0)
+        return ivshm_fail(diag, EBADMSG,
+                          "the superblock of %s is damaged: half of its id is 0, which no format "
+                          "writes; `ivshmem format --force %s` once nobody uses it",
+                          map->name, map->name);
     superblock_words(&region->geo, expected);
     for (size_t i = WORD_OF(mark); i < IVSHM_SUPERBLOCK_WORDS; i++)
-        if (is_id_word(i) ? found[i] == 0 : found[i] != expected[i])
+        if (!is_id_word(i) && found[i] != expected[i])
             return ivshm_fail(
                 diag, EBADMSG,
                 "the superblock of %s is damaged: %s is %llu, expected %llu; `ivshmem "
