@@ -329,14 +329,17 @@ int main(int argc, char **argv)
     if (wait(&status) < 0 || status != 0)
         return 4;
     free(block);
-    puts("No errors");
-    return 0;
+    /* Not to standard output: after MPI_Finalize, Hydra may not hear of it. */
+    char name[4096];
+    snprintf(name, sizeof(name), "%s.%d", argv[1], (int) getpid());
+    FILE *right = fopen(name, "w");
+    return right && fclose(right) == 0 ? 0 : 5;
 }
 END
     mpicc -shared -fPIC -o "$BATS_TEST_TMPDIR/plugin.so" "$BATS_TEST_TMPDIR/plugin.c"
     gcc -o "$BATS_TEST_TMPDIR/host" "$BATS_TEST_TMPDIR/host.c" -ldl
     mpi job -n 2 ivshmem-env --malloc "$BATS_TEST_TMPDIR/host" "$BATS_TEST_TMPDIR/plugin.so" || { say job; false; }
-    [ "$(grep -c '^No errors' "$BATS_TEST_TMPDIR/job.out")" -eq 2 ]
+    [ "$(find "$BATS_TEST_TMPDIR" -name 'plugin.so.*' | wc -l)" -eq 2 ] || { say job; false; }
     empty
 }
 
