@@ -12,7 +12,6 @@
 #define _GNU_SOURCE
 #include "packets.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -179,35 +178,21 @@ static void start_lying(void)
 void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel,
                         const struct ivshm_outgoing *out, uint32_t len)
 {
-    static void (*real)(struct ivshm_transport *, struct ivshm_channel *,
-                        const struct ivshm_outgoing *, uint32_t);
     MPIDI_CH3_Pkt_t *pkt = (MPIDI_CH3_Pkt_t *) out->payload;
-    bool is_short = len >= sizeof(pkt->eager_send) && pkt->type == MPIDI_CH3_PKT_EAGERSHORT_SEND;
-    bool is_eager = len >= sizeof(pkt->eager_send) && pkt->type == MPIDI_CH3_PKT_EAGER_SEND;
+    unsigned char *data, *begin = out->payload + sizeof(pkt->eager_send);
+    intptr_t bytes;
 
-    if (!real)
-        real = (void (*)(struct ivshm_transport *, struct ivshm_channel *,
-                         const struct ivshm_outgoing *, uint32_t)) dlsym(RTLD_NEXT,
-                                                                         "ivshm_cell_publish");
-    intptr_t bytes = is_short   ? pkt->eagershort_send.data_sz
-                     : is_eager ? pkt->eager_send.data_sz
-                                : 0;
-    if (lies && bytes > 0 && sent++ == lie->message) {
-        unsigned char data[BLOCK], *at = is_short ? (unsigned char *) pkt->eagershort_send.data
-                                                  : out->payload + sizeof(pkt->eager_send);
+    if (lies && (data = packet_data(out, len, &bytes)) && bytes > 0 && sent++ == lie->message) {
         if (lie->word >= 0)
-            memcpy(at + 4 * lie->word, &lie->value, 4);
+            memcpy(data + 4 * lie->word, &lie->value, 4);
         if (lie->length >= 0) {
-            memcpy(data, at, (size_t) MPL_MIN(bytes, BLOCK));
+            memmove(begin, data, (size_t) MPL_MIN(bytes, BLOCK)); /* a short one has it earlier */
             pkt->type = MPIDI_CH3_PKT_EAGER_SEND;
             pkt->eager_send.data_sz = lie->length;
-            if (is_short)
-                memcpy(out->payload + sizeof(pkt->eager_send), data,
-                       (size_t) MPL_MIN(bytes, BLOCK));
             len = (uint32_t) (sizeof(pkt->eager_send) + (size_t) lie->length);
         }
     }
-    real(t, channel, out, len);
+    packet_publish(t, channel, out, len);
 }
 
 /*

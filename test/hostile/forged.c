@@ -15,7 +15,6 @@
 #include "dataloop_internal.h"
 #include "mpidrma.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <sanitizer/asan_interface.h>
 #include <signal.h>
@@ -1373,25 +1372,16 @@ static struct {
 void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel,
                         const struct ivshm_outgoing *out, uint32_t len)
 {
-    static void (*real)(struct ivshm_transport *, struct ivshm_channel *,
-                        const struct ivshm_outgoing *, uint32_t);
-    MPIDI_CH3_Pkt_t *pkt = (MPIDI_CH3_Pkt_t *) out->payload;
-    bool is_short = len >= sizeof(pkt->eager_send) && pkt->type == MPIDI_CH3_PKT_EAGERSHORT_SEND;
+    intptr_t bytes;
+    unsigned char *data = packet_data(out, len, &bytes);
     struct ivshm_outgoing extra;
 
-    if (!real)
-        real = (void (*)(struct ivshm_transport *, struct ivshm_channel *,
-                         const struct ivshm_outgoing *, uint32_t)) dlsym(RTLD_NEXT,
-                                                                         "ivshm_cell_publish");
     if (making && MPIDI_RMA_Win_inactive_list_head) {
         making = false;
         atomic_store(&said->handle, (unsigned) MPIDI_RMA_Win_inactive_list_head->handle);
         reach(1);
     }
-    if (forgery.active && out->stream &&
-        (is_short || (len >= sizeof(pkt->eager_send) && pkt->type == MPIDI_CH3_PKT_EAGER_SEND))) {
-        unsigned char *data = is_short ? (unsigned char *) pkt->eagershort_send.data
-                                       : out->payload + sizeof(pkt->eager_send);
+    if (forgery.active && out->stream && data) {
         if (forgery.sent == SIZES) {
             forgery.first_len = MPL_MIN(len, sizeof(forgery.first));
             memcpy(forgery.first, out->payload, forgery.first_len);
@@ -1407,16 +1397,16 @@ void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel
                 *at = 'x';
         if (forgery.sent++ == LAST && forgery.again) {
             forgery.active = false;
-            real(t, channel, out, len);
+            packet_publish(t, channel, out, len);
             if (ivshm_cell_reserve(t, channel, forgery.first_len, out->stream, &extra) == 0) {
                 memcpy(extra.payload, forgery.first, forgery.first_len);
                 extra.payload[forgery.ranks_at] = 0xff;
-                real(t, channel, &extra, forgery.first_len);
+                packet_publish(t, channel, &extra, forgery.first_len);
             }
             return;
         }
     }
-    real(t, channel, out, len);
+    packet_publish(t, channel, out, len);
 }
 
 static MPI_Comm across; /* what the last call has made */

@@ -73,4 +73,12 @@ void packet_print(const struct packet *p, char *text, size_t size);
 /* A request of the victim's that is in use, or one that was; `kind` -1: any. */
 MPI_Request some_request(struct random *r, int kind);
 
+/* Where an eager message that goes out in `len` bytes has its data, and how much; NULL: it is none.
+ */
+unsigned char *packet_data(const struct ivshm_outgoing *out, uint32_t len, intptr_t *bytes);
+
+/* The library's own ivshm_cell_publish, for a double of it. */
+void packet_publish(struct ivshm_transport *t, struct ivshm_channel *channel,
+                    const struct ivshm_outgoing *out, uint32_t len);
+
 #endif

@@ -288,28 +288,6 @@ static inline bool MPID_nem_ivshmem_packet_is_plain(int type)
 #define IVSHMEM_EAGER_USUAL                                                                        \
     (1 << 20) /* bytes; for more, it is asked first whether there is memory */
 
-/* The usual case of the check, in which the last message was by the same rank. */
-static inline const char *MPID_nem_ivshmem_packet_check(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt,
-                                                        size_t len, bool *hold)
-{
-    const MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
-    const MPIDI_Message_match *match = &pkt->eager_send.match;
-
-    if (unlikely(!MPID_nem_ivshmem_packet_is_plain((int) pkt->type) ||
-                 match->parts.rank != area->known_rank ||
-                 (match->parts.context_id & ~MPIR_CONTEXT_SUFFIX_MASK) != area->known_context))
-        return MPID_nem_ivshmem_packet_check_all(vc, pkt, len, hold);
-#ifdef USE_EAGER_SHORT
-    if (pkt->type == MPIDI_CH3_PKT_EAGERSHORT_SEND)
-        return (size_t) pkt->eagershort_send.data_sz <= sizeof(pkt->eagershort_send.data)
-                   ? NULL
-                   : "names a length that cannot be";
-#endif
-    return (size_t) pkt->eager_send.data_sz <= IVSHMEM_EAGER_USUAL
-               ? NULL
-               : MPID_nem_ivshmem_packet_check_all(vc, pkt, len, hold);
-}
-
 /*
  * A message begins with a packet's header: as much of MPIDI_CH3_Pkt_t as its type uses, so that a
  * small message is one cache line.

@@ -81,6 +81,27 @@ static void hear_root(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt)
         refused(vc, mpi_errno);
 }
 
+/* The usual case of the check, in which the last message was by the same rank. */
+static inline const char *check_packet(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, size_t len, bool *hold)
+{
+    const MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
+    const MPIDI_Message_match *match = &pkt->eager_send.match;
+
+    if (unlikely(!MPID_nem_ivshmem_packet_is_plain((int) pkt->type) ||
+                 match->parts.rank != area->known_rank ||
+                 (match->parts.context_id & ~MPIR_CONTEXT_SUFFIX_MASK) != area->known_context))
+        return MPID_nem_ivshmem_packet_check_all(vc, pkt, len, hold);
+#ifdef USE_EAGER_SHORT
+    if (pkt->type == MPIDI_CH3_PKT_EAGERSHORT_SEND)
+        return (size_t) pkt->eagershort_send.data_sz <= sizeof(pkt->eagershort_send.data)
+                   ? NULL
+                   : "names a length that cannot be";
+#endif
+    return (size_t) pkt->eager_send.data_sz <= IVSHMEM_EAGER_USUAL
+               ? NULL
+               : MPID_nem_ivshmem_packet_check_all(vc, pkt, len, hold);
+}
+
 /*
  * A new packet: gives CH3 its header, checked, and as much of its data as came with it. An error of
  * CH3's is about this packet, and ends the connection it came by. False if it has to wait.
@@ -104,7 +125,7 @@ static bool begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len
         return true;
     }
     MPID_nem_ivshmem_header_copy(&pkt, *data, HEADER_BYTES_MIN, header);
-    const char *why = MPID_nem_ivshmem_packet_check(vc, &pkt, *len - header, &hold);
+    const char *why = check_packet(vc, &pkt, *len - header, &hold);
     if (unlikely(why)) {
         if (why == MPID_nem_ivshmem_too_early)
             return false;

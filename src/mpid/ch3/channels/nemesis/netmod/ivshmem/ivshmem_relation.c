@@ -143,6 +143,17 @@ static bool is_dynamic(const MPIDI_Message_match *match)
 
 const char MPID_nem_ivshmem_too_early[] = "speaks for a rank that another one speaks for, too";
 
+/* Of which there is one at most. */
+static const claim_t *find_claim(const MPIDI_Message_match *match)
+{
+    const claim_t *c = claims;
+
+    while (c && (c->match.parts.rank != match->parts.rank ||
+                 c->match.parts.context_id != match->parts.context_id))
+        c = c->next;
+    return c;
+}
+
 /*
  * Who calls at a port speaks on its call's context alone, and nobody else does. Of two that say to
  * be the same rank, the second waits until it is known who is.
@@ -153,12 +164,11 @@ static const char *make_claim(MPIDI_VC_t *vc, const MPIDI_Message_match *match)
 
     if (VC_IVSHMEM(vc)->stream != 0 || is_dynamic(match) || match->parts.rank < 0)
         return "sent a message on a communicator that it is no member of";
-    for (claim_t *c = claims; c; c = c->next) {
-        if (c->match.parts.rank == match->parts.rank &&
-            c->match.parts.context_id == match->parts.context_id)
-            return c->vc == vc ? NULL : MPID_nem_ivshmem_too_early;
+    const claim_t *other = find_claim(match);
+    if (other)
+        return other->vc == vc ? NULL : MPID_nem_ivshmem_too_early;
+    for (const claim_t *c = claims; c; c = c->next)
         own += c->vc == vc;
-    }
     if (own >= CLAIMS_MAX)
         return "sent messages on too many communicators that it is no member of";
     claim_t *claim = MPL_malloc(sizeof(*claim), MPL_MEM_OTHER);
@@ -200,11 +210,8 @@ const char *MPID_nem_ivshmem_relation_check_canceller(MPIDI_VC_t *vc,
 {
     if (comm_of(match->parts.context_id) || VC_IVSHMEM(vc)->stream != 0 || is_dynamic(match))
         return MPID_nem_ivshmem_relation_check_sender(vc, match);
-    for (const claim_t *c = claims; c; c = c->next)
-        if (c->match.parts.rank == match->parts.rank &&
-            c->match.parts.context_id == match->parts.context_id && c->vc != vc)
-            return MPID_nem_ivshmem_too_early;
-    return NULL;
+    const claim_t *claim = find_claim(match);
+    return claim && claim->vc != vc ? MPID_nem_ivshmem_too_early : NULL;
 }
 
 /* Drops what nobody has received, nor may: messages of one who is not that rank. */
