@@ -65,7 +65,7 @@ static int receive(enum party who)
     static unsigned char copy[PAYLOAD_MAX];
 
     allow(message_limit(&party[who].region[0]), false);
-    int got = ivshm_receive(&party[who], &in, &diag);
+    int got = ivshm_transport_receive(&party[who], &in, &diag);
     if (got < 0) {
         check_error(got, &diag);
         must(!confined || who == HOSTILE || !in.channel || in.channel == channel_of(who, HOSTILE));
@@ -79,7 +79,7 @@ static int receive(enum party who)
         must(memcmp(copy, pattern(s, s->received), in.len) == 0);
         s->received++;
     }
-    ivshm_hand_back(&in);
+    ivshm_message_release(&in);
     return 1;
 }
 
@@ -95,7 +95,7 @@ static int send(enum party from, enum party to, uint32_t len, uint32_t stream, b
     if (!channel || (s && s->sent == MESSAGES_MAX))
         return -EAGAIN;
     allow(message_limit(party[from].region) + table_limit(party[from].region), false);
-    int err = ivshm_cell_reserve(&party[from], channel, len, stream, &out);
+    int err = ivshm_message_reserve(&party[from], channel, len, stream, &out);
     if (err) {
         must(err == -EAGAIN);
         return err;
@@ -104,24 +104,25 @@ static int send(enum party from, enum party to, uint32_t len, uint32_t stream, b
     must(lies_in(out.payload, out.capacity, party[from].endpoint.base, geo->base_bytes) ||
          lies_in(out.payload, out.capacity, channel->ring_out.shm, geo->ring_bytes));
     if (discard) {
-        ivshm_cell_discard(&party[from], &out);
+        ivshm_message_discard(&party[from], &out);
         return 0;
     }
     memcpy(out.payload, s ? pattern(s, s->sent) : pattern(&to_own, 0), len);
     if (s)
         s->len[s->sent++] = len;
-    ivshm_cell_publish(&party[from], channel, &out, len);
+    ivshm_message_publish(&party[from], channel, &out, len);
     return 0;
 }
 
 static void send_slot(enum party from, enum party to, uint32_t len)
 {
     struct ivshm_channel *channel = channel_of(from, to);
-    unsigned char *payload = channel ? ivshm_slot_reserve(channel, len) : NULL;
-    if (!payload)
+    struct ivshm_outgoing out;
+    if (!channel || !ivshm_channel_slot(channel, len) ||
+        ivshm_message_reserve(&party[from], channel, len, 0, &out) != 0)
         return;
-    memset(payload, 0, len);
-    ivshm_slot_publish(&party[from], channel, len);
+    memset(out.payload, 0, len);
+    ivshm_message_publish(&party[from], channel, &out, len);
 }
 
 /* A reference of HOSTILE's, or of whomever it pretends to be, in our inbox. */
@@ -148,10 +149,10 @@ static void offer_ring(struct input *in)
     struct ivshm_channel *channel = channel_of(HOSTILE, OWN);
     struct ivshm_outgoing out;
     if (!channel ||
-        ivshm_cell_reserve(&party[HOSTILE], channel, sizeof(off), IVSHM_STREAM_RING, &out) != 0)
+        ivshm_message_reserve(&party[HOSTILE], channel, sizeof(off), IVSHM_STREAM_RING, &out) != 0)
         return;
     memcpy(out.payload, &off, sizeof(off));
-    ivshm_cell_publish(&party[HOSTILE], channel, &out, sizeof(off));
+    ivshm_message_publish(&party[HOSTILE], channel, &out, sizeof(off));
 }
 
 /* Leaves the peer, or comes back to it: one user at most. */

@@ -43,7 +43,17 @@ void image_restore(const struct image *image)
 
 /* In the place of core/map.c: every name is of this image. */
 
-const char *ivshm_map_sysfs = "";
+const char *ivshm_map_sysfs(void)
+{
+    return "";
+}
+
+/* fuzz_open's files are the kernel's own. */
+const char *ivshm_alive_root(void)
+{
+    return "/fuzz";
+}
+
 const struct image *mapped_image;
 
 int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struct ivshm_diag *diag)
@@ -142,11 +152,11 @@ static void talk(struct ivshm_transport *a, struct ivshm_transport *b)
     struct ivshm_incoming in;
     for (unsigned i = 0; i < 8; i++) {
         struct ivshm_channel *channel = a->channels[b->endpoint.owner.endpoint];
-        must(ivshm_cell_reserve(a, channel, 8, 0, &out) == 0);
+        must(ivshm_message_reserve(a, channel, 8, 0, &out) == 0);
         memset(out.payload, 0, 8);
-        ivshm_cell_publish(a, channel, &out, 8);
-        must(ivshm_receive(b, &in, NULL) == 1);
-        ivshm_hand_back(&in);
+        ivshm_message_publish(a, channel, &out, 8);
+        must(ivshm_transport_receive(b, &in, NULL) == 1);
+        ivshm_message_release(&in);
     }
 }
 
@@ -157,12 +167,12 @@ static void world_build(struct world *w, enum world_kind kind)
     w->image = image_new((kind == BUFFERS ? 16 : 4) * MIB);
     watch_image(&w->image);
     mapped_image = &w->image;
-    ivshm_alive_root = "/fuzz"; /* fuzz_open's files are the kernel's own */
     allow(UINT64_MAX, false);
     must(ivshm_region_open("region", &w->region, NULL) == 0);
     for (enum party p = 0; p < PARTIES; p++) {
         struct ivshm_transport *t = &w->party[p];
         must(ivshm_transport_open(t, &w->region, jobs[p], p, PARTIES, NULL) == 0);
+        t->piece = UINT32_MAX; /* so that long messages go whole */
         if (kind == PLAIN)
             t->ring_after = UINT32_MAX;
         must(ivshm_lane_alloc(&w->region, t->endpoint.owner, &w->lane[p]) == 0);
@@ -359,14 +369,18 @@ static struct ivshm_ring_shm *ring_of(enum party who, uint32_t *next)
     struct ivshm_channel *channel = channel_of(OWN, who == OWN ? HOSTILE : who);
     if (!channel)
         return NULL;
-    *next = who == OWN ? channel->ring_out.next : channel->ring_in.next;
-    return who == OWN ? channel->ring_out.shm : channel->ring_in.shm;
+    struct ivshm_ring_shm *ring = who == OWN ? channel->ring_out.shm : channel->ring_in.shm;
+    const struct ivshm_slot_shm *slot = who == OWN ? channel->ring_out.next : channel->ring_in.next;
+    if (ring)
+        *next = (uint32_t) ((const char *) slot - (const char *) (ring + 1)) /
+                now.world->region.geo.slot_size;
+    return ring;
 }
 
 static void *ring_word(const struct change *c)
 {
     const struct ivshm_geometry *geo = &now.world->region.geo;
-    uint32_t next;
+    uint32_t next = 0;
     struct ivshm_ring_shm *ring = ring_of(c->who, &next);
     if (!ring)
         return NULL;

@@ -175,8 +175,8 @@ static void start_lying(void)
 }
 
 /* In front of the library's own. */
-void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel,
-                        const struct ivshm_outgoing *out, uint32_t len)
+void ivshm_message_publish_elsewhere(struct ivshm_transport *t, struct ivshm_channel *channel,
+                                     const struct ivshm_outgoing *out, uint32_t len)
 {
     MPIDI_CH3_Pkt_t *pkt = (MPIDI_CH3_Pkt_t *) out->payload;
     unsigned char *data, *begin = out->payload + sizeof(pkt->eager_send);
@@ -235,7 +235,8 @@ int main(int argc, char **argv)
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
-    MPID_nem_ivshmem.transport.ring_after = UINT32_MAX; /* or not all goes by ivshm_cell_publish */
+    MPID_nem_ivshmem.transport.ring_after =
+        UINT32_MAX; /* or messages in slots pass the double by */
     from = calloc(1, ROOM);
     into = calloc(1, ROOM);
     MPI_Alltoall(from, 1, MPI_INT, into, 1, MPI_INT, MPI_COMM_WORLD);

@@ -67,8 +67,8 @@ static void turn(void)
 
     if (!deaf)
         (void) MPI_Iprobe(MPI_ANY_SOURCE, 7777, MPI_COMM_SELF, &flag, MPI_STATUS_IGNORE);
-    else if (ivshm_receive(&MPID_nem_ivshmem.transport, &in, &diag) == 1)
-        ivshm_hand_back(&in);
+    else if (ivshm_transport_receive(&MPID_nem_ivshmem.transport, &in, &diag) == 1)
+        ivshm_message_release(&in);
 }
 
 static void turns(double seconds)
@@ -116,9 +116,9 @@ static void send_raw(void *packet, size_t len, const void *data, size_t more)
 
     for (size_t sent = 0, total = len + more, n; sent < total; sent += n) {
         while ((channel = VC_IVSHMEM(peer)->channel) &&
-               ivshm_cell_reserve(&MPID_nem_ivshmem.transport, channel,
-                                  sent == 0 && len + 4000 < total ? len + 4000 : total - sent, 0,
-                                  &out) != 0)
+               ivshm_message_reserve(&MPID_nem_ivshmem.transport, channel,
+                                     sent == 0 && len + 4000 < total ? len + 4000 : total - sent, 0,
+                                     &out) != 0)
             turn();
         if (!channel) /* by then rank 0 has given it up */
             return;
@@ -127,7 +127,7 @@ static void send_raw(void *packet, size_t len, const void *data, size_t more)
             out.payload[i] = sent < len ? ((unsigned char *) packet)[sent]
                                         : ((const unsigned char *) data)[sent - len];
         sent -= n;
-        ivshm_cell_publish(&MPID_nem_ivshmem.transport, channel, &out, (uint32_t) n);
+        ivshm_message_publish(&MPID_nem_ivshmem.transport, channel, &out, (uint32_t) n);
         atomic_store(&said->sent[rank], channel->sent);
     }
     ivshm_transport_flush(&MPID_nem_ivshmem.transport);
@@ -145,10 +145,10 @@ static void say_on(uint32_t stream, const void *bytes, size_t len)
     struct ivshm_channel *channel = VC_IVSHMEM(peer)->channel;
     struct ivshm_outgoing out;
 
-    while (ivshm_cell_reserve(t, channel, len, stream, &out) != 0)
+    while (ivshm_message_reserve(t, channel, len, stream, &out) != 0)
         usleep(100);
     memcpy(out.payload, bytes, len);
-    ivshm_cell_publish(t, channel, &out, (uint32_t) len);
+    ivshm_message_publish(t, channel, &out, (uint32_t) len);
     ivshm_transport_flush(t);
     atomic_store(&said->sent[rank], channel->sent);
 }
@@ -1294,7 +1294,8 @@ static bool making;
 static void watch_making(void)
 {
     making = rank == 0;
-    MPID_nem_ivshmem.transport.ring_after = UINT32_MAX; /* or not all go by ivshm_cell_publish */
+    MPID_nem_ivshmem.transport.ring_after =
+        UINT32_MAX; /* or messages in slots pass the double by */
 }
 
 /* Rank 1 takes part in making the communicator of rank 0's window, and in nothing after that. */
@@ -1369,8 +1370,8 @@ static struct {
     uint32_t first_len, ranks_at; /* in that, the number of ranks */
 } forgery;
 
-void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel,
-                        const struct ivshm_outgoing *out, uint32_t len)
+void ivshm_message_publish_elsewhere(struct ivshm_transport *t, struct ivshm_channel *channel,
+                                     const struct ivshm_outgoing *out, uint32_t len)
 {
     intptr_t bytes;
     unsigned char *data = packet_data(out, len, &bytes);
@@ -1398,7 +1399,7 @@ void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel
         if (forgery.sent++ == LAST && forgery.again) {
             forgery.active = false;
             packet_publish(t, channel, out, len);
-            if (ivshm_cell_reserve(t, channel, forgery.first_len, out->stream, &extra) == 0) {
+            if (ivshm_message_reserve(t, channel, forgery.first_len, out->stream, &extra) == 0) {
                 memcpy(extra.payload, forgery.first, forgery.first_len);
                 extra.payload[forgery.ranks_at] = 0xff;
                 packet_publish(t, channel, &extra, forgery.first_len);

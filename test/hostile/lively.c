@@ -260,13 +260,13 @@ static void go_bad(MPI_Comm comm, uint64_t seed, double until)
             size_t len = (size_t) (p.header_len + p.trailing_len);
             if (len > 200)
                 len = 200;
-            if (ivshm_cell_reserve(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel, len, 0,
-                                   &cell) == 0) {
+            if (ivshm_message_reserve(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel, len, 0,
+                                      &cell) == 0) {
                 memcpy(cell.payload, &p.header, MPL_MIN(len, (size_t) p.header_len));
                 if (len > (size_t) p.header_len)
                     memcpy(cell.payload + p.header_len, p.trailing, len - (size_t) p.header_len);
-                ivshm_cell_publish(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel, &cell,
-                                   (uint32_t) len);
+                ivshm_message_publish(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel, &cell,
+                                      (uint32_t) len);
                 sent++;
             }
         }

@@ -756,6 +756,6 @@ void packet_publish(struct ivshm_transport *t, struct ivshm_channel *channel,
     static __typeof__(&packet_publish) real;
 
     if (!real)
-        real = (__typeof__(&packet_publish)) dlsym(RTLD_NEXT, "ivshm_cell_publish");
+        real = (__typeof__(&packet_publish)) dlsym(RTLD_NEXT, "ivshm_message_publish_elsewhere");
     real(t, channel, out, len);
 }

@@ -77,7 +77,7 @@ MPI_Request some_request(struct random *r, int kind);
  */
 unsigned char *packet_data(const struct ivshm_outgoing *out, uint32_t len, intptr_t *bytes);
 
-/* The library's own ivshm_cell_publish, for a double of it. */
+/* The library's own ivshm_message_publish_elsewhere, for a double of it. */
 void packet_publish(struct ivshm_transport *t, struct ivshm_channel *channel,
                     const struct ivshm_outgoing *out, uint32_t len);
 

@@ -136,12 +136,12 @@ int main(int argc, char **argv)
             packet_make(&r, &known, 0, (int) rnd(&r, PACKET_TYPES), (int) rnd(&r, 2) ? 100 : 80, 0,
                         0, &p);
             size_t len = MPL_MIN((size_t) (p.header_len + p.trailing_len), 200);
-            if (ivshm_cell_reserve(&t, channel, len, stream, &cell) == 0) {
+            if (ivshm_message_reserve(&t, channel, len, stream, &cell) == 0) {
                 len = MPL_MIN(len, cell.capacity);
                 memcpy(cell.payload, &p.header, MPL_MIN(len, (size_t) p.header_len));
                 if (len > (size_t) p.header_len)
                     memcpy(cell.payload + p.header_len, p.trailing, len - (size_t) p.header_len);
-                ivshm_cell_publish(&t, channel, &cell, (uint32_t) len);
+                ivshm_message_publish(&t, channel, &cell, (uint32_t) len);
                 sent++;
             } else {
                 usleep(50);

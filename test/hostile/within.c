@@ -6,8 +6,9 @@
  * possible (sends that wait for an answer, receives, all kinds of windows in all kinds of epochs,
  * other jobs, an open port, collectives that are under way) and fall asleep. Rank 0 then forks
  * children, each of which, in a private copy of the region, receives packets that nobody has sent,
- * by a double of ivshm_receive, while it makes MPI calls. So each child tries some packets in a
- * state that real communication has led to, and all of the netmod and CH3 is the real one.
+ * by a double of ivshm_transport_receive, while it makes MPI calls. So each child tries some
+ * packets in a state that real communication has led to, and all of the netmod and CH3 is the real
+ * one.
  *
  * A child must come to its end: no signal, no report of AddressSanitizer, no assertion, no loop.
  * And what the attackers of that child have no business with must not have changed: the requests
@@ -389,14 +390,15 @@ static uint32_t some_stream(void)
 }
 
 /* In the place of core's, once the attack is on. */
-int ivshm_receive(struct ivshm_transport *t, struct ivshm_incoming *in, struct ivshm_diag *diag)
+int ivshm_transport_receive(struct ivshm_transport *t, struct ivshm_incoming *in,
+                            struct ivshm_diag *diag)
 {
     static int (*real)(struct ivshm_transport *, struct ivshm_incoming *, struct ivshm_diag *);
     static unsigned char bytes[1600];
 
     if (!real)
         real = (int (*)(struct ivshm_transport *, struct ivshm_incoming *,
-                        struct ivshm_diag *)) dlsym(RTLD_NEXT, "ivshm_receive");
+                        struct ivshm_diag *)) dlsym(RTLD_NEXT, "ivshm_transport_receive");
     if (!child.active) {
         int got = real(t, in, diag);
         if (got == 1 && in->stream && !(in->stream >> 31) && call_count < 64 &&
@@ -534,7 +536,7 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *p
     return why;
 }
 
-void ivshm_hand_back(struct ivshm_incoming *in)
+void ivshm_message_release(struct ivshm_incoming *in)
 {
     static void (*real)(struct ivshm_incoming *);
 
@@ -543,7 +545,7 @@ void ivshm_hand_back(struct ivshm_incoming *in)
         return;
     }
     if (!real)
-        real = (void (*)(struct ivshm_incoming *)) dlsym(RTLD_NEXT, "ivshm_hand_back");
+        real = (void (*)(struct ivshm_incoming *)) dlsym(RTLD_NEXT, "ivshm_message_release");
     real(in);
 }
 

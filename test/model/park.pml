@@ -222,7 +222,7 @@ proctype receiver()
     :: look();
         if
         :: idle -> skip
-        :: else -> /* ivshm_receive */
+        :: else -> /* ivshm_transport_receive */
             if :: ring_was_last -> from_inbox() :: else fi;
             ring_was_last = false;
             if :: !got -> from_rings(); ring_was_last = got :: else fi;

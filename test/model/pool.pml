@@ -145,7 +145,7 @@ proctype sender()
             atomic { home_count--; cell = home[home_count]; home[home_count] = 0 }
             select (to : 0 .. RECEIVERS - 1);
             if
-            :: forgotten[to] -> /* ivshm_cell_discard */
+            :: forgotten[to] -> /* ivshm_message_discard */
                 atomic { put_home(cell); number++ }
             :: else ->
                 one[cell] = PAYLOAD(to, sent[to]);
@@ -209,7 +209,7 @@ end:
         received[id]++;
         MAY_DIE;
 #ifndef HOME_EARLY
-        out[cell] = false; /* ivshm_hand_back */
+        out[cell] = false; /* ivshm_message_release */
 #endif
         cell = 0
     od;

@@ -145,17 +145,17 @@ static bool send_message(struct worker *w, struct peer *p, uint32_t stream, cons
 {
     struct ivshm_outgoing out;
     size_t want = sizeof(*m) + payload;
-    if (ivshm_cell_reserve(&w->t, p->channel, want, stream, &out) != 0)
+    if (ivshm_message_reserve(&w->t, p->channel, want, stream, &out) != 0)
         return false;
     if (out.capacity < want)
         FAIL("a cell for %zu bytes has %u", want, out.capacity);
     if (chance(w, 50)) { /* thought better of it */
-        ivshm_cell_discard(&w->t, &out);
+        ivshm_message_discard(&w->t, &out);
         return false;
     }
     memcpy(out.payload, m, sizeof(*m));
     fill(out.payload + sizeof(*m), payload, p->out_plan, m->number, 0);
-    ivshm_cell_publish(&w->t, p->channel, &out, (uint32_t) want);
+    ivshm_message_publish(&w->t, p->channel, &out, (uint32_t) want);
     return true;
 }
 
@@ -250,7 +250,7 @@ static bool receive_some(struct worker *w)
     struct ivshm_incoming in;
     struct ivshm_diag diag = {""};
     struct message m;
-    int err = ivshm_receive(&w->t, &in, &diag);
+    int err = ivshm_transport_receive(&w->t, &in, &diag);
     if (err < 0)
         FAIL("rank %u round %u: %s", w->rank, w->round, diag.text);
     if (err == 0)
@@ -295,7 +295,7 @@ static bool receive_some(struct worker *w)
         ivshm_add64(&shared->messages, 1);
         ivshm_add64(&shared->bytes, in.len);
     }
-    ivshm_hand_back(&in);
+    ivshm_message_release(&in);
     return true;
 }
 
@@ -331,6 +331,7 @@ static void join(struct worker *w)
             FAIL("rank %u cannot join: %s", w->rank, diag.text);
         usleep(1000);
     }
+    w->t.piece = UINT32_MAX; /* so that long messages go whole */
     ivshm_store64_release(&shared->pid[w->rank], (uint64_t) getpid());
 }
 
@@ -451,10 +452,10 @@ static int stand_by(void)
             if (ivshm_endpoint_read(&region, i, &info) == 0 && strcmp(info.job, "bystander") == 0 &&
                 ivshm_channel_open(&t, (struct ivshm_owner){i, info.claim.generation}, &ch, NULL) ==
                     0 &&
-                ivshm_cell_reserve(&t, ch, 100, 0, &out) == 0)
-                ivshm_cell_publish(&t, ch, &out, 100);
-            if (ivshm_receive(&t, &in, NULL) == 1)
-                ivshm_hand_back(&in);
+                ivshm_message_reserve(&t, ch, 100, 0, &out) == 0)
+                ivshm_message_publish(&t, ch, &out, 100);
+            if (ivshm_transport_receive(&t, &in, NULL) == 1)
+                ivshm_message_release(&in);
         }
         if (random % 3 == 0)
             (void) !ivshm_lane_alloc(&region, t.endpoint.owner, &lane);

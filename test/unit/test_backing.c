@@ -239,7 +239,8 @@ static void on_bus_error(int sig, siginfo_t *info, void *context)
     char text[768];
     (void) sig;
     (void) context;
-    size_t n = ivshm_backing_describe_fault(&faulted, info->si_addr, text, sizeof(text));
+    size_t n =
+        ivshm_backing_describe_fault(&faulted, faulted.base, info->si_addr, text, sizeof(text));
     must(write(STDOUT_FILENO, text, n) == (ssize_t) n);
     _exit(0);
 }
@@ -268,17 +269,22 @@ TEST(test_fault)
 
     /* Not ours; of ours, but whole; no room; closed. */
     char *base = faulted.base;
-    assert_int_equal(ivshm_backing_describe_fault(&faulted, base - 1, text, sizeof(text)), 0);
-    assert_int_equal(ivshm_backing_describe_fault(&faulted, base + 4 * MIB, text, sizeof(text)), 0);
+    assert_int_equal(
+        ivshm_backing_describe_fault(&faulted, faulted.base, base - 1, text, sizeof(text)), 0);
+    assert_int_equal(
+        ivshm_backing_describe_fault(&faulted, faulted.base, base + 4 * MIB, text, sizeof(text)),
+        0);
     must(ftruncate(fd, 4 * MIB) == 0);
     memset(text, 0, sizeof(text));
-    assert_true(ivshm_backing_describe_fault(&faulted, base, text, sizeof(text) - 1) > 0);
+    assert_true(ivshm_backing_describe_fault(&faulted, faulted.base, base, text, sizeof(text) - 1) >
+                0);
     assert_non_null(strstr(text, "at offset 0 cannot be had"));
     memset(text, 0, sizeof(text));
-    assert_int_equal(ivshm_backing_describe_fault(&faulted, base, text, 5), 5);
+    assert_int_equal(ivshm_backing_describe_fault(&faulted, faulted.base, base, text, 5), 5);
     assert_string_equal(text, "the m");
     ivshm_map_close(&faulted);
-    assert_int_equal(ivshm_backing_describe_fault(&faulted, base, text, sizeof(text)), 0);
+    assert_int_equal(ivshm_backing_describe_fault(&faulted, faulted.base, base, text, sizeof(text)),
+                     0);
     close(fd);
     close(ends[0]);
     close(ends[1]);

@@ -35,9 +35,9 @@ static void send_and_leave(void)
     leaver = NULL;
     for (uint32_t i = 0; i < t->region->geo.endpoints; i++)
         channel = t->channels[i] ? t->channels[i] : channel;
-    must(ivshm_cell_reserve(t, channel, 1, 0, &out) == 0);
+    must(ivshm_message_reserve(t, channel, 1, 0, &out) == 0);
     out.payload[0] = 2;
-    ivshm_cell_publish(t, channel, &out, 1);
+    ivshm_message_publish(t, channel, &out, 1);
     ivshm_transport_close(t);
 }
 
@@ -119,11 +119,11 @@ TEST(test_forget)
         assert_int_equal(ivshm_transport_open(&a, &r, "job", 0, 2, NULL), 0);
         assert_int_equal(ivshm_transport_open(&b, &r, "job", 1, 2, NULL), 0);
         assert_int_equal(ivshm_channel_open(&a, b.endpoint.owner, &channel, NULL), 0);
-        assert_int_equal(ivshm_cell_reserve(&a, channel, 1, 0, &out), 0);
+        assert_int_equal(ivshm_message_reserve(&a, channel, 1, 0, &out), 0);
         out.payload[0] = 1;
-        ivshm_cell_publish(&a, channel, &out, 1);
-        assert_int_equal(ivshm_receive(&b, &in, NULL), 1);
-        ivshm_hand_back(&in);
+        ivshm_message_publish(&a, channel, &out, 1);
+        assert_int_equal(ivshm_transport_receive(&b, &in, NULL), 1);
+        ivshm_message_release(&in);
 
         loads_left = k;
         leaver = &a;
@@ -131,9 +131,9 @@ TEST(test_forget)
         left = !leaver;
         leaver = NULL;
         if (left) {
-            assert_int_equal(ivshm_receive(&b, &in, NULL), 1);
+            assert_int_equal(ivshm_transport_receive(&b, &in, NULL), 1);
             assert_int_equal(in.payload[0], 2);
-            ivshm_hand_back(&in);
+            ivshm_message_release(&in);
         } else {
             ivshm_transport_close(&a);
         }

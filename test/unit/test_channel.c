@@ -9,6 +9,7 @@ static struct ivshm_transport transport_new(struct ivshm_region *r, uint32_t ran
         fprintf(stderr, "%s\n", diag.text);
         abort();
     }
+    t.piece = UINT32_MAX; /* so that long messages go whole, in cells */
     return t;
 }
 
@@ -33,12 +34,12 @@ static bool send_numbered(struct ivshm_transport *t, struct ivshm_channel *ch, u
                           uint32_t n)
 {
     struct ivshm_outgoing out;
-    if (ivshm_cell_reserve(t, ch, len, n, &out) != 0)
+    if (ivshm_message_reserve(t, ch, len, n, &out) != 0)
         return false;
     must(out.capacity >= len);
     for (uint32_t i = 0; i < len; i++)
         out.payload[i] = (unsigned char) (n + i);
-    ivshm_cell_publish(t, ch, &out, len);
+    ivshm_message_publish(t, ch, &out, len);
     return true;
 }
 
@@ -57,19 +58,19 @@ static void receive_numbered(struct ivshm_transport *t, const struct ivshm_trans
 {
     struct ivshm_incoming in;
     struct ivshm_diag diag = {""};
-    if (ivshm_receive(t, &in, &diag) != 1)
+    if (ivshm_transport_receive(t, &in, &diag) != 1)
         fail_msg("message %u has not come: %s", n, diag.text);
     assert_true(is_numbered(&in, len, n));
     assert_int_equal(in.channel->peer.endpoint, from->endpoint.owner.endpoint);
     assert_int_equal(in.channel->peer.generation, from->endpoint.owner.generation);
-    ivshm_hand_back(&in);
+    ivshm_message_release(&in);
 }
 
 static void assert_nothing_comes(struct ivshm_transport *t)
 {
     struct ivshm_incoming in;
     struct ivshm_diag diag = {""};
-    assert_int_equal(ivshm_receive(t, &in, &diag), 0);
+    assert_int_equal(ivshm_transport_receive(t, &in, &diag), 0);
 }
 
 TEST(test_there_and_back)
@@ -83,18 +84,18 @@ TEST(test_there_and_back)
     assert_ptr_equal(ab->base, b.endpoint.base);
     for (uint32_t i = 0; i < LENGTH(lens); i++) {
         struct ivshm_outgoing out;
-        assert_int_equal(ivshm_cell_reserve(&a, ab, lens[i], 1, &out), 0);
+        assert_int_equal(ivshm_message_reserve(&a, ab, lens[i], 1, &out), 0);
         assert_int_equal(out.capacity, lens[i] <= small ? small : large);
-        ivshm_cell_discard(&a, &out);
+        ivshm_message_discard(&a, &out);
         assert_true(send_numbered(&a, ab, lens[i], i));
         receive_numbered(&b, &a, lens[i], i);
         assert_nothing_comes(&b);
     }
     /* More than fits: the caller gets what there is, and sends the rest in the next. */
     struct ivshm_outgoing out;
-    assert_int_equal(ivshm_cell_reserve(&a, ab, SIZE_MAX, 1, &out), 0);
+    assert_int_equal(ivshm_message_reserve(&a, ab, SIZE_MAX, 1, &out), 0);
     assert_int_equal(out.capacity, large);
-    ivshm_cell_discard(&a, &out);
+    ivshm_message_discard(&a, &out);
     /* The way back needs no open of its own kind. */
     struct ivshm_channel *ba = channel_to(&b, &a);
     assert_true(send_numbered(&b, ba, 100, 7));
@@ -167,16 +168,16 @@ TEST(test_all_cells_out)
     for (uint32_t round = 0; round < 3; round++) {
         for (uint32_t i = 0; i < cells; i++)
             assert_true(send_numbered(&a, ab, 10, round * cells + i));
-        assert_int_equal(ivshm_cell_reserve(&a, ab, 0, 1, &out), -EAGAIN);
-        assert_int_equal(ivshm_cell_reserve(&a, ab, 10, 1, &out), -EAGAIN);
-        assert_int_equal(ivshm_cell_reserve(&a, ab, 1000, 1, &out), -EAGAIN);
-        assert_int_equal(ivshm_receive(&b, &in, NULL), 1);
-        assert_int_equal(ivshm_cell_reserve(&a, ab, 10, 1, &out),
+        assert_int_equal(ivshm_message_reserve(&a, ab, 0, 1, &out), -EAGAIN);
+        assert_int_equal(ivshm_message_reserve(&a, ab, 10, 1, &out), -EAGAIN);
+        assert_int_equal(ivshm_message_reserve(&a, ab, 1000, 1, &out), -EAGAIN);
+        assert_int_equal(ivshm_transport_receive(&b, &in, NULL), 1);
+        assert_int_equal(ivshm_message_reserve(&a, ab, 10, 1, &out),
                          -EAGAIN); /* not handed back yet */
         assert_true(is_numbered(&in, 10, round * cells));
-        ivshm_hand_back(&in);
-        assert_int_equal(ivshm_cell_reserve(&a, ab, 10, 1, &out), 0);
-        ivshm_cell_discard(&a, &out);
+        ivshm_message_release(&in);
+        assert_int_equal(ivshm_message_reserve(&a, ab, 10, 1, &out), 0);
+        ivshm_message_discard(&a, &out);
         for (uint32_t i = 1; i < cells; i++)
             receive_numbered(&b, &a, 10, round * cells + i);
         assert_nothing_comes(&b);
@@ -275,7 +276,7 @@ TEST(test_full_inbox)
     uint32_t filled = inbox_fill(&b);
     assert_true(send_numbered(&a, ab, 10, 1));
     assert_int_equal(a.pending, 1);
-    assert_int_equal(ivshm_cell_reserve(&a, ab, 10, 1, &out), -EAGAIN);
+    assert_int_equal(ivshm_message_reserve(&a, ab, 10, 1, &out), -EAGAIN);
     ivshm_transport_flush(&a);
     assert_int_equal(a.pending, 1);
     inbox_drain(&b, filled);
@@ -369,8 +370,8 @@ TEST(test_stale_reference)
     struct ivshm_transport b = transport_new(&r, 0), a = transport_new(&r, 1);
     struct ivshm_channel *ab = channel_to(&a, &b);
     struct ivshm_outgoing out;
-    assert_int_equal(ivshm_cell_reserve(&a, ab, 10, 1, &out), 0);
-    ivshm_cell_publish(&a, ab, &out, 10);
+    assert_int_equal(ivshm_message_reserve(&a, ab, 10, 1, &out), 0);
+    ivshm_message_publish(&a, ab, &out, 10);
     struct ivshm_owner before = a.endpoint.owner;
     ivshm_transport_close(&a);
     struct ivshm_transport c = transport_new(&r, 1);
@@ -402,7 +403,7 @@ TEST(test_nonsense)
         assert_int_equal(ivshm_queue_push_mpsc(&ab->inbox, refs[i]), 0);
         in.channel = (void *) &in;
         diag.text[0] = 0;
-        assert_int_equal(ivshm_receive(&b, &in, &diag), -EBADMSG);
+        assert_int_equal(ivshm_transport_receive(&b, &in, &diag), -EBADMSG);
         assert_true(strlen(diag.text) > 10);
         if (i < 3) {
             assert_null(in.channel);
@@ -421,9 +422,9 @@ TEST(test_nonsense)
         {10, 241}, {10, UINT32_MAX}, {10, 1u << 31}, {1000, 16369}, {1000, UINT32_MAX - 15}};
     for (size_t i = 0; i < LENGTH(lies); i++) {
         struct ivshm_outgoing out;
-        assert_int_equal(ivshm_cell_reserve(&a, ab, lies[i].want, 1, &out), 0);
-        ivshm_cell_publish(&a, ab, &out, lies[i].len);
-        assert_int_equal(ivshm_receive(&b, &in, &diag), -EBADMSG);
+        assert_int_equal(ivshm_message_reserve(&a, ab, lies[i].want, 1, &out), 0);
+        ivshm_message_publish(&a, ab, &out, lies[i].len);
+        assert_int_equal(ivshm_transport_receive(&b, &in, &diag), -EBADMSG);
         assert_says(diag, "bytes in a cell of");
         in.channel->received = ab->sent;
         in.channel->broken = false;
@@ -431,17 +432,17 @@ TEST(test_nonsense)
 
     /* A cell twice, or one left out. */
     struct ivshm_outgoing twice;
-    assert_int_equal(ivshm_cell_reserve(&a, ab, 10, 1, &twice), 0);
-    ivshm_cell_publish(&a, ab, &twice, 10);
+    assert_int_equal(ivshm_message_reserve(&a, ab, 10, 1, &twice), 0);
+    ivshm_message_publish(&a, ab, &twice, 10);
     const struct ivshm_ref again = {me, (uint16_t) (generation | twice.cell)};
     assert_int_equal(ivshm_queue_push_mpsc(&ab->inbox, again), 0);
-    assert_int_equal(ivshm_receive(&b, &in, &diag), 1);
-    assert_int_equal(ivshm_receive(&b, &in, &diag), -EBADMSG);
+    assert_int_equal(ivshm_transport_receive(&b, &in, &diag), 1);
+    assert_int_equal(ivshm_transport_receive(&b, &in, &diag), -EBADMSG);
     assert_says(diag, "one is lost");
     in.channel->broken = false;
     ab->sent++;
     assert_true(send_numbered(&a, ab, 10, 2));
-    assert_int_equal(ivshm_receive(&b, &in, &diag), -EBADMSG);
+    assert_int_equal(ivshm_transport_receive(&b, &in, &diag), -EBADMSG);
     assert_says(diag, "one is lost");
 
     /* From now on it is not heard, and others are. */
@@ -464,11 +465,11 @@ static bool send_plain(struct ivshm_transport *t, struct ivshm_channel *ch, uint
                        uint32_t n)
 {
     struct ivshm_outgoing out;
-    if (ivshm_cell_reserve(t, ch, len, 0, &out) != 0)
+    if (ivshm_message_reserve(t, ch, len, 0, &out) != 0)
         return false;
     must(out.capacity >= len);
     memset(out.payload, (int) n, len);
-    ivshm_cell_publish(t, ch, &out, len);
+    ivshm_message_publish(t, ch, &out, len);
     return true;
 }
 
@@ -476,7 +477,7 @@ static bool receive_plain(struct ivshm_transport *t, uint32_t len, uint32_t n)
 {
     struct ivshm_incoming in;
     struct ivshm_diag diag = {""};
-    int got = ivshm_receive(t, &in, &diag);
+    int got = ivshm_transport_receive(t, &in, &diag);
     if (got < 0)
         fail_msg("%s", diag.text);
     if (got == 0)
@@ -484,8 +485,47 @@ static bool receive_plain(struct ivshm_transport *t, uint32_t len, uint32_t n)
     must(in.len == len && in.stream == 0);
     for (uint32_t i = 0; i < len; i++)
         must(in.payload[i] == (unsigned char) n);
-    ivshm_hand_back(&in);
+    ivshm_message_release(&in);
     return true;
+}
+
+/* Of a long message a buffer of the ring is reserved at a time; once all are full, a cell. */
+TEST(test_long_goes_in_pieces)
+{
+    struct ivshm_region r = region_new(16 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_channel *ab = channel_to(&a, &b);
+    const uint32_t buffer = r.geo.buffer_size;
+    const uint32_t large = r.geo.large_size - (uint32_t) sizeof(struct ivshm_cell_shm);
+    struct ivshm_outgoing out;
+    uint32_t sent = 0, got = 0;
+
+    a.piece = buffer;
+    assert_int_equal(ivshm_message_reserve(&a, ab, SIZE_MAX, 0, &out), 0);
+    assert_int_equal(out.capacity, large); /* there is no ring yet */
+    ivshm_message_discard(&a, &out);
+    while (!ab->ring_out.shm)
+        assert_true(send_plain(&a, ab, 8, sent++));
+    while (receive_plain(&b, 8, got))
+        got++;
+    for (sent = 0; sent < r.geo.ring_buffers; sent++) {
+        assert_int_equal(ivshm_message_reserve(&a, ab, SIZE_MAX, 0, &out), 0);
+        assert_int_equal(out.cell, IVSHM_IN_BUFFER);
+        assert_int_equal(out.capacity, buffer);
+        ivshm_message_discard(&a, &out); /* and is the next one's */
+        assert_true(send_plain(&a, ab, buffer, sent));
+    }
+    assert_int_equal(ivshm_message_reserve(&a, ab, SIZE_MAX, 0, &out), 0);
+    assert_int_equal(out.capacity, large);
+    memset(out.payload, (int) sent, large);
+    ivshm_message_publish(&a, ab, &out, large);
+    for (got = 0; got < sent; got++)
+        assert_true(receive_plain(&b, buffer, got));
+    assert_true(receive_plain(&b, large, sent));
+    assert_nothing_comes(&b);
+    ivshm_transport_close(&a);
+    ivshm_transport_close(&b);
+    ivshm_region_close(&r);
 }
 
 /* The first messages go by the inbox, then a ring takes over, all in order; sizes change the way.
@@ -513,9 +553,9 @@ TEST(test_ring_takes_over)
 
     /* A slot that was reserved and not used is the next one's. */
     struct ivshm_outgoing out;
-    assert_int_equal(ivshm_cell_reserve(&a, ab, 8, 0, &out), 0);
-    assert_int_equal(out.cell, IVSHM_NO_CELL);
-    ivshm_cell_discard(&a, &out);
+    assert_int_equal(ivshm_message_reserve(&a, ab, 8, 0, &out), 0);
+    assert_int_equal(out.cell, IVSHM_IN_SLOT);
+    ivshm_message_discard(&a, &out);
     assert_true(send_plain(&a, ab, 8, 9));
     assert_true(receive_plain(&b, 8, 9));
 
@@ -524,7 +564,7 @@ TEST(test_ring_takes_over)
     while (send_plain(&a, ab, 8, sent))
         sent++;
     assert_true(sent > 0 && sent <= r.geo.ring_slots);
-    assert_int_equal(ivshm_cell_reserve(&a, ab, 5000, 0, &out), -EAGAIN);
+    assert_int_equal(ivshm_message_reserve(&a, ab, 5000, 0, &out), -EAGAIN);
     while (receive_plain(&b, 8, got))
         got++;
     assert_int_equal(got, sent);
@@ -640,13 +680,13 @@ TEST(test_parked_rings)
     for (uint32_t left = 10 * SENDERS, calls = 0; left > 0; calls++) {
         struct ivshm_incoming in;
         assert_true(calls < 100 * SENDERS);
-        if (ivshm_receive(&b, &in, NULL) != 1)
+        if (ivshm_transport_receive(&b, &in, NULL) != 1)
             continue;
         uint32_t from = 0;
         while (ab[from]->ring_out.shm != in.channel->ring_in.shm)
             from++;
         assert_int_equal(in.payload[0], got[from]++);
-        ivshm_hand_back(&in);
+        ivshm_message_release(&in);
         left--;
     }
     /* They leave in any order, one of them with a message on its way that nobody looked at. */
@@ -704,9 +744,9 @@ TEST(test_ring_and_inbox_take_turns)
             ;
         while (send_plain(&c, cb, 8, 0))
             ;
-        assert_int_equal(ivshm_receive(&b, &in, NULL), 1);
+        assert_int_equal(ivshm_transport_receive(&b, &in, NULL), 1);
         *(in.channel->ring_in.shm ? &from_a : &from_c) += 1;
-        ivshm_hand_back(&in);
+        ivshm_message_release(&in);
     }
     assert_true(from_a >= 15 && from_c >= 15);
     ivshm_transport_close(&a);
@@ -745,7 +785,7 @@ TEST(test_ring_nonsense)
         ivshm_ring_publish_spsc(
             &ab->ring_out,
             (struct ivshm_record){ab->sent, (enum ivshm_record_kind) lies[i].kind, lies[i].value});
-        assert_int_equal(ivshm_receive(&b, &in, &diag), -EBADMSG);
+        assert_int_equal(ivshm_transport_receive(&b, &in, &diag), -EBADMSG);
         assert_int_equal(in.channel->peer.endpoint, a.endpoint.owner.endpoint);
         assert_says(diag, lies[i].words);
         assert_true(send_plain(&a, ab, 8, 6)); /* nobody hears that any more */
@@ -765,10 +805,10 @@ TEST(test_ring_nonsense)
         struct ivshm_transport c = transport_without_rings(&r, 2);
         struct ivshm_channel *cb = channel_to(&c, &b);
         struct ivshm_outgoing out;
-        assert_int_equal(ivshm_cell_reserve(&c, cb, 8, IVSHM_STREAM_RING, &out), 0);
+        assert_int_equal(ivshm_message_reserve(&c, cb, 8, IVSHM_STREAM_RING, &out), 0);
         memcpy(out.payload, &ring.off, sizeof(ring.off)); /* a's */
-        ivshm_cell_publish(&c, cb, &out, second ? 8 : 7);
-        assert_int_equal(ivshm_receive(&b, &in, &diag), -EBADMSG);
+        ivshm_message_publish(&c, cb, &out, second ? 8 : 7);
+        assert_int_equal(ivshm_transport_receive(&b, &in, &diag), -EBADMSG);
         assert_says(diag, second ? "not its own" : "offers a ring in 7 bytes");
         ivshm_transport_close(&c);
         ivshm_transport_watch(&b);
@@ -905,7 +945,7 @@ static void *all_to_all(void *arg)
                 left--;
                 idle = false;
             }
-        int err = ivshm_receive(&t, &in, &diag);
+        int err = ivshm_transport_receive(&t, &in, &diag);
         if (err < 0)
             fprintf(stderr, "%s\n", diag.text);
         must(err >= 0);
@@ -917,7 +957,7 @@ static void *all_to_all(void *arg)
             got[from]++;
             left--;
             idle = false;
-            ivshm_hand_back(&in);
+            ivshm_message_release(&in);
         }
         if (t.pending)
             ivshm_transport_flush(&t);
@@ -965,7 +1005,7 @@ TEST(test_paused)
         assert_true(send_numbered(&a, ab, 10, 0));
         assert_true(send_numbered(&a, ab, 1000, 0));
         assert_true(send_numbered(&a, ab, 11, 0));
-        assert_int_equal(ivshm_receive(&b, &kept, NULL), 1);
+        assert_int_equal(ivshm_transport_receive(&b, &kept, NULL), 1);
         ivshm_channel_pause(&b, kept.channel);
         ivshm_channel_pause(&b, kept.channel);
         ivshm_channel_knock(&a, ab);
@@ -977,17 +1017,17 @@ TEST(test_paused)
         assert_true(is_numbered(&kept, 10, 0));
         ivshm_channel_resume(&b, kept.channel);
         ivshm_channel_resume(&b, kept.channel);
-        ivshm_hand_back(&kept);
+        ivshm_message_release(&kept);
         receive_numbered(&b, &a, 1000, 0);
         receive_numbered(&b, &a, 11, 0);
         assert_nothing_comes(&b);
     }
     /* Paused for ever. */
     assert_true(send_numbered(&a, ab, 10, 0));
-    assert_int_equal(ivshm_receive(&b, &kept, NULL), 1);
+    assert_int_equal(ivshm_transport_receive(&b, &kept, NULL), 1);
     ivshm_channel_pause(&b, kept.channel);
     ivshm_transport_close(&a);
-    assert_int_equal(ivshm_receive(&b, &in, NULL), 0);
+    assert_int_equal(ivshm_transport_receive(&b, &in, NULL), 0);
     ivshm_transport_watch(&b);
     assert_null(b.channels[a.endpoint.owner.endpoint]);
     ivshm_transport_close(&b);
@@ -1033,6 +1073,7 @@ int main(void)
         cmocka_unit_test(test_sent_before_it_left),
         cmocka_unit_test(test_stale_reference),
         cmocka_unit_test(test_nonsense),
+        cmocka_unit_test(test_long_goes_in_pieces),
         cmocka_unit_test(test_ring_takes_over),
         cmocka_unit_test(test_ring_leaves_nothing),
         cmocka_unit_test(test_idle),

@@ -1152,9 +1152,9 @@ END
     cat >"$BATS_FILE_TMPDIR/sysfs.c" <<'END'
 #include "map.h"
 #include <stdlib.h>
-__attribute__((constructor)) static void fake(void)
+const char *ivshm_map_sysfs(void)
 {
-    ivshm_map_sysfs = getenv("FAKE_SYSFS");
+    return getenv("FAKE_SYSFS");
 }
 END
     compile fake "$BATS_FILE_TMPDIR/sysfs.c"

@@ -15,12 +15,12 @@ int MPID_nem_ivshmem_card_add(char **bc_val_p, int *val_max_sz_p)
 {
     int mpi_errno = MPI_SUCCESS;
     char card[80] = BC_NONE;
-    const struct ivshm_owner *self = &MPID_nem_ivshmem.transport.endpoint.owner;
-    const uint64_t *id = MPID_nem_ivshmem.region.id;
+    const struct ivshm_owner self = ivshm_transport_self(&MPID_nem_ivshmem.transport);
+    const uint64_t *id = ivshm_region_id(&MPID_nem_ivshmem.region);
 
     if (MPID_nem_ivshmem.joined)
         snprintf(card, sizeof(card), BC_FORMAT, (unsigned long long) id[0],
-                 (unsigned long long) id[1], self->endpoint, self->generation);
+                 (unsigned long long) id[1], self.endpoint, self.generation);
     int str_errno = MPL_str_add_string_arg(bc_val_p, val_max_sz_p, BC_KEY, card);
     MPIR_ERR_CHKANDJUMP(str_errno, mpi_errno, MPI_ERR_OTHER, "**buscard_len");
 
@@ -56,15 +56,16 @@ bool MPID_nem_ivshmem_card_read(const char *card, const char *who, bool elsewher
                  who, ours ? value : card + strlen(card) - MPL_MIN(strlen(card), 60));
         return false;
     }
-    bool same =
-        self->joined && has_region && id[0] == self->region.id[0] && id[1] == self->region.id[1];
-    if (same && (endpoint >= self->region.geo.endpoints || generation >> IVSHM_CLAIM_GEN_BITS)) {
+    bool same = self->joined && has_region && id[0] == ivshm_region_id(&self->region)[0] &&
+                id[1] == ivshm_region_id(&self->region)[1];
+    if (same &&
+        (endpoint >= ivshm_region_endpoints(&self->region) || generation >> IVSHM_CLAIM_GEN_BITS)) {
         snprintf(text, IVSHMEM_TEXT_MAX,
                  "the business card of %s names endpoint %llu, generation %llu of region %s, which "
                  "has %u endpoints, and generations of %d bits: it was damaged on its way, or made "
                  "up by that process; see what is on the region by `ivshmem ps`",
-                 who, endpoint, generation, self->region.map.name, self->region.geo.endpoints,
-                 IVSHM_CLAIM_GEN_BITS);
+                 who, endpoint, generation, ivshm_region_name(&self->region),
+                 ivshm_region_endpoints(&self->region), IVSHM_CLAIM_GEN_BITS);
         return false;
     }
     *peer = (struct ivshm_owner){(uint32_t) endpoint, (uint32_t) generation};
@@ -81,14 +82,14 @@ bool MPID_nem_ivshmem_card_read(const char *card, const char *who, bool elsewher
         snprintf(text, IVSHMEM_TEXT_MAX,
                  "%s has no ivshmem region, this rank has %s, and %s: give every VM of the job the "
                  "same ivshmem device",
-                 who, self->region.map.name, no_tcp);
+                 who, ivshm_region_name(&self->region), no_tcp);
     else
         snprintf(
             text, IVSHMEM_TEXT_MAX,
             "%s is in region %016llx%016llx, this rank in %016llx%016llx, and %s: give every VM "
             "of the job the same memory backend",
-            who, id[0], id[1], (unsigned long long) self->region.id[0],
-            (unsigned long long) self->region.id[1], no_tcp);
+            who, id[0], id[1], (unsigned long long) ivshm_region_id(&self->region)[0],
+            (unsigned long long) ivshm_region_id(&self->region)[1], no_tcp);
     return false;
 }
 

@@ -68,8 +68,9 @@ bool MPID_nem_ivshmem_copy_help(MPID_nem_ivshmem_transfer_t *t, const char **why
     if (!ivshm_joint_take(&t->joint, &piece))
         return true;
     if (t->moved == 0 &&
-        !ivshm_extent_covers(region, VC_IVSHMEM(t->vc)->channel->peer, IVSHM_KIND_USER,
-                             MPID_nem_ivshmem_offset_of(t->direct), (uint64_t) t->size)) {
+        !ivshm_extent_covers(region, ivshm_channel_peer(VC_IVSHMEM(t->vc)->channel),
+                             IVSHM_KIND_USER, MPID_nem_ivshmem_offset_of(t->direct),
+                             (uint64_t) t->size)) {
         *why = "asks for help with a buffer that is not its own";
         return false;
     }

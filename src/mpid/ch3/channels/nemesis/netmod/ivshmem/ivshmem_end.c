@@ -19,7 +19,7 @@ static void unbind(MPIDI_VC_t *vc)
     if (VC_IVSHMEM(vc)->stream) {
         MPID_nem_ivshmem_vc_remove_call(vc);
     } else {
-        MPID_nem_ivshmem.vcs[channel->peer.endpoint] = NULL;
+        MPID_nem_ivshmem.vcs[ivshm_channel_peer(channel).endpoint] = NULL;
         MPID_nem_ivshmem_vc_set_ops(vc, MPID_nem_ivshmem.first_ops);
     }
     VC_IVSHMEM(vc)->channel = NULL;
@@ -38,7 +38,7 @@ static bool is_drained(MPIDI_VC_t *vc)
 {
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
     return !area->sendq.head && area->transfers == 0 &&
-           (area->gone || !(area->channel && area->channel->pending));
+           (area->gone || !(area->channel && ivshm_channel_is_pending(area->channel)));
 }
 
 /* The connection is closed, but what it has to send may not be gone yet. Ends it once that is. */
@@ -224,7 +224,8 @@ int MPID_nem_ivshmem_end_given_up(void)
     int mpi_errno = MPI_SUCCESS, err;
 
     for (uint32_t i = 0;
-         MPID_nem_ivshmem.given_up.first && i < MPID_nem_ivshmem.region.geo.endpoints; i++) {
+         MPID_nem_ivshmem.given_up.first && i < ivshm_region_endpoints(&MPID_nem_ivshmem.region);
+         i++) {
         MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[i];
         if (vc && VC_IVSHMEM(vc)->given_up &&
             (err = MPID_nem_ivshmem_end_fail(vc, reason_of(vc))) != MPI_SUCCESS)

@@ -9,7 +9,8 @@
 #include <signal.h>
 
 static struct sigaction before; /* what there was, and goes on */
-static struct ivshm_map map;    /* base is NULL while there is none */
+static struct ivshm_map map;
+static const void *base; /* where its memory is; NULL while there is none */
 static char prefix[32];
 
 static void tell(const void *addr)
@@ -17,11 +18,12 @@ static void tell(const void *addr)
     char line[768];
     size_t used = strlen(prefix);
     memcpy(line, prefix, used);
-    struct ivshm_map users = map; /* the same memory, where the program has it */
-    size_t said = ivshm_backing_describe_fault(&map, addr, line + used, sizeof(line) - used - 1);
-    users.base = map.base ? MPID_nem_ivshmem.user : NULL;
-    if (!said && users.base)
-        said = ivshm_backing_describe_fault(&users, addr, line + used, sizeof(line) - used - 1);
+    size_t said = 0;
+    const void *const at[] = {base, MPID_nem_ivshmem.user};
+    for (int i = 0; base && !said && i < 2; i++)
+        if (at[i])
+            said = ivshm_backing_describe_fault(&map, at[i], addr, line + used,
+                                                sizeof(line) - used - 1);
     if (said) {
         line[used + said] = '\n';
         if (write(STDERR_FILENO, line, used + said + 1) < 0)
@@ -52,7 +54,8 @@ void MPID_nem_ivshmem_fault_watch(void)
 {
     struct sigaction ours;
 
-    map = MPID_nem_ivshmem.region.map;
+    map = *ivshm_region_map(&MPID_nem_ivshmem.region);
+    base = ivshm_region_base(&MPID_nem_ivshmem.region);
     snprintf(prefix, sizeof(prefix), "ivshmem: rank %d: ", MPIDI_Process.my_pg_rank);
     if (sigaction(SIGBUS, NULL, &before) != 0)
         return;
@@ -69,12 +72,12 @@ void MPID_nem_ivshmem_fault_unwatch(bool program_has_it)
     struct sigaction now;
 
     if (program_has_it) {
-        map.base = MPID_nem_ivshmem.user;
+        base = MPID_nem_ivshmem.user;
         return;
     }
     /* If somebody has put a handler before ours, and calls it, it still passes on. */
     if (sigaction(SIGBUS, NULL, &now) == 0 && now.sa_flags & SA_SIGINFO &&
         now.sa_sigaction == on_bus_error)
         sigaction(SIGBUS, &before, NULL);
-    map.base = NULL;
+    base = NULL;
 }

@@ -80,9 +80,10 @@ static int join(MPIDI_PG_t *pg_p, int pg_rank)
     if (err)
         return err;
     MPID_nem_ivshmem_fault_watch();
-    self->vcs = MPL_calloc(self->region.geo.endpoints, sizeof(self->vcs[0]), MPL_MEM_OTHER);
-    self->operations =
-        MPL_calloc(self->region.geo.endpoints + 1, sizeof(self->operations[0]), MPL_MEM_OTHER);
+    self->vcs =
+        MPL_calloc(ivshm_region_endpoints(&self->region), sizeof(self->vcs[0]), MPL_MEM_OTHER);
+    self->operations = MPL_calloc(ivshm_region_endpoints(&self->region) + 1,
+                                  sizeof(self->operations[0]), MPL_MEM_OTHER);
     if (!self->vcs || !self->operations) {
         err = ivshm_fail(&self->diag, ENOMEM, "out of memory for the tables of connections");
         goto free_tables;

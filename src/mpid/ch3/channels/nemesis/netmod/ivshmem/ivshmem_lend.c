@@ -46,7 +46,8 @@ static int keep_lane(struct ivshm_lane *lane)
 void MPID_nem_ivshmem_lend_lane_back(struct ivshm_lane *lane)
 {
     if (!keep_lane(lane))
-        ivshm_lane_free(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.transport.endpoint.owner, lane);
+        ivshm_lane_free(&MPID_nem_ivshmem.region, ivshm_transport_self(&MPID_nem_ivshmem.transport),
+                        lane);
 }
 
 /* Takes back what belongs to nobody any more. */
@@ -86,8 +87,8 @@ struct ivshm_joint_shm *MPID_nem_ivshmem_lend_joint(void)
 
 static bool allocate_lane(struct ivshm_lane *lane)
 {
-    return ivshm_lane_alloc(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.transport.endpoint.owner,
-                            lane) == 0;
+    return ivshm_lane_alloc(&MPID_nem_ivshmem.region,
+                            ivshm_transport_self(&MPID_nem_ivshmem.transport), lane) == 0;
 }
 
 /* Of the progress engine, while there are transfers. */
@@ -110,7 +111,7 @@ bool MPID_nem_ivshmem_lend_lane(struct ivshm_lane *lane, int keep)
         return false;
     /* Without what is lost there may be none that comes back. */
     if (!lost &&
-        !ivshm_extent_spare(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.region.geo.lane_bytes)) {
+        !ivshm_extent_spare(&MPID_nem_ivshmem.region, ivshm_lane_bytes(&MPID_nem_ivshmem.region))) {
         turns_unasked = TURNS_UNASKED;
         return false;
     }

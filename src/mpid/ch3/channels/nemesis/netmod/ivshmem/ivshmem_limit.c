@@ -11,8 +11,9 @@ static intptr_t eager_limit(void)
 {
     if (MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT >= 0)
         return MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT;
-    return MPID_nem_ivshmem.prefers_direct ? DIRECT_EAGER_LIMIT
-                                           : 2 * (intptr_t) MPID_nem_ivshmem.region.geo.large_size;
+    return MPID_nem_ivshmem.prefers_direct
+               ? DIRECT_EAGER_LIMIT
+               : 2 * (intptr_t) ivshm_region_cell_size(&MPID_nem_ivshmem.region);
 }
 
 void MPID_nem_ivshmem_limit_set(MPIDI_VC_t *vc)
@@ -27,7 +28,7 @@ void MPID_nem_ivshmem_limit_prefer_direct(void)
     if (MPID_nem_ivshmem.prefers_direct)
         return;
     MPID_nem_ivshmem.prefers_direct = true;
-    for (uint32_t i = 0; i < MPID_nem_ivshmem.region.geo.endpoints; i++)
+    for (uint32_t i = 0; i < ivshm_region_endpoints(&MPID_nem_ivshmem.region); i++)
         if (MPID_nem_ivshmem.vcs[i])
             MPID_nem_ivshmem_limit_set(MPID_nem_ivshmem.vcs[i]);
     for (MPIDI_VC_t *vc = MPID_nem_ivshmem.dynamic; vc; vc = VC_IVSHMEM(vc)->next_dynamic)

@@ -174,7 +174,7 @@ fn_fail:
 /* Receiver: both have copied all pieces. */
 static int end_joint(MPID_nem_ivshmem_transfer_t *t)
 {
-    MPID_nem_ivshmem_lend_joint_back(t->joint.shared);
+    MPID_nem_ivshmem_lend_joint_back(ivshm_joint_word(&t->joint));
     return end_direct(t, end_received);
 }
 
@@ -196,8 +196,8 @@ static void offer_lane(MPID_nem_ivshmem_transfer_t *t)
 {
     t->own_lane = true;
     t->offer = (MPID_nem_ivshmem_offer_t){.what = IVSHMEM_OFFER_LANE,
-                                          .first = t->lane.next,
-                                          .off = t->lane.off,
+                                          .first = ivshm_lane_next(&t->lane),
+                                          .off = ivshm_lane_offset(&t->lane),
                                           .bytes = (uint64_t) t->size};
 }
 
@@ -291,7 +291,7 @@ int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t *vc, int req_errno)
             MPID_nem_ivshmem_memory_lose(t->contig);
         /* What the peer may still write is used for no other transfer before it is gone. */
         if (t->state == IVSHMEM_SHARING)
-            MPID_nem_ivshmem_lend_lose(VC_IVSHMEM(vc)->peer, t->joint.shared, NULL);
+            MPID_nem_ivshmem_lend_lose(VC_IVSHMEM(vc)->peer, ivshm_joint_word(&t->joint), NULL);
         else if (t->own_lane)
             MPID_nem_ivshmem_lend_lose(VC_IVSHMEM(vc)->peer, NULL, &t->lane);
         t->req->status.MPI_ERROR = req_errno;
@@ -377,7 +377,7 @@ static const char *use_offer(MPID_nem_ivshmem_transfer_t *t, const MPID_nem_ivsh
     case IVSHMEM_OFFER_BUFFER:
         if (!ivshm_extent_covers(region, peer, IVSHM_KIND_USER, offer->off, (uint64_t) size))
             return "offers a buffer that is not its own";
-        t->direct = (char *) region->map.base + offer->off.bytes;
+        t->direct = ivshm_region_address(region, offer->off);
         activate(t, sends ? IVSHMEM_WRITING : IVSHMEM_READING, size);
         return NULL;
     case IVSHMEM_OFFER_JOINT:
@@ -386,7 +386,7 @@ static const char *use_offer(MPID_nem_ivshmem_transfer_t *t, const MPID_nem_ivsh
         if (ivshm_joint_attach(region, peer, offer->joint, offer->first, (uint64_t) size, &t->joint,
                                diag) != 0)
             return diag->text;
-        t->direct = (char *) region->map.base + offer->off.bytes; /* checked when it is used */
+        t->direct = ivshm_region_address(region, offer->off); /* checked when it is used */
         activate(t, IVSHMEM_HELPING, size);
         return NULL;
     default:
@@ -399,7 +399,7 @@ static bool can_send_cts(MPIDI_VC_t *vc)
 {
     const MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
     return area->stream == 0 && !area->sendq.head &&
-           ivshm_slot_reserve(area->channel,
+           ivshm_channel_slot(area->channel,
                               sizeof(MPIDI_CH3_Pkt_t) + sizeof(MPID_nem_ivshmem_offer_t));
 }
 
@@ -418,7 +418,7 @@ static int ask_for_help(MPID_nem_ivshmem_transfer_t *t)
     t->taken = 0;
     t->state = IVSHMEM_SHARING;
     t->offer.what = IVSHMEM_OFFER_JOINT;
-    t->offer.first = t->joint.number;
+    t->offer.first = ivshm_joint_number(&t->joint);
     t->offer.joint = MPID_nem_ivshmem_offset_of(word);
     return send_cts(t);
 }
@@ -450,10 +450,11 @@ static bool accept_offer(MPID_nem_ivshmem_transfer_t *t, struct iovec cookie, co
     if (channel && cookie.iov_len == sizeof(offer))
         memcpy(&offer, cookie.iov_base, sizeof(offer));
     t->counted = (intptr_t) offer.bytes;
-    if (offer.what == IVSHMEM_OFFER_NOTHING || prefer_buffer(t, &offer, channel->peer))
+    if (offer.what == IVSHMEM_OFFER_NOTHING ||
+        prefer_buffer(t, &offer, ivshm_channel_peer(channel)))
         return false;
     t->is_part = offer.what == IVSHMEM_OFFER_LANE && offer.bytes > (uint64_t) size;
-    *why = use_offer(t, &offer, size, channel->peer, diag);
+    *why = use_offer(t, &offer, size, ivshm_channel_peer(channel), diag);
     return true;
 }
 
@@ -537,7 +538,7 @@ static int start_send(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec r_cookie)
     if (t->own_lane)
         withdraw_lane(t);
     if (!why)
-        why = use_offer(t, &offer, size, VC_IVSHMEM(vc)->channel->peer, &diag);
+        why = use_offer(t, &offer, size, ivshm_channel_peer(VC_IVSHMEM(vc)->channel), &diag);
     if (why) {
         MPID_nem_ivshmem_vc_give_up(vc, why);
         goto fn_exit;

@@ -89,7 +89,7 @@ static bool is_in_region(const void *start)
 
 static uint64_t table_bytes(void)
 {
-    uint64_t units = MPID_nem_ivshmem.region.geo.blocks * (block_size / unit);
+    uint64_t units = ivshm_region_blocks(&MPID_nem_ivshmem.region) * (block_size / unit);
     return (units + 1) * sizeof(struct ivshm_run) + (units / 64 + 1) * sizeof(*foreign);
 }
 
@@ -144,7 +144,7 @@ static bool is_stranger(void)
 /* `base` in the first mapping. */
 static char *first_base(void)
 {
-    return is_stranger() ? base : MPID_nem_ivshmem.region.map.base;
+    return is_stranger() ? base : ivshm_region_base(&MPID_nem_ivshmem.region);
 }
 
 /* Where the block begins, in units; IVSHM_RUN_NONE if that is not the beginning of one. */
@@ -188,14 +188,14 @@ static bool is_held(uint64_t block, uint64_t count)
 static bool extend(uint64_t bytes, const struct thrift *thrift)
 {
     struct ivshm_region *region = &MPID_nem_ivshmem.region;
-    struct ivshm_owner self = MPID_nem_ivshmem.transport.endpoint.owner;
+    struct ivshm_owner self = ivshm_transport_self(&MPID_nem_ivshmem.transport);
     ivshm_off off;
 
     if ((!thrift->is_needed && !ivshm_extent_spare(region, bytes + thrift->leaves)) ||
         ivshm_extent_alloc(region, self, IVSHM_KIND_USER, bytes, &off) != 0)
         return false;
     IVSHM_POINT(user_allocated);
-    uint64_t block = (off.bytes - region->geo.data) / block_size;
+    uint64_t block = (off.bytes - ivshm_region_first_block(region).bytes) / block_size;
     uint64_t count = (bytes + block_size - 1) / block_size;
     if (is_held(block, count))
         return false;
@@ -231,7 +231,7 @@ static void release(uint32_t run)
 {
     uint64_t bytes = ivshm_runs_remove(&runs, run) * unit;
     char *start = blocks + run * unit;
-    ivshm_extent_free(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.transport.endpoint.owner,
+    ivshm_extent_free(&MPID_nem_ivshmem.region, ivshm_transport_self(&MPID_nem_ivshmem.transport),
                       MPID_nem_ivshmem_offset_of(start), bytes);
     memset(&extents[(uint64_t) (start - blocks) / block_size], 0,
            bytes / block_size * sizeof(*extents));
@@ -256,7 +256,8 @@ static bool release_spared(void)
  */
 static void release_later(uint32_t run)
 {
-    uint64_t kept = MPID_nem_ivshmem.region.geo.size / (is_mallocs ? KEPT_SHARES : SHARES);
+    uint64_t kept =
+        ivshm_region_size(&MPID_nem_ivshmem.region) / (is_mallocs ? KEPT_SHARES : SHARES);
 
     if (is_private || !ivshm_runs_is_span(&runs, run) || runs.idle * unit <= kept)
         return;
@@ -268,7 +269,7 @@ static void release_later(uint32_t run)
 /* Takes an extent that has room for `bytes`, and, if the region has enough, for others. */
 static bool acquire(uint64_t bytes, struct thrift *thrift)
 {
-    uint64_t share = MPL_MIN(MPID_nem_ivshmem.region.geo.size / SHARES, SHARE_MAX);
+    uint64_t share = MPL_MIN(ivshm_region_size(&MPID_nem_ivshmem.region) / SHARES, SHARE_MAX);
 
     if (bytes > size)
         return false;
@@ -419,8 +420,9 @@ bool MPID_nem_ivshmem_memory_find(const void *start, intptr_t bytes, ivshm_off *
     if (!is_in_region(start))
         return false;
     *off = MPID_nem_ivshmem_offset_of(start);
-    return ivshm_extent_covers(&MPID_nem_ivshmem.region, MPID_nem_ivshmem.transport.endpoint.owner,
-                               IVSHM_KIND_USER, *off, (uint64_t) bytes);
+    return ivshm_extent_covers(&MPID_nem_ivshmem.region,
+                               ivshm_transport_self(&MPID_nem_ivshmem.transport), IVSHM_KIND_USER,
+                               *off, (uint64_t) bytes);
 }
 
 /* Not given to anybody else any more: a peer was writing into it when we lost sight of it. */
@@ -527,7 +529,7 @@ struct stretch {
 /* The stretch behind that one; false if there is none. */
 static bool next_stretch(struct stretch *stretch)
 {
-    uint64_t count = MPID_nem_ivshmem.region.geo.blocks, first = 0, end;
+    uint64_t count = ivshm_region_blocks(&MPID_nem_ivshmem.region), first = 0, end;
 
     if (stretch->start)
         first = ((uint64_t) (stretch->start - blocks) + stretch->bytes) / block_size;
@@ -791,7 +793,7 @@ static void map_view(int fd)
     struct statfs fs;
 
     view = NULL;
-    if (MPID_nem_ivshmem.region.map.is_device || fstatfs(fd, &fs) != 0 ||
+    if (ivshm_region_is_device(&MPID_nem_ivshmem.region) || fstatfs(fd, &fs) != 0 ||
         fs.f_type == HUGETLBFS_MAGIC)
         return;
     view = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
@@ -805,11 +807,11 @@ static void map_view(int fd)
 static bool map_again(bool is_limited)
 {
     const struct ivshm_region *region = &MPID_nem_ivshmem.region;
-    int fd = ivshm_map_reopen(&region->map);
+    int fd = ivshm_map_reopen(ivshm_region_map(region));
 
     if (fd < 0)
         return false;
-    size = region->map.size;
+    size = ivshm_region_size(region);
     void *found = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (found != MAP_FAILED && !is_limited)
         map_view(fd);
@@ -817,7 +819,7 @@ static bool map_again(bool is_limited)
     if (found == MAP_FAILED)
         return false;
     base = found;
-    blocks = base + region->geo.data;
+    blocks = base + ivshm_region_first_block(region).bytes;
     return true;
 }
 
@@ -842,18 +844,18 @@ static void forget(void)
 
 static bool make_tables(void)
 {
-    const struct ivshm_geometry *geo = &MPID_nem_ivshmem.region.geo;
+    const uint64_t count = ivshm_region_blocks(&MPID_nem_ivshmem.region);
 
-    block_size = geo->block_size;
-    for (unit = IVSHM_PAGE; geo->blocks * block_size / unit > UNITS_MAX; unit *= 2)
+    block_size = ivshm_region_block_size(&MPID_nem_ivshmem.region);
+    for (unit = IVSHM_PAGE; count * block_size / unit > UNITS_MAX; unit *= 2)
         ;
-    extents = MPL_calloc(geo->blocks, sizeof(*extents), MPL_MEM_USER);
+    extents = MPL_calloc(count, sizeof(*extents), MPL_MEM_USER);
     struct ivshm_run *table = mmap(NULL, table_bytes(), PROT_READ | PROT_WRITE,
                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (table == MAP_FAILED)
         return false;
     ivshm_runs_init(&runs, table);
-    foreign = (_Atomic uint64_t *) (table + geo->blocks * (block_size / unit) + 1);
+    foreign = (_Atomic uint64_t *) (table + count * (block_size / unit) + 1);
     return extents != NULL;
 }
 
@@ -881,11 +883,11 @@ static bool is_limited_by(int resource)
 int MPID_nem_ivshmem_memory_init(void)
 {
     static bool has_mutex, has_handlers;
-    struct ivshm_map *map = &MPID_nem_ivshmem.region.map;
+    const struct ivshm_region *region = &MPID_nem_ivshmem.region;
     bool is_limited = is_limited_by(RLIMIT_AS) || is_limited_by(RLIMIT_DATA);
 
     /* What a child of a fork knows of MPI is not to lead it to the region. */
-    madvise(map->base, map->size, MADV_DONTFORK);
+    madvise(ivshm_region_base(region), ivshm_region_size(region), MADV_DONTFORK);
     if (!MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY || is_mallocs /* from an earlier MPI_Init */)
         goto fn_exit;
     if (!has_mutex)
@@ -894,7 +896,7 @@ int MPID_nem_ivshmem_memory_init(void)
     lock_when_forked();
     if (map_again(is_limited) && make_tables() && know_owner()) {
         MPID_nem_ivshmem.user = base;
-        malloc_thrift.leaves = map->size / MALLOC_LEAVES;
+        malloc_thrift.leaves = ivshm_region_size(region) / MALLOC_LEAVES;
         malloc_thrift.refused = messages_thrift.refused = UINT64_MAX;
         keep_reserve();
     } else {

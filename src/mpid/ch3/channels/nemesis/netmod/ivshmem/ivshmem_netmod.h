@@ -181,9 +181,9 @@ extern MPID_nem_ivshmem_t MPID_nem_ivshmem;
 /* Of a connection that is bound to a channel. */
 static inline MPID_nem_ivshmem_operation_t *MPID_nem_ivshmem_receiving(MPIDI_VC_t *vc)
 {
-    return &MPID_nem_ivshmem
-                .operations[VC_IVSHMEM(vc)->stream ? MPID_nem_ivshmem.region.geo.endpoints
-                                                   : VC_IVSHMEM(vc)->channel->peer.endpoint];
+    return &MPID_nem_ivshmem.operations[VC_IVSHMEM(vc)->stream
+                                            ? ivshm_region_endpoints(&MPID_nem_ivshmem.region)
+                                            : ivshm_channel_peer(VC_IVSHMEM(vc)->channel).endpoint];
 }
 
 /*
@@ -196,9 +196,9 @@ static inline MPID_nem_ivshmem_operation_t *MPID_nem_ivshmem_receiving(MPIDI_VC_
 static inline ivshm_off MPID_nem_ivshmem_offset_of(const void *start)
 {
     uint64_t off = (uintptr_t) start - (uintptr_t) MPID_nem_ivshmem.user;
-    if (MPID_nem_ivshmem.user && off < MPID_nem_ivshmem.region.map.size)
+    if (MPID_nem_ivshmem.user && off < ivshm_region_size(&MPID_nem_ivshmem.region))
         return (ivshm_off){off};
-    return (ivshm_off){(uintptr_t) start - (uintptr_t) MPID_nem_ivshmem.region.map.base};
+    return ivshm_region_offset(&MPID_nem_ivshmem.region, start);
 }
 
 /* ivshmem_packet.c: what a packet says. A type without a name is none. */

@@ -204,7 +204,7 @@ static bool is_at(MPIDI_VC_t *vc, struct ivshm_owner peer)
 static bool is_taken(const MPIDI_VC_t *vc, struct ivshm_owner peer)
 {
     MPID_nem_ivshmem_ranks_t at = {0};
-    bool found = is_same(MPID_nem_ivshmem.transport.endpoint.owner, peer);
+    bool found = is_same(ivshm_transport_self(&MPID_nem_ivshmem.transport), peer);
 
     if (vc->pg == MPIDI_Process.my_pg)
         return false;
@@ -286,7 +286,7 @@ static int bind_rank(MPIDI_VC_t *vc, struct ivshm_channel *channel)
 
     VC_IVSHMEM(vc)->channel = channel;
     MPID_nem_ivshmem_vc_set_ops(vc, &region_ops);
-    MPID_nem_ivshmem.vcs[channel->peer.endpoint] = vc;
+    MPID_nem_ivshmem.vcs[ivshm_channel_peer(channel).endpoint] = vc;
     if (is_late || vc->state == MPIDI_VC_STATE_INACTIVE)
         MPIDI_CHANGE_VC_STATE(vc, ACTIVE);
     return is_late ? MPIDI_CH3U_VC_SendClose(vc, vc->pg_rank) : MPI_SUCCESS;
@@ -294,7 +294,7 @@ static int bind_rank(MPIDI_VC_t *vc, struct ivshm_channel *channel)
 
 void MPID_nem_ivshmem_path_bind_call(MPIDI_VC_t *vc, struct ivshm_channel *channel, uint32_t stream)
 {
-    take_region(vc, channel->peer);
+    take_region(vc, ivshm_channel_peer(channel));
     MPID_nem_ivshmem_vc_set_ops(vc, &region_ops);
     MPID_nem_ivshmem_vc_add_call(vc, channel, stream);
 }
@@ -464,7 +464,7 @@ static bool all_here(void)
 
     if (!MPID_nem_ivshmem.joined)
         return false;
-    for (uint32_t i = 0; i < MPID_nem_ivshmem.region.geo.endpoints; i++)
+    for (uint32_t i = 0; i < ivshm_region_endpoints(&MPID_nem_ivshmem.region); i++)
         if (ivshm_endpoint_read(&MPID_nem_ivshmem.region, i, &info) == 0 &&
             info.claim.state == IVSHM_LIVE &&
             strncmp(info.job, (const char *) pg->id, sizeof(info.job) - 1) == 0)
@@ -564,7 +564,8 @@ static MPIDI_VC_t *find_rank(const struct ivshm_channel *channel)
     MPIDI_PG_t *pg;
     MPIDI_VC_t *vc;
 
-    if (ivshm_endpoint_read(&MPID_nem_ivshmem.region, channel->peer.endpoint, &info) != 0)
+    if (ivshm_endpoint_read(&MPID_nem_ivshmem.region, ivshm_channel_peer(channel).endpoint,
+                            &info) != 0)
         return NULL;
     MPIDI_PG_Get_iterator(&iter);
     while (MPIDI_PG_Has_next(&iter)) {
@@ -572,7 +573,7 @@ static MPIDI_VC_t *find_rank(const struct ivshm_channel *channel)
         if (!is_name_of(&info, pg) || info.rank >= (uint32_t) pg->size)
             continue;
         MPIDI_PG_Get_vc(pg, (int) info.rank, &vc);
-        if (is_at(vc, channel->peer))
+        if (is_at(vc, ivshm_channel_peer(channel)))
             return vc;
     }
     return NULL;
@@ -589,7 +590,7 @@ int MPID_nem_ivshmem_path_adopt(struct ivshm_channel *channel, MPIDI_VC_t **vc_p
         (vc->state == MPIDI_VC_STATE_INACTIVE_CLOSED && MPIR_Object_get_ref(vc) == 0))
         return MPI_SUCCESS;
     IVSHM_POINT(adopted);
-    channel->users++;
+    ivshm_channel_hold(channel);
     *vc_p = vc;
     return bind_rank(vc, channel);
 }
@@ -602,7 +603,8 @@ bool MPID_nem_ivshmem_path_is_of_unknown_job(const struct ivshm_incoming *in)
     MPIDI_PG_t *pg;
 
     if (in->stream != 0 ||
-        ivshm_endpoint_read(&MPID_nem_ivshmem.region, in->channel->peer.endpoint, &info) != 0)
+        ivshm_endpoint_read(&MPID_nem_ivshmem.region, ivshm_channel_peer(in->channel).endpoint,
+                            &info) != 0)
         return false;
     MPIDI_PG_Get_iterator(&iter);
     while (MPIDI_PG_Has_next(&iter)) {

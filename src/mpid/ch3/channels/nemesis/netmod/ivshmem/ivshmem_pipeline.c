@@ -11,7 +11,8 @@ void MPID_nem_ivshmem_pipeline_fill(MPID_nem_ivshmem_transfer_t *t)
 {
     unsigned char *chunk;
     /* Small enough that the receiver soon has something to do, large enough to be worth a trip. */
-    intptr_t piece = MPL_MIN(MPL_MAX(t->size / 8, PIECE_BYTES_MIN), (intptr_t) t->lane.size);
+    intptr_t piece =
+        MPL_MIN(MPL_MAX(t->size / 8, PIECE_BYTES_MIN), (intptr_t) ivshm_lane_chunk_size(&t->lane));
 
     while (t->moved < t->size && (chunk = ivshm_lane_reserve_spsc(&t->lane))) {
         intptr_t before = t->moved;

@@ -46,14 +46,15 @@ static bool find_memory(hwloc_topology_t topology, hwloc_nodeset_t nodes)
 {
     const struct ivshm_region *region = &MPID_nem_ivshmem.region;
 
-    if (region->map.is_device) {
-        hwloc_obj_t device = hwloc_get_pcidev_by_busidstring(topology, region->map.name);
+    if (ivshm_region_is_device(region)) {
+        hwloc_obj_t device = hwloc_get_pcidev_by_busidstring(topology, ivshm_region_name(region));
         if (device)
             hwloc_bitmap_copy(nodes, hwloc_get_non_io_ancestor_obj(topology, device)->nodeset);
         return device != NULL;
     }
-    return hwloc_get_area_memlocation(topology, MPID_nem_ivshmem.transport.endpoint.base,
-                                      region->geo.base_bytes, nodes, HWLOC_MEMBIND_BYNODESET) == 0;
+    size_t bytes;
+    const void *memory = ivshm_transport_memory(&MPID_nem_ivshmem.transport, &bytes);
+    return hwloc_get_area_memlocation(topology, memory, bytes, nodes, HWLOC_MEMBIND_BYNODESET) == 0;
 }
 
 static void compare(hwloc_topology_t topology, hwloc_nodeset_t rank, hwloc_nodeset_t memory)
@@ -68,7 +69,8 @@ static void compare(hwloc_topology_t topology, hwloc_nodeset_t rank, hwloc_nodes
     snprintf(text, sizeof(text),
              "NUMA node %s, its memory in %s on node %s: each message crosses between them; bind "
              "ranks to node %s, or put the region on node %s",
-             rank_nodes, MPID_nem_ivshmem.region.map.name, memory_nodes, memory_nodes, rank_nodes);
+             rank_nodes, ivshm_region_name(&MPID_nem_ivshmem.region), memory_nodes, memory_nodes,
+             rank_nodes);
     MPID_nem_ivshmem_say("is bound to ", text);
 }
 

@@ -223,7 +223,7 @@ static bool deliver(MPIDI_VC_t *vc, const unsigned char *data, size_t len)
 /* The peer has sent what is no message: nothing more is taken from it, on any connection. */
 static void give_up_channel(struct ivshm_channel *channel, const char *why)
 {
-    MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[channel->peer.endpoint];
+    MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[ivshm_channel_peer(channel).endpoint];
 
     if (vc)
         MPID_nem_ivshmem_vc_give_up(vc, why);
@@ -247,13 +247,12 @@ static held_t *held, **held_end = &held;
 /* False if it cannot be kept: no peer has more messages on their way than cells, and a ring. */
 static bool hold(const struct ivshm_incoming *in)
 {
-    const struct ivshm_geometry *geo = &MPID_nem_ivshmem.region.geo;
     uint32_t count = 0;
     held_t *new;
 
     for (const held_t *h = held; h; h = h->next)
         count += h->in.channel == in->channel;
-    if (count > geo->small_cells + geo->large_cells) {
+    if (count > ivshm_region_cells(&MPID_nem_ivshmem.region)) {
         give_up_channel(in->channel, "sends cells again that it has not been given back");
         return false;
     }
@@ -274,7 +273,7 @@ static inline int find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p)
 {
     if (unlikely(in->stream != 0))
         return MPID_nem_ivshmem_port_find_vc(in, vc_p);
-    *vc_p = MPID_nem_ivshmem.vcs[in->channel->peer.endpoint];
+    *vc_p = MPID_nem_ivshmem.vcs[ivshm_channel_peer(in->channel).endpoint];
     return likely(*vc_p) ? MPI_SUCCESS : MPID_nem_ivshmem_path_adopt(in->channel, vc_p);
 }
 
@@ -283,7 +282,7 @@ static int take(struct ivshm_incoming *in)
 {
     int mpi_errno = MPI_SUCCESS;
     MPIDI_VC_t *vc;
-    bool early = in->channel->paused;
+    bool early = ivshm_channel_is_paused(in->channel);
 
     if (likely(!early)) {
         mpi_errno = find_vc(in, &vc);
@@ -298,7 +297,7 @@ static int take(struct ivshm_incoming *in)
     MPID_nem_ivshmem.stats.cells_received++;
 
 fn_exit:
-    ivshm_hand_back(in);
+    ivshm_message_release(in);
     ivshm_channel_close(&MPID_nem_ivshmem.transport, in->channel);
     return mpi_errno;
 fn_fail:
@@ -337,7 +336,7 @@ static void drop_held(bool all)
             continue;
         }
         *held_end = h->next;
-        ivshm_hand_back(&h->in);
+        ivshm_message_release(&h->in);
         ivshm_channel_close(t, h->in.channel);
         MPL_free(h);
     }
@@ -353,7 +352,7 @@ static int receive(struct ivshm_incoming *in)
     int mpi_errno, err = MPI_SUCCESS;
 
     /* A CLOSE packet may end the connection while we still hold its cell. */
-    in->channel->users++;
+    ivshm_channel_hold(in->channel);
     if (unlikely(MPID_nem_ivshmem.news))
         err = take_held();
     mpi_errno = take(in);
@@ -391,7 +390,7 @@ static int fail_the_gone(bool *again)
     int mpi_errno = MPI_SUCCESS;
 
     *again = false;
-    for (uint32_t i = 0; i < MPID_nem_ivshmem.region.geo.endpoints && !mpi_errno; i++) {
+    for (uint32_t i = 0; i < ivshm_region_endpoints(&MPID_nem_ivshmem.region) && !mpi_errno; i++) {
         MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[i];
         if (vc && is_gone(vc, again))
             mpi_errno = MPID_nem_ivshmem_end_fail(vc, "its process is dead");
@@ -548,7 +547,7 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
     }
     /* Who waits looks here more often than the rest of a turn would let it. */
     for (n = 0; n < CELLS_PER_POLL && !is_idle(n == 0 && in_blocking_poll ? LOOKS : 1); n++) {
-        got = ivshm_receive(&MPID_nem_ivshmem.transport, &in, &diag);
+        got = ivshm_transport_receive(&MPID_nem_ivshmem.transport, &in, &diag);
         if (got <= 0)
             break;
         mpi_errno = receive(&in);
@@ -561,8 +560,7 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
         if (unlikely(mpi_errno))
             goto fn_exit;
     }
-    if (MPID_nem_ivshmem.transport.pending)
-        ivshm_transport_flush(&MPID_nem_ivshmem.transport);
+    ivshm_transport_flush(&MPID_nem_ivshmem.transport);
     if (MPID_nem_ivshmem.busy) {
         mpi_errno = progress_busy();
         MPIR_ERR_CHECK(mpi_errno);

@@ -78,9 +78,9 @@ int MPID_nem_ivshmem_port_connect(const char *business_card, MPIDI_VC_t *new_vc)
     MPIR_ERR_CHECK(mpi_errno);
     MPID_nem_ivshmem_path_bind_call(new_vc, channel, new_stream(channel, new_vc->port_name_tag));
     /* An empty cell lets the other side accept before the first message; that one serves too. */
-    if (ivshm_cell_reserve(&MPID_nem_ivshmem.transport, channel, 0, VC_IVSHMEM(new_vc)->stream,
-                           &hello) == 0) {
-        ivshm_cell_publish(&MPID_nem_ivshmem.transport, channel, &hello, 0);
+    if (ivshm_message_reserve(&MPID_nem_ivshmem.transport, channel, 0, VC_IVSHMEM(new_vc)->stream,
+                              &hello) == 0) {
+        ivshm_message_publish(&MPID_nem_ivshmem.transport, channel, &hello, 0);
         MPID_nem_ivshmem.stats.cells_sent++;
     }
 
@@ -106,7 +106,7 @@ static int accept_stream(struct ivshm_channel *channel, uint32_t stream, MPIDI_V
     MPIDI_VC_Init(vc, NULL, 0);
     MPIDI_CHANGE_VC_STATE(vc, ACTIVE);
     vc->ch.recv_active = NULL;
-    channel->users++;
+    ivshm_channel_hold(channel);
     MPID_nem_ivshmem_path_bind_call(vc, channel, stream | IVSHMEM_STREAM_REPLY);
     vc->port_name_tag = port_of(stream);
     MPIDI_CH3I_Acceptq_enqueue(vc, vc->port_name_tag);
@@ -125,10 +125,10 @@ static void reply(const struct ivshm_incoming *in, const MPIDI_CH3_Pkt_t *pkt)
     uint32_t bytes = (uint32_t) MPID_nem_ivshmem_packet_header_bytes((int) pkt->type);
     struct ivshm_outgoing out;
 
-    if (ivshm_cell_reserve(t, in->channel, bytes, in->stream | IVSHMEM_STREAM_REPLY, &out) != 0)
+    if (ivshm_message_reserve(t, in->channel, bytes, in->stream | IVSHMEM_STREAM_REPLY, &out) != 0)
         return;
     memcpy(out.payload, pkt, bytes);
-    ivshm_cell_publish(t, in->channel, &out, bytes);
+    ivshm_message_publish(t, in->channel, &out, bytes);
     MPID_nem_ivshmem.stats.cells_sent++;
     MPID_nem_ivshmem.stats.eager_sent++;
     MPID_nem_ivshmem.stats.eager_sent_bytes += bytes;

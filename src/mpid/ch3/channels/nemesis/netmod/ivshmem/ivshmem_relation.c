@@ -73,7 +73,7 @@ static void forget_all_known(void)
 {
     if (!MPID_nem_ivshmem.joined)
         return;
-    for (uint32_t i = 0; i < MPID_nem_ivshmem.region.geo.endpoints; i++)
+    for (uint32_t i = 0; i < ivshm_region_endpoints(&MPID_nem_ivshmem.region); i++)
         if (MPID_nem_ivshmem.vcs[i])
             forget_known(MPID_nem_ivshmem.vcs[i]);
     for (MPIDI_VC_t *vc = MPID_nem_ivshmem.dynamic; vc; vc = VC_IVSHMEM(vc)->next_dynamic)
@@ -595,8 +595,8 @@ static void stop_operations(const MPIR_Win *win, MPID_nem_ivshmem_span_t memory)
 {
     static const char why[] = "did not end an operation before its window gave back the memory";
 
-    for (uint32_t i = 0; MPID_nem_ivshmem.joined && i < MPID_nem_ivshmem.region.geo.endpoints;
-         i++) {
+    for (uint32_t i = 0;
+         MPID_nem_ivshmem.joined && i < ivshm_region_endpoints(&MPID_nem_ivshmem.region); i++) {
         MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[i];
         if (!vc)
             continue;

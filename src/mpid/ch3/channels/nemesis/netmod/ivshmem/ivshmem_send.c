@@ -15,20 +15,12 @@ static inline void count(MPIDI_VC_t *vc, size_t len)
     VC_PAIR(vc)->sent_bytes += len;
 }
 
-static void publish(MPIDI_VC_t *vc, const struct ivshm_outgoing *out, size_t len)
+static inline ATTRIBUTE((always_inline)) void publish(MPIDI_VC_t *vc,
+                                                      const struct ivshm_outgoing *out, size_t len)
 {
-    ivshm_cell_publish(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel, out, (uint32_t) len);
+    ivshm_message_publish(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel, out,
+                          (uint32_t) len);
     count(vc, len);
-}
-
-/*
- * How much goes at once: a buffer of a ring, so that the receiver empties one while the next is
- * filled. Where all buffers are full, the receiver is busy, and it is a cell.
- */
-static inline size_t piece_of(size_t bytes)
-{
-    uint32_t buffer = MPID_nem_ivshmem.region.geo.buffer_size;
-    return buffer ? MPL_MIN(bytes, buffer) : bytes;
 }
 
 /* Who calls at a port, and is not accepted yet, may keep our cells: most are for the others. */
@@ -50,8 +42,8 @@ static size_t send_cells(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
     while (sent < total) {
         struct ivshm_outgoing out;
         if (unlikely(is_out_of_turn(area)) ||
-            ivshm_cell_reserve(transport, area->channel, piece_of(total - sent), area->stream,
-                               &out) != 0) {
+            ivshm_message_reserve(transport, area->channel, total - sent, area->stream, &out) !=
+                0) {
             MPID_nem_ivshmem.stats.waits++;
             break;
         }
@@ -78,13 +70,6 @@ static inline size_t header_bytes(const void *hdr)
     return MPID_nem_ivshmem_header_bytes((int) ((const MPIDI_CH3_Pkt_t *) hdr)->type);
 }
 
-static inline void fill(unsigned char *payload, const void *hdr, size_t hdr_bytes, const void *data,
-                        intptr_t data_sz)
-{
-    MPID_nem_ivshmem_header_copy(payload, hdr, 0, hdr_bytes);
-    MPIR_Memcpy(payload + hdr_bytes, data, data_sz);
-}
-
 /* Packets of the usual kind ask nothing. Asking twice is asking once. */
 static inline int ask(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt)
 {
@@ -100,28 +85,18 @@ static inline ATTRIBUTE((always_inline)) bool send_whole(MPIDI_VC_t *vc, const v
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
     struct ivshm_transport *transport = &MPID_nem_ivshmem.transport;
     size_t header = header_bytes(hdr), total = header + data_sz;
-    unsigned char *slot;
     struct ivshm_outgoing out;
 
-    /* Of a call that is over, start_message and send_request drop it. */
-    if (unlikely(area->sendq.head || (area->stream != 0 && !area->channel) ||
-                 ask(vc, hdr) != MPI_SUCCESS))
+    if (unlikely(area->sendq.head || area->stream != 0 || ask(vc, hdr) != MPI_SUCCESS) ||
+        ivshm_message_reserve(transport, area->channel, total, 0, &out) != 0)
         return false;
-    if (likely(area->stream == 0 && (slot = ivshm_slot_reserve(area->channel, total)))) {
-        fill(slot, hdr, header, data, data_sz);
-        ivshm_slot_publish(transport, area->channel, (uint32_t) total);
-        count(vc, total);
-    } else {
-        if (piece_of(total) < total || unlikely(is_out_of_turn(area)) ||
-            ivshm_cell_reserve(transport, area->channel, total, area->stream, &out) != 0)
-            return false;
-        if (out.capacity < total) {
-            ivshm_cell_discard(transport, &out);
-            return false;
-        }
-        fill(out.payload, hdr, header, data, data_sz);
-        publish(vc, &out, total);
+    if (unlikely(out.capacity < total)) {
+        ivshm_message_discard(transport, &out);
+        return false;
     }
+    MPID_nem_ivshmem_header_copy(out.payload, hdr, 0, header);
+    MPIR_Memcpy(out.payload + header, data, data_sz);
+    publish(vc, &out, total);
     MPID_nem_ivshmem.stats.eager_sent++;
     return true;
 }
@@ -276,7 +251,6 @@ fn_fail:
 int MPID_nem_ivshmem_iStartContigMsg(MPIDI_VC_t *vc, void *hdr, intptr_t hdr_sz, void *data,
                                      intptr_t data_sz, MPIR_Request **sreq_ptr)
 {
-    MPIR_Assert(hdr_sz <= sizeof(MPIDI_CH3_Pkt_t));
     *sreq_ptr = NULL;
     if (likely(send_whole(vc, hdr, data, data_sz)))
         return MPI_SUCCESS;

@@ -52,10 +52,10 @@ void MPID_nem_ivshmem_stats_print(void)
 
     if (MPID_nem_ivshmem.joined)
         snprintf(region, sizeof(region), "%.256s id=%016llx%016llx endpoint=%u",
-                 MPID_nem_ivshmem.region.map.name,
-                 (unsigned long long) MPID_nem_ivshmem.region.id[0],
-                 (unsigned long long) MPID_nem_ivshmem.region.id[1],
-                 MPID_nem_ivshmem.transport.endpoint.owner.endpoint);
+                 ivshm_region_name(&MPID_nem_ivshmem.region),
+                 (unsigned long long) ivshm_region_id(&MPID_nem_ivshmem.region)[0],
+                 (unsigned long long) ivshm_region_id(&MPID_nem_ivshmem.region)[1],
+                 ivshm_transport_self(&MPID_nem_ivshmem.transport).endpoint);
     fprintf(stderr,
             "ivshmem: rank=%d host=%s region=%s eager_sent=%llu eager_sent_bytes=%llu "
             "eager_received=%llu eager_received_bytes=%llu bulk_sent=%llu bulk_sent_bytes=%llu "

@@ -87,7 +87,7 @@ static void look_for_deaths(void)
     if (now.tv_sec == last)
         return;
     last = now.tv_sec;
-    ivshm_endpoint_watch(&MPID_nem_ivshmem.region, &MPID_nem_ivshmem.transport.endpoint.process);
+    ivshm_transport_mark_dead(&MPID_nem_ivshmem.transport);
     if (MPIR_CVAR_ENABLE_FT)
         MPIDI_CH3U_Check_for_failed_procs();
 }
@@ -108,7 +108,7 @@ static int wait_for_holder(MPIR_Win *win, struct ivshm_lock_watch *watch, struct
 {
     int mpi_errno = MPI_SUCCESS;
     window_t *w = window_of(win);
-    struct ivshm_owner self = MPID_nem_ivshmem.transport.endpoint.owner;
+    struct ivshm_owner self = ivshm_transport_self(&MPID_nem_ivshmem.transport);
     int who = rank_of(w, holder, win->comm_ptr->rank);
     struct timespec now;
     char text[200];
@@ -149,7 +149,7 @@ static int lock(MPIR_Win *win)
 {
     int mpi_errno = MPI_SUCCESS;
     window_t *w = window_of(win);
-    struct ivshm_owner self = MPID_nem_ivshmem.transport.endpoint.owner, holder;
+    struct ivshm_owner self = ivshm_transport_self(&MPID_nem_ivshmem.transport), holder;
     struct ivshm_lock_watch watch = {0};
     bool mine = false;
 
@@ -244,9 +244,9 @@ static bool is_on_one_node(const MPIR_Comm *comm)
 
 static part_t part_of(const void *base, MPI_Aint bytes)
 {
-    struct ivshm_region *region = &MPID_nem_ivshmem.region;
-    return (part_t){.region_id = {region->id[0], region->id[1]},
-                    .owner = MPID_nem_ivshmem.transport.endpoint.owner,
+    const uint64_t *id = ivshm_region_id(&MPID_nem_ivshmem.region);
+    return (part_t){.region_id = {id[0], id[1]},
+                    .owner = ivshm_transport_self(&MPID_nem_ivshmem.transport),
                     .off = base ? MPID_nem_ivshmem_offset_of(base) : (ivshm_off){0},
                     .bytes = (uint64_t) bytes};
 }
@@ -270,7 +270,7 @@ static bool has_part(const part_t *part)
 /* Whether that can be somebody in this rank's region. */
 static bool is_endpoint(struct ivshm_owner owner)
 {
-    return owner.endpoint < MPID_nem_ivshmem.region.geo.endpoints &&
+    return owner.endpoint < ivshm_region_endpoints(&MPID_nem_ivshmem.region) &&
            owner.generation >> IVSHM_CLAIM_GEN_BITS == 0;
 }
 
@@ -303,7 +303,7 @@ static bool is_theirs(const part_t *part, ivshm_off off, uint64_t bytes)
 /* Attaches to whose memory it is, and looks that it is; and not ours, if it is not our part. */
 static bool open_part(window_t *w, int rank, bool is_own, const part_t *part)
 {
-    struct ivshm_owner self = MPID_nem_ivshmem.transport.endpoint.owner;
+    struct ivshm_owner self = ivshm_transport_self(&MPID_nem_ivshmem.transport);
     struct ivshm_diag diag;
 
     if ((part->owner.endpoint == self.endpoint) != is_own ||
@@ -399,7 +399,7 @@ static int why_not_shared(const MPIR_Win *win, const part_t *parts, const MPI_Ai
                  "rank %d of MPI_Win_allocate_shared says that it is endpoint %u of generation %u, "
                  "which cannot be in a region of %u endpoints: it is broken, or hostile",
                  who, parts[who].owner.endpoint, parts[who].owner.generation,
-                 region->geo.endpoints);
+                 ivshm_region_endpoints(region));
     } else if (who < count) {
         snprintf(text, sizeof(text),
                  "ranks of MPI_Win_allocate_shared are on several nodes, and rank %d is on another "
@@ -416,9 +416,9 @@ static int why_not_shared(const MPIR_Win *win, const part_t *parts, const MPI_Ai
         snprintf(text, sizeof(text),
                  "MPI_Win_allocate_shared needs %lld bytes in one piece, and a block of %llu for a "
                  "lock; the region has %llu bytes free, %llu in one piece: format a larger one",
-                 (long long) total, (unsigned long long) region->geo.block_size,
-                 (unsigned long long) (usage.free_blocks * region->geo.block_size),
-                 (unsigned long long) (usage.longest_free * region->geo.block_size));
+                 (long long) total, (unsigned long long) ivshm_region_block_size(region),
+                 (unsigned long long) (usage.free_blocks * ivshm_region_block_size(region)),
+                 (unsigned long long) (usage.longest_free * ivshm_region_block_size(region)));
     }
     MPIR_ERR_SET1(mpi_errno, MPI_ERR_RMA_SHARED, "**ivshmem", "**ivshmem %s", text);
     return mpi_errno;

@@ -16,11 +16,14 @@
 
 #define INITIAL_PID_NS UINT64_C(0xeffffffc) /* its inode, in every kernel */
 
-const char *ivshm_alive_root = "";
+__attribute__((weak)) const char *ivshm_alive_root(void)
+{
+    return "";
+}
 
 static void root_path(char *path, size_t size, const char *name)
 {
-    snprintf(path, size, "%s%s", ivshm_alive_root, name);
+    snprintf(path, size, "%s%s", ivshm_alive_root(), name);
 }
 
 /*
@@ -38,7 +41,7 @@ static int read_text(const char *name, char *text, size_t size, long magic, bool
     ssize_t n = read(fd, text, size - 1);
     int err = errno;
     if (is_kernels)
-        *is_kernels = *ivshm_alive_root || (fstatfs(fd, &fs) == 0 && fs.f_type == magic);
+        *is_kernels = *ivshm_alive_root() || (fstatfs(fd, &fs) == 0 && fs.f_type == magic);
     close(fd);
     if (n < 0)
         return -err;

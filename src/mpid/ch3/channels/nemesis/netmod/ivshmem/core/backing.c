@@ -130,13 +130,13 @@ static void add_number(struct text *t, uint64_t n)
     add(t, first);
 }
 
-size_t ivshm_backing_describe_fault(const struct ivshm_map *map, const void *addr, char *text,
-                                    size_t size)
+size_t ivshm_backing_describe_fault(const struct ivshm_map *map, const void *base, const void *addr,
+                                    char *text, size_t size)
 {
     struct text t = {text, text + size};
     struct stat st;
-    uint64_t off = (uint64_t) ((const char *) addr - (const char *) map->base);
-    if (!map->base || off >= map->size)
+    uint64_t off = (uint64_t) ((const char *) addr - (const char *) base);
+    if (!base || off >= map->size)
         return 0;
     add(&t, "the memory of region ");
     add(&t, map->name);

@@ -33,9 +33,10 @@ int ivshm_backing_lacks(const struct ivshm_map *map, struct ivshm_diag *diag);
 
 /*
  * For a handler of SIGBUS, which may call it: writes one sentence about why the memory at `addr`
- * cannot be touched, without a newline, and returns its length; 0 if that is not in the map.
+ * cannot be touched, without a newline, and returns its length; 0 if that is not in the map, which
+ * the caller has at `base`.
  */
-size_t ivshm_backing_describe_fault(const struct ivshm_map *map, const void *addr, char *text,
-                                    size_t size);
+size_t ivshm_backing_describe_fault(const struct ivshm_map *map, const void *base, const void *addr,
+                                    char *text, size_t size);
 
 #endif

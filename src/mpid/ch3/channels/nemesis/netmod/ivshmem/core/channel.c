@@ -15,6 +15,8 @@ int ivshm_transport_open(struct ivshm_transport *t, struct ivshm_region *region,
 {
     const struct ivshm_geometry *geo = &region->geo;
     struct ivshm_transport r = {.region = region, .ring_after = RING_AFTER};
+    /* A buffer of a ring, so that the receiver empties one while the next is filled. */
+    r.piece = geo->buffer_size ? geo->buffer_size : UINT32_MAX;
     int err = ivshm_endpoint_join(region, job, rank, job_size, &r.endpoint, diag);
     if (err)
         return err;
@@ -311,7 +313,7 @@ static void try_ring(struct ivshm_transport *t, struct ivshm_channel *channel)
     channel->ring_tried = true;
     if (!ivshm_extent_spare(t->region, t->region->geo.ring_bytes) ||
         ivshm_ring_alloc(t->region, t->endpoint.owner, &channel->ring_out) != 0) {
-        ivshm_cell_discard(t, &out);
+        ivshm_message_discard(t, &out);
         return;
     }
     IVSHM_POINT(ring_allocated);
@@ -320,29 +322,35 @@ static void try_ring(struct ivshm_transport *t, struct ivshm_channel *channel)
     IVSHM_POINT(ring_offered);
 }
 
-int ivshm_cell_reserve(struct ivshm_transport *t, struct ivshm_channel *channel, size_t want,
-                       uint32_t stream, struct ivshm_outgoing *out)
+int ivshm_message_reserve_elsewhere(struct ivshm_transport *t, struct ivshm_channel *channel,
+                                    size_t want, uint32_t stream, struct ivshm_outgoing *out)
 {
     struct ivshm_ring_producer *ring = &channel->ring_out;
+    const uint32_t room = ivshm_ring_room(t->region), buffer = ring->buffer_size;
 
     if (!ring->shm && channel->sent >= t->ring_after && !channel->ring_tried && !channel->pending)
         try_ring(t, channel);
     if (channel->pending && !flush(t, channel))
         return -EAGAIN;
+    if (want > t->piece)
+        want = t->piece;
     if (!ring->shm)
         return reserve_cell(t, want, stream, out);
 
     unsigned char *payload = ivshm_ring_reserve_spsc(ring);
     if (!payload)
         return -EAGAIN;
-    uint32_t capacity = ivshm_ring_room(t->region);
-    if (want > capacity) {
-        capacity = t->region->geo.buffer_size;
-        payload = want <= capacity && stream == 0 ? ivshm_ring_buffer_spsc(ring) : NULL;
-    }
-    if (!payload || stream != 0)
+    if (stream != 0)
         return reserve_cell(t, want, stream, out);
-    *out = (struct ivshm_outgoing){.payload = payload, .capacity = capacity, .cell = IVSHM_NO_CELL};
+    if (want <= room) {
+        *out = (struct ivshm_outgoing){payload, room, 0, IVSHM_IN_SLOT};
+        return 0;
+    }
+    /* If all buffers are full, the receiver is busy, and it is a cell. */
+    payload = want <= buffer ? ivshm_ring_buffer_spsc(ring) : NULL;
+    if (!payload)
+        return reserve_cell(t, want, stream, out);
+    *out = (struct ivshm_outgoing){payload, buffer, 0, IVSHM_IN_BUFFER};
     return 0;
 }
 
@@ -353,23 +361,21 @@ void ivshm_channel_knock(struct ivshm_transport *t, struct ivshm_channel *channe
     ivshm_queue_push_mpsc(&channel->inbox, make_ref(t, IVSHM_REF_KNOCK));
 }
 
-void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel,
-                        const struct ivshm_outgoing *out, uint32_t len)
+void ivshm_message_publish_elsewhere(struct ivshm_transport *t, struct ivshm_channel *channel,
+                                     const struct ivshm_outgoing *out, uint32_t len)
 {
     struct ivshm_ring_producer *ring = &channel->ring_out;
-    struct ivshm_record record = {channel->sent, IVSHM_RECORD_INLINE, len};
+    struct ivshm_record record = {channel->sent, IVSHM_RECORD_BUFFER, len};
 
     if (!ring->shm) {
         post_cell(t, channel, out, len);
         return;
     }
-    if (out->cell != IVSHM_NO_CELL) {
+    if (out->cell != IVSHM_IN_BUFFER) {
         seal_cell(t, channel, out, len);
         IVSHM_POINT(cell_in_ring);
         record.kind = IVSHM_RECORD_CELL;
         record.value = out->cell;
-    } else if (out->capacity > ivshm_ring_room(t->region)) {
-        record.kind = IVSHM_RECORD_BUFFER;
     }
     channel->sent++;
     ivshm_ring_publish_spsc(ring, record);
@@ -377,16 +383,13 @@ void ivshm_cell_publish(struct ivshm_transport *t, struct ivshm_channel *channel
         ivshm_channel_knock(t, channel);
 }
 
-void ivshm_cell_discard(struct ivshm_transport *t, const struct ivshm_outgoing *out)
+void ivshm_cell_discard(struct ivshm_transport *t, uint32_t cell)
 {
-    if (out->cell == IVSHM_NO_CELL)
-        return;
-    uint32_t index = out->cell;
-    struct ivshm_pool *pool = pool_of(t, &index);
-    ivshm_pool_put(pool, index);
+    struct ivshm_pool *pool = pool_of(t, &cell);
+    ivshm_pool_put(pool, cell);
 }
 
-void ivshm_transport_flush(struct ivshm_transport *t)
+void ivshm_transport_flush_pending(struct ivshm_transport *t)
 {
     for (uint32_t i = 0; i < t->region->geo.endpoints && t->pending; i++)
         if (t->channels[i] && t->channels[i]->pending)
@@ -573,7 +576,7 @@ static int from_inbox(struct ivshm_transport *t, struct ivshm_incoming *in, stru
             if (got != 1 || in->stream != IVSHM_STREAM_RING)
                 return got;
             got = bind_ring(t, in, diag);
-            ivshm_hand_back(in);
+            ivshm_message_release(in);
         }
         if (got == 0)
             got = from_rings(t, in, diag);
@@ -592,7 +595,8 @@ static void break_channel(struct ivshm_transport *t, struct ivshm_channel *ch)
     ch->ring_in.shm = NULL;
 }
 
-int ivshm_receive(struct ivshm_transport *t, struct ivshm_incoming *in, struct ivshm_diag *diag)
+int ivshm_transport_receive(struct ivshm_transport *t, struct ivshm_incoming *in,
+                            struct ivshm_diag *diag)
 {
     /* After a message from a ring the inbox is first, so that neither starves the other. */
     int got = 0;
@@ -610,7 +614,7 @@ int ivshm_receive(struct ivshm_transport *t, struct ivshm_incoming *in, struct i
     return got;
 }
 
-void ivshm_hand_back(struct ivshm_incoming *in)
+void ivshm_message_release(struct ivshm_incoming *in)
 {
     IVSHM_POINT(hand_back);
     if (in->cell)
@@ -621,7 +625,7 @@ void ivshm_hand_back(struct ivshm_incoming *in)
 
 void ivshm_transport_watch(struct ivshm_transport *t)
 {
-    ivshm_endpoint_watch(t->region, &t->endpoint.process);
+    ivshm_transport_mark_dead(t);
     for (uint32_t i = 0; i < t->region->geo.endpoints; i++) {
         struct ivshm_channel *ch = t->channels[i];
         if (ch && ch->users == 0 && is_forgettable(t, ch))

@@ -23,6 +23,17 @@ struct ivshm_piece {
     uint64_t first, bytes;
 };
 
+/* By which the helper knows this copy among those by the same word. */
+static inline uint32_t ivshm_joint_number(const struct ivshm_joint *joint)
+{
+    return joint->number;
+}
+
+static inline struct ivshm_joint_shm *ivshm_joint_word(const struct ivshm_joint *joint)
+{
+    return joint->shared;
+}
+
 /* Owner: begins a copy of `bytes`, at least 1, by a word of its own that no other copy uses. */
 void ivshm_joint_begin(struct ivshm_joint_shm *shared, uint64_t bytes, struct ivshm_joint *joint);
 

@@ -18,6 +18,29 @@ struct ivshm_lane {
     ivshm_off off;
 };
 
+/* Where it is, for the other side, and the chunk that comes next. */
+static inline ivshm_off ivshm_lane_offset(const struct ivshm_lane *lane)
+{
+    return lane->off;
+}
+
+static inline uint32_t ivshm_lane_next(const struct ivshm_lane *lane)
+{
+    return lane->next;
+}
+
+/* Bytes of a chunk. */
+static inline uint32_t ivshm_lane_chunk_size(const struct ivshm_lane *lane)
+{
+    return lane->size;
+}
+
+/* The region's memory that a lane takes, in bytes. */
+static inline uint64_t ivshm_lane_bytes(const struct ivshm_region *region)
+{
+    return region->geo.lane_bytes;
+}
+
 /* The owner takes memory for a lane. -ENOSPC if the region has none. */
 int ivshm_lane_alloc(struct ivshm_region *region, struct ivshm_owner self, struct ivshm_lane *lane);
 

@@ -20,12 +20,15 @@
 #define IVSHMEM_DEVICE 0x1110
 #define IVSHMEM_BAR "resource2"
 
-const char *ivshm_map_sysfs = "/sys/bus/pci/devices";
+__attribute__((weak)) const char *ivshm_map_sysfs(void)
+{
+    return "/sys/bus/pci/devices";
+}
 
 static unsigned read_hex(const char *address, const char *attribute)
 {
     char path[600], text[32] = "";
-    snprintf(path, sizeof(path), "%s/%s/%s", ivshm_map_sysfs, address, attribute);
+    snprintf(path, sizeof(path), "%s/%s/%s", ivshm_map_sysfs(), address, attribute);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return 0;
@@ -49,7 +52,7 @@ static int not_hidden(const struct dirent *entry)
 int ivshm_map_devices(struct ivshm_device *devices, int max)
 {
     struct dirent **entries;
-    int total = 0, n = scandir(ivshm_map_sysfs, &entries, not_hidden, alphasort);
+    int total = 0, n = scandir(ivshm_map_sysfs(), &entries, not_hidden, alphasort);
     for (int i = 0; i < n; i++) {
         const char *address = entries[i]->d_name;
         if (strlen(address) < sizeof(devices->address) && is_ivshmem(address)) {
@@ -57,7 +60,7 @@ int ivshm_map_devices(struct ivshm_device *devices, int max)
                 struct ivshm_device *dev = &devices[total];
                 struct stat st;
                 snprintf(dev->address, sizeof(dev->address), "%.31s", address);
-                snprintf(dev->path, sizeof(dev->path), "%s/%s/" IVSHMEM_BAR, ivshm_map_sysfs,
+                snprintf(dev->path, sizeof(dev->path), "%s/%s/" IVSHMEM_BAR, ivshm_map_sysfs(),
                          address);
                 dev->size = stat(dev->path, &st) == 0 ? (uint64_t) st.st_size : 0;
             }
@@ -91,7 +94,7 @@ static int find_path(const char *name, struct ivshm_map *map, struct ivshm_diag 
         map->is_device = false;
         return 0;
     }
-    snprintf(map->path, sizeof(map->path), "%s/%s", ivshm_map_sysfs, name);
+    snprintf(map->path, sizeof(map->path), "%s/%s", ivshm_map_sysfs(), name);
     if (access(map->path, F_OK) != 0)
         return ivshm_fail(diag, ENOENT,
                           "there is no PCI device %s here: `lspci -nn -d 1af4:1110` lists the "
@@ -102,7 +105,7 @@ static int find_path(const char *name, struct ivshm_map *map, struct ivshm_diag 
                           "PCI device %s is %04x:%04x, not an ivshmem device (1af4:1110): `lspci "
                           "-nn -d 1af4:1110` lists those of this machine",
                           name, read_hex(name, "vendor"), read_hex(name, "device"));
-    snprintf(map->path, sizeof(map->path), "%s/%s/" IVSHMEM_BAR, ivshm_map_sysfs, name);
+    snprintf(map->path, sizeof(map->path), "%s/%s/" IVSHMEM_BAR, ivshm_map_sysfs(), name);
     map->is_device = true;
     return 0;
 }
@@ -118,7 +121,7 @@ static int enable_memory(const char *address, struct ivshm_diag *diag)
 {
     char path[600];
     unsigned char command[2] = {PCI_COMMAND_MEMORY};
-    snprintf(path, sizeof(path), "%s/%s/config", ivshm_map_sysfs, address);
+    snprintf(path, sizeof(path), "%s/%s/config", ivshm_map_sysfs(), address);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || pread(fd, command, sizeof(command), PCI_COMMAND) < 1)
         command[0] = PCI_COMMAND_MEMORY; /* not to be known: the contents will tell */
@@ -126,7 +129,7 @@ static int enable_memory(const char *address, struct ivshm_diag *diag)
         close(fd);
     if (command[0] & PCI_COMMAND_MEMORY)
         return 0;
-    snprintf(path, sizeof(path), "%s/%s/enable", ivshm_map_sysfs, address);
+    snprintf(path, sizeof(path), "%s/%s/enable", ivshm_map_sysfs(), address);
     fd = open(path, O_WRONLY | O_CLOEXEC);
     bool enabled = fd >= 0 && write(fd, "1", 1) == 1;
     if (fd >= 0)

@@ -57,10 +57,7 @@ int ivshm_map_reopen(const struct ivshm_map *map);
  */
 int ivshm_map_devices(struct ivshm_device *devices, int max);
 
-/*
- * The directory in which devices are looked for, "/sys/bus/pci/devices"; a test names another.
- * Not thread-safe against the functions above.
- */
-extern const char *ivshm_map_sysfs;
+/* The directory in which devices are looked for. Weak: a test's own names another. */
+const char *ivshm_map_sysfs(void);
 
 #endif

@@ -78,6 +78,87 @@ void ivshm_region_close(struct ivshm_region *region);
  */
 int ivshm_region_format(struct ivshm_map *map, struct ivshm_diag *diag);
 
+/* What others know of a region. None costs more than a load or two; none changes while it is open.
+ */
+
+/* What a person calls it: a PCI address or a path. */
+static inline const char *ivshm_region_name(const struct ivshm_region *region)
+{
+    return region->map.name;
+}
+
+/* Two words, which no other region has. */
+static inline const uint64_t *ivshm_region_id(const struct ivshm_region *region)
+{
+    return region->id;
+}
+
+static inline const struct ivshm_map *ivshm_region_map(const struct ivshm_region *region)
+{
+    return &region->map;
+}
+
+static inline void *ivshm_region_base(const struct ivshm_region *region)
+{
+    return region->map.base;
+}
+
+/* A BAR, else a file. */
+static inline bool ivshm_region_is_device(const struct ivshm_region *region)
+{
+    return region->map.is_device;
+}
+
+/* Bytes. */
+static inline uint64_t ivshm_region_size(const struct ivshm_region *region)
+{
+    return region->geo.size;
+}
+
+/* How many processes it has room for; all their numbers are below that. */
+static inline uint32_t ivshm_region_endpoints(const struct ivshm_region *region)
+{
+    return region->geo.endpoints;
+}
+
+/* The blocks that extents are made of: how many, of how many bytes, and where the first one is. */
+static inline uint64_t ivshm_region_blocks(const struct ivshm_region *region)
+{
+    return region->geo.blocks;
+}
+
+static inline uint64_t ivshm_region_block_size(const struct ivshm_region *region)
+{
+    return region->geo.block_size;
+}
+
+static inline ivshm_off ivshm_region_first_block(const struct ivshm_region *region)
+{
+    return (ivshm_off){region->geo.data};
+}
+
+/* Of each endpoint: its cells, and the bytes of a large one. */
+static inline uint32_t ivshm_region_cells(const struct ivshm_region *region)
+{
+    return region->geo.small_cells + region->geo.large_cells;
+}
+
+static inline uint32_t ivshm_region_cell_size(const struct ivshm_region *region)
+{
+    return region->geo.large_size;
+}
+
+/* The address of an offset that was checked before, and the offset of such an address. */
+static inline void *ivshm_region_address(const struct ivshm_region *region, ivshm_off off)
+{
+    return (char *) region->map.base + off.bytes;
+}
+
+static inline ivshm_off ivshm_region_offset(const struct ivshm_region *region, const void *address)
+{
+    return (ivshm_off){(uintptr_t) address - (uintptr_t) region->map.base};
+}
+
 /* The address of [off, off+len), or NULL if that is not inside the data blocks or not line-aligned.
  */
 static inline void *ivshm_resolve(const struct ivshm_region *region, ivshm_off off, uint64_t len)

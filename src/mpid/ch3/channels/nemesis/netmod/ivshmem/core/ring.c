@@ -11,8 +11,11 @@ int ivshm_ring_alloc(struct ivshm_region *region, struct ivshm_owner self,
     int err = ivshm_extent_alloc(region, self, IVSHM_KIND_RING, geo->ring_bytes, &off);
     if (err)
         return err;
+    struct ivshm_ring_shm *shm = ivshm_resolve(region, off, geo->ring_bytes);
     *ring = (struct ivshm_ring_producer){
-        .shm = ivshm_resolve(region, off, geo->ring_bytes),
+        .shm = shm,
+        .next = ivshm_ring_slot(shm, 0, geo->slot_size),
+        .end = ivshm_ring_slot(shm, geo->ring_slots, geo->slot_size),
         .slots = geo->ring_slots,
         .slot_size = geo->slot_size,
         .off = off,
@@ -44,6 +47,8 @@ int ivshm_ring_attach(struct ivshm_region *region, struct ivshm_owner sender, iv
                           sender.endpoint, (unsigned long long) off.bytes);
     *ring = (struct ivshm_ring_consumer){
         .shm = shm,
+        .next = ivshm_ring_slot(shm, 0, geo->slot_size),
+        .end = ivshm_ring_slot(shm, geo->ring_slots, geo->slot_size),
         .slots = geo->ring_slots,
         .slot_size = geo->slot_size,
         .buffers = geo->ring_buffers,
@@ -66,15 +71,15 @@ unsigned char *ivshm_ring_buffer_spsc(struct ivshm_ring_producer *ring)
 }
 
 /* Where the payload of a record is, that will be in slot `slot`, and asks for all of it. */
-static const unsigned char *fetch(const struct ivshm_ring_consumer *ring, uint32_t slot,
-                                  enum ivshm_record_kind kind, uint32_t len)
+static const unsigned char *fetch(const struct ivshm_ring_consumer *ring,
+                                  const struct ivshm_slot_shm *slot, enum ivshm_record_kind kind,
+                                  uint32_t len)
 {
     const uint32_t here = IVSHM_LINE - (uint32_t) sizeof(struct ivshm_slot_shm);
-    const unsigned char *payload = ivshm_ring_slot(ring->shm, slot, ring->slot_size)->payload;
+    const unsigned char *payload = slot->payload;
 
     if (kind == IVSHM_RECORD_BUFFER) {
-        payload = ivshm_ring_buffer(ring->shm, ring->slots, ring->slot_size, ring->next_buffer,
-                                    ring->buffer_size);
+        payload = ivshm_ring_buffer(ring->end, ring->next_buffer, ring->buffer_size);
         ivshm_prefetch(payload, len);
     } else if (len > here) {
         ivshm_prefetch(payload + here, len - here);
@@ -89,13 +94,14 @@ const unsigned char *ivshm_ring_payload(struct ivshm_ring_consumer *ring,
 
     if (record.kind != IVSHM_RECORD_BUFFER)
         return payload;
-    ring->next_buffer = ivshm_ring_after(ring->next_buffer, ring->buffers);
+    ring->next_buffer = ivshm_ring_buffer_after(ring->next_buffer, ring->buffers);
     ring->used_buffers++;
     IVSHM_POINT(ring_buffer_used);
     /* Another one that is there too comes while the caller is busy with this one. Relaxed: a hint.
      */
-    uint32_t next = ivshm_ring_after(ring->next, ring->slots);
-    uint64_t word = ivshm_load64_relaxed(&ivshm_ring_slot(ring->shm, next, ring->slot_size)->word);
+    const struct ivshm_slot_shm *next =
+        ivshm_ring_slot_after(ring->shm, ring->next, ring->slot_size, ring->end);
+    uint64_t word = ivshm_load64_relaxed(&next->word);
     if ((uint32_t) word == record.sequence + 1 && word >> 48 == IVSHM_RECORD_BUFFER)
         fetch(ring, next, IVSHM_RECORD_BUFFER, (uint32_t) (word >> 32 & 0xffff));
     return payload;
@@ -103,7 +109,7 @@ const unsigned char *ivshm_ring_payload(struct ivshm_ring_consumer *ring,
 
 void ivshm_ring_consume_spsc(struct ivshm_ring_consumer *ring)
 {
-    ring->next = ivshm_ring_after(ring->next, ring->slots);
+    ring->next = ivshm_ring_slot_after(ring->shm, ring->next, ring->slot_size, ring->end);
     ring->head++;
     /* Seldom, so that the producer's copy of the line stays with it; but soon enough for both. */
     if (ring->head - ring->published >= ring->slots / 4 || 2 * ring->used_buffers > ring->buffers) {

@@ -27,9 +27,9 @@ struct ivshm_record {
 };
 
 struct ivshm_ring_producer {
-    struct ivshm_ring_shm *shm; /* NULL without a ring */
+    struct ivshm_ring_shm *shm;        /* NULL without a ring */
+    struct ivshm_slot_shm *next, *end; /* of the slots */
     uint32_t slots, slot_size;
-    uint32_t next; /* slot */
     uint64_t tail; /* records sent */
     uint64_t head; /* records that the consumer has read, as last seen */
     uint64_t rung; /* `parked`, when it was last answered by a knock */
@@ -40,9 +40,9 @@ struct ivshm_ring_producer {
 };
 
 struct ivshm_ring_consumer {
-    struct ivshm_ring_shm *shm; /* NULL without a ring */
+    struct ivshm_ring_shm *shm;        /* NULL without a ring */
+    struct ivshm_slot_shm *next, *end; /* of the slots */
     uint32_t slots, slot_size;
-    uint32_t next; /* slot */
     uint64_t head; /* records done with */
     uint64_t published;
     uint32_t buffers, buffer_size;
@@ -98,23 +98,32 @@ void ivshm_ring_consume_spsc(struct ivshm_ring_consumer *ring);
 /* The consumer will look here seldom, or often again. */
 void ivshm_ring_park(struct ivshm_ring_consumer *ring, bool parked);
 
-static inline struct ivshm_slot_shm *ivshm_ring_slot(struct ivshm_ring_shm *shm, uint32_t slot,
+/* A slot by its number; the buffers begin where the one behind the last would be. */
+static inline struct ivshm_slot_shm *ivshm_ring_slot(struct ivshm_ring_shm *shm, uint32_t number,
                                                      uint32_t slot_size)
 {
-    return (struct ivshm_slot_shm *) ((char *) (shm + 1) + (uint64_t) slot * slot_size);
+    return (struct ivshm_slot_shm *) ((char *) (shm + 1) + (uint64_t) number * slot_size);
 }
 
-static inline unsigned char *ivshm_ring_buffer(struct ivshm_ring_shm *shm, uint32_t slots,
-                                               uint32_t slot_size, uint32_t buffer,
+/* Slots are gone through by address, without a multiplication for each. */
+static inline struct ivshm_slot_shm *ivshm_ring_slot_after(struct ivshm_ring_shm *shm,
+                                                           struct ivshm_slot_shm *slot,
+                                                           uint32_t slot_size,
+                                                           const struct ivshm_slot_shm *end)
+{
+    struct ivshm_slot_shm *after = (struct ivshm_slot_shm *) ((char *) slot + slot_size);
+    return after == end ? (struct ivshm_slot_shm *) (shm + 1) : after;
+}
+
+static inline unsigned char *ivshm_ring_buffer(struct ivshm_slot_shm *end, uint32_t number,
                                                uint32_t buffer_size)
 {
-    return (unsigned char *) ivshm_ring_slot(shm, slots, slot_size) +
-           (uint64_t) buffer * buffer_size;
+    return (unsigned char *) end + (uint64_t) number * buffer_size;
 }
 
-static inline uint32_t ivshm_ring_after(uint32_t slot, uint32_t slots)
+static inline uint32_t ivshm_ring_buffer_after(uint32_t number, uint32_t buffers)
 {
-    return slot + 1 == slots ? 0 : slot + 1;
+    return number + 1 == buffers ? 0 : number + 1;
 }
 
 static inline unsigned char *ivshm_ring_reserve_spsc(struct ivshm_ring_producer *ring)
@@ -125,13 +134,12 @@ static inline unsigned char *ivshm_ring_reserve_spsc(struct ivshm_ring_producer 
         if (ring->tail - ring->head >= ring->slots)
             return NULL;
     }
-    return ivshm_ring_slot(ring->shm, ring->next, ring->slot_size)->payload;
+    return ring->next->payload;
 }
 
 static inline unsigned char *ivshm_ring_next_buffer(const struct ivshm_ring_producer *ring)
 {
-    return ivshm_ring_buffer(ring->shm, ring->slots, ring->slot_size, ring->next_buffer,
-                             ring->buffer_size);
+    return ivshm_ring_buffer(ring->end, ring->next_buffer, ring->buffer_size);
 }
 
 /*
@@ -141,29 +149,34 @@ static inline unsigned char *ivshm_ring_next_buffer(const struct ivshm_ring_prod
 static inline void ivshm_ring_prepare(struct ivshm_ring_producer *ring, struct ivshm_record record)
 {
     const uint32_t here = IVSHM_LINE - (uint32_t) sizeof(struct ivshm_slot_shm);
-    struct ivshm_slot_shm *slot = ivshm_ring_slot(ring->shm, ring->next, ring->slot_size);
     if (record.kind == IVSHM_RECORD_BUFFER)
         ivshm_prefetch_write(ivshm_ring_next_buffer(ring), record.value);
     else if (record.kind == IVSHM_RECORD_INLINE && record.value > here)
-        ivshm_prefetch_write(slot->payload + here, record.value - here);
+        ivshm_prefetch_write(ring->next->payload + here, record.value - here);
 }
 
-static inline void ivshm_ring_publish_spsc(struct ivshm_ring_producer *ring,
-                                           struct ivshm_record record)
+/* Each in a register: a structure would go by the stack. */
+static inline void ivshm_ring_publish_fields(struct ivshm_ring_producer *ring, uint32_t sequence,
+                                             enum ivshm_record_kind kind, uint32_t value)
 {
-    uint64_t word =
-        (uint64_t) record.sequence | (uint64_t) record.value << 32 | (uint64_t) record.kind << 48;
+    const struct ivshm_record record = {sequence, kind, value};
+    uint64_t word = (uint64_t) sequence | (uint64_t) value << 32 | (uint64_t) kind << 48;
     IVSHM_POINT(ring_publish);
-    ivshm_store64_release(&ivshm_ring_slot(ring->shm, ring->next, ring->slot_size)->word,
-                          word); /* R1 */
+    ivshm_store64_release(&ring->next->word, word); /* R1 */
     IVSHM_POINT(ring_published);
-    ring->next = ivshm_ring_after(ring->next, ring->slots);
+    ring->next = ivshm_ring_slot_after(ring->shm, ring->next, ring->slot_size, ring->end);
     ring->tail++;
     if (record.kind == IVSHM_RECORD_BUFFER) {
         ring->last_use[ring->next_buffer] = ring->tail;
-        ring->next_buffer = ivshm_ring_after(ring->next_buffer, ring->buffers);
+        ring->next_buffer = ivshm_ring_buffer_after(ring->next_buffer, ring->buffers);
     }
     ivshm_ring_prepare(ring, record);
+}
+
+static inline __attribute__((always_inline)) void
+ivshm_ring_publish_spsc(struct ivshm_ring_producer *ring, struct ivshm_record record)
+{
+    ivshm_ring_publish_fields(ring, record.sequence, record.kind, record.value);
 }
 
 static inline bool ivshm_ring_wants_knock(struct ivshm_ring_producer *ring)
@@ -179,8 +192,7 @@ static inline bool ivshm_ring_peek_spsc(const struct ivshm_ring_consumer *ring, 
                                         struct ivshm_record *record)
 {
     /* Acquire R1: the payload, and what the record names. */
-    uint64_t word =
-        ivshm_load64_acquire(&ivshm_ring_slot(ring->shm, ring->next, ring->slot_size)->word);
+    uint64_t word = ivshm_load64_acquire(&ring->next->word);
     *record = (struct ivshm_record){(uint32_t) word, (enum ivshm_record_kind)(word >> 48),
                                     (uint32_t) (word >> 32 & 0xffff)};
     return record->sequence == sequence && record->kind != IVSHM_RECORD_NONE;
