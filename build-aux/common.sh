@@ -44,9 +44,9 @@ step() {
         return
     fi
     {
-        echo "$name: failed with status $status after $((SECONDS - start)) s; the last lines:"
+        echo "$name: failed with exit status $status after $((SECONDS - start)) s. The last lines of its output:"
         tail -n 20 "$log" | sed 's/^/    /'
-        echo "all of it: $log"
+        echo "full log: $log"
     } >&2
     return "$status"
 }
@@ -68,7 +68,7 @@ trap 'step_stop 129' HUP
 lock() {
     eval "exec $1>\"\$2\""
     if ! flock -n "$1"; then
-        echo "waiting for another process that $3"
+        echo "waiting for another process, which $3"
         flock "$1"
     fi
 }

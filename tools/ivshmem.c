@@ -14,37 +14,39 @@
 #include <unistd.h>
 
 #ifndef PACKAGE_VERSION
-#define PACKAGE_VERSION "of no release"
+#define PACKAGE_VERSION "unreleased"
 #endif
 
 static const char help[] =
-    "usage: ivshmem COMMAND [OPTIONS] [REGION]\n"
+    "usage: ivshmem COMMAND [OPTION]... [REGION]\n"
     "\n"
-    "  format  make REGION a region; what it carries is kept, or refused\n"
-    "            --size SIZE     create the file REGION, of 64M, 1G, ...\n"
-    "            --force         format it anew, whatever it carries and whoever uses it\n"
-    "  info    what the region is, and how full\n"
-    "            --all           all ivshmem devices of this machine\n"
-    "            --json\n"
-    "  ps      jobs and processes on the region\n"
-    "            --json\n"
-    "  check   whether the region is sound\n"
-    "            --deep          also what is under way between the processes on it\n"
-    "            --between 0|1   whether two places share it properly: run `--between 0` in one\n"
-    "                            and `--between 1` in the other, at the same time\n"
-    "            --timeout SECS  how long to wait for the other place (60)\n"
-    "  reap    take back what dead processes held\n"
-    "            --vm-gone VM    also all that ran in VM, which will never run again: its host "
-    "name,\n"
-    "                            its uuid, or one of its endpoints, as ps shows them\n"
+    "Commands and their options:\n"
+    "  format  make REGION a region; an existing region is kept, other contents are refused\n"
+    "            --size SIZE     create the file REGION with this size: 64M, 1G, ...\n"
+    "            --force         format REGION whatever it holds and whoever uses it\n"
+    "  info    show what the region is and how full it is\n"
+    "            --all           list all ivshmem devices of this machine\n"
+    "            --json          print JSON\n"
+    "  ps      list the jobs and processes on the region\n"
+    "            --json          print JSON\n"
+    "  check   check that the region is sound\n"
+    "            --deep          also check the messages in flight between live processes\n"
+    "            --between 0|1   check that two sides share the region correctly: run `--between "
+    "0`\n"
+    "                            on one side and `--between 1` on the other, at the same time\n"
+    "            --timeout SECS  with --between: seconds to wait for the other side (default 60)\n"
+    "  reap    free what dead processes held\n"
+    "            --vm-gone VM    also free what ran in VM, which will never run again; VM is a "
+    "host\n"
+    "                            name, a uuid, or one of the VM's endpoints as ps shows them\n"
     "            --container-gone CONTAINER\n"
-    "                            also all that ran in a container of this machine, which has "
+    "                            also free what ran in a container of this machine, which has "
     "ended\n"
-    "            --endpoint N.G  also what one process held, which has ended\n"
+    "            --endpoint N.G  also free what one process held, which has ended\n"
     "\n"
-    "REGION is the PCI address of an ivshmem device, or the file that backs one. Without it,\n"
-    "MPIR_CVAR_NEMESIS_IVSHMEM_REGION says which, else it is the first ivshmem device.\n"
-    "Exit status: 0 done and well, 1 failed or not well, 2 wrong usage. See ivshmem(1).\n";
+    "REGION is the PCI address of an ivshmem device, or the path of the file that backs one. The\n"
+    "default is the value of MPIR_CVAR_NEMESIS_IVSHMEM_REGION, else the first ivshmem device.\n"
+    "Exit status: 0 success, 1 failure or a finding of check, 2 wrong usage. See ivshmem(1).\n";
 
 static const struct command {
     const char *name;
@@ -122,7 +124,7 @@ static int show_version(void)
 static int run(int argc, char **argv)
 {
     if (argc < 2)
-        return usage("which command? format, info, ps, check or reap");
+        return usage("no command given: expected format, info, ps, check or reap");
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
         return show_help();
     if (strcmp(argv[1], "--version") == 0)
@@ -132,7 +134,7 @@ static int run(int argc, char **argv)
         if (strcmp(argv[1], commands[i].name) == 0)
             cmd = &commands[i];
     if (!cmd)
-        return usage("'%s' is no command: format, info, ps, check or reap", argv[1]);
+        return usage("'%s' is not a command: expected format, info, ps, check or reap", argv[1]);
 
     struct tool_options opt = {.side = -1, .timeout = 60};
     bool timeout_given = false;
@@ -176,7 +178,7 @@ static int run(int argc, char **argv)
             break;
         case 'b':
             if (strcmp(optarg, "0") != 0 && strcmp(optarg, "1") != 0)
-                return usage("--between %s: one place is 0, the other is 1", optarg);
+                return usage("--between %s: must be 0 on one side and 1 on the other", optarg);
             opt.side = optarg[0] - '0';
             break;
         case 'g':
@@ -199,13 +201,13 @@ static int run(int argc, char **argv)
         }
     }
     if (argc - optind > 1)
-        return usage("%s: one region at a time, not also %s", cmd->name, argv[optind + 1]);
+        return usage("%s takes one region, but %s was given as well", cmd->name, argv[optind + 1]);
     if (opt.deep && opt.side >= 0)
-        return usage("--deep does not go with --between");
+        return usage("--deep and --between cannot be combined");
     if (!!opt.vm_gone + !!opt.container_gone + !!opt.endpoint > 1)
-        return usage("--vm-gone, --container-gone and --endpoint do not go together");
+        return usage("--vm-gone, --container-gone and --endpoint cannot be combined");
     if (timeout_given && opt.side < 0)
-        return usage("--timeout goes with --between");
+        return usage("--timeout can be used only with --between");
     if (optind < argc)
         opt.region = argv[optind];
     else
@@ -218,7 +220,8 @@ static int run(int argc, char **argv)
     if (opt.size && !opt.region)
         return usage("--size needs the name of the file to create");
     if (opt.all && optind < argc)
-        return usage("info --all is about all devices, not about %s", opt.region);
+        return usage("info --all lists all devices and takes no region, but %s was given",
+                     opt.region);
     return cmd->run(&opt);
 }
 
@@ -251,8 +254,8 @@ void tool_warn(const char *fmt, ...)
 static void on_bus_error(int sig)
 {
     static const char text[] =
-        "ivshmem: memory of the region is gone: its file was cut while this command used it, or "
-        "the file system is full; `ivshmem format` tells more\n";
+        "ivshmem: part of the region's memory is gone: its file was truncated while this command "
+        "used it, or its file system is full; run `ivshmem format` to find out which\n";
     (void) sig;
     if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
         _exit(TOOL_FAILED); /* and nobody is told */

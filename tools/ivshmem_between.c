@@ -112,11 +112,11 @@ static int await(struct check *c, const struct line_shm *line, uint64_t value, c
         /* Its last store comes before its leaving. */
         if (!is_there(c, c->peer) && ivshm_load64_acquire(&line->word) < value)
             return ivshm_fail(diag, ESHUTDOWN,
-                              "the other side left during \"%s\": see what it says itself", what);
+                              "the other side left during \"%s\": its own output says why", what);
         if (now() >= c->deadline)
             return ivshm_fail(diag, ETIMEDOUT,
                               "the other side did not answer within %u s during \"%s\": it is "
-                              "stopped or very slow, or its stores do not arrive here",
+                              "stopped or very slow, or its stores are not visible here",
                               c->timeout, what);
     }
     return 0;
@@ -194,14 +194,14 @@ static int find_peer(struct check *c, struct ivshm_diag *diag)
         others += is_checker(c, i, c->side, &owner);
     if (others)
         return ivshm_fail(diag, ETIMEDOUT,
-                          "%d other `ivshmem check --between %d` wait on region %s too, and no "
-                          "`--between %d`: the two places need different numbers",
+                          "found %d other `ivshmem check --between %d` on region %s, but no "
+                          "`--between %d`: give the two sides different numbers",
                           others, c->side, c->region->map.name, 1 - c->side);
     return ivshm_fail(
         diag, ETIMEDOUT,
-        "nobody came within %u s: run `ivshmem check --between %d` in the other place; "
-        "if it waits too, the two have different regions: the id here is %s, "
-        "`ivshmem info` tells it there",
+        "the other side did not join within %u s: run `ivshmem check --between %d` there; "
+        "if it is waiting too, the two sides use different regions: the id here is %s, "
+        "compare it with `ivshmem info` there",
         c->timeout, 1 - c->side, tool_id(c->region));
 }
 
@@ -223,10 +223,10 @@ static int check_stores(struct check *c, struct ivshm_diag *diag)
     if (wrong)
         return ivshm_fail(
             diag, EIO,
-            "%zu of %zu words that the other side stored arrived wrong: this memory is "
-            "not coherent between the two; do not run jobs on it",
+            "%zu of %zu words that the other side stored have a wrong value here: the memory is "
+            "not coherent between the two sides; do not run jobs on it",
             wrong, words);
-    printf("stores     good: %s arrived\n", tool_size(c->buffer_bytes));
+    printf("stores     ok: %s arrived\n", tool_size(c->buffer_bytes));
     return 0;
 }
 
@@ -270,17 +270,18 @@ static int check_atomic(struct check *c, bool by_cas, struct ivshm_diag *diag)
         if (sum != due)
             return ivshm_fail(
                 diag, EIO,
-                "%s is not atomic between the two: of %llu additions %lld are lost. An "
-                "emulator with one CPU does that: start each VM with `-smp "
+                "%s is not atomic between the two sides: of %llu additions, %lld were lost. An "
+                "emulator that assumes a single CPU does this: start each VM with `-smp "
                 "1,maxcpus=2 -accel tcg,thread=multi`, or use KVM",
                 name, (unsigned long long) due, (long long) (due - sum));
         /* Both have the same two numbers, and so agree on whether to go on. */
         met += (mine >> 1) + (theirs >> 1);
     } while (met < MEETINGS && !((mine | theirs) & 1));
-    printf("atomics    good: %s, %llu additions, none lost\n", name, (unsigned long long) due);
+    printf("atomics    ok: %s, %llu additions, none lost\n", name, (unsigned long long) due);
     if (met < MEETINGS)
-        tool_warn("the two sides added in turns rather than at once (%llu times in between): that "
-                  "proves little; give each a CPU of its own and check again",
+        tool_warn("the two sides ran in turns rather than at the same time (their additions "
+                  "interleaved %llu times), which proves little about atomics: give each side its "
+                  "own CPU and check again",
                   (unsigned long long) met);
     return 0;
 }
@@ -307,7 +308,7 @@ static int return_ball(struct check *c, struct ivshm_diag *diag)
             return err;
         ivshm_store64_release(&c->mine->ball.word, ball);
     }
-    return ivshm_fail(diag, EBADMSG, "the other side plays on where it should have ended");
+    return ivshm_fail(diag, EBADMSG, "the other side did not end the hop test when it should have");
 }
 
 /* Side 0 reports the time. */
@@ -339,8 +340,9 @@ static int measure_hop(struct check *c, struct ivshm_diag *diag)
     if (err)
         return err;
     uint64_t ns = ivshm_load64_relaxed(&report->word);
-    printf("hop        %llu ns: a cache line there, half of there and back%s\n",
-           (unsigned long long) ns, ns > HOP_SLOW ? "; so slow, as the two wait for a CPU" : "");
+    printf("hop        %llu ns: a cache line one way, half a round trip%s\n",
+           (unsigned long long) ns,
+           ns > HOP_SLOW ? " (slow because the two sides wait for a CPU)" : "");
     return 0;
 }
 
@@ -435,7 +437,7 @@ int tool_between(const struct tool_options *opt)
     if (err)
         tool_error("%s", diag.text);
     else {
-        printf("the two places can run jobs on this region\n");
+        printf("the two sides can run jobs on this region\n");
         status = TOOL_OK;
     }
 free_buffer:

@@ -61,7 +61,7 @@ static enum block_finding look_at_block(const struct ivshm_region *region, uint6
 static void print_rest(unsigned found)
 {
     if (found > FINDINGS_SHOWN)
-        printf("bad: and %u more of the kind\n", found - FINDINGS_SHOWN);
+        printf("bad: %u more of this kind\n", found - FINDINGS_SHOWN);
 }
 
 /*
@@ -71,9 +71,9 @@ static void print_rest(unsigned found)
 static unsigned check_blocks(const struct ivshm_region *region, unsigned *leaked)
 {
     static const char *const text[] = {
-        [BLOCK_MALFORMED] = "say nothing that makes sense",
-        [BLOCK_LEAKED] = "are of an endpoint that is gone: leaked",
-        [BLOCK_HEADLESS] = "are of no extent that has a beginning",
+        [BLOCK_MALFORMED] = "have an invalid block map word",
+        [BLOCK_LEAKED] = "belong to an endpoint that is gone: leaked",
+        [BLOCK_HEADLESS] = "belong to an extent without a first block",
     };
     unsigned found = 0;
     uint64_t start = 0, start_word = 0;
@@ -106,15 +106,15 @@ static const char *judge_endpoint(const struct ivshm_region *region, uint32_t in
     if (err)
         return NULL; /* free, or so busy that it is in use */
     if (info.claim.state > IVSHM_NAMED)
-        return "is in a state that does not exist";
+        return "has an invalid state";
     if (info.claim.state != IVSHM_LIVE)
         return NULL;
     if (!info.named || info.claim.pid != info.process.pid ||
         info.claim.host_hash != ivshm_process_host_hash(&info.process))
-        return "is live, but names another process than the one that claimed it";
+        return "is live, but names a process other than the one that claimed it";
     if (!ivshm_extent_owned(region, (struct ivshm_owner){index, info.claim.generation},
                             IVSHM_KIND_BASE, info.base, region->geo.base_bytes))
-        return "is live, but its base extent is not its own";
+        return "is live, but does not own its base extent";
     return NULL;
 }
 
@@ -158,19 +158,19 @@ int tool_check(const struct tool_options *opt)
     ivshm_extent_usage(&region, &usage);
     int status = TOOL_OK;
     if (found && found == leaked)
-        status = tool_error("region %s has memory that nobody uses, and nobody gives back: "
-                            "`ivshmem reap %s` does",
+        status = tool_error("region %s has leaked memory, owned by endpoints that are gone: "
+                            "`ivshmem reap %s` frees it",
                             region.map.name, region.map.name);
     else if (found)
         status = tool_error(
-            "region %s is damaged, or a process wrote where it must not: end the jobs on "
-            "it (`ivshmem ps %s`), then `ivshmem format --force %s`",
+            "region %s is damaged: end the jobs on it, which `ivshmem ps %s` lists, then run "
+            "`ivshmem format --force %s`",
             region.map.name, region.map.name, region.map.name);
     else
         printf("region %s is sound: superblock, %u endpoints in use, %llu blocks in use%s\n",
                region.map.name, in_use,
                (unsigned long long) (region.geo.blocks - usage.free_blocks),
-               opt->deep ? ", inboxes, cells, rings and lanes" : "");
+               opt->deep ? ", inboxes, cells, rings and pipelines" : "");
     ivshm_region_close(&region);
     return status;
 }

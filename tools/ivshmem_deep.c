@@ -48,7 +48,7 @@ static bool inbox_is_sound(struct place *p)
         }
         if (lap != due)
             snprintf(p->text, sizeof(p->text),
-                     "has lap %u at position %llu of its inbox, where %u or %u is due", lap,
+                     "has lap %u at position %llu of its inbox, expected %u or %u", lap,
                      (unsigned long long) at, due - 1, due);
         else if (gap != UINT64_MAX)
             snprintf(p->text, sizeof(p->text),
@@ -57,7 +57,7 @@ static bool inbox_is_sound(struct place *p)
         else if (sender >= geo->endpoints ||
                  (cell >= geo->small_cells + geo->large_cells && cell != IVSHM_REF_KNOCK))
             snprintf(p->text, sizeof(p->text),
-                     "has a message in its inbox in cell %u of endpoint %u, which do not exist",
+                     "has a message in its inbox in cell %u of endpoint %u, which does not exist",
                      cell, sender);
         else
             continue;
@@ -78,7 +78,8 @@ static bool cells_are_sound(struct place *p)
         uint32_t state = ivshm_load32_acquire(&cell->state), len = ivshm_load32_relaxed(&cell->len);
         if (state <= IVSHM_CELL_OUT && len <= size - sizeof(*cell))
             continue;
-        snprintf(p->text, sizeof(p->text), "has cell %u in state %u with %u bytes of %zu", i, state,
+        snprintf(p->text, sizeof(p->text),
+                 "has cell %u in state %u with a length of %u bytes, at most %zu fit", i, state,
                  len, size - sizeof(*cell));
         return false;
     }
@@ -107,7 +108,8 @@ static bool ring_is_sound(struct place *p, const char *base)
         uint64_t word = words[0][i], kind = word >> 48, next = words[0][(i + 1) % slots];
         uint32_t value = (uint32_t) (word >> 32 & 0xffff);
         if (kind < IVSHM_RECORD_INLINE || kind > IVSHM_RECORD_BUFFER || value > most[kind]) {
-            snprintf(p->text, sizeof(p->text), "has a record of kind %llu and %u bytes in a ring",
+            snprintf(p->text, sizeof(p->text),
+                     "has an invalid record in a ring: kind %llu, value %u",
                      (unsigned long long) kind, value);
             return false;
         }
@@ -115,7 +117,7 @@ static bool ring_is_sound(struct place *p, const char *base)
         turns += next != 0 && (uint32_t) next != (uint32_t) word + 1;
     }
     if (turns > (words[0][slots - 1] != 0)) {
-        snprintf(p->text, sizeof(p->text), "has a ring whose records are not in a row");
+        snprintf(p->text, sizeof(p->text), "has a ring whose records are out of sequence");
         return false;
     }
     return true;
@@ -129,7 +131,8 @@ static bool lane_is_sound(struct place *p, const char *base)
         uint64_t len = ivshm_load64_acquire(&words[i].len);
         if (len <= geo->chunk_size)
             continue;
-        snprintf(p->text, sizeof(p->text), "has a chunk of %llu bytes in a lane, where %u fit",
+        snprintf(p->text, sizeof(p->text),
+                 "has a chunk of %llu bytes in a pipeline, at most %u fit",
                  (unsigned long long) len, geo->chunk_size);
         return false;
     }

@@ -33,10 +33,11 @@ static int allocate(int fd, uint64_t size)
 
 static int tell_no_memory(const char *path, uint64_t size, int err)
 {
-    return tool_error("cannot give %s its %s: %s%s", path, tool_exact_size(size), strerror(-err),
-                      err == -ENOSPC  ? ": free some of that file system, or make it larger"
-                      : err == -EFBIG ? ": raise this process' limit of file sizes (ulimit -f), or "
-                                        "take a file system that can have such"
+    return tool_error("cannot allocate %s for %s: %s%s", tool_exact_size(size), path,
+                      strerror(-err),
+                      err == -ENOSPC  ? ": free space on its file system, or enlarge it"
+                      : err == -EFBIG ? ": raise the limit on file sizes (ulimit -f), or use a "
+                                        "file system that supports files of this size"
                                       : "");
 }
 
@@ -90,38 +91,40 @@ static int take_existing(const char *path, int folder, const char *name, uint64_
     /* Of some devices the mere opening has an effect. */
     if (fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(st.st_mode) &&
         !S_ISLNK(st.st_mode) && !S_ISDIR(st.st_mode))
-        return tool_error("%s is not a regular file: --size makes files; leave it out", path);
+        return tool_error("%s is not a regular file, and --size creates files: leave --size out",
+                          path);
     int fd = openat(folder, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0 && errno == ELOOP)
         return tool_error("%s is a symbolic link, which --size does not follow: name the file "
                           "itself, or remove the link",
                           path);
     if (fd < 0)
-        return tool_error("cannot create %s: it is there already, and cannot be opened: %s", path,
+        return tool_error("cannot create %s: it already exists and cannot be opened: %s", path,
                           strerror(errno));
 
     int status = TOOL_OK, err = fstat(fd, &st) == 0 ? 0 : -errno;
     if (err)
         status = tool_error("cannot stat %s: %s", path, strerror(-err));
     else if (!S_ISREG(st.st_mode))
-        status = tool_error("%s is not a regular file: --size makes files; leave it out", path);
+        status = tool_error("%s is not a regular file, and --size creates files: leave --size out",
+                            path);
     else if (st.st_uid != geteuid())
-        status = tool_error("%s is there already and belongs to %s, who can read and change all "
-                            "that goes through it: remove it, or choose another name; if that "
-                            "user is to own the region, leave --size out",
+        status = tool_error("%s already exists and belongs to %s, who can read and change all data "
+                            "in it: remove it or choose another name; if that user should own the "
+                            "region, leave --size out",
                             path, tool_user(st.st_uid));
     else if (st.st_nlink != 1)
-        status = tool_error("%s is there already and has %lu names (hard links): remove it, or "
-                            "choose another name",
+        status = tool_error("%s already exists and has %lu names (hard links): remove it or choose "
+                            "another name",
                             path, (unsigned long) st.st_nlink);
     else if (st.st_size != 0 && (uint64_t) st.st_size != size)
         status =
-            tool_error("%s is there already and has %s, not %s: leave --size out to format it as "
+            tool_error("%s already exists and has %s, not %s: leave --size out to format it as "
                        "it is, or remove it first",
                        path, tool_exact_size((uint64_t) st.st_size), tool_exact_size(size));
     else if (st.st_size == 0 && (err = allocate(fd, size)) != 0) {
         if (ftruncate(fd, 0) != 0)
-            tool_warn("%s may have a part of its memory", path);
+            tool_warn("%s may keep part of the memory allocated for it", path);
         status = tell_no_memory(path, size, err);
     }
     close(fd);
@@ -147,10 +150,10 @@ static int create(const char *path, int folder, const char *name, uint64_t size,
     else if (err)
         status = tool_error("cannot create %s: %s", path, strerror(-err));
     if (status == TOOL_OK && size & (size - 1))
-        tool_warn(
-            "%s is not a power of two: processes can share it, but QEMU will not make it the BAR "
-            "of a device",
-            tool_exact_size(size));
+        tool_warn("%s is not a power of two: processes can share it, but QEMU cannot use it as the "
+                  "BAR of "
+                  "a device",
+                  tool_exact_size(size));
     return status;
 }
 
@@ -164,7 +167,8 @@ static int complete(const struct ivshm_map *map, bool *gave, struct ivshm_diag *
         return 0;
     int fd = ivshm_map_reopen(map), err = 0;
     if (fd == -ESTALE)
-        return ivshm_fail(diag, EAGAIN, "%s became another file, or has another size, meanwhile",
+        return ivshm_fail(diag, EAGAIN,
+                          "%s was replaced or changed its size in the meantime: try again",
                           map->path);
     if (fd < 0)
         return ivshm_fail(diag, -fd, "cannot open %s: %s", map->path, strerror(-fd));
@@ -181,7 +185,7 @@ static void warn_of_owner(const struct ivshm_map *map)
 {
     struct stat st;
     if (!map->is_device && stat(map->path, &st) == 0 && st.st_uid != geteuid() && st.st_uid != 0)
-        tool_warn("%s belongs to %s, who can read and change all that goes through it", map->name,
+        tool_warn("%s belongs to %s, who can read and change all data in it", map->name,
                   tool_user(st.st_uid));
 }
 
@@ -213,9 +217,11 @@ static int format_anew(const char *name, struct ivshm_map *map, struct ivshm_dia
     }
     int err = ivshm_region_format(map, diag);
     if (users < 0 && !err)
-        tool_warn("who was on region %s cannot be told, and has lost it now: %s", name, why.text);
+        tool_warn("region %s may have been in use, and its processes have lost it now: %s", name,
+                  why.text);
     if (users > 0 && !err)
-        tool_warn("region %s was in use by the %d above: they have lost it now", name, users);
+        tool_warn("region %s was in use, and the processes above (%d) have lost it now", name,
+                  users);
     return err;
 }
 
@@ -258,10 +264,11 @@ static int format_first_device(bool force, struct ivshm_region *region, struct o
     struct ivshm_diag why;
     int n = ivshm_map_devices(devices, 16), err = -ENODEV;
     if (force && n > 1)
-        return ivshm_fail(diag, EINVAL,
-                          "%d ivshmem devices are here: name the one to format anew; `ivshmem info "
-                          "--all` lists them",
-                          n);
+        return ivshm_fail(
+            diag, EINVAL,
+            "this machine has %d ivshmem devices: name the one to format with --force; "
+            "`ivshmem info --all` lists them",
+            n);
     if (n == 0)
         return ivshm_region_inspect(NULL, region, diag);
     for (int i = 0; i < n && i < 16 && err; i++) {
@@ -284,7 +291,9 @@ int tool_format(const struct tool_options *opt)
     int folder = -1;
     if (opt->size) {
         if (strchr(opt->region, ':') && !strchr(opt->region, '/'))
-            return tool_error("--size makes files; %s has the size that QEMU gave it", opt->region);
+            return tool_error(
+                "--size creates files, but %s is a device, whose size QEMU sets: leave --size out",
+                opt->region);
         folder = ivshm_map_open_folder(opt->region, &name, &diag);
         if (folder < 0)
             return tool_error("cannot create %s: %s", opt->region, diag.text);
@@ -301,13 +310,13 @@ int tool_format(const struct tool_options *opt)
     }
     int status = TOOL_OK;
     if (outcome.was == IVSHM_FOUND_REGION && !opt->force) {
-        const char *done = outcome.gave ? "it has all its memory now" : "nothing changed";
+        const char *done = outcome.gave ? "all its memory is allocated now" : "nothing changed";
         int users = list_users(&region, &diag);
         if (users < 0)
-            status =
-                tool_error("%s is already a region, id %s, and who uses it cannot be told: %s; "
-                           "%s",
-                           region.map.name, tool_id(&region), done, diag.text);
+            status = tool_error(
+                "%s is already a region, id %s, but whether it is in use is unknown: %s; "
+                "%s",
+                region.map.name, tool_id(&region), done, diag.text);
         else
             printf("%s is already a region, id %s, in use by %d: %s\n", region.map.name,
                    tool_id(&region), users, done);

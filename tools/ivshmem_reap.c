@@ -40,9 +40,9 @@ static bool report(const struct ivshm_region *region, const struct tool_entry *e
     }
     if (now.state == IVSHM_DEAD) {
         name_attached(region, e->index, attached, sizeof(attached));
-        printf(
-            "left  %s: dead, but endpoint %s is attached to it; its %s return when that leaves\n",
-            tool_describe(e), attached[0] ? attached : "another", tool_size(e->held));
+        printf("left  %s: dead, but endpoint %s is still attached; its %s will be freed when that "
+               "endpoint leaves\n",
+               tool_describe(e), attached[0] ? attached : "(unknown)", tool_size(e->held));
     } else if (tool_doubt(e))
         printf("left  %s: %s\n", tool_describe(e), tool_doubt(e));
     else
@@ -93,7 +93,7 @@ static int declare(struct ivshm_region *region, const struct tool_entry *list, i
 {
     for (int i = 0; i < n; i++)
         if (list[i].gone && list[i].verdict == IVSHM_ALIVE)
-            return tool_error("%s is alive, and uses its memory: end it, then say that it is gone",
+            return tool_error("%s is alive and uses its memory: end it first",
                               tool_describe(&list[i]));
     for (int i = 0; i < n; i++)
         if (list[i].gone)
@@ -141,9 +141,10 @@ static int say_which(const struct tool_entry *list, int n, const char *id)
                                  is_here(&list[i]) ? ", on this machine" : "");
         found[count++] = &list[i];
     }
-    return tool_error("%s can mean several VMs, or several boots of one: say which by one of its "
-                      "endpoints: %s%s",
-                      id, text, count == MAX ? ", ..." : "");
+    return tool_error(
+        "%s matches several VMs, or several boots of one VM: name the one that is gone "
+        "by one of these endpoints: %s%s",
+        id, text, count == MAX ? ", ..." : "");
 }
 
 /*
@@ -198,22 +199,22 @@ static int declare_vm(struct ivshm_region *region, struct tool_entry *list, int 
     const struct tool_entry *first = mark_named(list, n, id);
     if (!first)
         return tool_error(
-            "no endpoint of region %s is of a VM %s: it is named by its host name, its "
-            "uuid or one of its endpoints, as `ivshmem ps --json` shows them",
+            "region %s has no endpoint of a VM %s: name the VM by its host name, its uuid or one "
+            "of its endpoints, as `ivshmem ps --json` shows them",
             region->map.name, id);
     if (!mark_vm(list, n, first))
         return say_which(list, n, id);
     /* All that are named are of one boot: if one is here, it is this machine's. */
     for (int i = 0; i < n; i++) {
         if (list[i].named && list[i].place == IVSHM_PLACE_CONTAINER)
-            return tool_error("%s is a container of this machine, which is here: if it has ended, "
+            return tool_error("%s is a container of this machine, not a VM: if it has ended, run "
                               "`ivshmem reap --container-gone %s`",
                               id, id);
         if (list[i].named && list[i].place == IVSHM_PLACE_HERE)
-            return tool_error(
-                "%s is this machine, which is here: `ivshmem reap` without --vm-gone tells "
-                "who of its processes is dead",
-                id);
+            return tool_error("%s is this machine, which is not gone: run `ivshmem reap` without "
+                              "--vm-gone to free "
+                              "what its dead processes held",
+                              id);
     }
     mark_joiners(list, n);
     return declare(region, list, n);
@@ -247,26 +248,27 @@ static int declare_container(struct ivshm_region *region, struct tool_entry *lis
         if (!list[i].named || list[i].place != IVSHM_PLACE_CONTAINER)
             continue;
         if (first && first->info.process.pid_ns != list[i].info.process.pid_ns)
-            return tool_error("two containers are named %s: say which by one of its endpoints, see "
-                              "`ivshmem ps %s`",
+            return tool_error("two containers are named %s: name one of its endpoints instead, as "
+                              "`ivshmem ps %s` shows them",
                               id, region->map.name);
         first = &list[i];
     }
     if (!first)
         return tool_error(
-            "no endpoint of region %s is of another container %s of this machine: it "
-            "is named by its host name or one of its endpoints, as `ivshmem ps` shows "
-            "them; for a single process there is --endpoint",
+            "region %s has no endpoint of another container %s of this machine: name the "
+            "container by its host name or one of its endpoints, as `ivshmem ps` shows them; for a "
+            "single process use --endpoint",
             region->map.name, id);
     for (int i = 0; i < n; i++)
         list[i].gone = list[i].place == IVSHM_PLACE_CONTAINER &&
                        list[i].info.process.pid_ns == first->info.process.pid_ns;
     name_others(list, n, first, others, sizeof(others));
     if (*others)
-        return tool_error("%s shares its pid namespace with containers of other names, which may "
-                          "run: endpoints %s; end all of them, or name each process of %s that has "
-                          "ended: `ivshmem reap --endpoint`",
-                          id, others, id);
+        return tool_error(
+            "%s shares its pid namespace with containers of other names, which may be "
+            "running: endpoints %s; end them all, or name each process of %s that has "
+            "ended with `ivshmem reap --endpoint`",
+            id, others, id);
     mark_joiners(list, n);
     return declare(region, list, n);
 }
@@ -343,11 +345,11 @@ int tool_reap(const struct tool_options *opt)
         bool is_freed = report(&region, &before[i]);
         freed += is_freed;
         if (opt->endpoint && before[i].gone && !is_freed)
-            status = tool_error("endpoint %s was not freed: its line says why", opt->endpoint);
+            status =
+                tool_error("endpoint %s was not freed: its line above says why", opt->endpoint);
     }
     if (leaked)
-        printf("freed %s that no endpoint held any more\n",
-               tool_size(leaked * region.geo.block_size));
+        printf("freed %s of leaked memory\n", tool_size(leaked * region.geo.block_size));
     printf("%s: freed %d of %d endpoints and %s\n", region.map.name, freed, n,
            tool_size((reaped.blocks + leaked) * region.geo.block_size));
 close:

@@ -77,24 +77,22 @@ const char *tool_doubt(const struct tool_entry *e)
     if (e->verdict != IVSHM_UNKNOWN)
         return NULL;
     if (!e->known && e->info.claim.state != IVSHM_JOINING)
-        return "its entry is damaged, so that nobody can tell whose it is; if its process has "
-               "ended, "
-               "`ivshmem reap --endpoint` frees it";
+        return "its entry is damaged, so its process is unknown; if that process has ended, run "
+               "`ivshmem reap --endpoint`";
     if (e->place == IVSHM_PLACE_HERE)
-        return "its pid is in use, and /proc does not show whether by it: `ivshmem reap` as root, "
-               "where /proc is that of its own pid namespace, can tell";
+        return "its pid is in use, but /proc does not show whether by the same process; run "
+               "`ivshmem reap` as root where /proc shows its pid namespace";
     if (!e->known)
-        return "it began to join in another VM or container, and has not said in which: `ivshmem "
-               "reap` there can tell, or `ivshmem reap --endpoint` frees it if its process has "
-               "ended";
+        return "it started to join in another VM or container, and has not recorded which one; run "
+               "`ivshmem reap` there, or `ivshmem reap --endpoint` if its process has ended";
     switch (e->place) {
     case IVSHM_PLACE_CONTAINER:
-        return "it runs in another container of this machine, if it runs: `ivshmem reap` in that "
-               "container can tell, or by root on the machine itself, or `ivshmem reap "
-               "--container-gone` if that container has ended";
+        return "it belongs to another container of this machine; run `ivshmem reap` in that "
+               "container, or as root on the machine itself, or `ivshmem reap --container-gone` "
+               "if that container has ended";
     default:
-        return "it runs in another VM or container, if it runs; `ivshmem reap` there can tell, or "
-               "`ivshmem reap --vm-gone` if that VM will never run again";
+        return "it belongs to another VM or container; run `ivshmem reap` there, or `ivshmem reap "
+               "--vm-gone` if that VM will never run again";
     }
 }
 
@@ -252,22 +250,23 @@ static void info_text(const struct ivshm_region *region, const struct stat *st,
         printf(", formatted for %s", tool_size(g->size));
     printf("\nid         %s\nlayout     version %d\n", tool_id(region), IVSHM_VERSION);
     printf("endpoints  %u of %u in use\n", in_use, g->endpoints);
-    printf("memory     %llu blocks of %s: %s in use (%s in lanes, %s in rings, %s of programs), %s "
-           "free (%s in one piece)\n",
+    printf("memory     %llu blocks of %s: %s in use (%s in pipelines, %s in rings, %s by "
+           "programs), %s free (the largest piece %s)\n",
            (unsigned long long) g->blocks, tool_size(g->block_size), tool_size(used),
            tool_size(usage->lane_blocks * g->block_size),
            tool_size(usage->ring_blocks * g->block_size),
            tool_size(usage->user_blocks * g->block_size),
            tool_size(usage->free_blocks * g->block_size),
            tool_size(usage->longest_free * g->block_size));
-    printf("a rank     %s: inbox of %u, %u cells of %u bytes, %u of %s\n", tool_size(g->base_bytes),
-           g->inbox_slots, g->small_cells, g->small_size, g->large_cells, tool_size(g->large_size));
-    printf("a lane     %s: %u chunks of %s, for a large message at a time\n",
+    printf("a rank     %s: inbox of %u slots, %u cells of %u bytes, %u cells of %s\n",
+           tool_size(g->base_bytes), g->inbox_slots, g->small_cells, g->small_size, g->large_cells,
+           tool_size(g->large_size));
+    printf("a pipeline %s: %u chunks of %s, for one large message at a time\n",
            tool_size(g->lane_bytes), g->lane_chunks, tool_size(g->chunk_size));
-    printf("a ring     %s: %u slots of %u bytes and %u buffers of %u, for each pair that talks, "
-           "while memory is plenty\n",
+    printf("a ring     %s: %u slots of %u bytes and %u buffers of %u bytes, for each sender and "
+           "receiver while there is memory\n",
            tool_size(g->ring_bytes), g->ring_slots, g->slot_size, g->ring_buffers, g->buffer_size);
-    printf("room       for %llu more ranks, each with a lane\n",
+    printf("room       for %llu more ranks, each with a pipeline\n",
            (unsigned long long) tool_room(region));
 }
 
@@ -293,7 +292,7 @@ static int info_all(bool json)
     static struct ivshm_device devices[MAX];
     int n = ivshm_map_devices(devices, MAX);
     if (n > MAX) {
-        tool_warn("%d devices, of which the first %d are shown", n, MAX);
+        tool_warn("this machine has %d ivshmem devices, of which the first %d are shown", n, MAX);
         n = MAX;
     }
     if (json)
@@ -356,19 +355,20 @@ int tool_info(const struct tool_options *opt)
         info_text(&region, &st, &usage, in_use);
 
     if (st.st_mode & S_IWOTH)
-        tool_warn("everyone on this machine may write into %s, and so into every job on it: chmod "
-                  "o-rwx, and give it to the users or the group that run the jobs",
-                  region.map.path);
+        tool_warn(
+            "every user of this machine can write to %s, and so to the memory of every job on it: "
+            "run chmod o-rwx, and give it to the user or group that runs the jobs",
+            region.map.path);
     if (region.geo.size < region.map.size)
-        tool_warn("%s has grown since it was formatted for %s: `ivshmem format --force %s` once "
-                  "nobody uses it makes use of all of it",
-                  region.map.name, tool_size(region.geo.size), region.map.name);
+        tool_warn(
+            "%s has grown since it was formatted for %s: to use all of it, run `ivshmem format "
+            "--force %s` when no job is on it",
+            region.map.name, tool_size(region.geo.size), region.map.name);
     int devices = opt->region ? 0 : ivshm_map_devices(NULL, 0);
     if (devices > 1 && !opt->json)
-        printf(
-            "%d ivshmem devices are here, this is the first that carries a region; `ivshmem info "
-            "--all` lists them\n",
-            devices);
+        printf("this machine has %d ivshmem devices, and this is the first that holds a region; "
+               "`ivshmem info --all` lists them\n",
+               devices);
     ivshm_region_close(&region);
     return TOOL_OK;
 }
@@ -473,7 +473,7 @@ int tool_ps(const struct tool_options *opt)
     if (opt->json)
         ps_json(&region, list, n);
     else if (n == 0)
-        printf("nobody is on region %s\n", region.map.name);
+        printf("no process is on region %s\n", region.map.name);
     else
         ps_text(list, n);
     free(list);

@@ -142,8 +142,8 @@ a_process() {
         gcc -shared -fPIC -Wl,-soname,"${name%:*}" -o "${name%:*}" stub.c
         gcc -o "for-${name%:*}" "${name#*:}.c" "./${name%:*}"
     done
-    which 1 "libmpi.so.40: *another binary interface" ./for-libmpi.so.40
-    LD_LIBRARY_PATH=. which 1 "libmpi.so.40, Open MPI*another binary interface" ./for-libmpi.so.40
+    which 1 "libmpi.so.40: *whose binary interface is not MPICH's" ./for-libmpi.so.40
+    LD_LIBRARY_PATH=. which 1 "libmpi.so.40, Open MPI*whose binary interface is not MPICH's" ./for-libmpi.so.40
 
     gcc -I/usr/include/"${debian##*/}"/mpich -c -o hello.o -xc - <<<'
         #include <mpi.h>
@@ -163,18 +163,18 @@ a_process() {
     eval "$(ivshmem-env)"
     which 0 "of this installation" ./mixed
     which 0 "of this installation" ./has-runpath
-    which 1 "these symbols are in no library: MPIX_Later" ./for-libmpich.so.12
-    which 1 "another binary interface" ./for-libmpi.so.12 # as old Open MPI called its library, too
+    which 1 "no library defines these symbols: MPIX_Later" ./for-libmpich.so.12
+    which 1 "whose binary interface is not MPICH's" ./for-libmpi.so.12 # as old Open MPI called its library, too
     which 1 "without ivshmem*patchelf --remove-rpath" ./has-rpath
     patchelf --remove-rpath has-rpath
     which 0 "of this installation" ./has-rpath
-    which 1 "an MPICH without ivshmem is inside it" ./has-mpi
-    which 1 "is static" ./static
+    which 1 "an MPICH without ivshmem is linked into it" ./has-mpi
+    which 1 "is statically linked" ./static
     which 1 "is a script" ./script
     which 1 "is not a program" main.c
     which 1 "is not linked to an MPI library" ls
     which 2 "no such program" ./nothing
-    which 2 "not a process id" --pid abc
+    which 2 "not a process ID" --pid abc
     which 2 "one program is expected"
 }
 

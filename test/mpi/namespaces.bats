@@ -146,7 +146,7 @@ firmware() {
     jq -e '.endpoints[0].why | contains("by root on the machine itself")' "$work/ps"
     # Nor does an administrator's word count for a process that is seen.
     run -1 ivshmem reap --container-gone 0.1 "$region"
-    [[ $output == *"is alive, and uses its memory: end it"* ]]
+    [[ $output == *"is alive and uses its memory: end it"* ]]
     ends
     frees 1 env
     empty
@@ -189,7 +189,7 @@ firmware() {
     one=$(ivshmem ps --json "$region" | jq -r '.endpoints[] | select(.host == "one") | "\(.endpoint).\(.generation)"')
     for id in one "$one"; do
         run -1 container ivshmem reap --container-gone "$id" "$region"
-        [[ $output == *"$id shares its pid namespace with containers of other names, which may run: endpoints $other; "*"\`ivshmem reap --endpoint\`" ]]
+        [[ $output == *"$id shares its pid namespace with containers of other names, which may be running: endpoints $other; "*"\`ivshmem reap --endpoint\`" ]]
         in_use 2
     done
     ends

@@ -118,8 +118,8 @@ says_usage() {
 }
 
 @test "wrong usage is one line and status 2" {
-    says_usage "which command?"
-    says_usage "'frobnicate' is no command" frobnicate
+    says_usage "no command given"
+    says_usage "'frobnicate' is not a command" frobnicate
     says_usage "info: unknown option --frobnicate" info --frobnicate
     says_usage "info: unknown option -x" info -x
     says_usage "format: unknown option -z" format --size=4M -zq
@@ -128,20 +128,20 @@ says_usage() {
     says_usage "ps: unknown option --size" ps --size 64M "$r"
     says_usage "reap: unknown option --json" reap --json
     says_usage "--size needs a value" format --size
-    says_usage "do not go together" reap --endpoint 0.1 --vm-gone x "$r"
-    says_usage "do not go together" reap --endpoint 0.1 --container-gone x "$r"
+    says_usage "cannot be combined" reap --endpoint 0.1 --vm-gone x "$r"
+    says_usage "cannot be combined" reap --endpoint 0.1 --container-gone x "$r"
     for size in 0 -1 64X 64MB M 1.5G 99999999999G ""; do
         says_usage "is not a size such as 64M" format --size "$size" "$r"
     done
-    says_usage "one region at a time" ps a b
+    says_usage "takes one region, but b was given as well" ps a b
     says_usage "name of the file" format --size 64M
-    says_usage "one place is 0, the other is 1" check --between 2 "$r"
+    says_usage "must be 0 on one side and 1 on the other" check --between 2 "$r"
     for t in 0 -1 x 1s 100000 4294967297; do
         says_usage "not a number of seconds" check --between 0 --timeout "$t" "$r"
     done
-    says_usage "goes with --between" check --timeout 3 "$r"
+    says_usage "only with --between" check --timeout 3 "$r"
     says_usage "name is empty" info ""
-    says_usage "about all devices" info --all "$r"
+    says_usage "lists all devices and takes no region" info --all "$r"
     [ ! -e "$r" ]
 }
 
@@ -176,7 +176,7 @@ says_usage() {
 
 @test "limits of the process are told, with what to do" {
     run -1 bash -c "ulimit -f 100 && ivshmem format --size 4M '$r'"
-    says "cannot give $r its 4 MiB: File too large: raise this process' limit of file sizes (ulimit -f)"
+    says "cannot allocate 4 MiB for $r: File too large: raise the limit on file sizes (ulimit -f)"
     [ ! -e "$r" ]
     format 256M
     run -1 bash -c "ulimit -v 100000 && ivshmem info '$r'"
@@ -193,10 +193,10 @@ says_usage() {
     before=$(number .id)
     run -1 without_proc ivshmem format "$r"
     says "$r is already a region, id "
-    says "and who uses it cannot be told: nothing changed; cannot read this process' start time"
+    says "but whether it is in use is unknown: nothing changed; cannot read this process' start time"
     [ "$before" = "$(number .id)" ]
     run -0 without_proc ivshmem format --force "$r"
-    says "warning: who was on region $r cannot be told, and has lost it now"
+    says "warning: region $r may have been in use, and its processes have lost it now"
     rm "$r"
     run -0 without_proc ivshmem format --size 4M "$r"
     says "created $r"
@@ -274,7 +274,7 @@ public_folder() {
     until [ "$(number .usage.endpoints 2>/dev/null)" = 1 ]; do sleep 0.01; done
     [ "$(memory_of "$r")" -lt 4194304 ]
     run -0 ivshmem format "$r"
-    says "in use by 1: it has all its memory now"
+    says "in use by 1: all its memory is allocated now"
     [ "$(memory_of "$r")" -ge 4194304 ]
     run -0 ivshmem format "$r"
     says "in use by 1: nothing changed"
@@ -326,7 +326,7 @@ public_folder() {
     for force in "" --force; do
         # shellcheck disable=SC2086
         run ivshmem format --size 4M $force "$r"
-        [ "$status" -eq 1 ] && says "is there already and belongs to $(id -nu 65534), who can read and change" || {
+        [ "$status" -eq 1 ] && says "already exists and belongs to $(id -nu 65534), who can read and change" || {
             rm -r "$public"
             return 1
         }
@@ -425,7 +425,7 @@ on_small_shm() {
         exit 0'
     [ "$(grep -c "region has 64 MiB, but only .* KiB of them have memory, and of its file system of 3 MiB no more" \
         <<<"$output")" -eq 8 ] || { echo "$output"; return 1; }
-    says "cannot give /dev/shm/other its 64 MiB: No space left on device"
+    says "cannot allocate 64 MiB for /dev/shm/other: No space left on device"
 }
 
 @test "a file that is cut while a command uses it: words, and no signal" {
@@ -436,7 +436,7 @@ on_small_shm() {
     wait "$pid" || status=$?
     cat "$dir/out"
     [ "$status" -eq 1 ]
-    [[ $(cat "$dir/out") == *"its file was cut while this command used it"* ]]
+    [[ $(cat "$dir/out") == *"its file was truncated while this command used it"* ]]
 }
 
 @test "format refuses what it cannot do" {
@@ -452,10 +452,10 @@ on_small_shm() {
     run -1 ivshmem format --size 4M "$dir"
     says "cannot create $dir"
     run -1 ivshmem format --size 4M 0000:00:04.0
-    says "0000:00:04.0 has the size that QEMU gave it"
+    says "0000:00:04.0 is a device, whose size QEMU sets"
     format
     run -1 ivshmem format --size 8M "$r"
-    says "is there already and has 4 MiB, not 8 MiB"
+    says "already exists and has 4 MiB, not 8 MiB"
     mkfifo "$dir/fifo"
     exec 5<>"$dir/fifo"
     run -1 ivshmem format --size 4M "$dir/fifo"
@@ -492,7 +492,7 @@ on_small_shm() {
     says "warning: 4194305 bytes is not a power of two"
     says "created $dir/odd, 4194305 bytes"
     run -1 ivshmem format --size 4M "$dir/odd"
-    says "is there already and has 4194305 bytes, not 4 MiB"
+    says "already exists and has 4194305 bytes, not 4 MiB"
 }
 
 @test "somebody else's file is left alone, byte for byte, but for --force" {
@@ -587,7 +587,7 @@ on_small_shm() {
     truncate -s 8M "$r"
     run -0 --separate-stderr ivshmem info "$r"
     says "size       8 MiB, formatted for 4 MiB"
-    [[ $stderr == *"everyone on this machine may write into $r"* ]]
+    [[ $stderr == *"every user of this machine can write to $r"* ]]
     [[ $stderr == *"has grown since it was formatted"* ]]
     run -0 ivshmem format --force "$r"
     [ "$(number .formatted_size)" -eq $((8 << 20)) ]
@@ -603,7 +603,7 @@ on_small_shm() {
 @test "ps tells who is on the region" {
     format
     run -0 ivshmem ps "$r"
-    says "nobody is on region $r"
+    says "no process is on region $r"
     checker 1
     run -0 ivshmem ps "$r"
     [[ ${lines[0]} =~ ^JOB\ +RANK\ +ENDPOINT\ +STATE\ +PROCESS\ +HOST\ +PID\ +HELD\ +SINCE$ ]]
@@ -651,19 +651,19 @@ on_small_shm() {
     kill -KILL "$pid"
     wait "$pid" || :
     run -0 ivshmem reap "$r"
-    says "pid $pid): dead, but endpoint 0 is attached to it; its 172 KiB return when that leaves"
+    says "pid $pid): dead, but endpoint 0 is still attached; its 172 KiB will be freed when that endpoint leaves"
     kill -TERM "$first"
     wait "$first" || :
     run -0 ivshmem ps "$r"
-    says "nobody is on region"
+    says "no process is on region"
 
     checker 0
     moved 0 1
     run -0 ivshmem reap "$r"
-    says "left  endpoint 0 (job ivshmem-check, rank 0 of 2, $(uname -n) pid $pid): it runs in another VM or container, if it runs; \`ivshmem reap\` there can tell, or \`ivshmem reap --vm-gone\`"
+    says "left  endpoint 0 (job ivshmem-check, rank 0 of 2, $(uname -n) pid $pid): it belongs to another VM or container; run \`ivshmem reap\` there, or \`ivshmem reap --vm-gone\`"
     run -0 ivshmem ps "$r"
-    says "unknown: 0.2: it runs in another VM or container"
-    ivshmem ps --json "$r" | jq -e '.endpoints[0] | .process == "unknown" and (.why | startswith("it runs in another VM"))'
+    says "unknown: 0.2: it belongs to another VM or container"
+    ivshmem ps --json "$r" | jq -e '.endpoints[0] | .process == "unknown" and (.why | startswith("it belongs to another VM"))'
     # An entry that two have written.
     poke "$(entry_at 0 15)" 1
     run -0 ivshmem reap "$r"
@@ -678,7 +678,7 @@ on_small_shm() {
         says "has no endpoint $id: name it with its generation"
     done
     run -1 ivshmem reap --endpoint 0.1 "$r"
-    says "rank 0 of 2, $(uname -n) pid $pid) is alive, and uses its memory"
+    says "rank 0 of 2, $(uname -n) pid $pid) is alive and uses its memory"
     [ "$(number .usage.endpoints)" -eq 1 ]
     moved 0 1
     run -0 ivshmem reap --endpoint 0.1 "$r"
@@ -689,7 +689,7 @@ on_small_shm() {
     run -0 ivshmem reap --endpoint 0.2 "$r"
     says "freed 1 of 1 endpoints and 172 KiB"
     run -1 ivshmem reap --container-gone nobody "$r"
-    says "no endpoint of region $r is of another container nobody"
+    says "region $r has no endpoint of another container nobody"
 }
 
 @test "an entry in a state that does not exist: the dead come back, others by an administrator's word" {
@@ -701,7 +701,7 @@ on_small_shm() {
         run -0 ivshmem reap "$r"
         says ": alive"
         run -1 ivshmem reap --endpoint 0.$((2 * state - 9)) "$r"
-        says "is alive, and uses its memory"
+        says "is alive and uses its memory"
         kill -KILL "$pid"
         wait "$pid" || :
         run -0 ivshmem reap "$r"
@@ -709,7 +709,7 @@ on_small_shm() {
         # What a stray store has left is of nobody.
         poke "$(entry_at 0)" $((state | 1234 << 3 | 77 << 25 | (2 * state - 8) << 45))
         run -0 ivshmem reap "$r"
-        says "its entry is damaged, so that nobody can tell whose it is; if its process has ended, \`ivshmem reap --endpoint\` frees it"
+        says "its entry is damaged, so its process is unknown; if that process has ended, run \`ivshmem reap --endpoint\`"
         run -0 ivshmem reap --endpoint 0.$((2 * state - 8)) "$r"
         says "freed 1 of 1 endpoints"
     done
@@ -725,7 +725,7 @@ on_small_shm() {
     kill -KILL "$pid"
     wait "$pid" || :
     run -1 ivshmem reap --endpoint 1.1 "$r"
-    says "dead, but endpoint 0 is attached to it"
+    says "dead, but endpoint 0 is still attached"
     says "ivshmem: endpoint 1.1 was not freed"
 }
 
@@ -737,14 +737,14 @@ on_small_shm() {
     poke "$(block_at 51)" $((6 | 1 << 16 | 1 << 35))
     poke "$(block_at 60)" $((1 | 4 << 35 | 1 << 40 | 1 << 41))
     run -1 ivshmem check "$r"
-    says "bad: blocks 50 to 51 (0000050800010006, 8 KiB) are of an endpoint that is gone: leaked"
+    says "bad: blocks 50 to 51 (0000050800010006, 8 KiB) belong to an endpoint that is gone: leaked"
     says "bad: blocks 60 to 60"
-    says "region $r has memory that nobody uses, and nobody gives back: \`ivshmem reap $r\` does"
+    says "region $r has leaked memory, owned by endpoints that are gone: \`ivshmem reap $r\` frees it"
     poke "$(block_at 70)" $((1 << 41)) # no sense
     run -1 ivshmem check "$r"
     says "region $r is damaged"
     run -0 ivshmem reap "$r"
-    says "freed 12 KiB that no endpoint held any more"
+    says "freed 12 KiB of leaked memory"
     says "freed 0 of 1 endpoints and 12 KiB"
     [ "$(peek "$(block_at 70)")" -ne 0 ]
     poke "$(block_at 70)" 0
@@ -760,18 +760,18 @@ on_small_shm() {
     checker 0
     for vm in "$(uname -n)" 0.1; do
         run -1 ivshmem reap --vm-gone "$vm" "$r"
-        says "$vm is this machine, which is here: \`ivshmem reap\` without --vm-gone tells"
+        says "$vm is this machine, which is not gone: run \`ivshmem reap\` without --vm-gone"
     done
     moved 0 1
     moved 1 2
     moved 2 2
     ivshmem ps --json "$r" | jq -e --arg vm "${uuid}2" '[.endpoints[] | select(.vm == $vm)] | length == 2'
     run -1 ivshmem reap --vm-gone nobody "$r"
-    says "no endpoint of region $r is of a VM nobody: it is named by its host name, its uuid or one of its endpoints"
+    says "region $r has no endpoint of a VM nobody: name the VM by its host name, its uuid or one of its endpoints"
     run -1 ivshmem reap --vm-gone "" "$r"
-    says "no endpoint of region $r is of a VM"
+    says "region $r has no endpoint of a VM"
     run -1 ivshmem reap --vm-gone "$(uname -n)" "$r"
-    says "$(uname -n) can mean several VMs, or several boots of one: say which by one of its endpoints: 0.1 (uuid ${uuid}1, boot 00000000-0000-0001-"
+    says "$(uname -n) matches several VMs, or several boots of one VM: name the one that is gone by one of these endpoints: 0.1 (uuid ${uuid}1, boot 00000000-0000-0001-"
     says ", 1.1 (uuid ${uuid}2, boot 00000000-0000-0002-"
     [ "$(number .usage.endpoints)" -eq 3 ]
     # One that is joining has not said yet whose it is: the hash in its claim tells.
@@ -808,7 +808,7 @@ left() {
     moved 1 2 0
     moved 2 1 0
     run -1 ivshmem reap --vm-gone "$(uname -n)" "$r"
-    says "$(uname -n) can mean several VMs, or several boots of one"
+    says "$(uname -n) matches several VMs, or several boots of one VM"
     says "0.1 (uuid unknown, boot 00000000-0000-0001-"
     says "1.1 (uuid unknown, boot 00000000-0000-0002-"
     left 0.1 1.1 2.1
@@ -843,7 +843,7 @@ left() {
     moved 1 2 5
     moved 2 1 5
     run -1 ivshmem reap --vm-gone 11112222-3333-4444-5555-666677778885 "$r"
-    says "can mean several VMs, or several boots of one"
+    says "matches several VMs, or several boots of one VM"
     left 0.1 1.1 2.1
     run -0 ivshmem reap --vm-gone 0.1 "$r"
     left 1.1
@@ -856,7 +856,7 @@ left() {
     moved 1 1 6
     moved 2 1 0
     run -1 ivshmem reap --vm-gone 2.1 "$r"
-    says "2.1 can mean several VMs"
+    says "2.1 matches several VMs"
     says "0.1 (uuid 11112222-3333-4444-5555-666677778885"
     says "1.1 (uuid 11112222-3333-4444-5555-666677778886"
     left 0.1 1.1 2.1
@@ -881,14 +881,14 @@ left() {
     poke "$(entry_at 1 13)" 77
     seal 1
     run -1 ivshmem reap --vm-gone "$(uname -n)" "$r"
-    says "$(uname -n) can mean several VMs"
+    says "$(uname -n) matches several VMs"
     says "0.1 (uuid 1111"
     says ", on this machine)"
     left 0.1 1.1 2.1
     run -1 ivshmem reap --vm-gone 1.1 "$r"
-    says "1.1 is a container of this machine, which is here"
+    says "1.1 is a container of this machine, not a VM"
     run -1 ivshmem reap --vm-gone 2.1 "$r"
-    says "2.1 is this machine, which is here"
+    says "2.1 is this machine, which is not gone"
     run -0 ivshmem reap --vm-gone 0.1 "$r"
     says "freed endpoint 0 "
     # That nobody is in the container may be known here.
@@ -911,7 +911,7 @@ left() {
         left 0.1 1.1 2.1
     done
     run -0 ivshmem ps "$r"
-    says "it began to join in another VM or container, and has not said in which"
+    says "it started to join in another VM or container, and has not recorded which one"
     run -0 ivshmem reap --endpoint 2.1 "$r"
     left 0.1 1.1
     checker 0
@@ -932,26 +932,26 @@ left() {
     poke "$(block_at 70)" $((1 | 1 << 16 | 1 << 35 | 1 << 40 | 1 << 60))
     run -1 ivshmem check "$r"
     says "bad: blocks 70 to 70"
-    says "bad: blocks 7 to 8 (0000050800010006, 8 KiB) are of an endpoint that is gone: leaked"
-    says "bad: blocks 50 to 50 (0000020000000000, 4 KiB) say nothing that makes sense"
-    says "bad: blocks 60 to 60 (0000002800000006, 4 KiB) say nothing that makes sense"
+    says "bad: blocks 7 to 8 (0000050800010006, 8 KiB) belong to an endpoint that is gone: leaked"
+    says "bad: blocks 50 to 50 (0000020000000000, 4 KiB) have an invalid block map word"
+    says "bad: blocks 60 to 60 (0000002800000006, 4 KiB) have an invalid block map word"
     says "region $r is damaged"
     for _ in $(seq 31); do printf '\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'; done |
         dd of="$r" bs=1 seek="$(block_at 100)" conv=notrunc status=none
     run -1 ivshmem check "$r"
-    says "bad: and 15 more of the kind"
+    says "bad: 15 more of this kind"
     [ "${#lines[@]}" -eq 22 ]
     run -0 ivshmem format --force "$r"
     run -0 ivshmem check "$r"
 }
 
-@test "check --deep looks into inboxes, cells, rings and lanes" {
+@test "check --deep looks into inboxes, cells, rings and pipelines" {
     local base block data bytes
     format
     checker 0
     base=$(peek "$(entry_at 0 8)")
     run -0 ivshmem check --deep "$r"
-    says "inboxes, cells, rings and lanes"
+    says "inboxes, cells, rings and pipelines"
 
     # deep TEXT OFFSET WORD: finds a word that is wrong, and nothing once it is right again.
     deep() {
@@ -965,11 +965,11 @@ left() {
         run -0 ivshmem check --deep "$r"
     }
     slot() { echo $((base + 128 + 8 * $1)); }
-    deep "has lap 2 at position 5 of its inbox, where 0 or 1 is due" "$(slot 5)" $((2 << 32))
+    deep "has lap 2 at position 5 of its inbox, expected 0 or 1" "$(slot 5)" $((2 << 32))
     deep "has a message at position 7 of its inbox, but none at 0" "$(slot 7)" $((1 << 32))
-    deep "has a message in its inbox in cell 254 of endpoint 0, which do not exist" "$(slot 0)" $((1 << 32 | 254))
-    deep "has cell 1 in state 2 with 0 bytes of 240" $((base + $(number .geometry.attached) + 64 + 256)) 2
-    deep "has cell 0 in state 0 with 241 bytes of 240" $((base + $(number .geometry.attached) + 64)) $((241 << 32))
+    deep "has a message in its inbox in cell 254 of endpoint 0, which does not exist" "$(slot 0)" $((1 << 32 | 254))
+    deep "has cell 1 in state 2 with a length of 0 bytes, at most 240 fit" $((base + $(number .geometry.attached) + 64 + 256)) 2
+    deep "has cell 0 in state 0 with a length of 241 bytes, at most 240 fit" $((base + $(number .geometry.attached) + 64)) $((241 << 32))
 
     # extent KIND BYTES: gives endpoint 0 one behind its base extent; its offset is in $data.
     extent() {
@@ -982,13 +982,13 @@ left() {
     }
     bytes=$(number .geometry.slot_size)
     extent 3 "$(number .geometry.ring_bytes)"
-    deep "has a record of kind 9 and 0 bytes in a ring" $((data + 128)) $((9 << 48))
-    deep "has a record of kind 1 and 249 bytes in a ring" $((data + 128)) $((1 << 48 | 249 << 32))
+    deep "has an invalid record in a ring: kind 9, value 0" $((data + 128)) $((9 << 48))
+    deep "has an invalid record in a ring: kind 1, value 249" $((data + 128)) $((1 << 48 | 249 << 32))
     poke $((data + 128)) $((1 << 48 | 5))
     poke $((data + 128 + bytes)) $((1 << 48 | 6))
-    deep "has a ring whose records are not in a row" $((data + 128 + 2 * bytes)) $((1 << 48 | 9))
+    deep "has a ring whose records are out of sequence" $((data + 128 + 2 * bytes)) $((1 << 48 | 9))
     extent 2 "$(number .geometry.lane_bytes)"
-    deep "has a chunk of 8193 bytes in a lane, where 8192 fit" $((data + 64)) 8193
+    deep "has a chunk of 8193 bytes in a pipeline, at most 8192 fit" $((data + 64)) 8193
 
     # What a dead process left half done is nobody's business.
     poke "$(slot 7)" $((1 << 32))
@@ -1005,17 +1005,17 @@ left() {
     word=$(peek "$(block_at 0)")
     poke "$(block_at 0)" $((word & (1 << 40) - 1))
     run -1 ivshmem check "$r"
-    says "bad: endpoint 0 is live, but its base extent is not its own"
-    says "bad: blocks 0 to 0 (0000000800010001, 4 KiB) are of no extent that has a beginning"
+    says "bad: endpoint 0 is live, but does not own its base extent"
+    says "bad: blocks 0 to 0 (0000000800010001, 4 KiB) belong to an extent without a first block"
     poke "$(block_at 0)" "$word"
     run -0 ivshmem check "$r"
     poke "$(entry_at 0 12)" 1
     poke "$(entry_at 0 14)" 1
     run -1 ivshmem check "$r"
-    says "bad: endpoint 0 is live, but names another process"
+    says "bad: endpoint 0 is live, but names a process other than"
     poke "$(entry_at 3)" 5
     run -1 ivshmem check "$r"
-    says "bad: endpoint 3 is in a state that does not exist"
+    says "bad: endpoint 3 has an invalid state"
     run -0 ivshmem ps "$r"
     says "damaged"
 }
@@ -1028,7 +1028,7 @@ left() {
     says "in use by 1: nothing changed"
     run -0 ivshmem format --force "$r"
     says "endpoint 0 (job ivshmem-check, rank 0 of 2, $(uname -n) pid $pid)"
-    says "was in use by the 1 above"
+    says "was in use, and the processes above (1) have lost it now"
 }
 
 # compile_between NAME SED: another build of the command, in which `check --between` is changed by that.
@@ -1056,12 +1056,12 @@ pair() {
     [ "$status" -eq 0 ]
     for side in 0 1; do
         output=$(cat "$dir/$side")
-        says "stores     good: 128 KiB arrived"
+        says "stores     ok: 128 KiB arrived"
         says "fetch-and-add"
         says "compare-and-swap"
         [[ $output =~ hop\ +[0-9]+\ ns ]]
         [[ $output =~ copy\ +[1-9][0-9]*\ MB/s\ into\ the\ region,\ [1-9][0-9]*\ MB/s\ out ]]
-        says "the two places can run jobs on this region"
+        says "the two sides can run jobs on this region"
     done
     run -0 ivshmem check "$r"
     says "0 endpoints in use, 0 blocks in use"
@@ -1082,12 +1082,12 @@ END
         [ "$status" -eq 2 ]
         for side in 0 1; do
             output=$(cat "$dir/$side")
-            says "${kind#* } is not atomic between the two: of "
+            says "${kind#* } is not atomic between the two sides: of "
             says "start each VM with \`-smp 1,maxcpus=2 -accel tcg,thread=multi\`"
         done
     done
     run -0 ivshmem ps "$r"
-    says "nobody is on region"
+    says "no process is on region"
 }
 
 @test "check whose other side never ends the ball game" {
@@ -1097,7 +1097,7 @@ END
     endless check --between 0 --timeout 30 "$r" >"$dir/0" 2>&1 3>&- &
     jobs+=($!)
     run -1 timeout -k 1 100 ivshmem check --between 1 "$r"
-    says "the other side plays on where it should have ended"
+    says "the other side did not end the hop test when it should have"
 }
 
 @test "several checks at once on a region do not disturb each other" {
@@ -1111,28 +1111,28 @@ END
     for p in "${jobs[@]}"; do
         wait "$p" || { cat "$dir"/[123].*; return 1; }
     done
-    grep -l "the two places can run jobs" "$dir"/[123].* | wc -l | grep -qx 6
+    grep -l "the two sides can run jobs" "$dir"/[123].* | wc -l | grep -qx 6
     run -0 ivshmem ps "$r"
-    says "nobody is on region"
+    says "no process is on region"
 }
 
 @test "check whose other side never comes, is of the same number, stops or dies" {
     format
     run -1 ivshmem check --between 0 --timeout 1 "$r"
-    says "nobody came within 1 s: run \`ivshmem check --between 1\` in the other place"
+    says "the other side did not join within 1 s: run \`ivshmem check --between 1\` there"
     says "the id here is $(number .id | tr -d '"')"
     checker 0
     run -1 ivshmem check --between 0 --timeout 1 "$r"
-    says "1 other \`ivshmem check --between 0\` wait on region"
+    says "found 1 other \`ivshmem check --between 0\` on region"
     kill -STOP "$pid"
     run -1 ivshmem check --between 1 --timeout 1 "$r"
-    says "nobody came within 1 s" || says "the other side did not answer within 1 s"
+    says "the other side did not join within 1 s" || says "the other side did not answer within 1 s"
     kill -KILL "$pid"
     wait "$pid" || :
     run -1 ivshmem check --between 1 --timeout 1 "$r"
-    says "nobody came within 1 s"
+    says "the other side did not join within 1 s"
     run -0 ivshmem ps "$r"
-    says "nobody is on region"
+    says "no process is on region"
 }
 
 @test "check that is interrupted gives all back" {
@@ -1190,9 +1190,9 @@ END
     says "0000:00:04.0 is already a region"
     run -0 fake info
     says "region     0000:00:04.0 (device"
-    says "3 ivshmem devices are here"
+    says "this machine has 3 ivshmem devices"
     run -1 fake format --force
-    says "3 ivshmem devices are here: name the one to format anew"
+    says "this machine has 3 ivshmem devices: name the one to format"
     run -0 fake info --all
     [[ ${lines[0]} == "0000:00:03.0  8 MiB  foreign: "* ]]
     [[ ${lines[1]} == "0000:00:04.0  4 MiB  region  id "* ]]

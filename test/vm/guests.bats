@@ -30,8 +30,8 @@ check_between() {
 
 @test "both guests can run jobs on the region, says ivshmem check" {
     check_between
-    grep "the two places can run jobs on this region" side0
-    grep "the two places can run jobs on this region" side1
+    grep "the two sides can run jobs on this region" side0
+    grep "the two sides can run jobs on this region" side1
     region_is_empty
 }
 

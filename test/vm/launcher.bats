@@ -15,7 +15,7 @@ setup_file() {
 
 setup() {
     name=test-$BATS_ROOT_PID
-    dir=$("$tool" hosts --name "$name" 2>&1 | sed -n 's/.*no guests are up in \(.*\): ivshmem-vms up.*/\1/p')
+    dir=$("$tool" hosts --name "$name" 2>&1 | sed -n 's/.*no guests are up in \(.*\): boot some with ivshmem-vms up.*/\1/p')
     prefix=$BATS_TEST_TMPDIR/mpi
     mkdir -p "$prefix/bin" "$prefix/lib"
     for program in mpiexec hydra_pmi_proxy; do
@@ -74,7 +74,7 @@ until_said() {
     refused "up 0: must be a number from 1 to 16" up 0
     refused "up x: must be" up x
     refused "up 17: must be" up 17
-    refused "one number of guests" up 2 3
+    refused "the number of guests" up 2 3
 }
 
 @test "wrong options are refused" {
@@ -86,15 +86,15 @@ until_said() {
     refused "--regions 3: must be" up 2 --regions 3
     refused "--accel xen: must be" up 2 --accel xen
     refused "--bogus: no such option" up 2 --bogus
-    refused "a/b: use letters" "$tool" up 2 --name a/b
-    refused "exclude each other" vms up 2 --dir /tmp/x
+    refused "a/b: use only letters" "$tool" up 2 --name a/b
+    refused "cannot be combined" vms up 2 --dir /tmp/x
     refused "too long for the sockets" "$tool" up 2 --dir "/tmp/$(printf %0100d 0)"
-    refused "may hold only letters" "$tool" up 2 --dir "/tmp/a b"
-    refused "no such verb" vms bogus
+    refused "may contain only letters" "$tool" up 2 --dir "/tmp/a b"
+    refused "no such command" vms bogus
 }
 
 @test "a missing or unsuitable MPI installation is refused" {
-    refused "not an installation of MPICH" vms up 2 --prefix /nonexistent
+    refused "is not an MPICH installation" vms up 2 --prefix /nonexistent
     mkdir -p "$BATS_TEST_TMPDIR/tools"
     cp -r "$tool" "${tool%/*}/vms" "$BATS_TEST_TMPDIR/tools"
     refused "no MPI installation in $BATS_TEST_TMPDIR/inst: build it" \
@@ -130,7 +130,7 @@ until_said() {
 @test "a folder that holds something else is not touched" {
     mkdir "$BATS_TEST_TMPDIR/mine"
     touch "$BATS_TEST_TMPDIR/mine/file"
-    refused "holds something else" "$tool" up 1 --prefix "$prefix" --dir "$BATS_TEST_TMPDIR/mine"
+    refused "contains something else" "$tool" up 1 --prefix "$prefix" --dir "$BATS_TEST_TMPDIR/mine"
     refused "was not made by" "$tool" down --dir "$BATS_TEST_TMPDIR/mine"
     [ -e "$BATS_TEST_TMPDIR/mine/file" ]
 }
@@ -186,9 +186,9 @@ others_sets() {
     mkdir "$here"
     echo vms=1 >"$here/set"
     as_another ln -s "$here" "$public/link"
-    all_refuse "$public/link is not a folder" --dir "$public/link" || return 1
+    all_refuse "$public/link is not a directory" --dir "$public/link" || return 1
     chmod 770 "$here"
-    all_refuse "others may write into $here" --dir "$here" || return 1
+    all_refuse "other users can write to $here" --dir "$here" || return 1
     chmod 700 "$here"
     [ "$("$tool" hosts --dir "$here")" = "$here/hosts" ] || return 1
     # A folder of ours in one of his, or in one that is everybody's.
@@ -196,7 +196,7 @@ others_sets() {
     chmod 777 "$public/open"
     mkdir "$public/open/ours"
     all_refuse "$public/his belongs to" --dir "$public/his/ours" || return 1
-    all_refuse "others may write into $public/open" --dir "$public/open/ours" || return 1
+    all_refuse "other users can write to $public/open" --dir "$public/open/ours" || return 1
     [ -e "$here/set" ] && [ -L "$public/his/region0" ]
 }
 
@@ -207,7 +207,7 @@ others_sets() {
 
 # where VARIABLE...: the folder of the default set.
 where() {
-    env -u IVSHMEM_VMS_DIR "$@" "$tool" hosts 2>&1 | sed -n 's/.*no guests are up in \(.*\): ivshmem-vms up.*/\1/p'
+    env -u IVSHMEM_VMS_DIR "$@" "$tool" hosts 2>&1 | sed -n 's/.*no guests are up in \(.*\): boot some with ivshmem-vms up.*/\1/p'
 }
 
 where_sets_are() {
@@ -250,7 +250,7 @@ where_sets_are() {
     for wrong in "" vms= vms=0 vms=99 'vms=1;id'; do
         echo "$wrong" >"$dir/set"
         run -1 "$tool" env --name "$name"
-        [[ $output == *"is not what ivshmem-vms up writes"* ]]
+        [[ $output == *"was not written by ivshmem-vms up"* ]]
     done
     # Every value is one, whatever is in it.
     # shellcheck disable=SC2016
@@ -286,7 +286,7 @@ where_sets_are() {
 
 @test "a guest that is not up in time is an error" {
     run -1 up 1 --timeout 1
-    [[ $output == *"vm0 is not up after 1 s"* ]]
+    [[ $output == *"vm0 did not boot within 1 s"* ]]
     nothing_left
 }
 

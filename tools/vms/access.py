@@ -30,7 +30,7 @@ FOR_ALL = """Host *
 def make_key(folder: Folder) -> None:
     made = commands.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", ME, "-f", str(folder / "key")])
     if made.status != 0:
-        raise Failure("ssh-keygen cannot make a key for the guests")
+        raise Failure("ssh-keygen failed to create a key for the guests")
 
 
 def write_hosts(folder: Folder, vms: int, cpus: int) -> None:

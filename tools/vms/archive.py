@@ -31,7 +31,7 @@ def trace(path: str) -> Iterator[str]:
             if os.path.islink(at):
                 links += 1
                 if links > MOST_LINKS:
-                    raise Failure(f"{path} cannot be added: its links lead in a circle")
+                    raise Failure(f"cannot add {path}: its symbolic links form a loop")
                 target = os.readlink(at)
                 ahead += target.split("/")[::-1]
                 at = "" if target.startswith("/") else os.path.dirname(at).rstrip("/")
@@ -70,7 +70,7 @@ def _libraries(files: list[str]) -> set[str]:
             if line.endswith(":"):
                 file = line[:-1]
             elif "not found" in line:
-                say(f"{file}: its library {line.split()[0]} is not on this machine, nor in the guests")
+                say(f"{file}: its library {line.split()[0]} is not on this machine, so the guests lack it too")
             elif found := re.search(r"/.*(?= \(0x)", line):
                 libraries.add(found[0])
     return libraries
@@ -93,7 +93,7 @@ def write(out, root: str, names: Iterable[str]) -> None:
     cpio = ["cpio", "-0", "-o", "-H", "newc", "-R", "0:0", "--renumber-inodes", "--quiet"]
     given = b"".join(os.fsencode(name) + b"\0" for name in names)
     if commands.run(cpio, given, cwd=root, stdout=out).status != 0:
-        raise Failure("cpio cannot archive the files for the guests")
+        raise Failure("cpio failed to archive the files for the guests")
 
 
 def write_tree(out, root: str) -> None:

@@ -41,7 +41,7 @@ def until_ready(folder: Folder, guests: list[int], timeout: int) -> None:
                 if qemus.pid_of(folder, other) is None or FAILED.search(console(other)):
                     raise broken(folder, other, "failed to boot")
             if time.monotonic() >= end:
-                raise broken(folder, guest, f"is not up after {timeout} s (--timeout)")
+                raise broken(folder, guest, f"did not boot within {timeout} s (--timeout sets this limit)")
             interrupts.sleep(0.2)
 
 
@@ -62,7 +62,7 @@ def preflight(folder: Folder, vms: int, timeout: int, end: float) -> None:
             found = folder.of_guest(guest, "check")
             if status != 0:
                 raise broken(folder, guest, _text(found).rstrip("\n")
-                             or f"does not answer to ssh within {timeout} s (--timeout)")
+                             or f"did not answer ssh within {timeout} s (--timeout sets this limit)")
             found.unlink()
     finally:
         for check in checks:

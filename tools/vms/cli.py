@@ -9,21 +9,35 @@ from . import folder
 from .messages import Failure, Interrupted, Misuse, say
 
 USAGE = """\
-usage: ivshmem-vms up N [option]...     boot N guests that share a region
-       ivshmem-vms add PATH...          copy files or folders, and their libraries, into all guests
-       ivshmem-vms exec VM|all [CMD...] run a command (a shell) in a guest, or in all
-       eval "$(ivshmem-vms env)"        make mpiexec in this shell reach the guests
-       ivshmem-vms hosts                print the path of the host file for mpiexec -f
-       ivshmem-vms status               show each guest
-       ivshmem-vms pause|resume VM      stop a guest's processors; let them go on
-       ivshmem-vms reset VM             press a guest's reset button, wait until it has booted
-       ivshmem-vms off|kill VM          cut a guest's power; kill its QEMU
-       ivshmem-vms boot VM              boot a guest that has ended, as the same machine
-       ivshmem-vms down                 end the guests and remove all that they left
-every verb:  --name NAME | --dir DIR    which set of guests (default: --name default)
-up:          --size 64M  --memory 512M  --cpus 1  --prefix DIR  --add PATH  --regions 1
-             --no-device LIST  --accel auto|kvm|tcg  --qemu-arg ARG
-up, reset, boot: --timeout 180
+usage: ivshmem-vms COMMAND [OPTION]...
+
+  up N                    boot N guests (1 to 16) that share a region
+  add PATH...             copy files or directories, and the libraries they need, into all guests
+  exec VM|all [CMD...]    run a command in one guest or in all; without one, a shell in the guest
+  env                     print the environment with which mpiexec reaches the guests:
+                          eval "$(ivshmem-vms env)"
+  hosts                   print the path of the host file, for mpiexec -f
+  status                  show the state of each guest
+  pause VM, resume VM     stop a guest's processors, or let them continue
+  reset VM                press a guest's reset button and wait until it has booted
+  off VM, kill VM         cut a guest's power, or kill its QEMU
+  boot VM                 boot a guest that has ended, as the same machine
+  down                    end the guests and remove everything that belongs to them
+
+Options of every command:
+  --name NAME | --dir DIR set of guests (default: the one whose env was evaluated, else --name default)
+Options of up:
+  --size SIZE             size of the region, a power of two from 4M (default 64M)
+  --memory SIZE           memory of each guest, from 128M (default 512M)
+  --cpus K                processors of each guest, 1 to 64 (default 1)
+  --prefix DIR            MPI installation (default: the one that ivshmem-vms belongs to)
+  --add PATH              copy a file or directory into all guests; can be repeated
+  --regions K             number of regions; guest i gets region i modulo K (default 1)
+  --no-device LIST        guests without an ivshmem device, such as 1,3
+  --accel auto|kvm|tcg    hardware virtualisation or emulation (default auto)
+  --qemu-arg ARG          one more argument for QEMU; can be repeated
+Option of up, reset and boot:
+  --timeout SECONDS       how long to wait until guests have booted, 1 to 86400 (default 180)
 """
 
 ONCE = ("--name", "--dir", "--size", "--memory", "--cpus", "--prefix", "--regions", "--no-device", "--accel",
@@ -75,7 +89,7 @@ class Request:
     def find_folder(self) -> folder.Folder:
         name, path = self.given.get("--name", ""), self.given.get("--dir", "")
         if name and path:
-            raise Misuse("--name and --dir exclude each other")
+            raise Misuse("--name and --dir cannot be combined")
         if not name and not path and self.verb != "up":
             path = os.environ.get("IVSHMEM_VMS_DIR", "")
         return folder.find(name, path)
@@ -87,7 +101,7 @@ class Request:
 def _up(request: Request, where: folder.Folder, launcher: str, here: str) -> int:
     from . import options, up
     if len(request.args) > 1:
-        raise Misuse("up takes one number of guests")
+        raise Misuse("up takes one argument, the number of guests")
     given = options.Options("".join(request.args), request.given, request.repeated["--add"],
                             request.repeated["--qemu-arg"])
     return up.up(where, given, launcher, here)
@@ -99,7 +113,7 @@ def _run(request: Request, launcher: str, here: str) -> int:
         return 0
     where, verb, args = request.find_folder(), request.verb, request.args
     if verb in ALONE and args:
-        raise Misuse(f"{verb} takes no argument, not {args[0]}: it is for a whole set; --name and --dir say which")
+        raise Misuse(f"{verb} takes no argument, but {args[0]} was given: it acts on a whole set, which --name or --dir selects")
     if verb == "up":
         return _up(request, where, launcher, here)
     if verb in ("env", "hosts"):
@@ -116,7 +130,7 @@ def _run(request: Request, launcher: str, here: str) -> int:
         return verbs.status(where)
     if verb == "down":
         return verbs.down(where)
-    raise Misuse(f"{verb}: no such verb" if verb else "what to do?")
+    raise Misuse(f"{verb}: no such command" if verb else "no command given")
 
 
 def _set_up_process() -> None:
@@ -146,7 +160,7 @@ def _flush() -> None:
         if sys.stdout:
             sys.stdout.flush()
     except OSError as error:
-        raise Failure(f"the output cannot be written: {error.strerror}") from None
+        raise Failure(f"cannot write the output: {error.strerror}") from None
 
 
 def main(argv: list[str], here: str) -> int:

@@ -35,15 +35,15 @@ def why_not_private(path: str) -> str:
         try:
             found = os.lstat(at)
         except OSError:
-            return f"{at} is not there"
+            return f"{at} does not exist"
         shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
         sticky = found.st_mode & stat.S_ISVTX
         if not stat.S_ISDIR(found.st_mode):
-            return f"{at} is not a folder"
+            return f"{at} is not a directory"
         if found.st_uid != me and (found.st_uid != 0 or at == path):
             return f"{at} belongs to {_owner(found.st_uid)}"
         if shared and (not sticky or at == path):
-            return f"others may write into {at}"
+            return f"other users can write to {at}"
         if at == "/":
             return ""
         at = os.path.dirname(at)
@@ -60,7 +60,7 @@ def _home() -> str:
     if not state and os.environ.get("HOME"):
         state = os.path.join(os.environ["HOME"], ".local/state")
     if not state.startswith("/"):
-        raise Failure("neither XDG_RUNTIME_DIR nor HOME names a folder of this user: pass --dir")
+        raise Failure("neither XDG_RUNTIME_DIR nor HOME names a directory of this user: pass --dir")
     return os.path.join(os.path.realpath(state), ME)
 
 
@@ -89,10 +89,10 @@ class Folder:
         self.home = home
         # QEMU and ssh give commas and blanks a meaning.
         if re.search("[^A-Za-z0-9._/-]", path):
-            raise Failure(f"{path}: the folder of a set may hold only letters, digits and . _ / -: pass another --dir")
+            raise Failure(f"{path}: the path of a set may contain only letters, digits and . _ / -: pass another --dir")
         if len(path) > LONGEST_PATH:
-            raise Failure(f"{path}: {len(path)} characters are too long for the sockets in it, "
-                          f"{LONGEST_PATH} at most: pass a shorter --dir")
+            raise Failure(f"{path}: {len(path)} characters are too long for the sockets in this directory, "
+                          f"at most {LONGEST_PATH} fit: pass a shorter --dir")
 
     def __str__(self) -> str:
         return str(self.path)
@@ -115,15 +115,15 @@ class Folder:
             raise Failure(f"{why}: {advice}")
 
     def open(self) -> Set:
-        nothing = f"no guests are up in {self}: {ME} up N" + (f" --name {self.name}" if self.name else "")
+        nothing = f"no guests are up in {self}: boot some with {ME} up N" + (f" --name {self.name}" if self.name else "")
         if not self.path.exists():
             raise Failure(nothing)
-        self.require_private("not used; pass --dir")
+        self.require_private("it is not safe to use; pass another --dir")
         if not (self / "set").is_file():
             raise Failure(nothing)
         noted = self._read()
         if not re.fullmatch("[1-9][0-9]?", noted.get("vms", "")) or int(noted["vms"]) > MOST_VMS:
-            raise Failure(f"{self}/set is not what {ME} up writes: {ME} down --dir {self}")
+            raise Failure(f"{self}/set was not written by {ME} up: run {ME} down --dir {self}")
         return Set(int(noted["vms"]), noted.get("prefix", ""), noted.get("region", ""), bool(noted.get("ready")))
 
     def _read(self) -> dict[str, str]:
@@ -159,7 +159,7 @@ class Folder:
                 os.makedirs(self.home, exist_ok=True)
                 why = why_not_private(self.home)
             except OSError as error:
-                why = f"{self.home} cannot be made ({error.strerror})"
+                why = f"cannot create {self.home} ({error.strerror})"
         if why:
             raise Failure(f"{why}: pass --dir")
 
@@ -169,17 +169,17 @@ class Folder:
             return True
         except OSError as error:
             if not self.path.exists():
-                raise Failure(f"{self} cannot be made ({error.strerror}): pass another --dir") from None
+                raise Failure(f"cannot create {self} ({error.strerror}): pass another --dir") from None
             return False
 
     def _take(self) -> None:
-        self.require_private("not used; pass another --dir")
+        self.require_private("it is not safe to use; pass another --dir")
         if not (self / "set").exists() and os.listdir(self.path):
-            raise Failure(f"{self} holds something else: pass another --dir")
+            raise Failure(f"{self} contains something else: pass another --dir")
         try:
             (self / "set").touch(exist_ok=False)  # of two that try at once, one
         except FileExistsError:
-            raise Failure(f"guests are up already in {self}: {ME} down --dir {self}") from None
+            raise Failure(f"guests are already up in {self}: end them with {ME} down --dir {self}") from None
 
     def add_note(self, name: str, value: str) -> None:
         with open(self / "set", "ab") as file:
@@ -192,6 +192,6 @@ def find(name: str, path: str) -> Folder:
         return Folder(_without_links_above(path))
     name = name or "default"
     if not re.fullmatch("[A-Za-z0-9_-]+", name):
-        raise Misuse(f"--name {name}: use letters, digits, _ and -")
+        raise Misuse(f"--name {name}: use only letters, digits, _ and -")
     home = _home()
     return Folder(os.path.join(home, name), name, home)

@@ -53,7 +53,7 @@ def _hand_out_keys(tree: Path, folder: Folder, vms: int) -> None:
     converted = commands.run(["dropbearconvert", "openssh", "dropbear", str(folder / "key"), str(key)],
                              stderr=subprocess.DEVNULL)
     if converted.status != 0:
-        raise Failure("dropbearconvert cannot read the key that ssh-keygen has made")
+        raise Failure("dropbearconvert failed to convert the key that ssh-keygen created")
     public = (folder / "key.pub").read_text(encoding="ascii")
     # dbclient takes a comment for a part of the key.
     bare = " ".join(public.split()[:2])
@@ -107,6 +107,6 @@ def build(folder: Folder, options: Options, prefix: str, modules: list[str]) -> 
     size = image.stat().st_size
     # The guest holds the archive and the files at once while it boots.
     if options.memory <= 3 * size + 64 * MIB:
-        raise Failure(f"the guests' files take {size // MIB} MiB, too much for {options.memory // MIB} MiB "
+        raise Failure(f"the guests' files need {size // MIB} MiB, too much for guests with {options.memory // MIB} MiB "
                       f"of memory: pass --memory {4 * size // MIB + 128}M")
     return image

@@ -66,7 +66,7 @@ def _package() -> str:
         depends = b""
     found = re.search(r"Depends: (linux-image-[0-9].*)", depends.decode())
     if not found:
-        raise Failure(f"no kernel in /boot, and apt knows no {META_PACKAGE}: "
+        raise Failure(f"there is no usable kernel in /boot, and apt does not know {META_PACKAGE}: "
                       "run apt-get update, or install a kernel package")
     return found[1]
 
@@ -77,7 +77,7 @@ def _download(package: str, folder: str) -> str:
                           cwd=folder, stdout=2).status
     debs = glob.glob(f"{glob.escape(folder)}/*.deb")
     if status != 0 or not debs:
-        raise Failure(f"apt-get download {package} failed; apt-get update may help")
+        raise Failure(f"apt-get download {package} failed: run apt-get update and try again")
     return debs[0]
 
 
@@ -86,7 +86,7 @@ def _unpack(deb: str, folder: str) -> None:
     archive = os.path.join(folder, "files.tar")
     with open(archive, "wb") as file:
         if commands.run(["dpkg-deb", "--fsys-tarfile", deb], stdout=file).status != 0:
-            raise Failure(f"dpkg-deb cannot unpack {os.path.basename(deb)}")
+            raise Failure(f"dpkg-deb failed to unpack {os.path.basename(deb)}")
     with tarfile.open(archive) as tar:
         for member in tar:
             interrupts.check()
@@ -116,7 +116,7 @@ def _fetch(cache: str) -> None:
         except OSError:
             pass  # somebody else was quicker
     if _find_modules(kept) is None:
-        raise Failure(f"{package} lacks one of the modules {' '.join(MODULES)}")
+        raise Failure(f"the kernel package {package} lacks one of the modules {' '.join(MODULES)}")
 
 
 def find() -> Kernel:
@@ -130,5 +130,5 @@ def find() -> Kernel:
         _fetch(cache)
         kernel = _find(cache)
     if kernel is None:
-        raise Failure(f"the kernel that was fetched is not in {cache} any more: try again")
+        raise Failure(f"the downloaded kernel is no longer in {cache}: try again")
     return kernel

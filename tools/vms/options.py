@@ -45,7 +45,7 @@ def _bytes(text: str, option: str) -> int:
 def _region_size(text: str) -> int:
     size = _bytes(text, "--size")
     if size < LEAST_REGION or size & (size - 1):
-        raise Misuse(f"--size {text}: must be a power of two, as PCI wants it, and 4M or more")
+        raise Misuse(f"--size {text}: must be a power of two, as PCI requires, and 4M or more")
     return size
 
 
@@ -90,15 +90,15 @@ def find_prefix(given: str, here: str) -> str:
         if not prefix and os.access(f"{candidate}/bin/hydra_pmi_proxy", os.X_OK):
             prefix = candidate
     if not prefix:
-        raise Failure(f"no MPI installation in {built}: build it with make, or pass --prefix DIR")
+        raise Failure(f"no MPI installation in {built}: build it with make stage, or pass --prefix DIR")
     if not _is_installation(prefix):
-        raise Failure(f"{prefix} is not an installation of MPICH: no bin/mpiexec and bin/hydra_pmi_proxy in it")
+        raise Failure(f"{prefix} is not an MPICH installation: it lacks bin/mpiexec or bin/hydra_pmi_proxy")
     prefix = os.path.realpath(prefix)
     if "\n" in prefix:
-        raise Failure(f"the path of {prefix} has a line break in it")
+        raise Failure(f"the path {prefix} contains a line break: pass another --prefix")
     if prefix in ("/", "/usr", "/usr/local"):
-        raise Failure(f"{prefix} is more than an MPI installation: guests get a copy of all its programs "
-                      "and libraries; pass a --prefix with MPICH alone")
+        raise Failure(f"{prefix} holds more than an MPI installation, and guests get a copy of all its programs "
+                      "and libraries: pass a --prefix that holds only MPICH")
     return prefix
 
 
@@ -106,7 +106,7 @@ def existing(paths: list[str]) -> list[str]:
     """Absolute paths of what is there; links stay what they are."""
     for path in paths:
         if not os.access(path, os.R_OK):
-            raise Failure(f"{path}: no such file or folder, or no permission to read it")
+            raise Failure(f"{path}: no such file or directory, or no permission to read it")
     return ["/" + os.path.abspath(path).lstrip("/") for path in paths]
 
 
@@ -130,7 +130,7 @@ class Options:
         self.qemu_args = qemu_args
         machine = os.uname().machine
         if machine != "x86_64":
-            raise Failure(f"guests are built from this machine, which is {machine}, not x86_64")
+            raise Failure(f"guests are built from this machine's files and must be x86_64, but this machine is {machine}")
 
 
 DEFAULT_TIMEOUT = "180"

@@ -21,7 +21,7 @@ class _Conversation:
             self.connection.settimeout(max(0.001, self.end - time.monotonic()))
             more = self.connection.recv(65536)
             if not more:
-                raise ConnectionError("it has closed the connection")
+                raise ConnectionError("it closed the connection")
             self.unread += more
         line, self.unread = self.unread.split(b"\n", 1)
         return line
@@ -50,4 +50,4 @@ def ask(path: Path, guest: int, command: str):
         why = f"no answer within {LIMIT:.0f} s"
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
-    raise Failure(f"vm{guest}: its QEMU does not take the command {command}: {why}")
+    raise Failure(f"vm{guest}: QEMU did not carry out the command {command}: {why}")

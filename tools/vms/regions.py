@@ -23,11 +23,11 @@ def check_room(size: int, count: int, memory: int, vms: int) -> None:
     shm = os.statvfs(SHM)
     available = shm.f_bavail * shm.f_frsize
     if available < size * count:
-        raise Failure(f"{SHM} has {available // MIB} MiB left, "
+        raise Failure(f"{SHM} has {available // MIB} MiB left, but "
                       f"the shared memory needs {size * count // MIB} MiB: pass a smaller --size")
     available, needed = _memory_available(), size * count + memory * vms
     if available < needed:
-        raise Failure(f"this machine has {available // MIB} MiB of memory available, "
+        raise Failure(f"this machine has {available // MIB} MiB of memory available, but "
                       f"the guests need {needed // MIB} MiB: pass a smaller --memory")
 
 
@@ -39,7 +39,7 @@ def _make(path: str, size: int) -> None:
             try:
                 os.posix_fallocate(file.fileno(), offset, min(PIECE, size - offset))
             except OSError as error:
-                raise Failure(f"{path} cannot have {size // MIB} MiB ({error.strerror}): "
+                raise Failure(f"cannot allocate {size // MIB} MiB for {path} ({error.strerror}): "
                               "pass a smaller --size") from None
 
 

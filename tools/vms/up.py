@@ -39,7 +39,7 @@ def _clean_up(folder: Folder) -> None:
     try:
         removal.remove(folder)
     except OSError as error:
-        say(f"{error.filename or folder} cannot be removed: {error.strerror}")
+        say(f"cannot remove {error.filename or folder}: {error.strerror}")
 
 
 def up(folder: Folder, given: options.Options, launcher: str, here: str) -> int:
@@ -59,7 +59,7 @@ def up(folder: Folder, given: options.Options, launcher: str, here: str) -> int:
         _clean_up(folder)
         raise
     interrupts.restore()
-    print(f"""up after {int(time.monotonic() - began)} s: {_names(given.vms)}. In this shell, then use mpiexec:
+    print(f"""up after {int(time.monotonic() - began)} s: {_names(given.vms)}. To use mpiexec in this shell:
   eval "$({quoted(launcher)} --dir {folder} env)"
   mpiexec -f {folder}/hosts -n {given.vms * given.cpus} hostname""")
     return 0

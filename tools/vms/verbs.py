@@ -14,7 +14,7 @@ from .messages import ME, Failure, Misuse, quoted, say
 def add(folder: Folder, paths: list[str]) -> int:
     vms = folder.open().vms
     if not paths:
-        raise Misuse("add: no file or folder given")
+        raise Misuse("add: no file or directory given")
     added = folder / "added"
     with open(added, "wb") as file:
         archive.write_closure(file, options.existing(paths))
@@ -22,7 +22,7 @@ def add(folder: Folder, paths: list[str]) -> int:
         with open(added, "rb") as file:
             unpack = access.ssh(folder, f"vm{guest}", "cd / && cpio -idmu 2>/dev/null")
             if subprocess.run(unpack, stdin=file, check=False).returncode != 0:
-                raise Failure(f"vm{guest}: cannot copy {' '.join(paths)}")
+                raise Failure(f"vm{guest}: cannot copy {' '.join(paths)} into the guest")
     added.unlink()
     return 0
 
@@ -102,7 +102,7 @@ def status(folder: Folder) -> int:
 
 def _boot(folder: Folder, guest: int, timeout: int) -> None:
     if qemus.pid_of(folder, guest) is not None:
-        raise Failure(f"vm{guest} is running: {ME} reset {guest}")
+        raise Failure(f"vm{guest} is running: to reboot it, run {ME} reset {guest}")
     said = machine.start(folder, guest)
     if said:
         raise Failure(f"QEMU did not start vm{guest}: {said}")
@@ -125,7 +125,7 @@ def _until_ended(folder: Folder, guest: int, pid: int) -> None:
         if qemus.pid_of(folder, guest) is None:
             return
         time.sleep(0.05)
-    raise Failure(f"vm{guest}: its QEMU, pid {pid}, does not end")
+    raise Failure(f"vm{guest}: its QEMU (pid {pid}) does not exit")
 
 
 def do_to(folder: Folder, verb: str, args: list[str], timeout: int) -> int:

@@ -48,8 +48,8 @@ class Running(ScratchTest):
         return subprocess.run([TOOL, *words], stderr=subprocess.PIPE, check=False, text=True, **options)
 
     def test_statuses_and_messages(self):
-        for words, status, said in (([], 2, "what to do?"), (["none"], 2, "none: no such verb"),
-                                    (["--name", "a", "--dir", "b"], 2, "exclude each other"),
+        for words, status, said in (([], 2, "no command given"), (["none"], 2, "none: no such command"),
+                                    (["--name", "a", "--dir", "b"], 2, "cannot be combined"),
                                     (["status", "--dir", self.path("none")], 1, "no guests are up"),
                                     (["down", "vm1", "--dir", self.path("none")], 2, "down takes no argument"),
                                     (["hosts", "vm1", "--dir", self.path("none")], 2, "hosts takes no argument"),
@@ -80,7 +80,7 @@ class Running(ScratchTest):
         with open("/dev/full", "wb") as full:
             result = self.run_tool("--help", stdout=full)
         self.assertEqual((result.returncode, result.stderr),
-                         (1, "ivshmem-vms: the output cannot be written: No space left on device\n"))
+                         (1, "ivshmem-vms: cannot write the output: No space left on device\n"))
 
     def test_without_its_parts(self):
         os.symlink(os.path.realpath(TOOL), self.path("link"))
@@ -90,4 +90,4 @@ class Running(ScratchTest):
         os.chmod(self.path("alone"), 0o755)
         result = subprocess.run([self.path("alone")], capture_output=True, check=False, text=True)
         self.assertEqual(result.returncode, 1)
-        self.assertIn("its parts are not where they were installed", result.stderr)
+        self.assertIn("its Python package vms is neither in", result.stderr)

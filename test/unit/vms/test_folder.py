@@ -18,21 +18,21 @@ class Privacy(ScratchTest):
         self.assertEqual(why_not_private(self.scratch), "")
 
     def test_what_is_not_there_or_no_folder(self):
-        self.assertIn("is not there", why_not_private(self.path("none")))
-        self.assertIn("is not a folder", why_not_private(self.write("file")))
+        self.assertIn("does not exist", why_not_private(self.path("none")))
+        self.assertIn("is not a directory", why_not_private(self.write("file")))
         os.symlink(self.scratch, self.path("link"))
-        self.assertIn("is not a folder", why_not_private(self.path("link")))
+        self.assertIn("is not a directory", why_not_private(self.path("link")))
 
     def test_others_may_write(self):
         inside = self.path("inside")
         os.mkdir(inside)
         for mode in (0o720, 0o702, 0o1777):
             os.chmod(inside, mode)
-            self.assertEqual(why_not_private(inside), f"others may write into {inside}")
+            self.assertEqual(why_not_private(inside), f"other users can write to {inside}")
         os.mkdir(self.path("inside/deep"))
         self.assertEqual(why_not_private(self.path("inside/deep")), "")  # like /tmp
         os.chmod(inside, 0o777)
-        self.assertEqual(why_not_private(self.path("inside/deep")), f"others may write into {inside}")
+        self.assertEqual(why_not_private(self.path("inside/deep")), f"other users can write to {inside}")
 
     @unittest.skipIf(os.geteuid() != 0, "only root can give files away")
     def test_somebody_elses(self):
@@ -75,7 +75,7 @@ class Making(ScratchTest):
         made = Folder(self.path("home/set"), "set", self.path("home"))
         made.make()
         self.assertEqual(os.stat(self.path("home")).st_mode & 0o777, 0o700)
-        with self.assertRaisesRegex(Failure, "guests are up already"):
+        with self.assertRaisesRegex(Failure, "guests are already up"):
             made.make()
         self.assertTrue((made / "set").is_file())
 
@@ -83,7 +83,7 @@ class Making(ScratchTest):
         taken = self.folder()
         taken.make()
         self.write("other/file")
-        with self.assertRaisesRegex(Failure, "holds something else"):
+        with self.assertRaisesRegex(Failure, "contains something else"):
             self.folder("other").make()
         self.assertEqual(os.listdir(self.path("other")), ["file"])
 
@@ -96,7 +96,7 @@ class Making(ScratchTest):
 
     def test_a_folder_in_anothers_is_refused_and_not_left(self):
         os.chmod(self.scratch, 0o777)
-        with self.assertRaisesRegex(Failure, "others may write"):
+        with self.assertRaisesRegex(Failure, "other users can write"):
             Folder(self.path("set")).make()
         self.assertFalse(os.path.exists(self.path("set")))
 
@@ -115,11 +115,11 @@ class State(ScratchTest):
         made = self.folder()
         for wrong in ("", "vms=", "vms=0", "vms=17", "vms=99", "vms=1;id", "vms=١"):
             self.write("set/set", f"{wrong}\n")
-            with self.assertRaisesRegex(Failure, "is not what ivshmem-vms up writes"):
+            with self.assertRaisesRegex(Failure, "was not written by ivshmem-vms up"):
                 made.open()
 
     def test_no_set(self):
-        with self.assertRaisesRegex(Failure, "no guests are up in .*: ivshmem-vms up N --name x$"):
+        with self.assertRaisesRegex(Failure, "no guests are up in .*: boot some with ivshmem-vms up N --name x$"):
             Folder(self.path("none"), "x").open()
         with self.assertRaisesRegex(Failure, "no guests are up"):
             self.folder().open()

@@ -59,7 +59,7 @@ class Prefix(ScratchTest):
         self.assertEqual(options.find_prefix("", self.path("tools")), beside)
 
     def test_unsuitable_ones(self):
-        with self.assertRaisesRegex(Failure, "not an installation of MPICH"):
+        with self.assertRaisesRegex(Failure, "is not an MPICH installation"):
             options.find_prefix(self.scratch, "/bin")
         with mock.patch.object(options, "_is_installation", return_value=True):
             for wrong in ("/", "/usr", "/usr/local/"):

@@ -46,12 +46,12 @@ class Monitor(ScratchTest):
 
     def test_a_refusal(self):
         path = self.serve(DONE, b'{"error": {"class": "GenericError", "desc": "not now"}}\r\n')
-        with self.assertRaisesRegex(Failure, "vm3: its QEMU does not take the command cont: not now"):
+        with self.assertRaisesRegex(Failure, "vm3: QEMU did not carry out the command cont: not now"):
             qmp.ask(path, 3, "cont")
 
     def test_one_that_goes(self):
         path = self.serve(DONE)
-        with self.assertRaisesRegex(Failure, "does not take the command quit: "):
+        with self.assertRaisesRegex(Failure, "did not carry out the command quit: "):
             qmp.ask(path, 0, "quit")
 
     def test_one_that_says_nothing(self):
@@ -61,7 +61,7 @@ class Monitor(ScratchTest):
 
     def test_one_that_talks_nonsense(self):
         path = self.serve(b"what?\r\n")
-        with self.assertRaisesRegex(Failure, "does not take the command stop"):
+        with self.assertRaisesRegex(Failure, "did not carry out the command stop"):
             qmp.ask(path, 0, "stop")
 
     def test_none(self):

@@ -81,7 +81,7 @@ class Up(ScratchTest):
         self.assertEqual(os.stat(self.paths[0]).st_mode & 0o777, 0o600)
         for line in (f"""  eval "$('vms' --dir {folder} env)"\n""", f"  mpiexec -f {folder}/hosts -n 2 hostname\n"):
             self.assertIn(line, self.said.getvalue())
-        with self.assertRaisesRegex(Failure, "guests are up already"):
+        with self.assertRaisesRegex(Failure, "guests are already up"):
             self.up()
         self.assertTrue(folder.open().ready)
 
@@ -103,6 +103,6 @@ class Up(ScratchTest):
 
     def test_no_room(self):
         with mock.patch.object(up.regions, "_memory_available", return_value=0):
-            with self.assertRaisesRegex(Failure, "this machine has 0 MiB of memory available, the guests need 260"):
+            with self.assertRaisesRegex(Failure, "this machine has 0 MiB of memory available, but the guests need 260"):
                 self.up()
         self.nothing_is_left()
