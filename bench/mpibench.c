@@ -323,7 +323,7 @@ static double copy(int bytes, int n)
 }
 
 #define LADDER                                                                                     \
-    "0,8,64,128,256,512,1024,2048,4096,8192,16384,32768,65536,131072,262144,524288,1048576,"       \
+    "8,64,128,256,512,1024,2048,4096,8192,16384,32768,65536,131072,262144,524288,1048576,"         \
     "2097152,4194304,8388608,16777216"
 #define LARGE "65536,262144,1048576,4194304"
 #define FEW "8,1024,65536,1048576"
@@ -334,8 +334,8 @@ static const struct test {
     const char *unit;
     const char *bytes;
 } tests[] = {
-    {"latency", latency, "us", LADDER}, /* half a round trip */
-    {"echo", echo, "us", LADDER},       /* the same, of what was just received */
+    {"latency", latency, "us", "0," LADDER}, /* half a round trip */
+    {"echo", echo, "us", "0," LADDER},       /* the same, of what was just received */
     {"bandwidth", bandwidth, "MB/s", LADDER},
     {"bidirectional", bidirectional, "MB/s", LARGE},
     {"rate", messages, "1/s", "0,8,64,512"},

@@ -1,26 +1,28 @@
 # SPDX-License-Identifier: mpich2
 #
-# gnuplot -c plot.gp FOLDER CLASS: latency and bandwidth by size, of one class, from summary.csv.
+# gnuplot -c plot.gp POINTS.csv OUT.svg: a curve for each column, by message size. The first column's title is
+# the unit.
 
-folder = ARG1
-class = ARG2
 set datafile separator ","
-set terminal svg size 900,600 background "white"
-set logscale xy
+set datafile missing "NaN"
+unit = system("head -n 1 '" . ARG1 . "' | cut -d, -f1")
+columns = int(system("head -n 1 '" . ARG1 . "' | tr , '\\n' | wc -l"))
+set terminal svg size 800,480 background "white"
+header = '1a <!-- SPDX-License-Identifier: mpich2 -->'
+shorter = 's/ stroke-line(cap|join)="[a-z]*"| xml:space="preserve"//g; s/<tspan [^>]*>/<tspan>/'
+set output "| sed -E -e '" . header . "' -e '" . shorter . "' >'" . ARG2 . "'"
+set logscale x 2
+set logscale y
 set format x "%.0b%B"
-set xtics 4
+set xtics 4 scale 0
+set ytics scale 0
+unset mxtics
+unset mytics
 set grid
-set key left top
-set datafile missing NaN
-mpis = "ivshmem ivshmem-malloc shm tcp ucx openmpi"
-select(test) = sprintf("awk -F, '$1 == %s && $2 == \"%s\" && $4 > 0' %s/summary.csv | sort -t, -k4,4g", class, test, folder)
-
-do for [test in "latency bandwidth"] {
-    if (system(select(test)) eq "") { continue }
-    set output sprintf("%s/%s-%s.svg", folder, test, class)
-    if (test eq "bandwidth") { set key right bottom }
-    set title sprintf("%s between two ranks, about %s ns a hop", test, class)
-    set xlabel "bytes"
-    set ylabel test eq "latency" ? "half a round trip, us" : "MB/s"
-    plot for [m in mpis] "< " . select(test) using (strcol(5) eq m ? $4 : NaN):6 title m with linespoints
-}
+set linetype 5 linecolor rgb "#e51e10" # the default is too pale
+set autoscale xfix
+set key outside right reverse Left samplen 2 noenhanced
+set xlabel "bytes"
+set ylabel unit eq "us" ? "µs" : unit
+plot for [i=2:columns] ARG1 using 1:i title columnheader(i) with linespoints
+unset output # waits for sed

@@ -1,149 +1,157 @@
 # SPDX-License-Identifier: mpich2
 #
-# summary.csv as Markdown: for each class of the processors' distance a table for each test, with the ratio
-# of ours to the best of the others over shared memory, and the ratios' means over bands of sizes. In a
-# latency less is better, and a ratio below 1 is ours ahead; in a bandwidth or rate more, and above 1.
+# awk -v folder=OUT -v about=TEXT [-v guests=1] -f report.awk questions summary.csv: for each question, the table
+# (OUT/tables/NAME.md, also printed) and the points of the plot (OUT/plots/NAME.csv). A table is of the one
+# placement of the processors that has most samples; medians of fewer than ENOUGH are left out. The best of a
+# row is bold. Its spread is half the distance of the quartiles, in percent of the median, where it is largest.
 
 function pretty(bytes) {
     return bytes >= 1048576 ? bytes / 1048576 " MiB" : bytes >= 1024 ? bytes / 1024 " KiB" : bytes " B"
 }
 
-function number(x) { return x == "" ? "" : x >= 1000 ? sprintf("%.0f", x) : sprintf("%.3g", x) }
+function number(x) { return x >= 1000 ? sprintf("%.0f", x) : sprintf("%.3g", x) }
 
-# The best of the rivals, or "".
-function best(prefix, unit,   r, v, i) {
-    r = ""
-    for (i = 1; i <= rivals; i++) {
-        v = median[prefix, rival[i]]
-        if (v != "" && (r == "" || (unit == "us" ? v < r : v > r)))
-            r = v
+# The placement in which the most cells of this question have enough samples, or "".
+function placement(   c, t, s, m, n, sum, most, found) {
+    found = ""
+    for (c = most = 0; c++ < classes;) {
+        sum = 0
+        for (t in test) for (s in bytes) for (m in mpi) {
+            n = samples[class[c], test[t], ranks, bytes[s], mpi[m]]
+            sum += n < ENOUGH ? 0 : 1 + n / 1e6
+        }
+        if (sum > most) { most = sum; found = class[c] }
     }
-    return r
+    return found
 }
 
-# Adds what `own` takes at one size over what the others take.
-function compare(own, other) {
-    if (own == "" || other == "" || own <= 0 || other <= 0)
+# The columns for which there are figures, in shown.
+function columns(where,   t, s, m, used) {
+    split("", shown)
+    for (m = 1; m <= mpis; m++) {
+        used = 0
+        for (t in test) for (s in bytes)
+            used += (where, test[t], ranks, bytes[s], mpi[m]) in median
+        if (used)
+            shown[++used_mpis] = mpi[m]
+    }
+}
+
+function row(where, what, size,   m, k, x, best, line, filled, wide) {
+    best = ""
+    for (m = 1; m <= used_mpis; m++)
+        if ((k = where SUBSEP what SUBSEP ranks SUBSEP size SUBSEP shown[m]) in median) {
+            x = median[k]
+            best = best == "" || (unit[what] == "us" ? x < best : x > best) ? x : best
+            filled++
+            least = least == "" || samples[k] < least ? samples[k] : least
+            if (spread[k] > wide)
+                wide = spread[k]
+        }
+    if (!filled)
+        return ""
+    line = "| " (tests == 1 ? pretty(size) : size > 0 ? what ", " pretty(size) : what) " |"
+    for (m = 1; m <= used_mpis; m++) {
+        k = where SUBSEP what SUBSEP ranks SUBSEP size SUBSEP shown[m]
+        x = k in median ? number(median[k]) : ""
+        line = line " " (x != "" && filled > 1 && x == number(best) ? "**" x "**" : x) " |"
+    }
+    return line sprintf(" %.0f %% |\n", wide)
+}
+
+function table(   where, t, s, m, head, body, file) {
+    used_mpis = 0
+    least = ""
+    if ((where = placement()) == "")
         return
-    n++
-    sum += log(own / other)
-}
-
-# A row of the marks: a ratio for each of ours that was measured.
-function row(name, mark, test, ranks, low, high, over, as,   i, k, prefix, line, any) {
-    line = "| " name " |"
-    for (k = 1; k <= ours; k++) {
-        n = sum = 0
-        for (i = 1; i <= sizes; i++) {
-            if (size[i] < low || size[i] > high)
-                continue
-            prefix = class SUBSEP as SUBSEP ranks SUBSEP size[i]
-            compare(median[class, test, ranks, size[i], our[k]],
-                over == "own" ? median[prefix, our[k]] : over ? median[prefix, over] : best(prefix, unit[as]))
-        }
-        any += n
-        line = line (n ? sprintf(" %.2f |", exp(sum / n)) : " |")
-    }
-    if (any)
-        print line " " mark " |"
-}
-
-function band(name, mark, test, ranks, low, high, over) {
-    row(name, mark, test, ranks, low, high, over, test)
-}
-
-# Our latency in another test over that of the best, or over our own.
-function beside(name, mark, test, low, own) {
-    row(name, mark, test, 2, low, HUGE, own ? "own" : "", "latency")
-}
-
-function table(test, ranks,   i, j, k, prefix, line, any, other, value) {
-    for (i = 1; i <= sizes; i++) {
-        prefix = class SUBSEP test SUBSEP ranks SUBSEP size[i]
-        line = "| " pretty(size[i]) " |"
-        any = 0
-        for (j = 1; j <= mpis; j++) {
-            line = line " " number(median[prefix, mpi[j]]) " |"
-            any += median[prefix, mpi[j]] != ""
-        }
-        if (!any)
-            continue
-        other = best(prefix, unit[test])
-        if (!titled[class, test, ranks]++) {
-            printf "\n%s, %d ranks, %s:\n\n| bytes |", test, ranks, unit[test]
-            for (j = 1; j <= mpis; j++)
-                printf " %s |", mpi[j]
-            for (k = 1; k <= ours; k++)
-                printf " %s/best |", our[k]
-            printf "\n|---|"
-            for (j = 1; j <= mpis + ours; j++)
-                printf "---|"
-            print ""
-        }
-        for (k = 1; k <= ours; k++) {
-            value = median[prefix, our[k]]
-            line = line (value != "" && other != "" && other > 0 ? sprintf(" %.2f |", value / other) : " |")
-        }
+    columns(where)
+    for (t = 1; t <= tests; t++) for (s = 1; s <= sizes; s++)
+        body = body row(where, test[t], bytes[s])
+    if (body == "")
+        return
+    head = "| " (tests > 1 ? "operation" : "bytes") " |"
+    for (m = 1; m <= used_mpis; m++)
+        head = head " " (shown[m] in called ? called[shown[m]] : shown[m]) " |"
+    head = head " spread |\n|---|"
+    for (m = 1; m <= used_mpis; m++)
+        head = head "---|"
+    file = folder "/tables/" name ".md"
+    printf "%s; %s, at least %d samples; %s:\n\n%s---|\n%s", about,
+        where ? where " ns a hop" : "any placement", least,
+        unit[test[1]] == "us" ? "µs" : unit[test[1]], head, body >file
+    close(file)
+    tables++
+    print "## " title "\n"
+    while ((getline line <file) > 0)
         print line
+    print ""
+    points(where)
+}
+
+function points(where,   i, m, k, file, line, any) {
+    file = folder "/plots/" name ".csv"
+    line = unit[test[1]]
+    for (m = 1; m <= used_mpis; m++)
+        line = line "," (shown[m] in called ? called[shown[m]] : shown[m])
+    print line >file
+    for (i = 1; i <= all; i++) {
+        if (size[i] < bytes[1] || size[i] > bytes[sizes] || !size[i])
+            continue
+        line = size[i]
+        any = 0
+        for (m = 1; m <= used_mpis; m++) {
+            k = where SUBSEP test[1] SUBSEP ranks SUBSEP size[i] SUBSEP shown[m]
+            line = line "," (k in median ? median[k] : "NaN")
+            any += k in median
+        }
+        if (any)
+            print line >file
     }
+    close(file)
 }
 
 BEGIN {
-    SAMPLES_MIN = 20 # the processors were there by chance
-    HUGE = 2 ^ 40
+    ENOUGH = 5
+    classes = split("0 20 55 130 225", class, " ")
+    called["ivshmem-malloc"] = "with malloc"
+    called["ivshmem+alloc"] = "one buffer in region"
+    called["ivshmem+1000"] = "1000 idle"
+    called["shm"] = "Nemesis shm"
+    called["ucx"] = "ch4:ucx"
+    called["openmpi"] = "Open MPI"
 }
-NR == 1 { next }
+FNR == NR {
+    if (/^[^#]/ && (guests ? /^guests/ : !/^guests/))
+        question[++questions] = $0
+    next
+}
+FNR == 1 { FS = ","; next }
 {
-    median[$1, $2, $3, $4, $5] = $6
     unit[$2] = $10
-    samples[$1] += $9
-    seen[$5] = 1
-    if (!known["s", $4]++) size[++sizes] = $4 + 0
-    if (!known["t", $2, $3]++) { test_of[++tests] = $2; ranks_of[tests] = $3 }
+    if ($9 < ENOUGH)
+        next
+    k = $1 SUBSEP $2 SUBSEP $3 SUBSEP $4 SUBSEP $5
+    median[k] = $6
+    samples[k] = $9
+    spread[k] = $6 > 0 ? ($8 - $7) / 2 / $6 * 100 : 0
+    if (!known[$4]++)
+        for (i = ++all; i > 0; i--) {
+            if (i == 1 || size[i - 1] < $4 + 0) { size[i] = $4 + 0; break }
+            size[i] = size[i - 1]
+        }
 }
 END {
-    split("ivshmem ivshmem-malloc shm tcp ucx openmpi", order, " ")
-    for (i = 1; i in order; i++)
-        if (seen[order[i]]) {
-            mpi[++mpis] = order[i]
-            if (order[i] ~ /^ivshmem/)
-                our[++ours] = order[i]
-            else if (order[i] != "tcp")
-                rival[++rivals] = order[i]
-        }
-    if (!rivals)
-        rival[++rivals] = "tcp"
-    for (i = 2; i <= sizes; i++)
-        for (j = i; j > 1 && size[j - 1] > size[j]; j--) {
-            swap = size[j]; size[j] = size[j - 1]; size[j - 1] = swap
-        }
-    split("0 20 55 130 225", classes, " ")
-    for (c = 1; c in classes; c++) {
-        class = classes[c]
-        if (samples[class] < SAMPLES_MIN)
-            continue
-        if (class)
-            printf "\n## About %d ns a hop, %d samples\n\n", class, samples[class]
-        else
-            printf "\n## %d samples\n\n", samples[class]
-        printf "| over the best of the others |"
-        for (k = 1; k <= ours; k++)
-            printf " %s |", our[k]
-        printf " mark |\n|---|"
-        for (k = 1; k <= ours; k++)
-            printf "---|"
-        print "---|"
-        band("latency, 0 to 64 B", "at most 1.0", "latency", 2, 0, 64)
-        band("latency, 128 B to 2 KiB", "at most 1.0", "latency", 2, 128, 2048)
-        band("latency, 4 to 32 KiB", "at most 0.8", "latency", 2, 4096, 32768)
-        band("latency, 64 to 256 KiB", "at most 1.0", "latency", 2, 65536, 262144)
-        band("latency, 512 KiB to 16 MiB", "at most 0.9", "latency", 2, 524288, 16777216)
-        band("messages a second, 8 B", "at least 1.2", "rate", 2, 8, 8)
-        band("both directions, 64 KiB to 4 MiB", "at least 1.1", "bidirectional", 2, 65536, 4194304)
-        band("latency over that of tcp, to 4 KiB", "at most 0.08", "latency", 2, 0, 4096, "tcp")
-        beside("either buffer in the region, 64 KiB and up", "at most 0.6", "inregion", 65536)
-        beside("1000 idle endpoints, over none of them", "at most 1.05", "crowd", 0, 1)
-        for (t = 1; t <= tests; t++)
-            table(test_of[t], ranks_of[t])
+    for (q = 1; q <= questions; q++) {
+        split(question[q], field, "|")
+        name = field[1]
+        split("", test); split("", mpi); split("", bytes)
+        tests = split(field[2], test, " ")
+        ranks = field[3]
+        mpis = split(field[4], mpi, " ")
+        sizes = split(field[5], bytes, " ")
+        title = field[6]
+        table()
     }
+    if (!tables)
+        print "No test has " ENOUGH " samples in one placement: take more (--rounds)."
 }
