@@ -11,7 +11,7 @@ CC.gcc   := gcc -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sa
 CC.clang := clang -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 CC.tsan  := clang -O1 -fno-omit-frame-pointer -fsanitize=thread
 CC.plain := gcc -O2
-# For test/explore: each access to a shared word calls ivshm_step, and memset of shared memory as well.
+# For test/explore: each access to a shared word calls ivshm_access_step, and memset of shared memory as well.
 CC.steps := gcc -O2 -DIVSHM_STEPS -fno-builtin-memset -Wl,--wrap=memset \
             -fsanitize=undefined -fsanitize-undefined-trap-on-error
 

@@ -17,7 +17,7 @@
 #define PACKAGE_VERSION "unreleased"
 #endif
 
-static const char help[] =
+static const char help_text[] =
     "usage: ivshmem COMMAND [OPTION]... [REGION]\n"
     "\n"
     "Commands and their options:\n"
@@ -52,7 +52,7 @@ static const struct command {
     const char *name;
     const char *options; /* those that it takes, by their letter below */
     int (*run)(const struct tool_options *opt);
-} commands[] = {
+} command_table[] = {
     {"format", "sf", tool_format}, {"info", "aj", tool_info},  {"ps", "j", tool_ps},
     {"check", "dbt", tool_check},  {"reap", "gce", tool_reap},
 };
@@ -75,7 +75,7 @@ static const struct option long_options[] = {
     {0},
 };
 
-__attribute__((format(printf, 1, 2))) static int usage(const char *fmt, ...)
+__attribute__((format(printf, 1, 2))) static int usage_error(const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -110,7 +110,7 @@ static bool parse_size(const char *text, uint64_t *size)
 
 static int show_help(void)
 {
-    fputs(help, stdout);
+    fputs(help_text, stdout);
     return TOOL_OK;
 }
 
@@ -121,20 +121,21 @@ static int show_version(void)
     return TOOL_OK;
 }
 
-static int run(int argc, char **argv)
+static int run_command(int argc, char **argv)
 {
     if (argc < 2)
-        return usage("no command given: expected format, info, ps, check or reap");
+        return usage_error("no command given: expected format, info, ps, check or reap");
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
         return show_help();
     if (strcmp(argv[1], "--version") == 0)
         return show_version();
     const struct command *cmd = NULL;
-    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-        if (strcmp(argv[1], commands[i].name) == 0)
-            cmd = &commands[i];
+    for (size_t i = 0; i < sizeof(command_table) / sizeof(command_table[0]); i++)
+        if (strcmp(argv[1], command_table[i].name) == 0)
+            cmd = &command_table[i];
     if (!cmd)
-        return usage("'%s' is not a command: expected format, info, ps, check or reap", argv[1]);
+        return usage_error("'%s' is not a command: expected format, info, ps, check or reap",
+                           argv[1]);
 
     struct tool_options opt = {.side = -1, .timeout = 60};
     bool timeout_given = false;
@@ -145,24 +146,24 @@ static int run(int argc, char **argv)
     optind = 2;
     while ((c = getopt_long(argc, argv, ":h", long_options, &which)) != -1) {
         if (c == ':')
-            return usage("%s needs a value", argv[optind - 1]);
+            return usage_error("%s needs a value", argv[optind - 1]);
         if (c == '?' && optopt & LONG)
-            return usage("%s takes no value", argv[optind - 1]);
+            return usage_error("%s takes no value", argv[optind - 1]);
         if (c == '?' && optopt)
-            return usage("%s: unknown option -%c", cmd->name, optopt);
+            return usage_error("%s: unknown option -%c", cmd->name, optopt);
         if (c == '?')
-            return usage("%s: unknown option %s", cmd->name, argv[optind - 1]);
+            return usage_error("%s: unknown option %s", cmd->name, argv[optind - 1]);
         c &= ~LONG;
         if (c == 'h')
             return show_help();
         if (c == 'v')
             return show_version();
         if (!strchr(cmd->options, c))
-            return usage("%s: unknown option --%s", cmd->name, long_options[which].name);
+            return usage_error("%s: unknown option --%s", cmd->name, long_options[which].name);
         switch (c) {
         case 's':
             if (!parse_size(optarg, &opt.size))
-                return usage("--size %s is not a size such as 64M or 1G", optarg);
+                return usage_error("--size %s is not a size such as 64M or 1G", optarg);
             break;
         case 'f':
             opt.force = true;
@@ -178,7 +179,8 @@ static int run(int argc, char **argv)
             break;
         case 'b':
             if (strcmp(optarg, "0") != 0 && strcmp(optarg, "1") != 0)
-                return usage("--between %s: must be 0 on one side and 1 on the other", optarg);
+                return usage_error("--between %s: must be 0 on one side and 1 on the other",
+                                   optarg);
             opt.side = optarg[0] - '0';
             break;
         case 'g':
@@ -194,38 +196,40 @@ static int run(int argc, char **argv)
             errno = 0;
             seconds = strtoul(optarg, &end, 10);
             if (errno || *end || seconds < 1 || seconds > 86400 || optarg[0] == '-')
-                return usage("--timeout %s is not a number of seconds from 1 to 86400", optarg);
+                return usage_error("--timeout %s is not a number of seconds from 1 to 86400",
+                                   optarg);
             opt.timeout = (unsigned) seconds;
             timeout_given = true;
             break;
         }
     }
     if (argc - optind > 1)
-        return usage("%s takes one region, but %s was given as well", cmd->name, argv[optind + 1]);
+        return usage_error("%s takes one region, but %s was given as well", cmd->name,
+                           argv[optind + 1]);
     if (opt.deep && opt.side >= 0)
-        return usage("--deep and --between cannot be combined");
+        return usage_error("--deep and --between cannot be combined");
     if (!!opt.vm_gone + !!opt.container_gone + !!opt.endpoint > 1)
-        return usage("--vm-gone, --container-gone and --endpoint cannot be combined");
+        return usage_error("--vm-gone, --container-gone and --endpoint cannot be combined");
     if (timeout_given && opt.side < 0)
-        return usage("--timeout can be used only with --between");
+        return usage_error("--timeout can be used only with --between");
     if (optind < argc)
         opt.region = argv[optind];
     else
         opt.region = getenv("MPIR_CVAR_NEMESIS_IVSHMEM_REGION");
     if (opt.region && !*opt.region) {
         if (optind < argc)
-            return usage("%s: the region's name is empty", cmd->name);
+            return usage_error("%s: the region's name is empty", cmd->name);
         opt.region = NULL;
     }
     if (opt.size && !opt.region)
-        return usage("--size needs the name of the file to create");
+        return usage_error("--size needs the name of the file to create");
     if (opt.all && optind < argc)
-        return usage("info --all lists all devices and takes no region, but %s was given",
-                     opt.region);
+        return usage_error("info --all lists all devices and takes no region, but %s was given",
+                           opt.region);
     return cmd->run(&opt);
 }
 
-static int complain(const char *prefix, const char *fmt, va_list ap)
+static int print_error(const char *prefix, const char *fmt, va_list ap)
 {
     fprintf(stderr, "ivshmem: %s", prefix);
     vfprintf(stderr, fmt, ap);
@@ -237,7 +241,7 @@ int tool_error(const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    int status = complain("", fmt, ap);
+    int status = print_error("", fmt, ap);
     va_end(ap);
     return status;
 }
@@ -246,7 +250,7 @@ void tool_warn(const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    complain("warning: ", fmt, ap);
+    print_error("warning: ", fmt, ap);
     va_end(ap);
 }
 
@@ -280,7 +284,7 @@ int main(int argc, char **argv)
         return TOOL_FAILED; /* and nobody can be told */
     signal(SIGBUS, on_bus_error);
     signal(SIGXFSZ, SIG_IGN); /* a file beyond `ulimit -f` is an error like any other */
-    int status = run(argc, argv);
+    int status = run_command(argc, argv);
     if (fflush(stdout) != 0 || ferror(stdout))
         return tool_error("cannot write the output: %s", strerror(errno));
     return status;

@@ -58,22 +58,22 @@ struct check {
     double deadline, next_watch;
 };
 
-static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t was_interrupted;
 
 static void on_signal(int signal)
 {
     (void) signal;
-    interrupted = 1;
+    was_interrupted = 1;
 }
 
-static double now(void)
+static double now_seconds(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double) t.tv_sec + (double) t.tv_nsec / 1e9;
 }
 
-static void nap(void)
+static void short_nap(void)
 {
     nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
@@ -83,7 +83,7 @@ static uint64_t word_of(struct ivshm_owner owner)
     return (uint64_t) (owner.endpoint + 1) | (uint64_t) owner.generation << 32;
 }
 
-static struct mailbox_shm *mailbox(const struct ivshm_region *region, void *base)
+static struct mailbox_shm *mailbox_of(const struct ivshm_region *region, void *base)
 {
     return (struct mailbox_shm *) ((char *) base + region->geo.small);
 }
@@ -91,43 +91,44 @@ static struct mailbox_shm *mailbox(const struct ivshm_region *region, void *base
 /* Whether `peer` is there still, as far as can be seen from here. */
 static bool is_there(struct check *c, struct ivshm_owner peer)
 {
-    if (now() >= c->next_watch) {
+    if (now_seconds() >= c->next_watch) {
         ivshm_endpoint_watch(c->region, &c->self.process);
-        c->next_watch = now() + 0.1;
+        c->next_watch = now_seconds() + 0.1;
     }
     return ivshm_endpoint_is_live(c->region, peer);
 }
 
 /* Waits until *word is at least `value`. */
-static int await(struct check *c, const struct line_shm *line, uint64_t value, const char *what,
-                 struct ivshm_diag *diag)
+static int await_value(struct check *c, const struct line_shm *line, uint64_t value,
+                       const char *what, struct ivshm_diag *diag)
 {
-    for (unsigned spins = 1; ivshm_load64_acquire(&line->word) < value; spins++) {
-        ivshm_pause();
+    for (unsigned spins = 1; ivshm_a64_load_acquire(&line->word) < value; spins++) {
+        ivshm_cpu_pause();
         if (spins % 4096)
             continue;
         sched_yield();
-        if (interrupted)
-            return ivshm_fail(diag, EINTR, "interrupted");
+        if (was_interrupted)
+            return ivshm_diag_fail(diag, EINTR, "interrupted");
         /* Its last store comes before its leaving. */
-        if (!is_there(c, c->peer) && ivshm_load64_acquire(&line->word) < value)
-            return ivshm_fail(diag, ESHUTDOWN,
-                              "the other side left during \"%s\": its own output says why", what);
-        if (now() >= c->deadline)
-            return ivshm_fail(diag, ETIMEDOUT,
-                              "the other side did not answer within %u s during \"%s\": it is "
-                              "stopped or very slow, or its stores are not visible here",
-                              c->timeout, what);
+        if (!is_there(c, c->peer) && ivshm_a64_load_acquire(&line->word) < value)
+            return ivshm_diag_fail(diag, ESHUTDOWN,
+                                   "the other side left during \"%s\": its own output says why",
+                                   what);
+        if (now_seconds() >= c->deadline)
+            return ivshm_diag_fail(diag, ETIMEDOUT,
+                                   "the other side did not answer within %u s during \"%s\": it is "
+                                   "stopped or very slow, or its stores are not visible here",
+                                   c->timeout, what);
     }
     return 0;
 }
 
 /* Both sides have come here, and see what the other has written before. */
-static int meet(struct check *c, const char *what, struct ivshm_diag *diag)
+static int meet_peer(struct check *c, const char *what, struct ivshm_diag *diag)
 {
-    c->deadline = now() + c->timeout;
-    ivshm_store64_release(&c->mine->step.word, ++c->step);
-    return await(c, &c->theirs->step, c->step, what, diag);
+    c->deadline = now_seconds() + c->timeout;
+    ivshm_a64_store_release(&c->mine->step.word, ++c->step);
+    return await_value(c, &c->theirs->step, c->step, what, diag);
 }
 
 /* Whether entry `index` is of a process that runs this check as side `side`. */
@@ -146,19 +147,19 @@ static bool is_checker(const struct check *c, uint32_t index, int side, struct i
  * with it. Who has said so goes on only if the other has, and looks elsewhere if the other has
  * agreed with somebody else: so pairs never overlap, however many sides look for one.
  */
-static bool propose(struct check *c, struct ivshm_owner peer)
+static bool propose_to(struct check *c, struct ivshm_owner peer)
 {
-    double give_up = now() + 0.3;
+    double give_up = now_seconds() + 0.3;
     bool agreed = false;
     void *base;
     if (ivshm_endpoint_attach(&c->self, peer, &base, NULL) != 0)
         return false;
-    c->theirs = mailbox(c->region, base);
-    ivshm_store64_release(&c->mine->partner.word, word_of(peer));
-    while (!interrupted && now() < c->deadline && is_there(c, peer)) {
-        uint64_t step = ivshm_load64_acquire(&c->theirs->step.word);
-        if (ivshm_load64_acquire(&c->theirs->partner.word) == word_of(c->self.owner)) {
-            ivshm_store64_release(&c->mine->step.word, 1);
+    c->theirs = mailbox_of(c->region, base);
+    ivshm_a64_store_release(&c->mine->partner.word, word_of(peer));
+    while (!was_interrupted && now_seconds() < c->deadline && is_there(c, peer)) {
+        uint64_t step = ivshm_a64_load_acquire(&c->theirs->step.word);
+        if (ivshm_a64_load_acquire(&c->theirs->partner.word) == word_of(c->self.owner)) {
+            ivshm_a64_store_release(&c->mine->step.word, 1);
             agreed = true;
             if (step >= 1) {
                 c->peer = peer;
@@ -166,12 +167,12 @@ static bool propose(struct check *c, struct ivshm_owner peer)
                 c->their_buffer = (ivshm_a64 *) ((char *) base + c->region->geo.large);
                 return true;
             }
-        } else if (step >= 1 || (!agreed && now() >= give_up))
+        } else if (step >= 1 || (!agreed && now_seconds() >= give_up))
             break;
-        nap();
+        short_nap();
     }
-    ivshm_store64_release(&c->mine->step.word, 0);
-    ivshm_store64_release(&c->mine->partner.word, 0);
+    ivshm_a64_store_release(&c->mine->step.word, 0);
+    ivshm_a64_store_release(&c->mine->partner.word, 0);
     ivshm_endpoint_detach(&c->self, peer.endpoint);
     return false;
 }
@@ -179,25 +180,25 @@ static bool propose(struct check *c, struct ivshm_owner peer)
 static int find_peer(struct check *c, struct ivshm_diag *diag)
 {
     struct ivshm_owner owner;
-    c->deadline = now() + c->timeout;
-    while (!interrupted && now() < c->deadline) {
+    c->deadline = now_seconds() + c->timeout;
+    while (!was_interrupted && now_seconds() < c->deadline) {
         for (uint32_t i = 0; i < c->region->geo.endpoints; i++)
-            if (is_checker(c, i, 1 - c->side, &owner) && propose(c, owner))
+            if (is_checker(c, i, 1 - c->side, &owner) && propose_to(c, owner))
                 return 0;
-        for (int i = 0; i < 10 && !interrupted; i++)
-            nap();
+        for (int i = 0; i < 10 && !was_interrupted; i++)
+            short_nap();
     }
-    if (interrupted)
-        return ivshm_fail(diag, EINTR, "interrupted");
+    if (was_interrupted)
+        return ivshm_diag_fail(diag, EINTR, "interrupted");
     int others = 0;
     for (uint32_t i = 0; i < c->region->geo.endpoints; i++)
         others += is_checker(c, i, c->side, &owner);
     if (others)
-        return ivshm_fail(diag, ETIMEDOUT,
-                          "found %d other `ivshmem check --between %d` on region %s, but no "
-                          "`--between %d`: give the two sides different numbers",
-                          others, c->side, c->region->map.name, 1 - c->side);
-    return ivshm_fail(
+        return ivshm_diag_fail(diag, ETIMEDOUT,
+                               "found %d other `ivshmem check --between %d` on region %s, but no "
+                               "`--between %d`: give the two sides different numbers",
+                               others, c->side, c->region->map.name, 1 - c->side);
+    return ivshm_diag_fail(
         diag, ETIMEDOUT,
         "the other side did not join within %u s: run `ivshmem check --between %d` there; "
         "if it is waiting too, the two sides use different regions: the id here is %s, "
@@ -205,7 +206,7 @@ static int find_peer(struct check *c, struct ivshm_diag *diag)
         c->timeout, 1 - c->side, tool_id(c->region));
 }
 
-static uint64_t pattern(int side, size_t i)
+static uint64_t pattern_of(int side, size_t i)
 {
     return (i + 1) * UINT64_C(0x9e3779b97f4a7c15) ^ (uint64_t) side;
 }
@@ -214,14 +215,14 @@ static int check_stores(struct check *c, struct ivshm_diag *diag)
 {
     size_t words = c->buffer_bytes / 8, wrong = 0;
     for (size_t i = 0; i < words; i++)
-        ivshm_store64_relaxed(&c->my_buffer[i], pattern(c->side, i));
-    int err = meet(c, "stores", diag);
+        ivshm_a64_store_relaxed(&c->my_buffer[i], pattern_of(c->side, i));
+    int err = meet_peer(c, "stores", diag);
     if (err)
         return err;
     for (size_t i = 0; i < words; i++)
-        wrong += ivshm_load64_relaxed(&c->their_buffer[i]) != pattern(1 - c->side, i);
+        wrong += ivshm_a64_load_relaxed(&c->their_buffer[i]) != pattern_of(1 - c->side, i);
     if (wrong)
-        return ivshm_fail(
+        return ivshm_diag_fail(
             diag, EIO,
             "%zu of %zu words that the other side stored have a wrong value here: the memory is "
             "not coherent between the two sides; do not run jobs on it",
@@ -238,10 +239,10 @@ static uint64_t add_to(ivshm_a64 *counter, bool by_cas)
         uint64_t found;
         if (by_cas)
             do
-                found = ivshm_load64_relaxed(counter); /* the CAS checks it */
-            while (!ivshm_cas64(counter, found, found + 1));
+                found = ivshm_a64_load_relaxed(counter); /* the CAS checks it */
+            while (!ivshm_a64_cas_seqcst(counter, found, found + 1));
         else
-            found = ivshm_add64(counter, 1);
+            found = ivshm_a64_add_seqcst(counter, 1);
         met += i > 0 && found != expected;
         expected = found + 1;
     }
@@ -254,21 +255,21 @@ static int check_atomic(struct check *c, bool by_cas, struct ivshm_diag *diag)
     struct mailbox_shm *at = c->side == 0 ? c->mine : c->theirs;
     ivshm_a64 *counter = by_cas ? &at->swaps.word : &at->sum.word;
     uint64_t met = 0, due = 0, mine, theirs;
-    double end = now() + MEETING_TIME;
+    double end = now_seconds() + MEETING_TIME;
     do {
-        int err = meet(c, name, diag);
+        int err = meet_peer(c, name, diag);
         if (err)
             return err;
-        mine = add_to(counter, by_cas) << 1 | (now() >= end);
-        ivshm_store64_relaxed(&c->mine->report.word, mine);
-        err = meet(c, name, diag);
+        mine = add_to(counter, by_cas) << 1 | (now_seconds() >= end);
+        ivshm_a64_store_relaxed(&c->mine->report.word, mine);
+        err = meet_peer(c, name, diag);
         if (err)
             return err;
-        theirs = ivshm_load64_relaxed(&c->theirs->report.word);
-        uint64_t sum = ivshm_load64_relaxed(counter);
+        theirs = ivshm_a64_load_relaxed(&c->theirs->report.word);
+        uint64_t sum = ivshm_a64_load_relaxed(counter);
         due += 2 * ROUNDS;
         if (sum != due)
-            return ivshm_fail(
+            return ivshm_diag_fail(
                 diag, EIO,
                 "%s is not atomic between the two sides: of %llu additions, %lld were lost. An "
                 "emulator that assumes a single CPU does this: start each VM with `-smp "
@@ -293,7 +294,7 @@ static int by_value(const void *a, const void *b)
 }
 
 /* A host that is busy now and then does not show in it. */
-static double median(double *samples, int n)
+static double median_of(double *samples, int n)
 {
     qsort(samples, (size_t) n, sizeof(*samples), by_value);
     return samples[n / 2];
@@ -303,43 +304,44 @@ static double median(double *samples, int n)
 static int return_ball(struct check *c, struct ivshm_diag *diag)
 {
     for (uint64_t ball = 1; ball <= SAMPLES * TRIPS + 1; ball++) {
-        int err = await(c, &c->theirs->ball, ball, "hop", diag);
-        if (err || ivshm_load64_relaxed(&c->theirs->ball.word) == BALL_END)
+        int err = await_value(c, &c->theirs->ball, ball, "hop", diag);
+        if (err || ivshm_a64_load_relaxed(&c->theirs->ball.word) == BALL_END)
             return err;
-        ivshm_store64_release(&c->mine->ball.word, ball);
+        ivshm_a64_store_release(&c->mine->ball.word, ball);
     }
-    return ivshm_fail(diag, EBADMSG, "the other side did not end the hop test when it should have");
+    return ivshm_diag_fail(diag, EBADMSG,
+                           "the other side did not end the hop test when it should have");
 }
 
 /* Side 0 reports the time. */
 static int play_ball(struct check *c, struct ivshm_diag *diag)
 {
-    double samples[SAMPLES], end = now() + HOP_TIME;
+    double samples[SAMPLES], end = now_seconds() + HOP_TIME;
     uint64_t ball = 0;
     int n = 0, err = 0;
-    while (!err && n < SAMPLES && (n == 0 || now() < end)) {
-        double start = now();
+    while (!err && n < SAMPLES && (n == 0 || now_seconds() < end)) {
+        double start = now_seconds();
         for (int i = 0; i < TRIPS && !err; i++) {
-            ivshm_store64_release(&c->mine->ball.word, ++ball);
-            err = await(c, &c->theirs->ball, ball, "hop", diag);
+            ivshm_a64_store_release(&c->mine->ball.word, ++ball);
+            err = await_value(c, &c->theirs->ball, ball, "hop", diag);
         }
-        samples[n++] = now() - start;
+        samples[n++] = now_seconds() - start;
     }
-    double hop = median(samples, n) / (2 * TRIPS);
-    ivshm_store64_relaxed(&c->mine->report.word, (uint64_t) (hop * 1e9));
-    ivshm_store64_release(&c->mine->ball.word, BALL_END);
+    double hop = median_of(samples, n) / (2 * TRIPS);
+    ivshm_a64_store_relaxed(&c->mine->report.word, (uint64_t) (hop * 1e9));
+    ivshm_a64_store_release(&c->mine->ball.word, BALL_END);
     return err;
 }
 
 static int measure_hop(struct check *c, struct ivshm_diag *diag)
 {
     const struct line_shm *report = c->side == 0 ? &c->mine->report : &c->theirs->report;
-    int err = meet(c, "hop", diag);
+    int err = meet_peer(c, "hop", diag);
     if (!err)
         err = c->side == 0 ? play_ball(c, diag) : return_ball(c, diag);
     if (err)
         return err;
-    uint64_t ns = ivshm_load64_relaxed(&report->word);
+    uint64_t ns = ivshm_a64_load_relaxed(&report->word);
     printf("hop        %llu ns: a cache line one way, half a round trip%s\n",
            (unsigned long long) ns,
            ns > HOP_SLOW ? " (slow because the two sides wait for a CPU)" : "");
@@ -351,24 +353,24 @@ static int measure_copy(struct check *c, int writer, double *speed, struct ivshm
 {
     double samples[COPIES];
     for (int i = 0; i < COPIES; i++) {
-        double start = now();
+        double start = now_seconds();
         if (c->side == writer) {
             memcpy(c->my_buffer, c->private_buffer, c->buffer_bytes);
-            samples[i] = now() - start;
+            samples[i] = now_seconds() - start;
         }
-        int err = meet(c, "copy", diag);
+        int err = meet_peer(c, "copy", diag);
         if (err)
             return err;
-        start = now();
+        start = now_seconds();
         if (c->side != writer) {
             memcpy(c->private_buffer, c->their_buffer, c->buffer_bytes);
-            samples[i] = now() - start;
+            samples[i] = now_seconds() - start;
         }
-        err = meet(c, "copy", diag);
+        err = meet_peer(c, "copy", diag);
         if (err)
             return err;
     }
-    *speed = (double) c->buffer_bytes / median(samples, COPIES) / 1e6;
+    *speed = (double) c->buffer_bytes / median_of(samples, COPIES) / 1e6;
     return 0;
 }
 
@@ -419,7 +421,7 @@ int tool_between(const struct tool_options *opt)
         tool_error("%s", diag.text);
         goto free_buffer;
     }
-    c.mine = mailbox(&region, c.self.base);
+    c.mine = mailbox_of(&region, c.self.base);
     c.my_buffer = (ivshm_a64 *) ((char *) c.self.base + geo->large);
     if (ivshm_endpoint_publish(&c.self, &diag) != 0) {
         tool_error("%s", diag.text);

@@ -6,11 +6,11 @@
 #include "ivshmem_tool.h"
 
 #define FINDINGS_SHOWN 20 /* of a kind */
-#define LOOKS 8           /* at a word that keeps changing, and so is in use */
+#define READS_MAX 8       /* at a word that keeps changing, and so is in use */
 
 static uint64_t block_word(const struct ivshm_region *region, uint64_t i)
 {
-    return ivshm_load64_acquire(&region->block_map[i]);
+    return ivshm_a64_load_acquire(&region->block_map[i]);
 }
 
 /* Whether both words are of blocks of one owner and kind. */
@@ -46,10 +46,9 @@ static enum block_finding judge_block(const struct ivshm_region *region, uint64_
     return BLOCK_HEADLESS;
 }
 
-static enum block_finding look_at_block(const struct ivshm_region *region, uint64_t i,
-                                        uint64_t *word)
+static enum block_finding read_block(const struct ivshm_region *region, uint64_t i, uint64_t *word)
 {
-    for (int looks = 0; looks < LOOKS; looks++) {
+    for (int reads = 0; reads < READS_MAX; reads++) {
         *word = block_word(region, i);
         enum block_finding finding = judge_block(region, i, *word);
         if (finding == BLOCK_GOOD || block_word(region, i) == *word)
@@ -81,7 +80,7 @@ static unsigned check_blocks(const struct ivshm_region *region, unsigned *leaked
     for (uint64_t i = 0; i <= region->geo.blocks; i++) {
         uint64_t word = 0;
         enum block_finding finding =
-            i < region->geo.blocks ? look_at_block(region, i, &word) : BLOCK_GOOD;
+            i < region->geo.blocks ? read_block(region, i, &word) : BLOCK_GOOD;
         if (finding == run &&
             (finding == BLOCK_GOOD || word == start_word || same_extent(region, word, start_word)))
             continue;

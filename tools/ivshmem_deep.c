@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * ivshmem check --deep: whether what live endpoints share, their inboxes, cells, rings and lanes,
- * can be what processes of ours have written. They go on meanwhile, and nobody waits for us; so a
- * finding counts if it is still there after a while, in words that did not change.
+ * ivshmem check --deep: whether what live endpoints share, their inboxes, cells, rings and
+ * pipelines, can be what processes of ours have written. They go on meanwhile, and nobody waits for
+ * us; so a finding counts if it is still there after a while, in words that did not change.
  */
 #include "ivshmem_tool.h"
 
@@ -10,13 +10,13 @@
 #include <string.h>
 #include <time.h>
 
-#define LOOKS 5
+#define READS_MAX 5
 #ifndef PAUSE_NS
 #define PAUSE_NS 2000000
 #endif
 #define RING_SLOTS_MAX 128 /* of any geometry */
 
-struct place {
+struct scan {
     const struct ivshm_region *region;
     const char *base;
     char text[160]; /* what is wrong */
@@ -31,15 +31,15 @@ static void pause_a_little(void)
  * Positions from `head` on, `slots` of them, are taken or empty, and no empty one is before one
  * that is taken: at a gap the consumer would wait for ever.
  */
-static bool inbox_is_sound(struct place *p)
+static bool inbox_is_sound(struct scan *p)
 {
     const struct ivshm_geometry *geo = &p->region->geo;
     const struct ivshm_inbox_shm *inbox = (const struct ivshm_inbox_shm *) p->base;
-    uint64_t head = ivshm_load64_acquire(&inbox->head), slots = geo->inbox_slots;
+    uint64_t head = ivshm_a64_load_acquire(&inbox->head), slots = geo->inbox_slots;
     uint64_t gap = UINT64_MAX;
 
     for (uint64_t at = head; at < head + slots; at++) {
-        uint64_t word = ivshm_load64_acquire(&inbox->slot[at & (slots - 1)]);
+        uint64_t word = ivshm_a64_load_acquire(&inbox->slot[at & (slots - 1)]);
         uint32_t lap = (uint32_t) (word >> 32), due = (uint32_t) (at / slots + 1);
         uint32_t sender = (uint32_t) (word >> 16 & 0xffff), cell = (uint32_t) (word & 0xff);
         if (lap == due - 1) {
@@ -55,18 +55,18 @@ static bool inbox_is_sound(struct place *p)
                      "has a message at position %llu of its inbox, but none at %llu",
                      (unsigned long long) at, (unsigned long long) gap);
         else if (sender >= geo->endpoints ||
-                 (cell >= geo->small_cells + geo->large_cells && cell != IVSHM_REF_KNOCK))
+                 (cell >= geo->small_cells + geo->large_cells && cell != IVSHM_REF_DOORBELL))
             snprintf(p->text, sizeof(p->text),
                      "has a message in its inbox in cell %u of endpoint %u, which does not exist",
                      cell, sender);
         else
             continue;
-        return ivshm_load64_acquire(&inbox->head) != head; /* read while it went on */
+        return ivshm_a64_load_acquire(&inbox->head) != head; /* read while it went on */
     }
     return true;
 }
 
-static bool cells_are_sound(struct place *p)
+static bool cells_are_sound(struct scan *p)
 {
     const struct ivshm_geometry *geo = &p->region->geo;
     for (uint32_t i = 0; i < geo->small_cells + geo->large_cells; i++) {
@@ -75,8 +75,9 @@ static bool cells_are_sound(struct place *p)
         uint64_t off = is_small ? geo->small + (uint64_t) i * size
                                 : geo->large + (uint64_t) (i - geo->small_cells) * size;
         const struct ivshm_cell_shm *cell = (const struct ivshm_cell_shm *) (p->base + off);
-        uint32_t state = ivshm_load32_acquire(&cell->state), len = ivshm_load32_relaxed(&cell->len);
-        if (state <= IVSHM_CELL_OUT && len <= size - sizeof(*cell))
+        uint32_t state = ivshm_a32_load_acquire(&cell->state),
+                 len = ivshm_a32_load_relaxed(&cell->len);
+        if (state <= IVSHM_CELL_IN_FLIGHT && len <= size - sizeof(*cell))
             continue;
         snprintf(p->text, sizeof(p->text),
                  "has cell %u in state %u with a length of %u bytes, at most %zu fit", i, state,
@@ -86,7 +87,7 @@ static bool cells_are_sound(struct place *p)
     return true;
 }
 
-static bool ring_is_sound(struct place *p, const char *base)
+static bool ring_is_sound(struct scan *p, const char *base)
 {
     const struct ivshm_geometry *geo = &p->region->geo;
     const uint32_t most[] = {
@@ -95,12 +96,13 @@ static bool ring_is_sound(struct place *p, const char *base)
         [IVSHM_RECORD_BUFFER] = geo->buffer_size,
     };
     uint64_t words[2][RING_SLOTS_MAX];
-    uint32_t slots = geo->ring_slots, turns = 0;
+    uint32_t slots = geo->ring_slots, wraps = 0;
 
-    for (int look = 0; look < 2; look++)
+    for (int reading = 0; reading < 2; reading++)
         for (uint32_t i = 0; i < slots && i < RING_SLOTS_MAX; i++) {
             const char *slot = base + sizeof(struct ivshm_ring_shm) + (uint64_t) i * geo->slot_size;
-            words[look][i] = ivshm_load64_acquire(&((const struct ivshm_slot_shm *) slot)->word);
+            words[reading][i] =
+                ivshm_a64_load_acquire(&((const struct ivshm_slot_shm *) slot)->word);
         }
     if (slots > RING_SLOTS_MAX || memcmp(words[0], words[1], slots * sizeof(words[0][0])) != 0)
         return true;                                           /* it went on */
@@ -114,21 +116,21 @@ static bool ring_is_sound(struct place *p, const char *base)
             return false;
         }
         /* In a ring that is full the newest record is followed by the oldest. */
-        turns += next != 0 && (uint32_t) next != (uint32_t) word + 1;
+        wraps += next != 0 && (uint32_t) next != (uint32_t) word + 1;
     }
-    if (turns > (words[0][slots - 1] != 0)) {
+    if (wraps > (words[0][slots - 1] != 0)) {
         snprintf(p->text, sizeof(p->text), "has a ring whose records are out of sequence");
         return false;
     }
     return true;
 }
 
-static bool lane_is_sound(struct place *p, const char *base)
+static bool pipeline_is_sound(struct scan *p, const char *base)
 {
     const struct ivshm_geometry *geo = &p->region->geo;
     const struct ivshm_chunk_word_shm *words = (const struct ivshm_chunk_word_shm *) base;
-    for (uint32_t i = 0; i < geo->lane_chunks; i++) {
-        uint64_t len = ivshm_load64_acquire(&words[i].len);
+    for (uint32_t i = 0; i < geo->pipeline_chunks; i++) {
+        uint64_t len = ivshm_a64_load_acquire(&words[i].len);
         if (len <= geo->chunk_size)
             continue;
         snprintf(p->text, sizeof(p->text),
@@ -139,34 +141,34 @@ static bool lane_is_sound(struct place *p, const char *base)
     return true;
 }
 
-/* The endpoint's rings and lanes. */
-static bool extents_are_sound(struct place *p, struct ivshm_owner owner)
+/* The endpoint's rings and pipelines. */
+static bool extents_are_sound(struct scan *p, struct ivshm_owner owner)
 {
     const struct ivshm_region *region = p->region;
     for (uint64_t i = 0; i < region->geo.blocks; i++) {
         struct ivshm_block b;
-        uint64_t word = ivshm_load64_acquire(&region->block_map[i]);
+        uint64_t word = ivshm_a64_load_acquire(&region->block_map[i]);
         if (word == 0 || !ivshm_block_decode(region, word, &b) || !b.first ||
             b.owner.endpoint != owner.endpoint || b.owner.generation != owner.generation)
             continue;
         ivshm_off off = {region->geo.data + i * region->geo.block_size};
-        bool is_ring = b.kind == IVSHM_KIND_RING, is_lane = b.kind == IVSHM_KIND_LANE;
-        uint64_t bytes = is_ring ? region->geo.ring_bytes : region->geo.lane_bytes;
-        if ((!is_ring && !is_lane) || !ivshm_extent_owned(region, owner, b.kind, off, bytes))
+        bool is_ring = b.kind == IVSHM_KIND_RING, is_pipeline = b.kind == IVSHM_KIND_PIPELINE;
+        uint64_t bytes = is_ring ? region->geo.ring_bytes : region->geo.pipeline_bytes;
+        if ((!is_ring && !is_pipeline) || !ivshm_extent_owned(region, owner, b.kind, off, bytes))
             continue; /* growing or shrinking */
-        const char *base = ivshm_resolve(region, off, bytes);
-        if (is_ring ? !ring_is_sound(p, base) : !lane_is_sound(p, base))
+        const char *base = ivshm_region_resolve(region, off, bytes);
+        if (is_ring ? !ring_is_sound(p, base) : !pipeline_is_sound(p, base))
             return false;
     }
     return true;
 }
 
-static bool is_sound(struct place *p, const struct tool_entry *e)
+static bool is_sound(struct scan *p, const struct tool_entry *e)
 {
     struct ivshm_owner owner = {e->index, e->info.claim.generation};
     struct ivshm_claim now;
-    for (int looks = 0; looks < LOOKS; looks++) {
-        if (looks)
+    for (int reads = 0; reads < READS_MAX; reads++) {
+        if (reads)
             pause_a_little();
         if (inbox_is_sound(p) && cells_are_sound(p) && extents_are_sound(p, owner))
             return true;
@@ -184,13 +186,13 @@ int tool_deep(const struct ivshm_region *region, struct ivshm_diag *diag)
     for (int i = 0; i < n; i++) {
         const struct tool_entry *e = &list[i];
         struct ivshm_owner owner = {e->index, e->info.claim.generation};
-        struct place p = {.region = region};
+        struct scan p = {.region = region};
         /* What the dead left half done is nobody's business, and goes with them. */
-        if (e->info.claim.state != IVSHM_LIVE || e->verdict == IVSHM_PROVED_DEAD || !e->known ||
+        if (e->info.claim.state != IVSHM_LIVE || e->liveness == IVSHM_LIVENESS_DEAD || !e->known ||
             !ivshm_extent_owned(region, owner, IVSHM_KIND_BASE, e->info.base,
                                 region->geo.base_bytes))
             continue;
-        p.base = ivshm_resolve(region, e->info.base, region->geo.base_bytes);
+        p.base = ivshm_region_resolve(region, e->info.base, region->geo.base_bytes);
         if (is_sound(&p, e))
             continue;
         printf("bad: %s %s\n", tool_describe(e), p.text);

@@ -16,7 +16,7 @@
  * All memory of the file, its contents as they are; 0 or -errno. Where the file system cannot do
  * that, the file has its size, and memory as it is touched.
  */
-static int allocate(int fd, uint64_t size)
+static int allocate_file(int fd, uint64_t size)
 {
     int err;
     do
@@ -61,7 +61,7 @@ static int create_whole(int folder, const char *name, uint64_t size)
     int fd = openat(folder, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0)
         return -errno;
-    int err = allocate(fd, size);
+    int err = allocate_file(fd, size);
     if (!err && linkat(AT_FDCWD, path_of(fd), folder, name, AT_SYMLINK_FOLLOW) != 0)
         err = errno == EEXIST ? -EEXIST : -EOPNOTSUPP;
     close(fd);
@@ -74,7 +74,7 @@ static int create_empty(int folder, const char *name, uint64_t size)
     int fd = openat(folder, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return -errno;
-    int err = allocate(fd, size);
+    int err = allocate_file(fd, size);
     if (err)
         unlinkat(folder, name, 0);
     close(fd);
@@ -85,7 +85,7 @@ static int create_empty(int folder, const char *name, uint64_t size)
  * A file that is there already, which --size takes for the one that it would make. So it must be as
  * if this user had just made it: in /dev/shm anybody can put a file, or a link, in its place.
  */
-static int take_existing(const char *path, int folder, const char *name, uint64_t size)
+static int use_existing(const char *path, int folder, const char *name, uint64_t size)
 {
     struct stat st;
     /* Of some devices the mere opening has an effect. */
@@ -122,7 +122,7 @@ static int take_existing(const char *path, int folder, const char *name, uint64_
             tool_error("%s already exists and has %s, not %s: leave --size out to format it as "
                        "it is, or remove it first",
                        path, tool_exact_size((uint64_t) st.st_size), tool_exact_size(size));
-    else if (st.st_size == 0 && (err = allocate(fd, size)) != 0) {
+    else if (st.st_size == 0 && (err = allocate_file(fd, size)) != 0) {
         if (ftruncate(fd, 0) != 0)
             tool_warn("%s may keep part of the memory allocated for it", path);
         status = tell_no_memory(path, size, err);
@@ -132,11 +132,11 @@ static int take_existing(const char *path, int folder, const char *name, uint64_
 }
 
 /* `path` is `name` in `folder`. */
-static int create(const char *path, int folder, const char *name, uint64_t size, bool *created)
+static int create_file(const char *path, int folder, const char *name, uint64_t size, bool *created)
 {
     struct ivshm_geometry geo;
     struct ivshm_diag diag;
-    if (ivshm_geometry(size, &geo, &diag) != 0)
+    if (ivshm_geometry_compute(size, &geo, &diag) != 0)
         return tool_error("--size %llu: %s", (unsigned long long) size, diag.text);
 
     int status = TOOL_OK, err = create_whole(folder, name, size);
@@ -144,7 +144,7 @@ static int create(const char *path, int folder, const char *name, uint64_t size,
         err = create_empty(folder, name, size);
     *created = err == 0;
     if (err == -EEXIST)
-        status = take_existing(path, folder, name, size);
+        status = use_existing(path, folder, name, size);
     else if (err == -ENOSPC || err == -EFBIG)
         status = tell_no_memory(path, size, err);
     else if (err)
@@ -161,19 +161,19 @@ static int create(const char *path, int folder, const char *name, uint64_t size,
  * All memory of the file that is mapped, if it is sparse; or of a region that somebody may have
  * made by truncate, or QEMU without prealloc=on. Sets *gave if it had not all.
  */
-static int complete(const struct ivshm_map *map, bool *gave, struct ivshm_diag *diag)
+static int allocate_mapped(const struct ivshm_map *map, bool *gave, struct ivshm_diag *diag)
 {
     if (!map->sparse)
         return 0;
     int fd = ivshm_map_reopen(map), err = 0;
     if (fd == -ESTALE)
-        return ivshm_fail(diag, EAGAIN,
-                          "%s was replaced or changed its size in the meantime: try again",
-                          map->path);
+        return ivshm_diag_fail(diag, EAGAIN,
+                               "%s was replaced or changed its size in the meantime: try again",
+                               map->path);
     if (fd < 0)
-        return ivshm_fail(diag, -fd, "cannot open %s: %s", map->path, strerror(-fd));
-    if (allocate(fd, map->size) != 0)
-        err = ivshm_backing_lacks(map, diag);
+        return ivshm_diag_fail(diag, -fd, "cannot open %s: %s", map->path, strerror(-fd));
+    if (allocate_file(fd, map->size) != 0)
+        err = ivshm_backing_no_memory(map, diag);
     else
         *gave = true;
     close(fd);
@@ -197,7 +197,7 @@ static int list_users(const struct ivshm_region *region, struct ivshm_diag *diag
     if (n < 0)
         return n;
     for (int i = 0; i < n; i++) {
-        if (list[i].verdict == IVSHM_PROVED_DEAD)
+        if (list[i].liveness == IVSHM_LIVENESS_DEAD)
             continue;
         fprintf(stderr, "  %s\n", tool_describe(&list[i]));
         users++;
@@ -232,22 +232,22 @@ struct outcome {
 };
 
 /* 0 or -errno; the region is open then. */
-static int format(const char *name, bool force, struct ivshm_region *region,
-                  struct outcome *outcome, struct ivshm_diag *diag)
+static int format_named(const char *name, bool force, struct ivshm_region *region,
+                        struct outcome *outcome, struct ivshm_diag *diag)
 {
     struct ivshm_map map;
     struct ivshm_geometry geo;
     int err = ivshm_map_open(name, false, &map, diag);
     if (err)
         return err;
-    err = ivshm_geometry(map.size, &geo, diag); /* what cannot be a region gets no memory */
+    err = ivshm_geometry_compute(map.size, &geo, diag); /* what cannot be a region gets no memory */
     if (!err)
         err = ivshm_region_reserve(&map, IVSHM_TO_READ, diag);
     if (!err) {
         outcome->was = ivshm_region_probe(&map, NULL);
         if (outcome->was != IVSHM_FOUND_FOREIGN || force) { /* else it stays as it is */
             warn_of_owner(&map);
-            err = complete(&map, &outcome->gave, diag);
+            err = allocate_mapped(&map, &outcome->gave, diag);
         }
     }
     if (force && !err)
@@ -264,7 +264,7 @@ static int format_first_device(bool force, struct ivshm_region *region, struct o
     struct ivshm_diag why;
     int n = ivshm_map_devices(devices, 16), err = -ENODEV;
     if (force && n > 1)
-        return ivshm_fail(
+        return ivshm_diag_fail(
             diag, EINVAL,
             "this machine has %d ivshmem devices: name the one to format with --force; "
             "`ivshmem info --all` lists them",
@@ -272,7 +272,7 @@ static int format_first_device(bool force, struct ivshm_region *region, struct o
     if (n == 0)
         return ivshm_region_inspect(NULL, region, diag);
     for (int i = 0; i < n && i < 16 && err; i++) {
-        int this_err = format(devices[i].address, force, region, outcome, &why);
+        int this_err = format_named(devices[i].address, force, region, outcome, &why);
         if (this_err == 0 || i == 0) {
             *diag = why;
             err = this_err;
@@ -297,11 +297,11 @@ int tool_format(const struct tool_options *opt)
         folder = ivshm_map_open_folder(opt->region, &name, &diag);
         if (folder < 0)
             return tool_error("cannot create %s: %s", opt->region, diag.text);
-        int status = create(opt->region, folder, name, opt->size, &created);
+        int status = create_file(opt->region, folder, name, opt->size, &created);
         if (status)
             return status;
     }
-    int err = opt->region ? format(opt->region, opt->force, &region, &outcome, &diag)
+    int err = opt->region ? format_named(opt->region, opt->force, &region, &outcome, &diag)
                           : format_first_device(opt->force, &region, &outcome, &diag);
     if (err) {
         if (created)

@@ -22,15 +22,15 @@ static void name_attached(const struct ivshm_region *region, uint32_t index, cha
             !ivshm_extent_owned(region, (struct ivshm_owner){i, info.claim.generation},
                                 IVSHM_KIND_BASE, info.base, geo->base_bytes))
             continue;
-        const char *base = ivshm_resolve(region, info.base, geo->base_bytes);
+        const char *base = ivshm_region_resolve(region, info.base, geo->base_bytes);
         const ivshm_a64 *bits = (const ivshm_a64 *) (base + geo->attached);
-        if (ivshm_load64_relaxed(&bits[index / 64]) >> (index % 64) & 1)
+        if (ivshm_a64_load_relaxed(&bits[index / 64]) >> (index % 64) & 1)
             len += (size_t) snprintf(text + len, size - len, "%s%u", len ? ", " : "", i);
     }
 }
 
 /* Says what became of `e`; returns whether it was freed. */
-static bool report(const struct ivshm_region *region, const struct tool_entry *e)
+static bool report_entry(const struct ivshm_region *region, const struct tool_entry *e)
 {
     struct ivshm_claim now = ivshm_endpoint_claim(region, e->index);
     char attached[64];
@@ -43,8 +43,8 @@ static bool report(const struct ivshm_region *region, const struct tool_entry *e
         printf("left  %s: dead, but endpoint %s is still attached; its %s will be freed when that "
                "endpoint leaves\n",
                tool_describe(e), attached[0] ? attached : "(unknown)", tool_size(e->held));
-    } else if (tool_doubt(e))
-        printf("left  %s: %s\n", tool_describe(e), tool_doubt(e));
+    } else if (tool_why_unknown(e))
+        printf("left  %s: %s\n", tool_describe(e), tool_why_unknown(e));
     else
         printf("left  %s: alive\n", tool_describe(e));
     return false;
@@ -89,10 +89,10 @@ static const struct tool_entry *mark_named(struct tool_entry *list, int n, const
 
 /* An administrator's word that processes have ended does not count for those that are seen alive.
  */
-static int declare(struct ivshm_region *region, const struct tool_entry *list, int n)
+static int declare_marked(struct ivshm_region *region, const struct tool_entry *list, int n)
 {
     for (int i = 0; i < n; i++)
-        if (list[i].gone && list[i].verdict == IVSHM_ALIVE)
+        if (list[i].gone && list[i].liveness == IVSHM_LIVENESS_ALIVE)
             return tool_error("%s is alive and uses its memory: end it first",
                               tool_describe(&list[i]));
     for (int i = 0; i < n; i++)
@@ -111,11 +111,11 @@ static bool may_be_one(const struct tool_entry *a, const struct tool_entry *b)
 /* Whether it runs, or would run, on this machine. */
 static bool is_here(const struct tool_entry *e)
 {
-    return e->place == IVSHM_PLACE_HERE || e->place == IVSHM_PLACE_CONTAINER;
+    return e->locality == IVSHM_LOCALITY_HERE || e->locality == IVSHM_LOCALITY_CONTAINER;
 }
 
 /* Of those that are marked, one of each VM and boot, and how to name it. */
-static int say_which(const struct tool_entry *list, int n, const char *id)
+static int report_which(const struct tool_entry *list, int n, const char *id)
 {
     enum { MAX = 8 };
     const struct tool_entry *found[MAX];
@@ -203,21 +203,21 @@ static int declare_vm(struct ivshm_region *region, struct tool_entry *list, int 
             "of its endpoints, as `ivshmem ps --json` shows them",
             region->map.name, id);
     if (!mark_vm(list, n, first))
-        return say_which(list, n, id);
+        return report_which(list, n, id);
     /* All that are named are of one boot: if one is here, it is this machine's. */
     for (int i = 0; i < n; i++) {
-        if (list[i].named && list[i].place == IVSHM_PLACE_CONTAINER)
+        if (list[i].named && list[i].locality == IVSHM_LOCALITY_CONTAINER)
             return tool_error("%s is a container of this machine, not a VM: if it has ended, run "
                               "`ivshmem reap --container-gone %s`",
                               id, id);
-        if (list[i].named && list[i].place == IVSHM_PLACE_HERE)
+        if (list[i].named && list[i].locality == IVSHM_LOCALITY_HERE)
             return tool_error("%s is this machine, which is not gone: run `ivshmem reap` without "
                               "--vm-gone to free "
                               "what its dead processes held",
                               id);
     }
     mark_joiners(list, n);
-    return declare(region, list, n);
+    return declare_marked(region, list, n);
 }
 
 /*
@@ -231,7 +231,7 @@ static void name_others(const struct tool_entry *list, int n, const struct tool_
     size_t len = 0;
     text[0] = 0;
     for (int i = 0; i < n && len < size; i++)
-        if (list[i].gone && list[i].verdict != IVSHM_PROVED_DEAD &&
+        if (list[i].gone && list[i].liveness != IVSHM_LIVENESS_DEAD &&
             strcmp(list[i].info.process.host, first->info.process.host) != 0)
             len += (size_t) snprintf(text + len, size - len, "%s%u.%u", len ? ", " : "",
                                      list[i].index, list[i].info.claim.generation);
@@ -245,7 +245,7 @@ static int declare_container(struct ivshm_region *region, struct tool_entry *lis
     char others[256];
     mark_named(list, n, id);
     for (int i = 0; i < n; i++) {
-        if (!list[i].named || list[i].place != IVSHM_PLACE_CONTAINER)
+        if (!list[i].named || list[i].locality != IVSHM_LOCALITY_CONTAINER)
             continue;
         if (first && first->info.process.pid_ns != list[i].info.process.pid_ns)
             return tool_error("two containers are named %s: name one of its endpoints instead, as "
@@ -260,7 +260,7 @@ static int declare_container(struct ivshm_region *region, struct tool_entry *lis
             "single process use --endpoint",
             region->map.name, id);
     for (int i = 0; i < n; i++)
-        list[i].gone = list[i].place == IVSHM_PLACE_CONTAINER &&
+        list[i].gone = list[i].locality == IVSHM_LOCALITY_CONTAINER &&
                        list[i].info.process.pid_ns == first->info.process.pid_ns;
     name_others(list, n, first, others, sizeof(others));
     if (*others)
@@ -270,7 +270,7 @@ static int declare_container(struct ivshm_region *region, struct tool_entry *lis
             "ended with `ivshmem reap --endpoint`",
             id, others, id);
     mark_joiners(list, n);
-    return declare(region, list, n);
+    return declare_marked(region, list, n);
 }
 
 /* The same of one process. */
@@ -284,7 +284,7 @@ static int declare_endpoint(struct ivshm_region *region, struct tool_entry *list
         return tool_error("region %s has no endpoint %s: name it with its generation, as `ivshmem "
                           "ps` shows it",
                           region->map.name, id);
-    return declare(region, list, n);
+    return declare_marked(region, list, n);
 }
 
 /*
@@ -297,10 +297,10 @@ static uint64_t reap_leaked(struct ivshm_region *region)
 {
     uint64_t freed = 0;
     for (uint64_t i = region->geo.blocks; i-- > 0;) { /* the last first, as in extent.c */
-        uint64_t word = ivshm_load64_acquire(&region->block_map[i]);
+        uint64_t word = ivshm_a64_load_acquire(&region->block_map[i]);
         struct ivshm_block b;
         if (word != 0 && ivshm_block_decode(region, word, &b) && tool_is_over(region, b.owner))
-            freed += ivshm_cas64(&region->block_map[i], word, 0);
+            freed += ivshm_a64_cas_seqcst(&region->block_map[i], word, 0);
     }
     return freed;
 }
@@ -342,7 +342,7 @@ int tool_reap(const struct tool_options *opt)
     ivshm_endpoint_reap(&region, &self, &reaped);
     uint64_t leaked = reap_leaked(&region);
     for (int i = 0; i < n; i++) {
-        bool is_freed = report(&region, &before[i]);
+        bool is_freed = report_entry(&region, &before[i]);
         freed += is_freed;
         if (opt->endpoint && before[i].gone && !is_freed)
             status =

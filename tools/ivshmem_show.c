@@ -68,25 +68,25 @@ uint64_t tool_room(const struct ivshm_region *region)
         return 0;
     for (uint32_t i = 0; i < geo->endpoints; i++)
         entries += ivshm_endpoint_claim(region, i).state == IVSHM_FREE;
-    uint64_t memory = usage.free_blocks * geo->block_size / (geo->base_bytes + geo->lane_bytes);
+    uint64_t memory = usage.free_blocks * geo->block_size / (geo->base_bytes + geo->pipeline_bytes);
     return memory < entries ? memory : entries;
 }
 
-const char *tool_doubt(const struct tool_entry *e)
+const char *tool_why_unknown(const struct tool_entry *e)
 {
-    if (e->verdict != IVSHM_UNKNOWN)
+    if (e->liveness != IVSHM_LIVENESS_UNKNOWN)
         return NULL;
     if (!e->known && e->info.claim.state != IVSHM_JOINING)
         return "its entry is damaged, so its process is unknown; if that process has ended, run "
                "`ivshmem reap --endpoint`";
-    if (e->place == IVSHM_PLACE_HERE)
+    if (e->locality == IVSHM_LOCALITY_HERE)
         return "its pid is in use, but /proc does not show whether by the same process; run "
                "`ivshmem reap` as root where /proc shows its pid namespace";
     if (!e->known)
         return "it started to join in another VM or container, and has not recorded which one; run "
                "`ivshmem reap` there, or `ivshmem reap --endpoint` if its process has ended";
-    switch (e->place) {
-    case IVSHM_PLACE_CONTAINER:
+    switch (e->locality) {
+    case IVSHM_LOCALITY_CONTAINER:
         return "it belongs to another container of this machine; run `ivshmem reap` in that "
                "container, or as root on the machine itself, or `ivshmem reap --container-gone` "
                "if that container has ended";
@@ -117,7 +117,8 @@ int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
         return err;
     struct tool_entry *list = calloc(region->geo.endpoints, sizeof(*list));
     if (!list)
-        return ivshm_fail(diag, ENOMEM, "out of memory for %u endpoints", region->geo.endpoints);
+        return ivshm_diag_fail(diag, ENOMEM, "out of memory for %u endpoints",
+                               region->geo.endpoints);
     for (uint32_t i = 0; i < region->geo.endpoints; i++) {
         struct tool_entry *e = &list[n];
         err = ivshm_endpoint_read(region, i, &e->info);
@@ -129,8 +130,8 @@ int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
         e->known = !err && e->info.claim.state != IVSHM_JOINING && e->info.named;
         if (!e->known)
             e->info.job[0] = 0;
-        e->place = ivshm_endpoint_place(region, &self, &e->info);
-        e->verdict = ivshm_endpoint_verdict(region, &self, &e->info, &census);
+        e->locality = ivshm_endpoint_locality(region, &self, &e->info);
+        e->liveness = ivshm_endpoint_liveness(region, &self, &e->info, &census);
         e->held = region->geo.block_size *
                   ivshm_extent_held(region, (struct ivshm_owner){i, e->info.claim.generation});
         n++;
@@ -142,7 +143,7 @@ int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
 }
 
 /* A copy in which whatever could confuse a terminal is a question mark. */
-static const char *printable(const char *text)
+static const char *printable_copy(const char *text)
 {
     static char buffers[2][128];
     static unsigned next;
@@ -159,8 +160,8 @@ const char *tool_describe(const struct tool_entry *e)
     static char text[400];
     if (e->known)
         snprintf(text, sizeof(text), "endpoint %u (job %s, rank %u of %u, %s pid %u)", e->index,
-                 printable(e->info.job), e->info.rank, e->info.job_size,
-                 printable(e->info.process.host), e->info.claim.pid);
+                 printable_copy(e->info.job), e->info.rank, e->info.job_size,
+                 printable_copy(e->info.process.host), e->info.claim.pid);
     else
         snprintf(text, sizeof(text), "endpoint %u (pid %u)", e->index, e->info.claim.pid);
     return text;
@@ -218,23 +219,23 @@ static void info_json(const struct ivshm_region *region, const struct stat *st,
     printf(" \"geometry\": {\"endpoints\": %u, \"endpoint_table\": %llu, \"blocks\": %llu, "
            "\"block_size\": %llu, \"block_map\": %llu, \"data\": %llu, \"inbox_slots\": %u, "
            "\"small_cells\": %u, \"small_size\": %u, \"large_cells\": %u, \"large_size\": %u, "
-           "\"lane_chunks\": %u, \"chunk_size\": %u, \"base_bytes\": %llu, \"attached\": %llu, "
-           "\"lane_bytes\": %llu, \"ring_slots\": %u, \"slot_size\": %u, \"ring_buffers\": %u, "
+           "\"pipeline_chunks\": %u, \"chunk_size\": %u, \"base_bytes\": %llu, \"attached\": %llu, "
+           "\"pipeline_bytes\": %llu, \"ring_slots\": %u, \"slot_size\": %u, \"ring_buffers\": %u, "
            "\"buffer_size\": %u, \"ring_bytes\": %llu},\n",
            g->endpoints, (unsigned long long) g->endpoint_table, (unsigned long long) g->blocks,
            (unsigned long long) g->block_size, (unsigned long long) g->block_map,
            (unsigned long long) g->data, g->inbox_slots, g->small_cells, g->small_size,
-           g->large_cells, g->large_size, g->lane_chunks, g->chunk_size,
+           g->large_cells, g->large_size, g->pipeline_chunks, g->chunk_size,
            (unsigned long long) g->base_bytes, (unsigned long long) g->attached,
-           (unsigned long long) g->lane_bytes, g->ring_slots, g->slot_size, g->ring_buffers,
+           (unsigned long long) g->pipeline_bytes, g->ring_slots, g->slot_size, g->ring_buffers,
            g->buffer_size, (unsigned long long) g->ring_bytes);
-    printf(" \"usage\": {\"endpoints\": %u, \"base_blocks\": %llu, \"lane_blocks\": %llu, "
+    printf(" \"usage\": {\"endpoints\": %u, \"base_blocks\": %llu, \"pipeline_blocks\": %llu, "
            "\"ring_blocks\": %llu, \"user_blocks\": %llu, "
            "\"free_blocks\": %llu, \"longest_free\": %llu, \"room_for_ranks\": %llu}}\n",
-           in_use, (unsigned long long) usage->base_blocks, (unsigned long long) usage->lane_blocks,
-           (unsigned long long) usage->ring_blocks, (unsigned long long) usage->user_blocks,
-           (unsigned long long) usage->free_blocks, (unsigned long long) usage->longest_free,
-           (unsigned long long) tool_room(region));
+           in_use, (unsigned long long) usage->base_blocks,
+           (unsigned long long) usage->pipeline_blocks, (unsigned long long) usage->ring_blocks,
+           (unsigned long long) usage->user_blocks, (unsigned long long) usage->free_blocks,
+           (unsigned long long) usage->longest_free, (unsigned long long) tool_room(region));
 }
 
 static void info_text(const struct ivshm_region *region, const struct stat *st,
@@ -253,7 +254,7 @@ static void info_text(const struct ivshm_region *region, const struct stat *st,
     printf("memory     %llu blocks of %s: %s in use (%s in pipelines, %s in rings, %s by "
            "programs), %s free (the largest piece %s)\n",
            (unsigned long long) g->blocks, tool_size(g->block_size), tool_size(used),
-           tool_size(usage->lane_blocks * g->block_size),
+           tool_size(usage->pipeline_blocks * g->block_size),
            tool_size(usage->ring_blocks * g->block_size),
            tool_size(usage->user_blocks * g->block_size),
            tool_size(usage->free_blocks * g->block_size),
@@ -262,7 +263,7 @@ static void info_text(const struct ivshm_region *region, const struct stat *st,
            tool_size(g->base_bytes), g->inbox_slots, g->small_cells, g->small_size, g->large_cells,
            tool_size(g->large_size));
     printf("a pipeline %s: %u chunks of %s, for one large message at a time\n",
-           tool_size(g->lane_bytes), g->lane_chunks, tool_size(g->chunk_size));
+           tool_size(g->pipeline_bytes), g->pipeline_chunks, tool_size(g->chunk_size));
     printf("a ring     %s: %u slots of %u bytes and %u buffers of %u bytes, for each sender and "
            "receiver while there is memory\n",
            tool_size(g->ring_bytes), g->ring_slots, g->slot_size, g->ring_buffers, g->buffer_size);
@@ -381,9 +382,11 @@ static const char *state_name(enum ivshm_claim_state state)
     return (unsigned) state <= IVSHM_NAMED ? names[state] : "damaged";
 }
 
-static const char *verdict_name(enum ivshm_verdict verdict)
+static const char *liveness_name(enum ivshm_liveness liveness)
 {
-    return verdict == IVSHM_ALIVE ? "alive" : verdict == IVSHM_PROVED_DEAD ? "dead" : "unknown";
+    return liveness == IVSHM_LIVENESS_ALIVE  ? "alive"
+           : liveness == IVSHM_LIVENESS_DEAD ? "dead"
+                                             : "unknown";
 }
 
 static void ps_text(const struct tool_entry *list, int n)
@@ -408,22 +411,22 @@ static void ps_text(const struct tool_entry *list, int n)
         }
         snprintf(endpoint, sizeof(endpoint), "%u.%u", e->index, e->info.claim.generation);
         printf("%-*s  %11s  %8s  %-7s  %-7s  %-*s %8u  %10s  %s\n", job_width,
-               e->known ? printable(e->info.job) : "-", rank, endpoint,
-               state_name(e->info.claim.state), verdict_name(e->verdict), host_width,
-               e->known ? printable(e->info.process.host) : "-", e->info.claim.pid,
+               e->known ? printable_copy(e->info.job) : "-", rank, endpoint,
+               state_name(e->info.claim.state), liveness_name(e->liveness), host_width,
+               e->known ? printable_copy(e->info.process.host) : "-", e->info.claim.pid,
                tool_size(e->held), since);
     }
     /* Why some are unknown: each reason once, with those whom it concerns. */
     for (int i = 0; i < n; i++) {
-        const char *why = tool_doubt(&list[i]);
+        const char *why = tool_why_unknown(&list[i]);
         int j = 0;
-        while (why && j < i && tool_doubt(&list[j]) != why)
+        while (why && j < i && tool_why_unknown(&list[j]) != why)
             j++;
         if (!why || j < i)
             continue;
         printf("unknown:");
         for (j = i; j < n; j++)
-            if (tool_doubt(&list[j]) == why)
+            if (tool_why_unknown(&list[j]) == why)
                 printf(" %u.%u", list[j].index, list[j].info.claim.generation);
         printf(": %s\n", why);
     }
@@ -440,10 +443,10 @@ static void ps_json(const struct ivshm_region *region, const struct tool_entry *
             "%s\n {\"endpoint\": %u, \"generation\": %u, \"state\": \"%s\", \"process\": \"%s\", "
             "\"pid\": %u, \"held\": %llu",
             i ? "," : "", e->index, e->info.claim.generation, state_name(e->info.claim.state),
-            verdict_name(e->verdict), e->info.claim.pid, (unsigned long long) e->held);
-        if (tool_doubt(e)) {
+            liveness_name(e->liveness), e->info.claim.pid, (unsigned long long) e->held);
+        if (tool_why_unknown(e)) {
             printf(", \"why\": ");
-            json_text(tool_doubt(e));
+            json_text(tool_why_unknown(e));
         }
         if (e->known) {
             printf(", \"job\": ");

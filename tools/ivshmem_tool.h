@@ -47,7 +47,7 @@ const char *tool_uuid(const uint64_t uuid[2]);
 /* The user's name, or number, in a static buffer. */
 const char *tool_user(uid_t uid);
 
-/* How many more ranks fit: each needs its base extent, and a lane for large messages. */
+/* How many more ranks fit: each needs its base extent, and a pipeline for large messages. */
 uint64_t tool_room(const struct ivshm_region *region);
 
 /* An entry of the endpoint table that is not free. */
@@ -55,8 +55,8 @@ struct tool_entry {
     uint32_t index;
     struct ivshm_endpoint_info info;
     bool known; /* info's identity is of the claim: a joiner may not have written it yet */
-    enum ivshm_verdict verdict;
-    enum ivshm_place place;
+    enum ivshm_liveness liveness;
+    enum ivshm_locality locality;
     uint64_t held;    /* bytes */
     bool named, gone; /* of reap: by the administrator's word; false at first */
 };
@@ -69,7 +69,7 @@ int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
 bool tool_is_over(const struct ivshm_region *region, struct ivshm_owner owner);
 
 /* Why nothing can be proved of an entry from here, and who can; NULL if something can. */
-const char *tool_doubt(const struct tool_entry *e);
+const char *tool_why_unknown(const struct tool_entry *e);
 
 /* "endpoint 3 (job j, rank 0 of 4, vm0 pid 123)", printable in any case; static buffer. */
 const char *tool_describe(const struct tool_entry *e);

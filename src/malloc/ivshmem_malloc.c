@@ -80,25 +80,25 @@ static bool find_next(void)
 
 /* What dlsym allocates, which is little, if anything. Never given back. */
 #define EARLY_ALIGNMENT 16
-static _Alignas(EARLY_ALIGNMENT) char early[8192];
+static _Alignas(EARLY_ALIGNMENT) char early_buffer[8192];
 
 static bool is_early(const void *start)
 {
-    return (uintptr_t) start - (uintptr_t) early < sizeof(early);
+    return (uintptr_t) start - (uintptr_t) early_buffer < sizeof(early_buffer);
 }
 
 static void *early_malloc(size_t bytes)
 {
     static _Atomic size_t used;
 
-    if (bytes > sizeof(early) - EARLY_ALIGNMENT)
+    if (bytes > sizeof(early_buffer) - EARLY_ALIGNMENT)
         return NULL;
     size_t room = (bytes + 2 * EARLY_ALIGNMENT - 1) & ~(size_t) (EARLY_ALIGNMENT - 1);
     size_t at = atomic_fetch_add(&used, room);
-    if (at > sizeof(early) - room)
+    if (at > sizeof(early_buffer) - room)
         return NULL;
-    *(size_t *) (early + at) = bytes;
-    return early + at + EARLY_ALIGNMENT;
+    *(size_t *) (early_buffer + at) = bytes;
+    return early_buffer + at + EARLY_ALIGNMENT;
 }
 
 static size_t early_room(const void *start)
@@ -211,7 +211,7 @@ static bool comes_here(const char *name)
 
     if (!address || !dladdr1(address, &info, (void **) &symbol, RTLD_DL_SYMENT))
         return false;
-    return info.dli_fbase == object_of(early) || (symbol && symbol->st_shndx == SHN_UNDEF);
+    return info.dli_fbase == object_of(early_buffer) || (symbol && symbol->st_shndx == SHN_UNDEF);
 }
 
 /* Between the program and the C library, there is nobody but us. */
@@ -226,7 +226,7 @@ static bool is_all_the_c_librarys(void)
 
 /* The region */
 
-static const struct ivshmem_malloc_source *_Atomic used;
+static const struct ivshmem_malloc_source *_Atomic used_source;
 
 /*
  * The library that has it is never unloaded: its blocks, and their addresses, outlive a dlclose(3)
@@ -245,29 +245,29 @@ bool ivshmem_malloc_serve(const struct ivshmem_malloc_source *source)
 {
     if (!is_all_the_c_librarys() || !keep_loaded(source))
         return false;
-    atomic_store_explicit(&used, source, memory_order_release);
+    atomic_store_explicit(&used_source, source, memory_order_release);
     return true;
 }
 
-static const struct ivshmem_malloc_source *source(void)
+static const struct ivshmem_malloc_source *current_source(void)
 {
-    return atomic_load_explicit(&used, memory_order_acquire);
+    return atomic_load_explicit(&used_source, memory_order_acquire);
 }
 
 /* NULL if it is the C library's turn. */
-static void *take(size_t alignment, size_t bytes, bool all_zero)
+static void *alloc_from_source(size_t alignment, size_t bytes, bool all_zero)
 {
-    const struct ivshmem_malloc_source *s = source();
+    const struct ivshmem_malloc_source *s = current_source();
     return s && bytes >= s->min && bytes <= PTRDIFF_MAX && alignment > 0 &&
                    alignment <= s->alignment && (alignment & (alignment - 1)) == 0
-               ? s->take(bytes, all_zero)
+               ? s->alloc_block(bytes, all_zero)
                : NULL;
 }
 
 /* Whose block that is: NULL if the C library's. */
 static const struct ivshmem_malloc_source *source_of(const void *start)
 {
-    const struct ivshmem_malloc_source *s = source();
+    const struct ivshmem_malloc_source *s = current_source();
     return s && (uintptr_t) start - (uintptr_t) s->base < s->bytes ? s : NULL;
 }
 
@@ -279,7 +279,7 @@ static _Thread_local const struct ivshmem_malloc_source *forked_with;
 
 static void before_fork(void)
 {
-    forked_with = source();
+    forked_with = current_source();
     if (forked_with)
         forked_with->before_fork();
 }
@@ -304,7 +304,7 @@ static void find_fork(void)
                           memory_order_relaxed);
 }
 
-__attribute__((constructor)) static void begin(void)
+__attribute__((constructor)) static void install_fork_handlers(void)
 {
     find_fork();
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
@@ -314,7 +314,7 @@ __attribute__((constructor)) static void begin(void)
 
 void *malloc(size_t bytes)
 {
-    void *start = take(1, bytes, false);
+    void *start = alloc_from_source(1, bytes, false);
     return start ? start : next(malloc)(bytes);
 }
 
@@ -322,7 +322,7 @@ void free(void *start)
 {
     const struct ivshmem_malloc_source *s = source_of(start);
     if (s)
-        s->give_back(start);
+        s->free_block(start);
     else if (!is_early(start))
         next(free)(start);
 }
@@ -330,7 +330,8 @@ void free(void *start)
 void *calloc(size_t count, size_t size)
 {
     size_t bytes;
-    void *start = __builtin_mul_overflow(count, size, &bytes) ? NULL : take(1, bytes, true);
+    void *start =
+        __builtin_mul_overflow(count, size, &bytes) ? NULL : alloc_from_source(1, bytes, true);
     return start ? start : next(calloc)(count, size);
 }
 
@@ -346,9 +347,9 @@ size_t malloc_usable_size(void *start)
  * A block of the C library's moves into the region when it grows: programs build up buffers so, and
  * send them. There it has some to spare, so that one that goes on growing is not copied each time.
  */
-static void *take_to_grow(size_t bytes)
+static void *alloc_to_grow(size_t bytes)
 {
-    return bytes < PTRDIFF_MAX / 2 ? take(1, bytes + bytes / 4, false) : NULL;
+    return bytes < PTRDIFF_MAX / 2 ? alloc_from_source(1, bytes + bytes / 4, false) : NULL;
 }
 
 void *realloc(void *start, size_t bytes)
@@ -358,7 +359,7 @@ void *realloc(void *start, size_t bytes)
     void *moved;
 
     if (!s && !is_early(start)) {
-        moved = start ? take_to_grow(bytes) : NULL;
+        moved = start ? alloc_to_grow(bytes) : NULL;
         if (!moved)
             return start ? next(realloc)(start, bytes) : malloc(bytes);
         room = malloc_usable_size(start);
@@ -373,7 +374,7 @@ void *realloc(void *start, size_t bytes)
         /* One that grows and finds no place in the region leaves it: there it would be in its own
          * way. */
         if (s && bytes > room) {
-            moved = take_to_grow(bytes);
+            moved = alloc_to_grow(bytes);
             if (!moved)
                 moved = next(malloc)(bytes);
         } else {
@@ -390,26 +391,27 @@ void *realloc(void *start, size_t bytes)
 void *reallocarray(void *start, size_t count, size_t size)
 {
     size_t bytes;
-    if (!source() || __builtin_mul_overflow(count, size, &bytes))
+    if (!current_source() || __builtin_mul_overflow(count, size, &bytes))
         return next(reallocarray)(start, count, size);
     return realloc(start, bytes);
 }
 
 void *memalign(size_t alignment, size_t bytes)
 {
-    void *start = take(alignment, bytes, false);
+    void *start = alloc_from_source(alignment, bytes, false);
     return start ? start : next(memalign)(alignment, bytes);
 }
 
 void *aligned_alloc(size_t alignment, size_t bytes)
 {
-    void *start = take(alignment, bytes, false);
+    void *start = alloc_from_source(alignment, bytes, false);
     return start ? start : next(aligned_alloc)(alignment, bytes);
 }
 
 int posix_memalign(void **start, size_t alignment, size_t bytes)
 {
-    void *found = alignment % sizeof(void *) == 0 ? take(alignment, bytes, false) : NULL;
+    void *found =
+        alignment % sizeof(void *) == 0 ? alloc_from_source(alignment, bytes, false) : NULL;
     if (!found)
         return next(posix_memalign)(start, alignment, bytes);
     *start = found;
@@ -418,14 +420,14 @@ int posix_memalign(void **start, size_t alignment, size_t bytes)
 
 void *valloc(size_t bytes)
 {
-    void *start = take((size_t) getpagesize(), bytes, false);
+    void *start = alloc_from_source((size_t) getpagesize(), bytes, false);
     return start ? start : next(valloc)(bytes);
 }
 
 void *pvalloc(size_t bytes)
 {
     size_t page = (size_t) getpagesize(), rounded = (bytes + page - 1) & ~(page - 1);
-    void *start = rounded >= bytes ? take(page, rounded, false) : NULL;
+    void *start = rounded >= bytes ? alloc_from_source(page, rounded, false) : NULL;
     return start ? start : next(pvalloc)(bytes);
 }
 
@@ -436,17 +438,17 @@ void *pvalloc(size_t bytes)
 static _Thread_local struct {
     pid_t pid;
     int error;
-} forked;
+} fork_frame;
 
 static void fork_here(void)
 {
-    forked.pid = next_fork();
-    forked.error = errno;
+    fork_frame.pid = next_fork();
+    fork_frame.error = errno;
 }
 
 pid_t fork(void)
 {
-    const struct ivshmem_malloc_source *s = source();
+    const struct ivshmem_malloc_source *s = current_source();
 
     if (!next_fork)
         find_fork();
@@ -456,8 +458,8 @@ pid_t fork(void)
         errno = ENOMEM;
         return -1;
     }
-    errno = forked.error;
-    return forked.pid;
+    errno = fork_frame.error;
+    return fork_frame.pid;
 }
 
 /* Of programs that were built long ago. */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * All interleavings of a few actors that run the real code of core/, within a bound: a case sets
- * up shared memory, its actors run as coroutines of one thread, and ivshm_step, which core/ calls
- * before each access to a shared word, decides who goes on, or who dies. The search is depth-first
- * and runs each schedule from the start. Memory is sequentially consistent here; whether the orders
- * are strong enough is the thread sanitizer's question.
+ * up shared memory, its actors run as coroutines of one thread, and ivshm_access_step, which core/
+ * calls before each access to a shared word, decides who goes on, or who dies. The search is
+ * depth-first and runs each schedule from the start. Memory is sequentially consistent here;
+ * whether the orders are strong enough is the thread sanitizer's question.
  *
  * What is left out changes nothing that can be seen:
  *   - Actors change only before words that one actor writes and another one accesses. Which these
@@ -393,7 +393,7 @@ static void explore_access(uint32_t word, bool writes)
     explore_touch(word, explore.self, writes);
 }
 
-void ivshm_step(const void *address, bool writes)
+void ivshm_access_step(const void *address, bool writes)
 {
     uint64_t offset = (uintptr_t) address - (uintptr_t) explore_memory;
     if (offset >= EXPLORE_MEMORY + EXPLORE_ACTORS * sizeof(*explore_fates))
@@ -413,7 +413,7 @@ void *__wrap_memset(void *start, int byte, size_t size)
     if (explore.phase == QUIET || offset >= EXPLORE_MEMORY)
         return __real_memset(start, byte, size);
     for (size_t i = 0; i < size; i += 8) {
-        ivshm_step((char *) start + i, true);
+        ivshm_access_step((char *) start + i, true);
         __real_memset((char *) start + i, byte, size - i < 8 ? size - i : 8);
     }
     return start;
@@ -447,13 +447,13 @@ static inline void explore_idle_at(int line, const void *local, size_t size)
 /* What has become of an actor: as sure as the proof of a death. */
 static inline enum explore_fate explore_fate(int actor)
 {
-    return (enum explore_fate) ivshm_load64_seqcst(&explore_fates[actor]);
+    return (enum explore_fate) ivshm_a64_load_seqcst(&explore_fates[actor]);
 }
 
 static void explore_body(void)
 {
     explore.now->actors[explore.self]();
-    ivshm_store64_release(&explore_fates[explore.self], EXPLORE_ENDED);
+    ivshm_a64_store_release(&explore_fates[explore.self], EXPLORE_ENDED);
     explore_reschedule(true);
 }
 

@@ -10,7 +10,7 @@
  * a base extent that is not cleared; a publish that marks whatever claim it finds as LIVE, or that
  * keeps its blocks when it has failed; blocks that are taken before the entry says whose they are.
  */
-#include "alive_double.h"
+#include "liveness_double.h"
 
 #include <errno.h>
 
@@ -67,7 +67,7 @@ static void setup(const void *arg)
                                            .block_size = BLOCK_SIZE,
                                            .base_bytes = sizeof(struct base)}};
     for (int i = 0; i < ENDPOINTS; i++)
-        ivshm_store64_relaxed(&stage->endpoints[i].claim, (uint64_t) shape->generation << 45);
+        ivshm_a64_store_relaxed(&stage->endpoints[i].claim, (uint64_t) shape->generation << 45);
     for (unsigned i = 0; i < EXPLORE_ACTORS; i++) {
         if (!(shape->live >> i & 1))
             continue;
@@ -92,10 +92,10 @@ static void use(const struct ivshm_endpoint *ep)
 {
     struct base *base = ep->base;
     uint64_t self = (uint64_t) explore.self + 1;
-    must(ivshm_load64_relaxed(&base->owner) == 0);
-    ivshm_store64_relaxed(&base->owner, self);
-    must(ivshm_load64_relaxed(&base->owner) == self);
-    must(ivshm_load64_relaxed(&base->from_peer) == 0);
+    must(ivshm_a64_load_relaxed(&base->owner) == 0);
+    ivshm_a64_store_relaxed(&base->owner, self);
+    must(ivshm_a64_load_relaxed(&base->owner) == self);
+    must(ivshm_a64_load_relaxed(&base->from_peer) == 0);
 }
 
 /* The entry and the memory are that actor's. */
@@ -151,13 +151,13 @@ static void attach(void)
     if (err == 0) {
         struct base *base = addr;
         must(base == peer->base);
-        ivshm_store64_relaxed(&base->from_peer, 1);
+        ivshm_a64_store_relaxed(&base->from_peer, 1);
         must(ivshm_extent_owned(&region, peer->owner, IVSHM_KIND_BASE, peer->base_off,
                                 sizeof(*base)));
-        must(ivshm_load64_relaxed(&base->from_peer) == 1);
+        must(ivshm_a64_load_relaxed(&base->from_peer) == 1);
         ivshm_endpoint_detach(ep, peer->owner.endpoint);
     }
-    must(ivshm_load64_relaxed(ep->attached) == 0);
+    must(ivshm_a64_load_relaxed(ep->attached) == 0);
 }
 
 static void reap(void)

@@ -17,19 +17,19 @@ static void set_sum(const void *arg)
 /* Adders to a word. */
 static void add_badly(void)
 {
-    ivshm_store64_relaxed(word(0), ivshm_load64_relaxed(word(0)) + 1);
+    ivshm_a64_store_relaxed(word(0), ivshm_a64_load_relaxed(word(0)) + 1);
 }
 
 #define ADD3 add_badly, add_badly, add_badly
 
 static void add(void)
 {
-    ivshm_add64(word(0), 1);
+    ivshm_a64_add_seqcst(word(0), 1);
 }
 
 static void check_sum(void)
 {
-    uint64_t ended = 0, found = ivshm_load64_relaxed(word(0));
+    uint64_t ended = 0, found = ivshm_a64_load_relaxed(word(0));
     for (int i = 0; i < explore.count; i++)
         ended += explore_fate(i) == EXPLORE_ENDED;
     must(found == ended || (explore.death && found == ended + 1));
@@ -37,7 +37,7 @@ static void check_sum(void)
 
 static void check_other_sum(void)
 {
-    must(ivshm_load64_relaxed(word(0)) != sum);
+    must(ivshm_a64_load_relaxed(word(0)) != sum);
 }
 
 /* Store, then look at the other's: not both miss each other. Looking first, they may. */
@@ -51,14 +51,14 @@ static void forget(const void *arg)
 
 static void meet(int self)
 {
-    ivshm_store64_relaxed(word(self), 1);
-    missed[self] = ivshm_load64_relaxed(word(1 - self)) == 0;
+    ivshm_a64_store_relaxed(word(self), 1);
+    missed[self] = ivshm_a64_load_relaxed(word(1 - self)) == 0;
 }
 
 static void pass(int self)
 {
-    missed[self] = ivshm_load64_relaxed(word(1 - self)) == 0;
-    ivshm_store64_relaxed(word(self), 1);
+    missed[self] = ivshm_a64_load_relaxed(word(1 - self)) == 0;
+    ivshm_a64_store_relaxed(word(self), 1);
 }
 
 static void meet_0(void)
@@ -90,20 +90,20 @@ static void check_met(void)
 static void lock(void)
 {
     int local = explore.self;
-    while (!ivshm_cas64(word(0), 0, 1))
+    while (!ivshm_a64_cas_seqcst(word(0), 0, 1))
         explore_idle(&local);
-    ivshm_store64_release(word(0), 0);
+    ivshm_a64_store_release(word(0), 0);
 }
 
 static void spin(void)
 {
-    while (ivshm_load64_relaxed(word(1)) == 0)
+    while (ivshm_a64_load_relaxed(word(1)) == 0)
         ;
 }
 
 static void check_unlocked(void)
 {
-    must(ivshm_load64_relaxed(word(0)) == 0);
+    must(ivshm_a64_load_relaxed(word(0)) == 0);
 }
 
 int main(int argc, char **argv)

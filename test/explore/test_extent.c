@@ -70,12 +70,12 @@ static void setup(const void *arg)
 static void use(ivshm_off off, uint64_t count)
 {
     uint64_t self = (uint64_t) explore.self + 1;
-    struct block *block = ivshm_resolve(&region, off, count * BLOCK_SIZE);
+    struct block *block = ivshm_region_resolve(&region, off, count * BLOCK_SIZE);
     must(block);
     for (uint64_t i = 0; i < count; i++)
-        ivshm_store64_relaxed(&block[i].user, self);
+        ivshm_a64_store_relaxed(&block[i].user, self);
     for (uint64_t i = 0; i < count; i++)
-        must(ivshm_load64_relaxed(&block[i].user) == self);
+        must(ivshm_a64_load_relaxed(&block[i].user) == self);
     must(
         ivshm_extent_owned(&region, owner(explore.self), IVSHM_KIND_USER, off, count * BLOCK_SIZE));
 }

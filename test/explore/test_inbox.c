@@ -62,7 +62,7 @@ static void produce(void)
     uint16_t self = (uint16_t) explore.self;
     struct producer *p = &producers[self];
     while (p->sent < shape->messages) {
-        ivshm_store64_relaxed(&stage()->payload[self][p->sent], 1);
+        ivshm_a64_store_relaxed(&stage()->payload[self][p->sent], 1);
         while (ivshm_queue_push_mpsc(&p->out, (struct ivshm_ref){self, p->sent}) != 0)
             explore_idle(p);
         p->sent++;
@@ -73,7 +73,7 @@ static void produce(void)
 /* In the place of a producer: whatever the hint says, it is only a hint. */
 static void lie(void)
 {
-    ivshm_store64_relaxed(&stage()->inbox.tail_hint, shape->start + 2);
+    ivshm_a64_store_relaxed(&stage()->inbox.tail_hint, shape->start + 2);
 }
 
 static void consume(void)
@@ -85,7 +85,7 @@ static void consume(void)
         if (ivshm_queue_pop_mpsc(&consumer.in, &ref)) {
             must(ref.endpoint < PRODUCERS);
             must(ref.cell == consumer.got[ref.endpoint]++);
-            must(ivshm_load64_relaxed(&stage()->payload[ref.endpoint][ref.cell]) == 1);
+            must(ivshm_a64_load_relaxed(&stage()->payload[ref.endpoint][ref.cell]) == 1);
         } else if (over) {
             return;
         } else {

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * Cells on their way: an owner with a pool of one or two cells, and two receivers to which it sends
- * in turn. A cell is not written while a receiver reads it, comes home once, and is recalled from a
- * receiver that died, and from no other.
+ * in turn. A cell is not written while a receiver reads it, comes back once, and is reclaimed from
+ * a receiver that died, and from no other.
  *
- * Seen to fail: a cell that is taken without a look at its state; a state that is not set; a recall
- * of all cells, or one that forgets those of others; a cell that is counted as out when it is home.
+ * Seen to fail: a cell that is taken without a look at its state; a state that is not set; a
+ * reclaim of all cells, or one that forgets those of others; a cell that is counted as out when it
+ * is free.
  */
 #include "explore.h"
 
@@ -37,7 +38,7 @@ static struct {
     uint16_t of_pool[3 * CELLS_MAX]; /* what the pool points to */
     struct ivshm_queue_producer out[RECEIVERS + 1];
     uint32_t sent;
-    bool recalled[RECEIVERS + 1];
+    bool reclaimed[RECEIVERS + 1];
 } owner;
 
 static struct receiver {
@@ -51,10 +52,10 @@ static void setup(const void *cells)
     memset(receivers, 0, sizeof(receivers));
     uint32_t count = (uint32_t) (uintptr_t) cells;
     owner.pool = (struct ivshm_pool){
-        .cells = stage()->cells[0], .count = count, .size = CELL_SIZE, .home_count = count};
-    owner.pool.home = owner.of_pool;
-    owner.pool.out = owner.of_pool + count;
-    owner.pool.holder = owner.pool.out + count;
+        .cells = stage()->cells[0], .count = count, .size = CELL_SIZE, .free_count = count};
+    owner.pool.free = owner.of_pool;
+    owner.pool.in_flight = owner.of_pool + count;
+    owner.pool.holder = owner.pool.in_flight + count;
     for (uint32_t i = 0; i < count; i++)
         owner.of_pool[i] = (uint16_t) i;
     for (int i = 1; i <= RECEIVERS; i++) {
@@ -69,12 +70,12 @@ static ivshm_a64 *payload(uint32_t cell)
     return (ivshm_a64 *) ivshm_pool_cell(&owner.pool, cell)->payload;
 }
 
-static void recall_from_dead(void)
+static void reclaim_from_dead(void)
 {
     for (uint32_t i = 1; i <= RECEIVERS; i++)
-        if (!owner.recalled[i] && explore_fate((int) i) == EXPLORE_DIED) {
-            ivshm_pool_recall(&owner.pool, i);
-            owner.recalled[i] = true;
+        if (!owner.reclaimed[i] && explore_fate((int) i) == EXPLORE_DIED) {
+            ivshm_pool_reclaim(&owner.pool, i);
+            owner.reclaimed[i] = true;
         }
 }
 
@@ -83,19 +84,19 @@ static void send_all(void)
 {
     while (owner.sent < RECEIVERS * EACH) {
         explore_knows(&owner);
-        recall_from_dead();
+        reclaim_from_dead();
         uint32_t to = 1 + owner.sent % RECEIVERS;
-        if (owner.recalled[to]) {
+        if (owner.reclaimed[to]) {
             owner.sent++;
             continue;
         }
-        int cell = ivshm_pool_take(&owner.pool);
+        int cell = ivshm_pool_alloc(&owner.pool);
         if (cell < 0) {
             explore_idle(&owner);
             continue;
         }
-        ivshm_store64_relaxed(payload((uint32_t) cell), owner.sent);
-        ivshm_pool_sent(&owner.pool, (uint32_t) cell, to);
+        ivshm_a64_store_relaxed(payload((uint32_t) cell), owner.sent);
+        ivshm_pool_set_in_flight(&owner.pool, (uint32_t) cell, to);
         must(ivshm_queue_push_mpsc(
                  &owner.out[to], (struct ivshm_ref){(uint16_t) owner.sent, (uint16_t) cell}) == 0);
         owner.sent++;
@@ -113,9 +114,9 @@ static void receive(void)
             continue;
         }
         must(ref.endpoint == r->got * RECEIVERS + (uint32_t) explore.self - 1);
-        must(ivshm_load64_relaxed(payload(ref.cell)) == ref.endpoint);
-        must(ivshm_load64_relaxed(payload(ref.cell)) == ref.endpoint);
-        ivshm_store32_release(&ivshm_pool_cell(&owner.pool, ref.cell)->state, IVSHM_CELL_HOME);
+        must(ivshm_a64_load_relaxed(payload(ref.cell)) == ref.endpoint);
+        must(ivshm_a64_load_relaxed(payload(ref.cell)) == ref.endpoint);
+        ivshm_a32_store_release(&ivshm_pool_cell(&owner.pool, ref.cell)->state, IVSHM_CELL_FREE);
         r->got++;
     }
 }
@@ -124,13 +125,13 @@ static void receive(void)
 static void check(void)
 {
     bool taken[CELLS_MAX] = {false};
-    recall_from_dead();
+    reclaim_from_dead();
     for (uint32_t i = 0; i < owner.pool.count; i++) {
-        int cell = ivshm_pool_take(&owner.pool);
+        int cell = ivshm_pool_alloc(&owner.pool);
         must(cell >= 0 && cell < (int) owner.pool.count && !taken[cell]);
         taken[cell] = true;
     }
-    must(ivshm_pool_take(&owner.pool) < 0);
+    must(ivshm_pool_alloc(&owner.pool) < 0);
 }
 
 int main(int argc, char **argv)

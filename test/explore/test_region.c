@@ -55,7 +55,7 @@ static void open_region(void)
 {
     struct ivshm_region *region = &regions[explore.self];
     must(ivshm_region_open("memory", region, NULL) == 0);
-    ivshm_store64_relaxed(&region->endpoints[explore.self].claim, 1); /* and goes on to use it */
+    ivshm_a64_store_relaxed(&region->endpoints[explore.self].claim, 1); /* and goes on to use it */
 }
 
 /* Who comes later finds what all others have found. */

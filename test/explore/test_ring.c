@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * A ring: a sender and a receiver, a few slots, two buffers, numbers that wrap. Records arrive
- * in order and whole, none is overwritten before it is read, a parked ring asks for one knock, and
- * whoever dies, the other one ends.
+ * in order and whole, none is overwritten before it is read, an idle ring asks for one doorbell,
+ * and whoever dies, the other one ends.
  *
  * Seen to fail: a slot, or a buffer, that is reserved without a look at the head; a head that is
- * published before the record is read, or not, or not in time for the buffers; a knock that is
+ * published before the record is read, or not, or not in time for the buffers; a doorbell that is
  * asked for again.
  */
 #include "explore.h"
@@ -35,12 +35,12 @@ static const struct {
 
 static struct {
     struct ivshm_ring_producer ring;
-    uint32_t sent, knocks;
+    uint32_t sent, doorbells;
 } sender;
 
 static struct {
     struct ivshm_ring_consumer ring;
-    uint32_t got, parked;
+    uint32_t got, idle;
 } receiver;
 
 static void setup(const void *arg)
@@ -79,11 +79,11 @@ static void send(void)
             explore_idle(&sender);
             continue;
         }
-        ivshm_store64_relaxed((ivshm_a64 *) payload, sender.sent + 1);
+        ivshm_a64_store_relaxed((ivshm_a64 *) payload, sender.sent + 1);
         ivshm_ring_publish_spsc(&sender.ring,
                                 (struct ivshm_record){FIRST + sender.sent, kind, 1 + sender.sent});
         sender.sent++;
-        sender.knocks += ivshm_ring_wants_knock(&sender.ring);
+        sender.doorbells += ivshm_ring_wants_doorbell(&sender.ring);
     }
 }
 
@@ -101,20 +101,20 @@ static void receive(void)
         }
         must(record.kind == shape->kinds[receiver.got] && record.value == 1 + receiver.got);
         const ivshm_a64 *payload = (const void *) ivshm_ring_payload(&receiver.ring, record);
-        must(ivshm_load64_relaxed(payload) == receiver.got + 1);
-        must(ivshm_load64_relaxed(payload) == receiver.got + 1);
+        must(ivshm_a64_load_relaxed(payload) == receiver.got + 1);
+        must(ivshm_a64_load_relaxed(payload) == receiver.got + 1);
         ivshm_ring_consume_spsc(&receiver.ring);
         receiver.got++;
         if (shape->parks) {
-            ivshm_ring_park(&receiver.ring, receiver.got % 2);
-            receiver.parked += receiver.got % 2;
+            ivshm_ring_set_idle(&receiver.ring, receiver.got % 2);
+            receiver.idle += receiver.got % 2;
         }
     }
 }
 
 static void check(void)
 {
-    must(sender.knocks <= receiver.parked);
+    must(sender.doorbells <= receiver.idle);
     if (explore_fate(RECEIVER) == EXPLORE_DIED)
         return;
     bool died = explore_fate(SENDER) == EXPLORE_DIED;
@@ -138,7 +138,7 @@ int main(int argc, char **argv)
         {"in slots", setup, &in_slots, {send, receive}, 3, check, ALL, ALL, false},
         {"in buffers", setup, &in_buffers, {send, receive}, 3, check, ALL, ALL, false},
         {"more slots than buffers", setup, &more_slots, {send, receive}, 3, check, ALL, ALL, false},
-        {"mixed and parked", setup, &mixed, {send, receive}, 3, check, ALL, ALL, false},
+        {"mixed and idle", setup, &mixed, {send, receive}, 3, check, ALL, ALL, false},
     };
     return explore_main(argc, argv, cases, LENGTH(cases));
 }

@@ -23,8 +23,8 @@ teardown() { at_end; }
     empty
 }
 
-# served HOW POINT HIT: what a region has free when the clients of a server, one after the other, have died at that point
-# of a large message, each while it worked in a lane of the server's.
+# served HOW TRACEPOINT HIT: what a region has free when the clients of a server, one after the other, have died at that
+# tracepoint of a large message, each while it worked in a pipeline of the server's.
 served() {
     local n free=()
     launch server -n 1 "$IVSHM_BUILD/obj/fault/server" "$1" "$BATS_TEST_TMPDIR/port" 8 "$BATS_TEST_TMPDIR/done"
@@ -40,11 +40,11 @@ served() {
     [ "${free[7]}" -eq "${free[3]}" ]
 }
 
-@test "clients that die while they receive from a server cost it no memory" { served send lane_consume 3; }
+@test "clients that die while they receive from a server cost it no memory" { served send pipeline_consume 3; }
 
 @test "clients that die while they send to a server cost it no memory" {
-    # Beyond the chunks of four lanes of its own: in one that it was lent.
-    served receive lane_publish $((4 * $(ivshmem info --json "$region" | jq .geometry.lane_chunks) + 5))
+    # Beyond the chunks of four pipelines of its own: in one that it was lent.
+    served receive pipeline_publish $((4 * $(ivshmem info --json "$region" | jq .geometry.pipeline_chunks) + 5))
 }
 
 # unmet HOW: two jobs, of which one loses a rank that the other has not met.

@@ -2,9 +2,10 @@
 /*
  * exchange ROUNDS|FILE [BYTES [survive]]
  *
- * A job that passes by all points of core/point.h: in each of ROUNDS rounds, or until FILE exists,
- * every rank exchanges messages of all kinds, of up to BYTES, with every other, some from memory of
- * the region, and checks every byte. "survive": where a peer is lost, the others go on without it.
+ * A job that passes by all tracepoints of core/tracepoint.h: in each of ROUNDS rounds, or until
+ * FILE exists, every rank exchanges messages of all kinds, of up to BYTES, with every other, some
+ * from memory of the region, and checks every byte. "survive": where a peer is lost, the others go
+ * on without it.
  */
 #include "../mpi/mpitest.h"
 

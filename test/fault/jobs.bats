@@ -65,12 +65,12 @@ ends() {
 }
 
 @test "${FAULT_JOBS:-120} jobs, of which every third loses a rank, leave nothing" {
-    local before i point points=(join_claimed join_written channel_attached ring_offered ring_publish hand_back rts lane_publish leave leave_dead)
+    local before i tracepoint tracepoints=(join_claimed join_written channel_attached ring_announced ring_publish message_release rts pipeline_publish leave leave_dead)
     before=$(ivshmem info --json "$region" | jq .usage)
     for ((i = 0; i < ${FAULT_JOBS:-120}; i++)); do
         if ((i % 3 == 2)); then
-            point=${points[i / 3 % ${#points[@]}]}
-            ! mpi job -n 1 "$fault/exchange" 2 100000 : -n 1 "$fault/strike" -p "$point" "$fault/exchange" 2 100000
+            tracepoint=${tracepoints[i / 3 % ${#tracepoints[@]}]}
+            ! mpi job -n 1 "$fault/exchange" 2 100000 : -n 1 "$fault/strike" -p "$tracepoint" "$fault/exchange" 2 100000
         else
             mpi job -n 2 "$fault/exchange" 2 100000 || { say job; return 1; }
             [ "$(grep -c "every byte right" "$BATS_TEST_TMPDIR/job.out")" -eq 2 ]

@@ -2,9 +2,9 @@
 /*
  * roots accept|connect FILE [PROGRAM ARG...]: two jobs of one rank each meet at the port in FILE.
  * One may have a companion, a process that it spawns with that command. Whichever is struck, and
- * wherever from the point `called` on: the calls of the others end, and so does MPI_Finalize.
+ * wherever from the tracepoint `called` on: the calls of the others end, and so does MPI_Finalize.
  */
-#include "../../src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/point.h"
+#include "../../src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/tracepoint.h"
 #include "../mpi/mpitest.h"
 
 #include <signal.h>
@@ -37,7 +37,7 @@ int main(int argc, char **argv)
     } else if (parent == MPI_COMM_NULL) {
         read_line(argv[2], port);
     }
-    IVSHM_POINT(called);
+    IVSHM_TRACEPOINT(called);
     if (accepts)
         err = MPI_Comm_accept(port, MPI_INFO_NULL, 0, all, &inter);
     else

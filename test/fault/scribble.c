@@ -3,11 +3,11 @@
  * scribble REGION SECONDS SEED [KIND...]
  *
  * A peer that writes what it must not, all over a region in use: into tables, inboxes, cells, rings
- * and lanes, values that are random, extreme, near to what was there, or copied from elsewhere; and
- * packets of MPI that are nearly right. And it erases what the map says of the program's memory.
- * Kinds: tables, queues, packets, anywhere, blocks; all of these without any. And two that write
- * only what they may, but as fast as they can: joins, which come and go, and knocks, which fill all
- * inboxes.
+ * and pipelines, values that are random, extreme, near to what was there, or copied from elsewhere;
+ * and packets of MPI that are nearly right. And it erases what the map says of the program's
+ * memory. Kinds: tables, queues, packets, anywhere, blocks; all of these without any. And two that
+ * write only what they may, but as fast as they can: joins, which come and go, and doorbells, which
+ * fill all inboxes.
  */
 #include "channel.h"
 
@@ -30,14 +30,14 @@ static uint64_t rnd(uint64_t below)
 static void store(uint64_t off, uint64_t value)
 {
     if (off + 8 <= region.geo.size)
-        ivshm_store64_relaxed((ivshm_a64 *) ((char *) region.map.base + off / 8 * 8), value);
+        ivshm_a64_store_relaxed((ivshm_a64 *) ((char *) region.map.base + off / 8 * 8), value);
 }
 
 static uint64_t load(uint64_t off)
 {
     if (off + 8 > region.geo.size)
         return 0;
-    return ivshm_load64_relaxed((ivshm_a64 *) ((char *) region.map.base + off / 8 * 8));
+    return ivshm_a64_load_relaxed((ivshm_a64 *) ((char *) region.map.base + off / 8 * 8));
 }
 
 static uint64_t value_near(uint64_t was)
@@ -88,7 +88,7 @@ static uint64_t some_extent(enum ivshm_block_kind kind)
     for (uint64_t i = 0; i < region.geo.blocks; i++) {
         struct ivshm_block b;
         uint64_t index = (first + i) % region.geo.blocks;
-        uint64_t word = ivshm_load64_relaxed(&region.block_map[index]);
+        uint64_t word = ivshm_a64_load_relaxed(&region.block_map[index]);
         if (word && ivshm_block_decode(&region, word, &b) && b.first && b.kind == kind)
             return region.geo.data + index * region.geo.block_size;
     }
@@ -117,7 +117,7 @@ static void queues(void)
 {
     const struct ivshm_geometry *geo = &region.geo;
     uint64_t base = some_base(), ring = some_extent(IVSHM_KIND_RING),
-             lane = some_extent(IVSHM_KIND_LANE);
+             pipeline = some_extent(IVSHM_KIND_PIPELINE);
     switch (rnd(6)) {
     case 0: /* head, hint, slots */
         spoil(base + rnd(2 * IVSHM_LINE + 64 * 8));
@@ -128,7 +128,7 @@ static void queues(void)
     case 2:
         spoil(base + geo->large + rnd(geo->large_cells) * geo->large_size + rnd(2) * 8);
         break;
-    case 3: /* head, parked */
+    case 3: /* head, idle */
         if (ring)
             spoil(ring + rnd(2) * IVSHM_LINE);
         break;
@@ -137,8 +137,8 @@ static void queues(void)
             spoil(ring + sizeof(struct ivshm_ring_shm) + rnd(geo->ring_slots) * geo->slot_size);
         break;
     default:
-        if (lane)
-            spoil(lane + rnd(geo->lane_chunks) * IVSHM_LINE);
+        if (pipeline)
+            spoil(pipeline + rnd(geo->pipeline_chunks) * IVSHM_LINE);
     }
 }
 
@@ -174,9 +174,9 @@ static void blocks(void)
 {
     for (uint64_t i = 0; i < region.geo.blocks; i++) {
         struct ivshm_block b;
-        uint64_t word = ivshm_load64_relaxed(&region.block_map[i]);
+        uint64_t word = ivshm_a64_load_relaxed(&region.block_map[i]);
         if (word && ivshm_block_decode(&region, word, &b) && b.kind == IVSHM_KIND_USER)
-            ivshm_store64_relaxed(&region.block_map[i], 0);
+            ivshm_a64_store_relaxed(&region.block_map[i], 0);
     }
 }
 
@@ -188,7 +188,7 @@ static void joins(void)
             ivshm_transport_close(&t);
 }
 
-static void knocks(void)
+static void doorbells(void)
 {
     static struct ivshm_transport t;
     static bool joined;
@@ -203,7 +203,7 @@ static void knocks(void)
             ivshm_channel_open(&t, peer, &channel, NULL) != 0)
             continue;
         for (int n = 0; n < 200; n++)
-            ivshm_channel_knock(&t, channel);
+            ivshm_channel_ring_doorbell(&t, channel);
         ivshm_channel_close(&t, channel);
     }
 }
@@ -211,8 +211,9 @@ static void knocks(void)
 static const struct {
     const char *name;
     void (*run)(void);
-} kinds[] = {{"tables", tables}, {"queues", queues}, {"packets", packets}, {"anywhere", anywhere},
-             {"blocks", blocks}, {"joins", joins},   {"knocks", knocks}};
+} kinds[] = {{"tables", tables},      {"queues", queues}, {"packets", packets},
+             {"anywhere", anywhere},  {"blocks", blocks}, {"joins", joins},
+             {"doorbells", doorbells}};
 enum { KINDS = sizeof(kinds) / sizeof(kinds[0]), SPOILERS = 5 };
 
 int main(int argc, char **argv)

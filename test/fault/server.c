@@ -8,7 +8,10 @@
  */
 #include "../mpi/mpitest.h"
 
-enum { LEN = 4000000, OWN_LANES = 4 /* that a sender fills beforehand; then one is lent to it */ };
+enum {
+    LEN = 4000000,
+    OWN_PIPELINES = 4 /* that a sender fills beforehand; then one is lent to it */
+};
 
 static char *buf;
 
@@ -23,12 +26,12 @@ static void message(int server_sends, int is_server, MPI_Comm comm)
 static void client(int server_sends, const char *path)
 {
     char port[MPI_MAX_PORT_NAME];
-    MPI_Request reqs[OWN_LANES];
+    MPI_Request reqs[OWN_PIPELINES];
     MPI_Comm comm;
 
     read_line(path, port);
     MPI_Comm_connect(port, MPI_INFO_NULL, 0, MPI_COMM_SELF, &comm);
-    for (int i = 0; !server_sends && i < OWN_LANES; i++)
+    for (int i = 0; !server_sends && i < OWN_PIPELINES; i++)
         MPI_Isend(buf, LEN, MPI_BYTE, 0, 2, comm, &reqs[i]);
     message(server_sends, 0, comm);
     CHECK(0, "the client lives");

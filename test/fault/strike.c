@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Runs a program and strikes it at a point of core/point.h: kills it, or stops it for a while. The
- * points are found by the notes of their probes in whatever the program has mapped when it begins,
- * and are breakpoints while they are awaited; so it is the library as it is installed that dies.
+ * Runs a program and strikes it at a tracepoint of core/tracepoint.h: kills it, or stops it for a
+ * while. The tracepoints are found by the notes of their probes in whatever the program has mapped
+ * when it begins, and are breakpoints while they are awaited; so it is the library as it is
+ * installed that dies.
  *
- *   strike -l FILE                                 lists the points in an ELF file
- *   strike -c FILE PROGRAM ARG...                  appends "POINT HITS" to FILE, for each point hit
- *   strike -p POINT [-n N] [-s MS] PROGRAM ARG...  at the Nth hit (first): SIGKILL, or stops for MS
- *   strike ... -a POINT                            counts from the first hit of POINT on
- *   strike ... -o FILE                             appends "POINT N" to FILE when it strikes
+ *   strike -l FILE                                 lists the tracepoints in an ELF file
+ *   strike -c FILE PROGRAM ARG...                  appends "TRACEPOINT HITS" to FILE, for each
+ * tracepoint hit strike -p TRACEPOINT [-n N] [-s MS] PROGRAM ARG...  at the Nth hit (first):
+ * SIGKILL, or stops for MS strike ... -a TRACEPOINT                            counts from the
+ * first hit of TRACEPOINT on strike ... -o FILE                             appends "TRACEPOINT N"
+ * to FILE when it strikes
  *
  * Ends as the program does. One thread is watched.
  */
@@ -31,13 +33,13 @@
 #include <unistd.h>
 
 #define PROVIDER "ivshmem"
-#define SITES_MAX 512 /* inlined points have many */
+#define SITES_MAX 512 /* inlined tracepoints have many */
 #define TRAP 0xcc
 #define NOP 0x90
 
 struct site {
     uint64_t address;
-    char point[32];
+    char tracepoint[32];
     uint64_t hits;
 };
 
@@ -54,8 +56,8 @@ static void die(const char *what)
     exit(126);
 }
 
-/* Adds the points of a mapped ELF file, whose first byte is in memory at `base`. */
-static void add_points(const char *elf, size_t size, uint64_t base)
+/* Adds the tracepoints of a mapped ELF file, whose first byte is in memory at `base`. */
+static void add_tracepoints(const char *elf, size_t size, uint64_t base)
 {
     const Elf64_Ehdr *eh = (const Elf64_Ehdr *) elf;
     if (size < sizeof(*eh) || memcmp(eh->e_ident, ELFMAG, SELFMAG) != 0 ||
@@ -74,22 +76,22 @@ static void add_points(const char *elf, size_t size, uint64_t base)
         while (p < end && site_count < SITES_MAX) {
             const Elf64_Nhdr *note = (const Elf64_Nhdr *) p;
             const char *desc = p + sizeof(*note) + (note->n_namesz + 3U) / 4 * 4;
-            uint64_t
-                at[3]; /* the point, where .stapsdt.base was when it was written, a semaphore */
+            uint64_t at[3]; /* the tracepoint, where .stapsdt.base was when it was written, a
+                               semaphore */
             memcpy(at, desc, sizeof(at));
             const char *provider = desc + sizeof(at), *name = provider + strlen(provider) + 1;
             moved = stapbase ? stapbase - at[1] : 0; /* by prelink */
             if (strcmp(provider, PROVIDER) == 0) {
                 struct site *s = &sites[site_count++];
                 *s = (struct site){.address = at[0] + moved + (eh->e_type == ET_DYN ? base : 0)};
-                snprintf(s->point, sizeof(s->point), "%s", name);
+                snprintf(s->tracepoint, sizeof(s->tracepoint), "%s", name);
             }
             p = desc + (note->n_descsz + 3U) / 4 * 4;
         }
     }
 }
 
-static void add_points_of_file(const char *path, uint64_t base)
+static void add_tracepoints_of_file(const char *path, uint64_t base)
 {
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -98,7 +100,7 @@ static void add_points_of_file(const char *path, uint64_t base)
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0) {
         char *elf = mmap(NULL, (size_t) st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (elf != MAP_FAILED) {
-            add_points(elf, (size_t) st.st_size, base);
+            add_tracepoints(elf, (size_t) st.st_size, base);
             munmap(elf, (size_t) st.st_size);
         }
     }
@@ -136,7 +138,7 @@ static uint64_t entry_of(pid_t pid)
     exit(126);
 }
 
-static void set_points(pid_t pid)
+static void set_tracepoints(pid_t pid)
 {
     char path[64], line[4400], file[4096];
     snprintf(path, sizeof(path), "/proc/%d/maps", (int) pid);
@@ -148,13 +150,13 @@ static void set_points(pid_t pid)
         unsigned long long start, offset;
         if (sscanf(line, "%llx-%*x %*s %llx %*s %*s %4095[^\n]", &start, &offset, file) == 3 &&
             offset == 0 && file[0] == '/')
-            add_points_of_file(file, start);
+            add_tracepoints_of_file(file, start);
     }
     fclose(f);
     bool found = false;
     for (unsigned i = 0; i < site_count; i++) {
-        bool is_awaited = awaited && strcmp(sites[i].point, awaited) == 0;
-        if (wanted && strcmp(sites[i].point, wanted) != 0 && !is_awaited)
+        bool is_awaited = awaited && strcmp(sites[i].tracepoint, awaited) == 0;
+        if (wanted && strcmp(sites[i].tracepoint, wanted) != 0 && !is_awaited)
             continue;
         found = true;
         if (poke(pid, sites[i].address, TRAP) != NOP) {
@@ -163,27 +165,27 @@ static void set_points(pid_t pid)
         }
     }
     if (!found) {
-        fprintf(stderr, "strike: no point %s in what the program has mapped\n",
+        fprintf(stderr, "strike: no tracepoint %s in what the program has mapped\n",
                 wanted ? wanted : "at all");
         kill(pid, SIGKILL);
         exit(125);
     }
 }
 
-static void append(const char *path, const char *point, uint64_t n)
+static void append(const char *path, const char *tracepoint, uint64_t n)
 {
     FILE *f = path ? fopen(path, "ae") : NULL;
     if (!f)
         return;
-    fprintf(f, "%s %llu\n", point, (unsigned long long) n);
+    fprintf(f, "%s %llu\n", tracepoint, (unsigned long long) n);
     fclose(f);
 }
 
-static uint64_t hits_of(const char *point)
+static uint64_t hits_of(const char *tracepoint)
 {
     uint64_t n = 0;
     for (unsigned i = 0; i < site_count; i++)
-        if (strcmp(sites[i].point, point) == 0)
+        if (strcmp(sites[i].tracepoint, tracepoint) == 0)
             n += sites[i].hits;
     return n;
 }
@@ -197,7 +199,7 @@ static void strike(pid_t pid)
     }
     /* Stopped as it is; all at once, so that it runs unhindered afterwards. */
     for (unsigned i = 0; i < site_count; i++)
-        if (strcmp(sites[i].point, wanted) == 0)
+        if (strcmp(sites[i].tracepoint, wanted) == 0)
             poke(pid, sites[i].address, NOP);
     nanosleep(&(struct timespec){stop_ms / 1000, stop_ms % 1000 * 1000000}, NULL);
 }
@@ -214,13 +216,13 @@ static bool met(pid_t pid, uint64_t *entry, unsigned char entry_byte)
         regs.rip = at;
         ptrace(PTRACE_SETREGS, pid, NULL, &regs);
         *entry = 0;
-        set_points(pid);
+        set_tracepoints(pid);
         return true;
     }
     for (unsigned i = 0; i < site_count; i++) {
         if (sites[i].address != at)
             continue;
-        if (awaited && strcmp(sites[i].point, awaited) == 0)
+        if (awaited && strcmp(sites[i].tracepoint, awaited) == 0)
             awaited = NULL;
         if (awaited)
             return true;
@@ -237,9 +239,9 @@ static void write_counts(void)
     for (unsigned i = 0; i < site_count; i++) {
         bool first = true;
         for (unsigned j = 0; j < i; j++)
-            first &= strcmp(sites[j].point, sites[i].point) != 0;
-        if (first && hits_of(sites[i].point))
-            append(counts, sites[i].point, hits_of(sites[i].point));
+            first &= strcmp(sites[j].tracepoint, sites[i].tracepoint) != 0;
+        if (first && hits_of(sites[i].tracepoint))
+            append(counts, sites[i].tracepoint, hits_of(sites[i].tracepoint));
     }
 }
 
@@ -310,13 +312,13 @@ int main(int argc, char **argv)
         }
     }
     if (list) {
-        add_points_of_file(list, 0);
+        add_tracepoints_of_file(list, 0);
         for (unsigned i = 0; i < site_count; i++)
-            puts(sites[i].point);
+            puts(sites[i].tracepoint);
         return site_count ? 0 : 1;
     }
     if (optind == argc || (!wanted && !counts)) {
-        fprintf(stderr, "strike: a program, and -p POINT or -c FILE\n");
+        fprintf(stderr, "strike: a program, and -p TRACEPOINT or -c FILE\n");
         return 2;
     }
     pid_t pid = fork();

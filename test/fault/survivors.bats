@@ -89,7 +89,7 @@ revoked() {
 # talk SIDE N: two jobs meet, and one is struck at the Nth message that it gets from the call on: the root of SIDE (connect, accept), or
 # the companion that it has (connect+, accept+). Sets `over` if the call was over by then.
 talk() {
-    local accept side struck=${1%+} strike=("$fault/strike" -a called -p hand_back -n "$2")
+    local accept side struck=${1%+} strike=("$fault/strike" -a called -p message_release -n "$2")
     declare -A before=() behind=()
     if [ "$struck" = "$1" ]; then
         before[$1]="${strike[*]}"

@@ -12,7 +12,7 @@ fuzz() {
 @test "region" { fuzz region 1; }
 @test "transport" { fuzz transport 4; }
 @test "endpoint" { fuzz endpoint 2; }
-@test "lane" { fuzz lane 1; }
+@test "pipeline" { fuzz pipeline 1; }
 @test "tool" { fuzz tool 2; }
 
 @test "the corpus reaches the lines that read memory of peers" { "$BATS_TEST_DIRNAME/fuzz" coverage; }

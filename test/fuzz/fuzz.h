@@ -16,7 +16,7 @@
 #include <string.h>
 
 #include "channel.h"
-#include "lane.h"
+#include "pipeline.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
@@ -74,8 +74,8 @@ struct world {
     struct image image;
     struct ivshm_region region;
     struct ivshm_transport party[PARTIES]; /* each has a channel to each */
-    struct ivshm_lane lane[PARTIES];
-    ivshm_off memory; /* of HOSTILE's program, a lane's size */
+    struct ivshm_pipeline pipeline[PARTIES];
+    ivshm_off memory; /* of HOSTILE's program, a pipeline's size */
 };
 
 enum world_kind { PLAIN, RINGS, BUFFERS, WORLDS }; /* of 4 MiB without and with rings, of 16 MiB */

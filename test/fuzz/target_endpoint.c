@@ -21,7 +21,7 @@ static struct ivshm_owner take_owner(struct input *in)
 /* As many bytes as some extent has, or any number. */
 static uint64_t take_bytes(struct input *in)
 {
-    const uint64_t sizes[] = {1, region->geo.block_size, region->geo.lane_bytes,
+    const uint64_t sizes[] = {1, region->geo.block_size, region->geo.pipeline_bytes,
                               region->geo.base_bytes, region->geo.size};
     uint64_t which = take(in, 1);
     return which < 128 ? sizes[which % LENGTH(sizes)] : take(in, 8);
@@ -59,7 +59,7 @@ static void call_extent(struct input *in, unsigned op)
     case 0:
         bytes = take_bytes(in);
         if (bytes && ivshm_extent_alloc(region, owner, kind, bytes, &off) == 0)
-            must(is_inside(off, bytes) && ivshm_resolve(region, off, bytes));
+            must(is_inside(off, bytes) && ivshm_region_resolve(region, off, bytes));
         break;
     case 1:
         off = take_offset(in);
@@ -69,7 +69,7 @@ static void call_extent(struct input *in, unsigned op)
         off = take_offset(in);
         bytes = take_bytes(in);
         if (ivshm_extent_owned(region, owner, kind, off, bytes))
-            must(is_inside(off, bytes) && ivshm_resolve(region, off, bytes));
+            must(is_inside(off, bytes) && ivshm_region_resolve(region, off, bytes));
         break;
     case 3:
         off = take_offset(in);
@@ -78,14 +78,14 @@ static void call_extent(struct input *in, unsigned op)
             must(is_inside(off, bytes));
         break;
     case 4:
-        ivshm_extent_spare(region, take_bytes(in));
+        ivshm_extent_can_spare(region, take_bytes(in));
         break;
     case 5:
         must(ivshm_extent_reclaim(region, owner) <= region->geo.blocks);
         break;
     case 6:
         ivshm_extent_usage(region, &usage);
-        must(usage.free_blocks + usage.base_blocks + usage.lane_blocks + usage.ring_blocks +
+        must(usage.free_blocks + usage.base_blocks + usage.pipeline_blocks + usage.ring_blocks +
                  usage.user_blocks ==
              region->geo.blocks);
         must(ivshm_extent_held(region, owner) <= region->geo.blocks);

@@ -143,7 +143,7 @@ static void push_reference(struct input *in)
 }
 
 /* A message that says: all comes by the ring at that offset. */
-static void offer_ring(struct input *in)
+static void announce_ring(struct input *in)
 {
     ivshm_off off = take_offset(in);
     struct ivshm_channel *channel = channel_of(HOSTILE, OWN);
@@ -190,8 +190,8 @@ static void call(struct input *in, unsigned op)
         break;
     case 4:
         channel = channel_of(OWN, HOSTILE);
-        if (channel && !ivshm_channel_has_more(own, channel, ivshm_transport_place(own)) &&
-            ivshm_transport_is_idle(own))
+        if (channel && !ivshm_channel_has_more(own, channel, ivshm_transport_inbox_position(own)) &&
+            ivshm_transport_is_empty(own))
             ivshm_transport_flush(own);
         break;
     case 5:
@@ -221,7 +221,7 @@ static void call(struct input *in, unsigned op)
         push_reference(in);
         break;
     case 13:
-        offer_ring(in);
+        announce_ring(in);
         break;
     case 14:
         len = (uint32_t) take(in, 2);

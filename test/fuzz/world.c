@@ -49,7 +49,7 @@ const char *ivshm_map_sysfs(void)
 }
 
 /* fuzz_open's files are the kernel's own. */
-const char *ivshm_alive_root(void)
+const char *ivshm_liveness_root(void)
 {
     return "/fuzz";
 }
@@ -79,8 +79,8 @@ int ivshm_map_devices(struct ivshm_device *devices, int max)
 }
 
 /*
- * What core/alive.c asks the system, as it is compiled for this: one process, PID, is there and no
- * other, so that the answers are the same in each run.
+ * What core/liveness.c asks the system, as it is compiled for this: one process, PID, is there and
+ * no other, so that the answers are the same in each run.
  */
 
 #define PID 42
@@ -175,10 +175,10 @@ static void world_build(struct world *w, enum world_kind kind)
         t->piece = UINT32_MAX; /* so that long messages go whole */
         if (kind == PLAIN)
             t->ring_after = UINT32_MAX;
-        must(ivshm_lane_alloc(&w->region, t->endpoint.owner, &w->lane[p]) == 0);
+        must(ivshm_pipeline_alloc(&w->region, t->endpoint.owner, &w->pipeline[p]) == 0);
     }
     must(ivshm_extent_alloc(&w->region, w->party[HOSTILE].endpoint.owner, IVSHM_KIND_USER,
-                            w->region.geo.lane_bytes, &w->memory) == 0);
+                            w->region.geo.pipeline_bytes, &w->memory) == 0);
     for (enum party p = 0; p < PARTIES; p++)
         for (enum party q = 0; q < PARTIES; q++)
             if (p != q)
@@ -200,9 +200,9 @@ static void *copy_of(const void *bytes, size_t size)
 
 static void pool_copy(struct ivshm_pool *pool)
 {
-    pool->home = copy_of(pool->home, 3 * pool->count * sizeof(*pool->home));
-    pool->out = pool->home + pool->count;
-    pool->holder = pool->out + pool->count;
+    pool->free = copy_of(pool->free, 3 * pool->count * sizeof(*pool->free));
+    pool->in_flight = pool->free + pool->count;
+    pool->holder = pool->in_flight + pool->count;
 }
 
 /* All that a transport holds outside the region, once more. */
@@ -219,7 +219,7 @@ static struct ivshm_transport transport_copy(const struct ivshm_transport *t)
             continue;
         copy.channels[i] = copy_of(t->channels[i], sizeof(struct ivshm_channel));
         if (copy.channels[i]->ring_in.shm)
-            copy.rings[copy.channels[i]->place] = copy.channels[i];
+            copy.rings[copy.channels[i]->poll_index] = copy.channels[i];
     }
     return copy;
 }
@@ -280,7 +280,7 @@ struct ivshm_channel *channel_of(enum party who, enum party peer)
 
 /* Changes */
 
-enum place {
+enum location {
     AT_THIS, /* the word that is about to be accessed */
     AT_SUPERBLOCK,
     AT_CLAIM,
@@ -294,15 +294,15 @@ enum place {
     AT_CELL_PAYLOAD,
     AT_RING, /* the slots from the next one on */
     AT_RING_END,
-    AT_LANE,
+    AT_PIPELINE,
     AT_ANY,
-    PLACES
+    LOCATIONS
 };
 
 enum value { SMALL, RAW, ADD, FLIP, EXTREME, OFFSET, FITTING, VALUES };
 
 struct change {
-    uint8_t place, who, field, value;
+    uint8_t location, who, field, value;
     uint16_t index;
     uint64_t operand;
     bool on_word;    /* counts accesses to the place, else all */
@@ -384,8 +384,8 @@ static void *ring_word(const struct change *c)
     struct ivshm_ring_shm *ring = ring_of(c->who, &next);
     if (!ring)
         return NULL;
-    if (c->place == AT_RING_END)
-        return c->index % 2 ? &ring->parked : &ring->head;
+    if (c->location == AT_RING_END)
+        return c->index % 2 ? &ring->idle : &ring->head;
     return ivshm_ring_slot(ring, (next + c->index) % geo->ring_slots, geo->slot_size);
 }
 
@@ -397,7 +397,7 @@ static ivshm_off extent_of(unsigned which, enum party who)
     case 0:
         return now.party[who].endpoint.base_off;
     case 1:
-        return now.world->lane[who].off;
+        return now.world->pipeline[who].off;
     case 2:
         return (ivshm_off){ring ? (uint64_t) ((char *) ring - (char *) state.image->base) : 0};
     default:
@@ -440,21 +440,21 @@ static struct ivshm_cell_shm *cell_at(const struct change *c)
 static void *word_of(const struct change *c, const void *this, unsigned *bytes)
 {
     const struct world *w = now.world;
-    enum place place = (enum place) c->place;
+    enum location location = (enum location) c->location;
     *bytes = 8;
-    if (place == AT_THIS) {
+    if (location == AT_THIS) {
         *bytes = (uintptr_t) this % 8 ? 4 : 8;
         return (void *) (uintptr_t) this;
     }
-    if (place == AT_SUPERBLOCK)
+    if (location == AT_SUPERBLOCK)
         return at(c->index % (IVSHM_PAGE / 8) * 8);
-    if (place == AT_ANY || !w)
+    if (location == AT_ANY || !w)
         return at((c->index * UINT64_C(256) + c->field * UINT64_C(8)) % state.image->size);
 
     const struct ivshm_geometry *geo = &w->region.geo;
     uint32_t entry = c->who < PARTIES ? now.party[c->who].endpoint.owner.endpoint
                                       : (c->who + c->index) % geo->endpoints;
-    switch (place) {
+    switch (location) {
     case AT_CLAIM:
         return &w->region.endpoints[entry].claim;
     case AT_ENTRY:
@@ -466,7 +466,7 @@ static void *word_of(const struct change *c, const void *this, unsigned *bytes)
     }
     if (c->who >= PARTIES)
         return NULL;
-    switch (place) {
+    switch (location) {
     case AT_EXTENT: {
         ivshm_off off = extent_of(c->field, c->who);
         return off.bytes
@@ -489,8 +489,8 @@ static void *word_of(const struct change *c, const void *this, unsigned *bytes)
     case AT_RING:
     case AT_RING_END:
         return ring_word(c);
-    case AT_LANE:
-        return &w->lane[c->who].words[c->index % geo->lane_chunks];
+    case AT_PIPELINE:
+        return &w->pipeline[c->who].words[c->index % geo->pipeline_chunks];
     default:
         return NULL;
     }
@@ -502,7 +502,7 @@ static uint64_t fitting(const struct change *c)
     uint64_t operand = c->operand;
     const struct ivshm_channel *channel;
     struct ivshm_owner owner;
-    switch ((enum place) c->place) {
+    switch ((enum location) c->location) {
     case AT_CLAIM: /* a state, and the generation, or one near it */
         owner = now.party[c->who % PARTIES].endpoint.owner;
         return (operand & 7) | (operand >> 8 & 1 ? (uint64_t) PID << 3 : 0) |
@@ -521,7 +521,7 @@ static uint64_t fitting(const struct change *c)
     case AT_CELL:
     case AT_RING: /* the number that is due, and what is said with it */
         channel = c->who < PARTIES && c->who != OWN ? channel_of(OWN, c->who) : NULL;
-        if (c->place == AT_CELL)
+        if (c->location == AT_CELL)
             return c->field % 4 == 3 && channel ? channel->received + operand : operand;
         return (uint32_t) ((channel ? channel->received : 0) + c->index) |
                (operand & 0xffff) << 32 | (operand >> 16 & 0xff) << 48;
@@ -577,7 +577,7 @@ static void apply(const struct change *c, const void *this)
     memcpy(word, &value, bytes);
 }
 
-void ivshm_step(const void *word, bool writes)
+void ivshm_access_step(const void *word, bool writes)
 {
     uint64_t off = (uint64_t) ((const char *) word - (const char *) state.image->base);
     unsigned kept = 0, bytes;
@@ -605,7 +605,7 @@ void ivshm_step(const void *word, bool writes)
 static struct change take_change(struct input *in)
 {
     static const unsigned operand_bytes[VALUES] = {1, 8, 1, 1, 1, 2, 4};
-    struct change c = {.place = (uint8_t) (take(in, 1) % PLACES)};
+    struct change c = {.location = (uint8_t) (take(in, 1) % LOCATIONS)};
     uint64_t form = take(in, 1);
     c.value = (uint8_t) (form % 8 % VALUES);
     c.who = (uint8_t) (form >> 3 & 3);
@@ -633,7 +633,7 @@ void play(struct input *in, unsigned calls_max, void (*call)(struct input *in, u
         if (!(op & IS_LATER)) {
             apply(&c, at(0));
         } else if (state.later_count < LATER_MAX) {
-            c.on_word = op & IS_ON_WORD && c.place != AT_THIS;
+            c.on_word = op & IS_ON_WORD && c.location != AT_THIS;
             c.after = op & 31;
             c.is_lasting = c.on_word && op & 16;
             if (!c.on_word && op & 16)

@@ -59,7 +59,7 @@ static void await(int stage)
     }
 }
 
-static void turn(void)
+static void progress_once(void)
 {
     struct ivshm_incoming in;
     struct ivshm_diag diag;
@@ -71,16 +71,16 @@ static void turn(void)
         ivshm_message_release(&in);
 }
 
-static void turns(double seconds)
+static void progress_for(double seconds)
 {
     for (double end = MPI_Wtime() + seconds; MPI_Wtime() < end;)
-        turn();
+        progress_once();
 }
 
-static void turn_until(int stage)
+static void progress_until(int stage)
 {
     while (atomic_load(&said->stage) < stage)
-        turn();
+        progress_once();
 }
 
 static MPIDI_VC_t *vc_of(int other)
@@ -96,16 +96,16 @@ static MPIDI_VC_t *vc_of(int other)
 static bool is_lost(int other)
 {
     const MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc_of(other));
-    return area->given_up || !area->channel;
+    return area->failed || !area->channel;
 }
 
 /* Until rank 0 has taken what `from` has forged up to that stage, or refused it. */
 static void take(int from, int stage)
 {
-    turn_until(stage);
+    progress_until(stage);
     while (!is_lost(from) &&
            (int) (VC_IVSHMEM(vc_of(from))->channel->received - atomic_load(&said->sent[from])) < 0)
-        turn();
+        progress_once();
 }
 
 /* A header and some data, in as many cells as that takes. */
@@ -119,7 +119,7 @@ static void send_raw(void *packet, size_t len, const void *data, size_t more)
                ivshm_message_reserve(&MPID_nem_ivshmem.transport, channel,
                                      sent == 0 && len + 4000 < total ? len + 4000 : total - sent, 0,
                                      &out) != 0)
-            turn();
+            progress_once();
         if (!channel) /* by then rank 0 has given it up */
             return;
         n = MPL_MIN((size_t) out.capacity, total - sent);
@@ -189,7 +189,7 @@ static void outlive(void)
 {
     reach(2);
     for (double end = MPI_Wtime() + 10; VC_IVSHMEM(peer)->channel && MPI_Wtime() < end;)
-        turn();
+        progress_once();
 }
 
 static void violation(const char *what)
@@ -215,7 +215,7 @@ static void answer(void)
 {
     receive(0);
     MPI_Send(buf, 1, MPI_BYTE, 0, TAG, MPI_COMM_WORLD);
-    turn_until(OVER);
+    progress_until(OVER);
 }
 
 static void must_answer(int other)
@@ -330,7 +330,7 @@ static void cancel(void)
     if (rank == 1) {
         MPIDI_CH3_Pkt_t pkt;
         MPI_Recv(buf, LARGE, MPI_BYTE, 0, TAG, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-        turns(0.1);
+        progress_for(0.1);
         reach(1);
         await(2);
         MPIDI_Pkt_init(&pkt.cancel_send_resp, MPIDI_CH3_PKT_CANCEL_SEND_RESP);
@@ -364,7 +364,7 @@ static void done_early(void)
         ((MPID_nem_pkt_lmt_done_t *) &pkt)->req_id = (MPI_Request) atomic_load(&said->handle);
         send_header(&pkt);
         await(2);
-        turns(2);
+        progress_for(2);
         return;
     }
     while (n < MANY && !VC_IVSHMEM(peer)->sendq.head)
@@ -376,7 +376,7 @@ static void done_early(void)
     reach(2);
     for (double end = MPI_Wtime() + 4;
          VC_IVSHMEM(peer)->channel && VC_IVSHMEM(peer)->sendq.head && MPI_Wtime() < end;)
-        turn();
+        progress_once();
 }
 
 static void make_window(void)
@@ -462,7 +462,7 @@ static void access_rank_0(int stage)
     const int zero = 0;
 
     MPI_Win_start(group(1, &zero), 0, win);
-    turn_until(stage);
+    progress_until(stage);
     MPI_Put(buf, 8, MPI_BYTE, 0, 0, 8, MPI_BYTE, win);
     MPI_Win_complete(win);
 }
@@ -498,7 +498,7 @@ static void answer_lock(int type, int flags)
         send_header(&pkt);
         usleep(2000);
     }
-    turns(3);
+    progress_for(3);
 }
 
 /* Rank 0 waits for a lock, with operations for two targets. */
@@ -530,7 +530,7 @@ static void lock(int type, int flags, bool all)
     else if (rank == 0)
         want_lock(all);
     else
-        turns(3);
+        progress_for(3);
 }
 
 enum {
@@ -590,7 +590,7 @@ static void lock_stream(void)
         pkt.accum.source_win_handle = win;
         send_raw(&pkt, MPID_nem_ivshmem_header_bytes(MPIDI_CH3_PKT_ACCUMULATE), data, bytes);
         free(data);
-        turns(1);
+        progress_for(1);
         return;
     }
     if (rank == 2)
@@ -599,9 +599,9 @@ static void lock_stream(void)
     MPI_Put(buf, 8, MPI_BYTE, 0, 0, 8, MPI_BYTE, win);
     MPI_Win_flush(0, win);
     reach(1);
-    turns(1);
+    progress_for(1);
     MPI_Win_unlock(0, win);
-    turns(1);
+    progress_for(1);
 }
 
 /*
@@ -620,7 +620,7 @@ static void entry(void)
         pkt = put_packet(MUCH, MPIDI_CH3_PKT_FLAG_RMA_LOCK_SHARED);
         send_raw(&pkt, MPID_nem_ivshmem_header_bytes(MPIDI_CH3_PKT_PUT), buf, 1000);
         reach(2);
-        turn_until(5);
+        progress_until(5);
         send_rest(MUCH);
         MPIDI_Pkt_init(&pkt.unlock, MPIDI_CH3_PKT_UNLOCK);
         pkt.unlock.pkt_flags = MPIDI_CH3_PKT_FLAG_RMA_UNLOCK_NO_ACK;
@@ -628,18 +628,18 @@ static void entry(void)
         pkt.unlock.source_win_handle = win;
         send_header(&pkt);
         reach(6);
-        turn_until(OVER);
+        progress_until(OVER);
     } else if (rank == 2) { /* what MPICH would send */
         memset(buf, 'x', CUT);
         pkt =
             put_packet(CUT, MPIDI_CH3_PKT_FLAG_RMA_LOCK_EXCLUSIVE | MPIDI_CH3_PKT_FLAG_RMA_UNLOCK);
-        turn_until(3);
+        progress_until(3);
         send_raw(&pkt, MPID_nem_ivshmem_header_bytes(MPIDI_CH3_PKT_PUT), buf, 1000);
         reach(4);
-        turn_until(7);
+        progress_until(7);
         send_rest(CUT);
         reach(8);
-        turn_until(OVER);
+        progress_until(OVER);
     } else {
         MPI_Win_lock(MPI_LOCK_EXCLUSIVE, 0, 0, win);
         MPI_Put(buf, 8, MPI_BYTE, 0, 0, 8, MPI_BYTE, win);
@@ -670,19 +670,19 @@ static void locks_of_others(void)
     MPI_Barrier(MPI_COMM_WORLD);
     if (rank == 1) {
         while (window()->current_lock_type != MPI_LOCK_SHARED) /* its own it grants by right */
-            turn();
+            progress_once();
         MPIDI_CH3_Pkt_t pkt = lock_answer(MPIDI_CH3_PKT_LOCK_ACK, GRANTED);
         send_header(&pkt);
-        turns(0.3);
+        progress_for(0.3);
         reach(2);
     } else if (rank == 2) {
         MPI_Win_lock(MPI_LOCK_EXCLUSIVE, 2, 0, win);
         reach(1);
-        turn_until(2);
+        progress_until(2);
         MPI_Win_unlock(2, win);
         answer();
     } else {
-        turn_until(1);
+        progress_until(1);
         if (MPI_Win_lock_all(0, win) == MPI_SUCCESS && atomic_load(&said->stage) < 2)
             violation("MPI_Win_lock_all succeeds while another has the lock");
         take(1, 2);
@@ -742,12 +742,12 @@ static void ack_and_refuse(void)
     } else if (rank == 2) {
         answer();
     } else {
-        turn_until(1);
+        progress_until(1);
         MPI_Win_lock_all(0, win);
         MPI_Get(got, 8, MPI_BYTE, 1, 0, 8, MPI_BYTE, win);
         MPI_Put(buf, 8, MPI_BYTE, 2, 0, 8, MPI_BYTE, win);
         while (window()->outstanding_acks == 0)
-            turn();
+            progress_once();
         reach(2);
         take(1, 3);
         MPI_Win_flush(2, win);
@@ -769,14 +769,14 @@ static void lawful_discard(void)
         MPI_Win_flush(1, win);
         reach(1);
         while (!window()->target_lock_queue_head)
-            turn();
+            progress_once();
         if (window()->current_target_lock_data_bytes != 0)
             violation("there is room for the data");
         MPI_Win_unlock(1, win);
-        turn_until(OVER);
+        progress_until(OVER);
         return;
     }
-    turn_until(1);
+    progress_until(1);
     memset(buf, 'b', BYTES);
     MPI_Win_lock_all(0, win);
     MPI_Get_accumulate(buf, BYTES, MPI_BYTE, got, BYTES, MPI_BYTE, 1, 0, BYTES, MPI_BYTE,
@@ -807,12 +807,12 @@ static void claims(void)
     pkt.eager_send.sender_req_id = MPI_REQUEST_NULL;
     if (rank == 2) { /* half of it; its end, when the other has called it back */
         send_raw(&pkt, sizeof(pkt.eager_send), buf, 1000);
-        turns(0.3);
+        progress_for(0.3);
         reach(1);
         await(2);
         send_rest(CUT);
         reach(3);
-        turns(1);
+        progress_for(1);
     } else if (rank == 1) {
         await(1);
         MPIDI_CH3_Pkt_t cancelled;
@@ -820,12 +820,12 @@ static void claims(void)
         cancelled.cancel_send_req.match = pkt.eager_send.match;
         cancelled.cancel_send_req.sender_req_id = MPI_REQUEST_NULL;
         send_header(&cancelled);
-        turns(0.3);
+        progress_for(0.3);
         reach(2);
     } else {
-        turn_until(3);
-        turns(0.5);
-        if (VC_IVSHMEM(peer)->given_up)
+        progress_until(3);
+        progress_for(0.5);
+        if (VC_IVSHMEM(peer)->failed)
             violation("of two that say to be a rank, one was believed");
     }
 }
@@ -860,29 +860,29 @@ static void *describe(MPI_Datatype type, int *len)
     MPI_Type_commit(&type);
     MPIR_Datatype_get_ptr(type, ptr);
     MPIR_Typerep_flatten_size(ptr, len);
-    void *description = calloc(1, (size_t) *len);
-    MPIR_Typerep_flatten(ptr, description);
-    return description;
+    void *flattened = calloc(1, (size_t) *len);
+    MPIR_Typerep_flatten(ptr, flattened);
+    return flattened;
 }
 
 /* The loops are behind the type's header and their own. */
-static MPII_Dataloop *loop_of(void *description)
+static MPII_Dataloop *loop_of(void *flattened)
 {
-    return (MPII_Dataloop *) ((char *) description + 80);
+    return (MPII_Dataloop *) ((char *) flattened + 80);
 }
 
-static int *is_contig_of(void *description)
+static int *is_contig_of(void *flattened)
 {
-    return (int *) ((char *) description + 48);
+    return (int *) ((char *) flattened + 48);
 }
 
-static int *basic_type_of(void *description)
+static int *basic_type_of(void *flattened)
 {
-    return (int *) ((char *) description + 52);
+    return (int *) ((char *) flattened + 52);
 }
 
 /* Some handle of a derived type, which a description comes with. */
-static MPI_Datatype described(void)
+static MPI_Datatype flattened_type(void)
 {
     MPI_Datatype any;
 
@@ -892,7 +892,7 @@ static MPI_Datatype described(void)
 }
 
 /* A get-accumulate that changes nothing, into a request that rank 1 does not have. */
-static void read_described(void *description, int len, bool streams)
+static void read_flattened(void *flattened, int len, bool streams)
 {
     MPIDI_CH3_Pkt_t pkt;
     unsigned char behind[4000];
@@ -902,7 +902,7 @@ static void read_described(void *description, int len, bool streams)
     pkt.get_accum.pkt_flags = streams ? MPIDI_CH3_PKT_FLAG_RMA_STREAM : MPIDI_CH3_PKT_FLAG_NONE;
     pkt.get_accum.addr = target(0);
     pkt.get_accum.count = 1;
-    pkt.get_accum.datatype = described();
+    pkt.get_accum.datatype = flattened_type();
     pkt.get_accum.info.flattened_type_size = len;
     pkt.get_accum.op = MPI_NO_OP;
     pkt.get_accum.request_handle = MPI_REQUEST_NULL;
@@ -912,10 +912,10 @@ static void read_described(void *description, int len, bool streams)
         memcpy(behind, &stream, sizeof(stream));
         n = sizeof(stream);
     }
-    memcpy(behind + n, description, (size_t) len);
+    memcpy(behind + n, flattened, (size_t) len);
     send_raw(&pkt, MPID_nem_ivshmem_header_bytes(MPIDI_CH3_PKT_GET_ACCUM), behind,
              n + (size_t) len);
-    turns(1);
+    progress_for(1);
 }
 
 /* Elements that are said to be further apart than they are long. */
@@ -927,13 +927,13 @@ static void extent(void)
     make_dynamic_window(false);
     if (rank == 1) {
         MPI_Type_contiguous(ATTACHED, MPI_BYTE, &type);
-        char *description = describe(type, &len);
-        loop_of(description)->el_extent = (MPI_Aint) 1 << 40;
-        *is_contig_of(description) = 0;
-        read_described(description, len, true);
+        char *flattened = describe(type, &len);
+        loop_of(flattened)->el_extent = (MPI_Aint) 1 << 40;
+        *is_contig_of(flattened) = 0;
+        read_flattened(flattened, len, true);
         return;
     }
-    turns(1);
+    progress_for(1);
 }
 
 /* Pieces that overlap, and make up for those that are missing. */
@@ -947,12 +947,12 @@ static void gap(void)
         const int bytes[] = {ATTACHED, ATTACHED, ATTACHED};
         const int at[] = {0, 0, 2 * ATTACHED};
         MPI_Type_indexed(3, bytes, at, MPI_BYTE, &type);
-        char *description = describe(type, &len);
-        *is_contig_of(description) = 1;
-        read_described(description, len, false);
+        char *flattened = describe(type, &len);
+        *is_contig_of(flattened) = 1;
+        read_flattened(flattened, len, false);
         return;
     }
-    turns(1);
+    progress_for(1);
 }
 
 /* The data is less than one of the pairs that it is said to consist of. */
@@ -966,18 +966,18 @@ static void pairless(void)
         MPIDI_CH3_Pkt_t pkt;
         unsigned char behind[4000] = {0};
         MPI_Type_vector(2, 2, 3, MPI_BYTE, &type);
-        char *description = describe(type, &len);
-        *basic_type_of(description) = MPI_DOUBLE_INT;
+        char *flattened = describe(type, &len);
+        *basic_type_of(flattened) = MPI_DOUBLE_INT;
         MPIDI_Pkt_init(&pkt.accum, MPIDI_CH3_PKT_ACCUMULATE);
         pkt.accum.pkt_flags = MPIDI_CH3_PKT_FLAG_NONE;
         pkt.accum.addr = target(0);
         pkt.accum.count = 1;
-        pkt.accum.datatype = described();
+        pkt.accum.datatype = flattened_type();
         pkt.accum.info.flattened_type_size = len;
         pkt.accum.op = MPI_MAXLOC;
         pkt.accum.target_win_handle = (MPI_Win) atomic_load(&said->handle);
         pkt.accum.source_win_handle = win;
-        memcpy(behind, description, (size_t) len);
+        memcpy(behind, flattened, (size_t) len);
         send_raw(&pkt, MPID_nem_ivshmem_header_bytes(MPIDI_CH3_PKT_ACCUMULATE), behind,
                  (size_t) len + 4);
         reach(1);
@@ -999,20 +999,20 @@ static void detached_put(void)
     if (rank == 1) {
         MPIDI_CH3_Pkt_t pkt = put_packet(CUT, MPIDI_CH3_PKT_FLAG_NONE);
         send_raw(&pkt, MPID_nem_ivshmem_header_bytes(MPIDI_CH3_PKT_PUT), buf, 1000);
-        turns(0.3);
+        progress_for(0.3);
         reach(1);
         await(2);
         send_rest(CUT);
-        turns(0.5);
+        progress_for(0.5);
         reach(3);
         return;
     }
     if (rank == 0) {
-        turn_until(1);
+        progress_until(1);
         detach();
         reach(2);
     }
-    turn_until(3);
+    progress_until(3);
 }
 
 /* The same, and an operation waits for a lock. */
@@ -1023,23 +1023,23 @@ static void detached_queued(void)
         await(1);
         MPIDI_CH3_Pkt_t pkt = put_packet(1000, MPIDI_CH3_PKT_FLAG_RMA_LOCK_SHARED);
         send_raw(&pkt, MPID_nem_ivshmem_header_bytes(MPIDI_CH3_PKT_PUT), buf, 1000);
-        turns(0.3);
+        progress_for(0.3);
         reach(2);
         return;
     }
     if (rank == 2) {
-        turn_until(3);
+        progress_until(3);
         return;
     }
     MPI_Win_lock(MPI_LOCK_EXCLUSIVE, 0, 0, win);
     MPI_Put(buf, 8, MPI_BYTE, 0, (MPI_Aint) (uintptr_t) attached, 8, MPI_BYTE, win);
     MPI_Win_flush(0, win);
     reach(1);
-    turn_until(2);
-    turns(0.3);
+    progress_until(2);
+    progress_for(0.3);
     detach();
     MPI_Win_unlock(0, win);
-    turns(0.3);
+    progress_for(0.3);
     reach(3);
 }
 
@@ -1067,7 +1067,7 @@ static void detached_answer(void)
         reach(1);
         await(2); /* without a look at what comes */
         deaf = true;
-        turns(1);
+        progress_for(1);
         reach(3);
         return;
     }
@@ -1076,7 +1076,7 @@ static void detached_answer(void)
         detach();
         reach(2);
     }
-    turn_until(3);
+    progress_until(3);
 }
 
 /* Answers that are under way when their window is freed; rank 3 asks. */
@@ -1105,7 +1105,7 @@ static void freed_answer(void)
         MPI_Win_free(&win); /* in which the last of four hears nothing of the first */
         await(3);
         MPID_nem_ivshmem.news = true; /* takes the answers, and goes on */
-        turn_until(OVER);
+        progress_until(OVER);
         return;
     }
     if (rank == 0) {
@@ -1113,13 +1113,13 @@ static void freed_answer(void)
         atomic_store(&said->answers, window()->at_completion_counter);
         reach(2);
     } else {
-        turn_until(2);
+        progress_until(2);
     }
     MPI_Win_free(&win);
     if (rank == 0) {
         reach(3);
         while (!is_lost(3) && VC_IVSHMEM(vc_of(3))->sendq.head)
-            turn();
+            progress_once();
     }
 }
 
@@ -1138,7 +1138,7 @@ static void counted_answer(void)
         reach(3);
     } else if (rank == 2) {
         access_rank_0(4);
-        turn_until(OVER);
+        progress_until(OVER);
     } else {
         begin_answers(1);
         reach(2);
@@ -1154,10 +1154,10 @@ static void counted_answer(void)
 }
 
 /* Until so many wait for rank 0's lock. */
-static void turn_until_queued(int waiting)
+static void progress_until_queued(int waiting)
 {
     for (int n = 0; n < waiting;) {
-        turn();
+        progress_once();
         n = 0;
         for (const MPIDI_RMA_Target_lock_entry_t *e = (void *) window()->target_lock_queue_head; e;
              e = e->next)
@@ -1196,33 +1196,33 @@ static void release_twice(void)
         send_raw(&pkt, MPID_nem_ivshmem_header_bytes(MPIDI_CH3_PKT_PUT), buf, 8);
         reach(2);
     } else if (rank == 2) {
-        turn_until(3);
+        progress_until(3);
         lock_rank_0(MPI_LOCK_SHARED);
-        turns(1);
+        progress_for(1);
         atomic_store(&said->answers, 2);
         MPI_Win_unlock(0, win);
-        turn_until(5);
+        progress_until(5);
         lock_rank_0(MPI_LOCK_SHARED);
         MPI_Win_unlock(0, win);
         reach(6);
     } else if (rank == 3) {
-        turn_until(4);
+        progress_until(4);
         lock_after_rank_2();
         reach(5);
     } else {
         lock_rank_0(MPI_LOCK_EXCLUSIVE);
         reach(1);
-        turn_until(2);
-        turn_until_queued(1);
+        progress_until(2);
+        progress_until_queued(1);
         reach(3);
-        turn_until_queued(2);
+        progress_until_queued(2);
         reach(4);
-        turn_until_queued(3);
+        progress_until_queued(3);
         MPI_Win_unlock(0, win);
-        turn_until(6);
+        progress_until(6);
     }
     if (rank > 1)
-        turn_until(OVER);
+        progress_until(OVER);
 }
 
 /* Rank 1's lock is refused, as there is no room in the queue, and rank 1 gives it back. */
@@ -1248,22 +1248,22 @@ static void refused_unlock(void)
     } else if (rank == 2) {
         lock_rank_0(MPI_LOCK_EXCLUSIVE);
         reach(1);
-        turn_until(3);
-        turns(1);
+        progress_until(3);
+        progress_for(1);
         atomic_store(&said->answers, 2);
         MPI_Win_unlock(0, win);
     } else if (rank == 3) {
-        turn_until(1);
+        progress_until(1);
         lock_after_rank_2();
         reach(4);
     } else {
-        turn_until(1);
-        turn_until_queued(1);
+        progress_until(1);
+        progress_until_queued(1);
         reach(2);
-        turn_until(4);
+        progress_until(4);
     }
     if (rank > 1)
-        turn_until(OVER);
+        progress_until(OVER);
 }
 
 /* No forgery: a lock, its operation and its end in one packet, for whose data there is no room. */
@@ -1273,16 +1273,16 @@ static void lawful_again(void)
     if (rank == 0) {
         lock_rank_0(MPI_LOCK_EXCLUSIVE);
         reach(1);
-        turn_until_queued(1);
+        progress_until_queued(1);
         MPI_Win_unlock(0, win);
-        turn_until(2);
+        progress_until(2);
     } else {
-        turn_until(1);
+        progress_until(1);
         MPI_Win_lock(MPI_LOCK_EXCLUSIVE, 0, 0, win);
         MPI_Put(buf, 1000, MPI_BYTE, 0, 0, 1000, MPI_BYTE, win);
         MPI_Win_unlock(0, win);
         reach(2);
-        turn_until(OVER);
+        progress_until(OVER);
     }
     if (is_lost(rank == 0 ? 1 : 0))
         violation("a lawful peer is given up");
@@ -1304,7 +1304,7 @@ static MPI_Comm half_make(void)
     MPI_Comm comm;
 
     MPI_Comm_dup(MPI_COMM_WORLD, &comm);
-    turn_until(1);
+    progress_until(1);
     return comm;
 }
 
@@ -1336,7 +1336,7 @@ static void stillborn(void)
     if (rank == 1) {
         MPI_Comm comm = half_make();
         MPIX_Comm_revoke(comm);
-        turn_until(2);
+        progress_until(2);
         put_8();
         reach(3);
         return;
@@ -1531,7 +1531,7 @@ static void call_and_keep(void)
         MPIDI_GetTagFromPort(port, &tag);
         atomic_store(&said->handle, (unsigned) tag);
         reach(1);
-        turn_until(2);
+        progress_until(2);
         MPI_Close_port(port);
         reach(3);
     } else if (rank == 1) {

@@ -16,9 +16,9 @@ enum kind {
     REQUEST,      /* of the victim's */
     THEIR_REQUEST,
     RANK,
-    DESCRIPTION, /* bytes of it */
-    BYTES,       /* that follow */
-    LARGE,       /* bytes of a rendezvous */
+    FLATTENED, /* bytes of it */
+    BYTES,     /* that follow */
+    LARGE,     /* bytes of a rendezvous */
     TAG,
     SOURCE,
     CONTEXT,
@@ -84,15 +84,14 @@ static const struct row {
         F(cancel_send_req, sender_req_id, THEIR_REQUEST)),
     ROW(MPIDI_CH3_PKT_CANCEL_SEND_RESP, F(cancel_send_resp, sender_req_id, REQUEST),
         F(cancel_send_resp, ack, YES)),
-    ROW(MPIDI_CH3_PKT_PUT, PUT, F(put, info.flattened_type_size, DESCRIPTION)),
+    ROW(MPIDI_CH3_PKT_PUT, PUT, F(put, info.flattened_type_size, FLATTENED)),
     ROW(MPIDI_CH3_PKT_PUT_IMMED, PUT, F(put, info.data, DATA)),
     ROW(MPIDI_CH3_PKT_GET, F(get, pkt_flags, FLAGS), F(get, addr, ADDRESS), F(get, count, COUNT),
-        F(get, datatype, TYPE), F(get, info.flattened_type_size, DESCRIPTION),
+        F(get, datatype, TYPE), F(get, info.flattened_type_size, FLATTENED),
         F(get, request_handle, THEIR_REQUEST), F(get, target_win_handle, WINDOW)),
-    ROW(MPIDI_CH3_PKT_ACCUMULATE, ACCUMULATE, F(accum, info.flattened_type_size, DESCRIPTION)),
+    ROW(MPIDI_CH3_PKT_ACCUMULATE, ACCUMULATE, F(accum, info.flattened_type_size, FLATTENED)),
     ROW(MPIDI_CH3_PKT_ACCUMULATE_IMMED, ACCUMULATE, F(accum, info.data, DATA)),
-    ROW(MPIDI_CH3_PKT_GET_ACCUM, GET_ACCUMULATE,
-        F(get_accum, info.flattened_type_size, DESCRIPTION)),
+    ROW(MPIDI_CH3_PKT_GET_ACCUM, GET_ACCUMULATE, F(get_accum, info.flattened_type_size, FLATTENED)),
     ROW(MPIDI_CH3_PKT_GET_ACCUM_IMMED, GET_ACCUMULATE, F(get_accum, info.data, DATA)),
     ROW(MPIDI_CH3_PKT_FOP, FETCH),
     ROW(MPIDI_CH3_PKT_FOP_IMMED, FETCH, F(fop, info.data, DATA)),
@@ -390,7 +389,7 @@ static int64_t lawful_value(struct random *r, const struct known *k, struct cont
         return rnd(r, 4) ? (int64_t) (0x6c000000 + rnd(r, 8)) : (int64_t) (0xac000000 + rnd(r, 64));
     case RANK:
         return k->window[c->window].ranks[c->attacker];
-    case DESCRIPTION:
+    case FLATTENED:
         return c->type >= 0 ? k->type[c->type].len : 0;
     case BYTES:
         if (packet == MPIDI_CH3_PKT_EAGERSHORT_SEND)
@@ -405,7 +404,7 @@ static int64_t lawful_value(struct random *r, const struct known *k, struct cont
     case CONTEXT:
         return k->comm[c->comm].context + (int) rnd(r, 2);
     case COOKIE:
-        return sizeof(MPID_nem_ivshmem_offer_t);
+        return sizeof(MPID_nem_ivshmem_cookie_t);
     case YES:
         return (int64_t) rnd(r, 2);
     case NONE:
@@ -506,8 +505,8 @@ static void append_random(struct random *r, struct packet *p, long len)
 }
 
 /* A description as a peer's program has made it, or with a word of it changed. */
-static void append_description(struct random *r, const struct known *k, struct context *c,
-                               struct packet *p)
+static void append_flattened(struct random *r, const struct known *k, struct context *c,
+                             struct packet *p)
 {
     int begin = p->trailing_len, len = k->type[c->type].len;
     append(p, k->type[c->type].flattened, len);
@@ -532,10 +531,10 @@ static void append_offset(struct random *r, struct context *c, struct packet *p)
     append(p, &off, sizeof(off));
 }
 
-static void append_offer(struct random *r, const struct known *k, struct context *c,
-                         struct packet *p)
+static void append_cookie(struct random *r, const struct known *k, struct context *c,
+                          struct packet *p)
 {
-    MPID_nem_ivshmem_offer_t offer = {.what = (int) rnd(r, 4)};
+    MPID_nem_ivshmem_cookie_t cookie = {.what = (int) rnd(r, 4)};
     bool found = false;
     int first = (int) rnd(r, (uint64_t) MPL_MAX(k->cookies, 1));
 
@@ -543,29 +542,29 @@ static void append_offer(struct random *r, const struct known *k, struct context
         int n = (first + i) % k->cookies;
         found = k->cookie[n].attacker == c->attacker;
         if (found)
-            offer = k->cookie[n].offer;
+            cookie = k->cookie[n].cookie;
     }
     if (!found || (int) rnd(r, 100) >= c->lawful) {
         switch (rnd(r, 5)) {
         case 0:
-            offer.off.bytes = (uint64_t) edge_long(r);
+            cookie.off.bytes = (uint64_t) edge_long(r);
             break;
         case 1:
-            offer.off.bytes = rnd(r, MPID_nem_ivshmem.region.geo.size / 64) * 64;
+            cookie.off.bytes = rnd(r, MPID_nem_ivshmem.region.geo.size / 64) * 64;
             break;
         case 2:
-            offer.bytes = (uint64_t) edge_long(r);
+            cookie.bytes = (uint64_t) edge_long(r);
             break;
         case 3:
-            offer.joint.bytes =
+            cookie.coop.bytes =
                 rnd(r, 2) ? (uint64_t) edge_long(r) : rnd(r, MPID_nem_ivshmem.region.geo.size);
             break;
         default:
-            offer.what = edge_int(r);
-            offer.first = (uint32_t) edge_int(r);
+            cookie.what = edge_int(r);
+            cookie.first = (uint32_t) edge_int(r);
         }
     }
-    append(p, &offer, sizeof(offer));
+    append(p, &cookie, sizeof(cookie));
 }
 
 /* What the victim has asked for, if that can be told easily. */
@@ -600,7 +599,7 @@ static void add_trailing(struct random *r, const struct known *k, struct context
     case MPIDI_NEM_PKT_LMT_CTS:
     case MPIDI_NEM_PKT_LMT_COOKIE:
         if (c->cookie_len)
-            append_offer(r, k, c, p);
+            append_cookie(r, k, c, p);
         break;
     case MPIDI_CH3_PKT_PUT:
     case MPIDI_CH3_PKT_ACCUMULATE:
@@ -611,12 +610,12 @@ static void add_trailing(struct random *r, const struct known *k, struct context
             data = MPL_MAX(data - unit_of(c), 0); /* of the second part */
         }
         if (c->type >= 0)
-            append_description(r, k, c, p);
+            append_flattened(r, k, c, p);
         append_random(r, p, data);
         break;
     case MPIDI_CH3_PKT_GET:
         if (c->type >= 0)
-            append_description(r, k, c, p);
+            append_flattened(r, k, c, p);
         break;
     case MPIDI_CH3_PKT_FOP:
         append_random(r, p, c->bytes);
@@ -721,7 +720,7 @@ void packet_print(const struct packet *p, char *text, size_t size)
          f && f->name; f++) {
         int64_t value = get(p, f);
         bool is_hex = f->kind != COUNT && f->kind != RANK && f->kind != SOURCE && f->kind != TAG &&
-                      f->kind != BYTES && f->kind != LARGE && f->kind != DESCRIPTION &&
+                      f->kind != BYTES && f->kind != LARGE && f->kind != FLATTENED &&
                       f->kind != COOKIE && f->kind != YES;
         if (f->size == 4 && is_hex)
             value &= 0xffffffff;

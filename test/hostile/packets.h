@@ -37,7 +37,7 @@ struct known {
     int cookies;
     struct {
         int attacker;
-        MPID_nem_ivshmem_offer_t offer;
+        MPID_nem_ivshmem_cookie_t cookie;
     } cookie[64];
     int tags[8];
     char *heap, *stack, *text;

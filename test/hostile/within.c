@@ -205,7 +205,7 @@ static bool is_ended(int i)
 {
     if (attackers[i].relation == STRANGER)
         return false;
-    return !VC_IVSHMEM(attackers[i].vc)->channel || VC_IVSHMEM(attackers[i].vc)->given_up;
+    return !VC_IVSHMEM(attackers[i].vc)->channel || VC_IVSHMEM(attackers[i].vc)->failed;
 }
 
 static int some_attacker(void)
@@ -276,7 +276,7 @@ static MPI_Request request_of(int attacker, int type, int *window)
 
     for (int tries = 0; tries < 200 && vc && rnd(r, 100); tries++) {
         MPI_Request handle = some_request(r, -1);
-        if (!MPID_nem_ivshmem_question_awaits(vc, handle, type))
+        if (!MPID_nem_ivshmem_outstanding_awaits(vc, handle, type))
             continue;
         MPIR_Request *req;
         MPIR_Request_get_ptr(handle, req);
@@ -412,11 +412,11 @@ int ivshm_transport_receive(struct ivshm_transport *t, struct ivshm_incoming *in
             MPIDI_CH3_Pkt_type_t type;
             memcpy(&type, in->payload, sizeof(type));
             if ((type == MPIDI_NEM_PKT_LMT_RTS || type == MPIDI_NEM_PKT_LMT_CTS) &&
-                in->len >= sizeof(MPIDI_CH3_Pkt_t) + sizeof(MPID_nem_ivshmem_offer_t)) {
+                in->len >= sizeof(MPIDI_CH3_Pkt_t) + sizeof(MPID_nem_ivshmem_cookie_t)) {
                 known.cookie[known.cookies].attacker =
                     (int) in->channel->peer.endpoint; /* for now */
-                memcpy(&known.cookie[known.cookies++].offer, in->payload + sizeof(MPIDI_CH3_Pkt_t),
-                       sizeof(MPID_nem_ivshmem_offer_t));
+                memcpy(&known.cookie[known.cookies++].cookie, in->payload + sizeof(MPIDI_CH3_Pkt_t),
+                       sizeof(MPID_nem_ivshmem_cookie_t));
             }
         }
         return got;
@@ -1065,7 +1065,7 @@ static void know_ranks(void)
 }
 
 /* Who has made which offer: recorded by endpoint. */
-static void know_offers(void)
+static void know_cookies(void)
 {
     for (int c = 0; c < known.cookies; c++)
         for (int i = 0; i < attacker_count; i++)
@@ -1127,7 +1127,8 @@ static void set_up(MPI_Comm parent, char **argv)
     bool is_victim = victim == 0;
     MPI_Barrier(job.merged);
 
-    /* Each has talked with rank 0, and sent it something large, so that there are rings and lanes.
+    /* Each has talked with rank 0, and sent it something large, so that there are rings and
+     * pipelines.
      */
     if (is_victim) {
         int all;
@@ -1350,13 +1351,13 @@ int main(int argc, char **argv)
         perror("within: a private copy of the region");
         leave(1);
     }
-    know_offers();
+    know_cookies();
     know_strangers();
     /* Never taken out again: so that the inbox never looks empty. */
     struct ivshm_queue_producer producer;
     ivshm_queue_producer_init(&producer, MPID_nem_ivshmem.transport.inbox.shm,
                               MPID_nem_ivshmem.region.geo.inbox_slots);
-    ivshm_queue_push_mpsc(&producer, (struct ivshm_ref){0, IVSHM_REF_KNOCK});
+    ivshm_queue_push_mpsc(&producer, (struct ivshm_ref){0, IVSHM_REF_DOORBELL});
     int local;
     known.stack = (char *) &local;
     known.heap = calloc(1, 4096);

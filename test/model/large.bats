@@ -8,4 +8,4 @@ export optimised=-O2
 
 @test "reclaim: 3 owners in turn, 2 reapers" { holds reclaim; }
 
-@test "park: 3 rings" { proves ltl park -DRINGS=3 -DMESSAGES=1; }
+@test "idle: 3 rings" { proves ltl idle -DRINGS=3 -DMESSAGES=1; }

@@ -26,7 +26,7 @@ load model
 @test "ring with the head published too early fails" { breaks ring -DHEAD_EARLY; }
 @test "ring without numbers fails" { breaks ring -DNO_NUMBER; }
 @test "ring: 4 slots, 3 buffers" { holds ring -DSLOTS=4 -DLAG=3 -DBUFFERS=3 -DMESSAGES=12; }
-@test "ring that was not offered fails" { breaks ring -DNO_OFFER; }
+@test "ring that was not offered fails" { breaks ring -DUNANNOUNCED; }
 @test "ring without the check for a free buffer fails" { breaks ring -DSLOTS=4 -DNO_BUFFER_CHECK; }
 
 @test "attach: 2 attachers, 2 reapers" { holds attach; }
@@ -60,19 +60,19 @@ load model
 @test "reclaim with a store for the compare-and-swap of a claim fails" { breaks reclaim -DBLIND_FREE; }
 @test "reclaim where silence counts as death fails" { breaks reclaim -DSILENCE; }
 
-@test "park: 2 rings" { proves ltl park; }
-@test "park: 3 rings, 2 of them warm" { proves ltl park -DRINGS=3 -DWARM=2 -DMESSAGES=1; }
-@test "park where parked rings get no turn fails" { hangs ltl park -DNO_TURNS; }
-@test "park where one parked ring gets all turns fails" { hangs ltl park -DRINGS=3 -DSTUCK_TURN; }
-@test "park where parked rings count for nothing fails" { hangs ltl park -DBLIND_IDLE; }
-@test "park with a flag that does not count fails" { breaks park -DONE_BIT; }
-@test "park with a knock each time fails" { breaks park -DKNOCK_EACH_TIME; }
+@test "idle: 2 rings" { proves ltl idle; }
+@test "idle: 3 rings, 2 of them polled" { proves ltl idle -DRINGS=3 -DPOLLED=2 -DMESSAGES=1; }
+@test "idle where idle rings get no turn fails" { hangs ltl idle -DNO_TURNS; }
+@test "idle where one idle ring gets all turns fails" { hangs ltl idle -DRINGS=3 -DSTUCK_TURN; }
+@test "idle where idle rings count for nothing fails" { hangs ltl idle -DBLIND_EMPTY; }
+@test "idle with a flag that does not count fails" { breaks idle -DONE_BIT; }
+@test "idle with a doorbell each time fails" { breaks idle -DDOORBELL_EACH_TIME; }
 
 @test "pool: 2 cells, 2 receivers" { holds pool -DMESSAGES=6; }
 @test "pool: 1 cell, 2 receivers" { holds pool -DCELLS=1 -DMESSAGES=6; }
 @test "pool: 3 cells" { holds pool -DCELLS=3 -DMESSAGES=5; }
 @test "pool: the sender goes on" { proves progress pool; }
-@test "pool with cells handed back before they are read fails" { breaks pool -DHOME_EARLY; }
+@test "pool with cells released before they are read fails" { breaks pool -DHOME_EARLY; }
 @test "pool with cells marked out behind their publication fails" { breaks pool -DOUT_LATE; }
 @test "pool where silence counts as death fails" { breaks pool -DSILENCE; }
 @test "pool that leaves cells with the dead fails" { breaks pool -DNO_RECALL; }

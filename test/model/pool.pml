@@ -3,9 +3,9 @@
  * The cells of core/pool.c, from one sender to several receivers and back, each access to shared memory one
  * step. A receiver may die at any step; the sender then takes its cells back. The inbox is a channel here:
  * inbox.pml is about that. Checked:
- *   - a receiver reads what was sent, whole, and nobody writes a cell that somebody may still read or hand back;
+ *   - a receiver reads what was sent, whole, and nobody writes a cell that somebody may still read or release;
  *   - messages arrive in order, and all of them if the receiver lives;
- *   - in the end all cells are home: none is lost, none is there twice;
+ *   - in the end all cells are free: none is lost, none is there twice;
  *   - progress: while a message is due, the sender does not wait for ever.
  *
  * Broken on purpose, and expected to fail:
@@ -13,7 +13,7 @@
  *   -DOUT_LATE      the sender marks a cell out when it is published already
  *   -DSILENCE       the sender takes back what a slow receiver holds
  *   -DNO_RECALL     the sender takes nothing back from the dead
- *   -DBLIND_TAKE    the sender takes the cell that is out the longest, whether it is home or not
+ *   -DBLIND_TAKE    the sender takes the cell that is out the longest, whether it is free or not
  *   -DRECALL_ALL    the sender takes back what others hold, too
  */
 #ifndef CELLS
@@ -27,8 +27,8 @@
 #endif
 #define NONE 255
 
-/* A cell: `out` is its state; two words of payload, so that it can be seen half written. */
-bool out[CELLS];
+/* A cell: `in_flight` is its state; two words of payload, so that it can be seen half written. */
+bool in_flight[CELLS];
 byte one[CELLS], two[CELLS];
 chan inbox[RECEIVERS] = [MESSAGES] of { byte }; /* a reference: the cell */
 
@@ -40,15 +40,15 @@ byte sent[RECEIVERS], received[RECEIVERS]; /* messages */
 #define PAYLOAD(to, number) ((to) * 16 + (number))
 
 /* The sender's private side: lists of cells, as in struct ivshm_pool. */
-byte home[CELLS], home_count = CELLS;
-byte out_list[CELLS], out_count;
+byte free_list[CELLS], free_count = CELLS;
+byte in_flight_list[CELLS], in_flight_count;
 byte holder[CELLS];
 
-inline put_home(c)
+inline put_free(c)
 {
-    assert(home_count < CELLS);
-    home[home_count] = c;
-    home_count++;
+    assert(free_count < CELLS);
+    free_list[free_count] = c;
+    free_count++;
 }
 
 /* collect(all = true), which finds all that the quick one does. */
@@ -57,44 +57,44 @@ inline collect()
     i = 0;
     kept = 0;
     do
-    :: i == out_count -> break
-    :: i < out_count ->
-        is_out = out[out_list[i]]; /* load of the state */
+    :: i == in_flight_count -> break
+    :: i < in_flight_count ->
+        is_in_flight = in_flight[in_flight_list[i]]; /* load of the state */
         atomic {
             if
 #ifdef BLIND_TAKE
-            :: true -> put_home(out_list[i])
+            :: true -> put_free(in_flight_list[i])
 #else
-            :: !is_out -> put_home(out_list[i])
-            :: else -> out_list[kept] = out_list[i]; kept++
+            :: !is_in_flight -> put_free(in_flight_list[i])
+            :: else -> in_flight_list[kept] = in_flight_list[i]; kept++
 #endif
             fi;
             i++
         }
     od;
-    atomic { out_count = kept; i = 0; kept = 0; is_out = false }
+    atomic { in_flight_count = kept; i = 0; kept = 0; is_in_flight = false }
 }
 
-/* ivshm_pool_recall, from detach: private but for the proof, which comes before it. */
-inline recall(who)
+/* ivshm_pool_reclaim, from detach: private but for the proof, which comes before it. */
+inline reclaim(who)
 {
     atomic {
         i = 0;
         kept = 0;
         do
-        :: i == out_count -> break
-        :: i < out_count ->
+        :: i == in_flight_count -> break
+        :: i < in_flight_count ->
             if
 #ifdef RECALL_ALL
-            :: true -> put_home(out_list[i])
+            :: true -> put_free(in_flight_list[i])
 #else
-            :: holder[out_list[i]] == who -> put_home(out_list[i])
-            :: else -> out_list[kept] = out_list[i]; kept++
+            :: holder[in_flight_list[i]] == who -> put_free(in_flight_list[i])
+            :: else -> in_flight_list[kept] = in_flight_list[i]; kept++
 #endif
             fi;
             i++
         od;
-        out_count = kept;
+        in_flight_count = kept;
         i = 0;
         kept = 0
     }
@@ -109,13 +109,13 @@ inline watch()
     :: to < RECEIVERS ->
         if
 #ifdef SILENCE
-        :: !forgotten[to] -> forgotten[to] = true; recall(to)
+        :: !forgotten[to] -> forgotten[to] = true; reclaim(to)
         :: true
 #else
         :: gone[to] && !forgotten[to] ->
             forgotten[to] = true;
 #ifndef NO_RECALL
-            recall(to)
+            reclaim(to)
 #endif
         :: else
 #endif
@@ -128,36 +128,36 @@ inline watch()
 proctype sender()
 {
     byte i, kept, to, cell, number;
-    bool is_out;
+    bool is_in_flight;
     bool forgotten[RECEIVERS];
 
-    for (i : 0 .. CELLS - 1) { home[i] = i }
+    for (i : 0 .. CELLS - 1) { free_list[i] = i }
     i = 0;
     do
     :: number == MESSAGES -> break
     :: number < MESSAGES ->
         watch();
-        /* ivshm_pool_take */
-        if :: home_count == 0 -> collect() :: else fi;
+        /* ivshm_pool_alloc */
+        if :: free_count == 0 -> collect() :: else fi;
         if
-        :: home_count == 0 -> skip /* -EAGAIN: later */
+        :: free_count == 0 -> skip /* -EAGAIN: later */
         :: else ->
-            atomic { home_count--; cell = home[home_count]; home[home_count] = 0 }
+            atomic { free_count--; cell = free_list[free_count]; free_list[free_count] = 0 }
             select (to : 0 .. RECEIVERS - 1);
             if
             :: forgotten[to] -> /* ivshm_message_discard */
-                atomic { put_home(cell); number++ }
+                atomic { put_free(cell); number++ }
             :: else ->
                 one[cell] = PAYLOAD(to, sent[to]);
                 two[cell] = PAYLOAD(to, sent[to]);
-                /* ivshm_pool_sent, then ivshm_queue_push_mpsc */
+                /* ivshm_pool_set_in_flight, then ivshm_queue_push_mpsc */
 #ifndef OUT_LATE
-                out[cell] = true;
+                in_flight[cell] = true;
 #endif
-                d_step { holder[cell] = to; out_list[out_count] = cell; out_count++ }
+                d_step { holder[cell] = to; in_flight_list[in_flight_count] = cell; in_flight_count++ }
                 atomic { inbox[to] ! cell; sent[to]++; number++ }
 #ifdef OUT_LATE
-                out[cell] = true;
+                in_flight[cell] = true;
 #endif
             fi;
             d_step { cell = 0; to = 0 }
@@ -179,15 +179,15 @@ progress:   skip
 #ifndef NO_RECALL
     do
     :: to == RECEIVERS -> break
-    :: to < RECEIVERS -> if :: gone[to] && !forgotten[to] -> recall(to) :: else fi; to++
+    :: to < RECEIVERS -> if :: gone[to] && !forgotten[to] -> reclaim(to) :: else fi; to++
     od;
 #endif
     collect();
-    assert(home_count == CELLS && out_count == 0);
+    assert(free_count == CELLS && in_flight_count == 0);
     i = 1;
     do
     :: i == CELLS -> break
-    :: i < CELLS -> assert(home[i] != home[i - 1]); i++
+    :: i < CELLS -> assert(free_list[i] != free_list[i - 1]); i++
     od
 }
 
@@ -201,7 +201,7 @@ end:
     :: inbox[id] ? cell ->
         MAY_DIE;
 #ifdef HOME_EARLY
-        out[cell] = false;
+        in_flight[cell] = false;
 #endif
         assert(one[cell] == PAYLOAD(id, received[id])); /* open_cell, and the caller */
         MAY_DIE;
@@ -209,7 +209,7 @@ end:
         received[id]++;
         MAY_DIE;
 #ifndef HOME_EARLY
-        out[cell] = false; /* ivshm_message_release */
+        in_flight[cell] = false; /* ivshm_message_release */
 #endif
         cell = 0
     od;

@@ -15,7 +15,7 @@
  *   -DNO_FULL_CHECK  the sender does not ask how far the receiver is
  *   -DHEAD_EARLY     the receiver frees a slot before it has read it
  *   -DNO_NUMBER      the receiver takes any record for the next
- *   -DNO_OFFER       the sender uses the ring without telling the receiver
+ *   -DUNANNOUNCED    the sender uses the ring without telling the receiver
  *   -DNO_BUFFER_CHECK  the sender does not ask whether the buffer has been read
  */
 #ifndef MESSAGES
@@ -30,7 +30,7 @@
 #ifndef LAG
 #define LAG 1 /* records that the published head may be behind */
 #endif
-#define FIRST 2 /* messages that go by the inbox; the next one is the offer of the ring */
+#define FIRST 2 /* messages that go by the inbox; the next one is the word of the ring */
 #define OFFER 99
 
 typedef slot_t { byte number; bool buffer; byte one; byte two }; /* number + 1; 0 is none */
@@ -60,7 +60,7 @@ proctype sender()
         atomic { inbox ! number; number++; published = number }
     :: number == FIRST ->
         MAY_STOP;
-#ifndef NO_OFFER
+#ifndef UNANNOUNCED
         inbox ! OFFER;
 #endif
         number++
@@ -140,7 +140,7 @@ end:
         :: got == OFFER -> bound = true; received++
         :: else -> assert(got == received); received++
         fi
-#ifdef NO_OFFER
+#ifdef UNANNOUNCED
     :: slot[next % SLOTS].number == received + 1 && received > FIRST ->
 #else
 #ifdef NO_NUMBER

@@ -5,8 +5,8 @@
 
 static const char *const names[] = {"ivshmem_eager_sent",     "ivshmem_eager_sent_bytes",
                                     "ivshmem_eager_received", "ivshmem_eager_received_bytes",
-                                    "ivshmem_bulk_sent",      "ivshmem_bulk_sent_bytes",
-                                    "ivshmem_bulk_received",  "ivshmem_bulk_received_bytes",
+                                    "ivshmem_lmt_sent",       "ivshmem_lmt_sent_bytes",
+                                    "ivshmem_lmt_received",   "ivshmem_lmt_received_bytes",
                                     "ivshmem_cells_sent",     "ivshmem_cells_received",
                                     "ivshmem_waits"};
 enum {
@@ -14,10 +14,10 @@ enum {
     EAGER_BYTES,
     EAGER_IN,
     EAGER_IN_BYTES,
-    BULK,
-    BULK_BYTES,
-    BULK_IN,
-    BULK_IN_BYTES,
+    LMT,
+    LMT_BYTES,
+    LMT_IN,
+    LMT_IN_BYTES,
     CELLS,
     CELLS_IN,
     WAITS,
@@ -76,9 +76,9 @@ int main(int argc, char **argv)
     for (int i = 0; i < N; i++)
         delta[i] = after[i] - before[i];
     /* 13 messages or RTS out; for those in, 10 acknowledgements; a barrier may add two. */
-    CHECK(delta[BULK] == LARGE && delta[BULK_IN] == LARGE, "%llu bulk", delta[BULK]);
-    CHECK(delta[BULK_BYTES] == LARGE * LARGE_LEN && delta[BULK_IN_BYTES] == LARGE * LARGE_LEN,
-          "%llu bytes", delta[BULK_BYTES]);
+    CHECK(delta[LMT] == LARGE && delta[LMT_IN] == LARGE, "%llu bulk", delta[LMT]);
+    CHECK(delta[LMT_BYTES] == LARGE * LARGE_LEN && delta[LMT_IN_BYTES] == LARGE * LARGE_LEN,
+          "%llu bytes", delta[LMT_BYTES]);
     CHECK(delta[EAGER] >= 23 && delta[EAGER] <= 27, "%llu eager", delta[EAGER]);
     CHECK(delta[EAGER_IN] >= 22 && delta[EAGER_IN] <= 27, "%llu eager in", delta[EAGER_IN]);
     CHECK(delta[CELLS] == delta[EAGER], "%llu cells for %llu messages that fit into one",

@@ -37,8 +37,8 @@ static void sent_far(long long len)
 {
     expected.messages++;
     expected.bytes += len;
-    expected.bulk_min += len > EAGER_LIMIT ? len : 0;
-    expected.bulk_max += len > EAGER_LIMIT - HEADER_MAX ? len : 0;
+    expected.lmt_min += len > EAGER_LIMIT ? len : 0;
+    expected.lmt_max += len > EAGER_LIMIT - HEADER_MAX ? len : 0;
 }
 
 static uint64_t seed_of(int meeting, int side, int from, int to, int i)
@@ -191,7 +191,7 @@ static void parent(void)
     inter = spawn(MPI_COMM_WORLD, 2, "merged", "0");
     spawn_merged(inter, 0);
     MPI_Comm_disconnect(&inter);
-    expected.bulk_max = 1LL << 40; /* a merged communicator's own */
+    expected.lmt_max = 1LL << 40; /* a merged communicator's own */
 }
 
 /* --- accept and connect --- */
@@ -374,7 +374,7 @@ static void again(int accept, const char *where, int turns)
             CHECK(got == -word, "turn %d: %d from %d", i, got, peer);
             sent_far(sizeof(word));
         }
-        /* A large one too: it needs a lane. */
+        /* A large one too: it needs a pipeline. */
         fill(out, 100000, i);
         MPI_Sendrecv(out, 100000, MPI_BYTE, rank % others, 0, in, LARGE, MPI_BYTE,
                      rank < others ? rank : MPI_PROC_NULL, 0, inter, MPI_STATUS_IGNORE);
@@ -453,7 +453,7 @@ static void work(int accept, const char *where, const char *path)
 
     MPI_Comm_disconnect(&all);
     part(accept, where, &inter);
-    expected.bulk_max = 1LL << 40;
+    expected.lmt_max = 1LL << 40;
 }
 
 /* One side lets go while its large messages wait for their receives. */
@@ -580,7 +580,7 @@ int main(int argc, char **argv)
     int accepts = is("accept", argv[2]);
     if (is("child", mode)) {
         child(argv);
-        expected.bulk_max = 1LL << 40;
+        expected.lmt_max = 1LL << 40;
     } else if (is("spawn", mode)) {
         other = argv[2];
         parent();

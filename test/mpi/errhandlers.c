@@ -106,7 +106,7 @@ static void truncation(MPI_Comm comm)
                 CHECK(in[k] == 0x55, "%d bytes into %d, way %d: byte %d is written", len, small,
                       way, k);
         }
-    expected.bulk_max = 1LL << 40;
+    expected.lmt_max = 1LL << 40;
 }
 
 static void calls(void)

@@ -114,7 +114,7 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
 @test "a damaged superblock" {
     ivshmem format --size 8M "$file"
     poke 136 '\x63'
-    untouched "the superblock of $file is damaged: lane chunks is 99, expected 8" "ivshmem format --force $file"
+    untouched "the superblock of $file is damaged: pipeline chunks is 99, expected 8" "ivshmem format --force $file"
 }
 
 @test "memory smaller than was formatted" {

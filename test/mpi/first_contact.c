@@ -12,20 +12,20 @@
 #define MESSAGES 50
 
 /* Blocks of the region that serve large messages. */
-static long lane_blocks(void)
+static long pipeline_blocks(void)
 {
     FILE *out = popen("ivshmem info --json \"$MPIR_CVAR_NEMESIS_IVSHMEM_REGION\" | jq "
-                      ".usage.lane_blocks",
+                      ".usage.pipeline_blocks",
                       "r");
     long blocks = -1;
-    CHECK(out && fscanf(out, "%ld", &blocks) == 1, "ivshmem info says nothing of its lanes");
+    CHECK(out && fscanf(out, "%ld", &blocks) == 1, "ivshmem info says nothing of its pipelines");
     pclose(out);
     return blocks;
 }
 
 static void send_to_the_dead(char *buf)
 {
-    long before = lane_blocks();
+    long before = pipeline_blocks();
 
     for (int i = 0; i < MESSAGES; i++) {
         MPI_Request req = MPI_REQUEST_NULL;
@@ -34,8 +34,8 @@ static void send_to_the_dead(char *buf)
             err = MPI_Wait(&req, MPI_STATUS_IGNORE);
         CHECK(err != MPI_SUCCESS, "message %d to a dead rank was sent", i);
     }
-    CHECK(lane_blocks() <= before, "%ld blocks for large messages, %ld before", lane_blocks(),
-          before);
+    CHECK(pipeline_blocks() <= before, "%ld blocks for large messages, %ld before",
+          pipeline_blocks(), before);
 }
 
 int main(int argc, char **argv)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: mpich2 */
-/* More at once than there are cells, slots of an inbox, and lanes; made for a small region. */
+/* More at once than there are cells, slots of an inbox, and pipelines; made for a small region. */
 #include "mpitest.h"
 
 /* Every rank to every other, before anybody receives. */
@@ -57,7 +57,7 @@ static void incast(void)
     free(next);
 }
 
-/* Many large messages with everybody at once, in both directions: lanes must be waited for. */
+/* Many large messages with everybody at once, in both directions: pipelines must be waited for. */
 static void large(void)
 {
     enum { N = 12, LEN = 200000 };

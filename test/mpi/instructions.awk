@@ -12,9 +12,9 @@ BEGIN { split("mpich netmod core libc", order, " ") }
     sub(/\..*/, "", name)
     if ($0 !~ /libmpi/)
         layer = "libc"
-    else if (name ~ /^MPID_nem_ivshmem_|^(receive|deliver|begin_packet|publish|send_whole|watch)$/)
+    else if (name ~ /^MPID_nem_ivshmem_|^(receive_message|process_message|deliver_message|begin_packet|publish_cell|send_whole|watch_peers)$/)
         layer = "netmod"
-    else if (name ~ /^ivshm_|^(open_record|from_rings|from_inbox|prepare_next|warm)$/)
+    else if (name ~ /^ivshm_|^(open_record|from_rings|from_inbox|promote_ring)$/)
         layer = "core"
     else
         layer = "mpich"

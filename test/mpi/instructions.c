@@ -10,7 +10,7 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 
-#define WARM 20 /* rounds, before which a pair may still be getting to know each other */
+#define POLLED 20 /* rounds, before which a pair may still be getting to know each other */
 #define COUNTED 200
 
 /* Under their names, and with calls that are no jumps: callgrind goes by both. */
@@ -33,10 +33,10 @@ int main(int argc, char **argv)
     int fd = open(argv[1], O_RDWR);
     atomic_int *done = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     CHECK(done != MAP_FAILED, "cannot map %s", argv[1]);
-    for (int i = 0; i < WARM + COUNTED; i++) {
+    for (int i = 0; i < POLLED + COUNTED; i++) {
         long long data = i;
         if (rank == 0) {
-            if (i < WARM)
+            if (i < POLLED)
                 MPI_Send(&data, 8, MPI_BYTE, 1, 0, MPI_COMM_WORLD);
             else
                 counted_send(&data);
@@ -48,7 +48,7 @@ int main(int argc, char **argv)
             while (atomic_load(&done[0]) <= i)
                 usleep(10);
             data = -1;
-            if (i < WARM)
+            if (i < POLLED)
                 MPI_Recv(&data, 8, MPI_BYTE, 0, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
             else
                 counted_receive(&data);

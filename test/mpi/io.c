@@ -33,7 +33,7 @@ int main(int argc, char **argv)
         CHECK(buf[i] == other * BLOCK * BLOCKS + i, "int %d of rank %d is %d", i, other, buf[i]);
     MPI_File_close(&file);
     MPI_Type_free(&view);
-    expected.bulk_max = 1LL << 40; /* ROMIO's choice */
+    expected.lmt_max = 1LL << 40; /* ROMIO's choice */
     expected.messages = 1;
     finish();
     return 0;

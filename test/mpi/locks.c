@@ -86,7 +86,7 @@ static MPI_Datatype shaped(const struct pair *p, enum shape shape, int count)
     return type;
 }
 
-static char *place(const struct pair *p, char *start, enum shape shape, int i)
+static char *address_of_pair(const struct pair *p, char *start, enum shape shape, int i)
 {
     return start + (size_t) i * p->bytes * (shape == SPREAD ? 2 : 1);
 }
@@ -121,10 +121,10 @@ static void accumulate(const struct pair *p, int call, MPI_Op op, int count, int
     memset(window, 0, BYTES);
     memset(into, 0, BYTES);
     for (int i = 0; i < count; i++) {
-        set(p, place(p, window, at, i), in_window(i));
-        set(p, place(p, from, by, i), of_origin(i));
+        set(p, address_of_pair(p, window, at, i), in_window(i));
+        set(p, address_of_pair(p, from, by, i), of_origin(i));
         if (at == SPREAD) /* what is left alone */
-            set(p, place(p, window, at, i) + p->bytes, 1);
+            set(p, address_of_pair(p, window, at, i) + p->bytes, 1);
     }
     MPI_Barrier(MPI_COMM_WORLD);
     if (rank == origin) {
@@ -138,13 +138,15 @@ static void accumulate(const struct pair *p, int call, MPI_Op op, int count, int
             MPI_Fetch_and_op(from, into, p->type, 0, 0, op, win);
         MPI_Win_unlock(0, win);
         for (int i = 0; call != 1 && i < count; i++)
-            CHECK(is_set(p, place(p, into, by, i), in_window(i)), "%s: result %d", what, i);
+            CHECK(is_set(p, address_of_pair(p, into, by, i), in_window(i)), "%s: result %d", what,
+                  i);
     }
     MPI_Barrier(MPI_COMM_WORLD);
     for (int i = 0; rank == 0 && i < count; i++) {
-        CHECK(is_set(p, place(p, window, at, i), op == MPI_REPLACE ? of_origin(i) : greater(p, i)),
+        CHECK(is_set(p, address_of_pair(p, window, at, i),
+                     op == MPI_REPLACE ? of_origin(i) : greater(p, i)),
               "%s: element %d", what, i);
-        CHECK(at != SPREAD || is_set(p, place(p, window, at, i) + p->bytes, 1),
+        CHECK(at != SPREAD || is_set(p, address_of_pair(p, window, at, i) + p->bytes, 1),
               "%s: behind element %d", what, i);
     }
     MPI_Barrier(MPI_COMM_WORLD);

@@ -17,12 +17,12 @@ teardown() { at_end; }
 
 @test "blocks of every function that makes some, and messages between them, copied once" {
     passes 2 "${malloc[@]}" kinds
-    [ "$(counted job direct)" -gt 300 ]
+    [ "$(counted job single_copy)" -gt 300 ]
 }
 
 @test "both sides copy" {
     passes 2 "${malloc[@]}" together
-    [ "$(counted job joint)" -eq 1 ]
+    [ "$(counted job coop)" -eq 1 ]
 }
 
 @test "blocks that are made, moved and freed keep what they hold" { passes 2 "${malloc[@]}" changes; }
@@ -71,7 +71,7 @@ in_both() {
         passes 2 $program orphan "$BATS_TEST_TMPDIR/folder"
         # shellcheck disable=SC2086
         passes 2 $program heir "$BATS_TEST_TMPDIR/folder"
-        [ "$(counted job direct)" -gt 0 ]
+        [ "$(counted job single_copy)" -gt 0 ]
     done
 }
 
@@ -83,18 +83,18 @@ in_both() {
 @test "a fork and MPI_Finalize with thousands of blocks take a few mappings" {
     use_region 512M
     passes 2 "${malloc[@]}" many
-    [ "$(counted job direct)" -gt 0 ]
+    [ "$(counted job single_copy)" -gt 0 ]
 }
 
 @test "a fork and MPI_Finalize where the kernel allows no mapping more" {
     passes 2 "${malloc[@]}" tight
-    [ "$(counted job direct)" -gt 0 ]
+    [ "$(counted job single_copy)" -gt 0 ]
 }
 
 @test "a fork where the blocks are about all that is allowed" {
     use_region 512M
     passes 2 "${malloc[@]}" scarce
-    [ "$(counted job direct)" -gt 0 ]
+    [ "$(counted job single_copy)" -gt 0 ]
 }
 
 @test "a limit of data or addresses: nothing of malloc is in the region" {
@@ -102,7 +102,7 @@ in_both() {
     for option in -d -v; do
         # shellcheck disable=SC2016
         ANOTHER_MALLOC=1 passes 2 sh -c 'ulimit "$0" 8000000 && exec "$@"' "$option" "${malloc[@]}" served
-        [ "$(counted job direct)" -eq 0 ]
+        [ "$(counted job single_copy)" -eq 0 ]
     done
 }
 
@@ -151,7 +151,7 @@ in_both() {
 @test "memory of the region is not wanted, or there is no region" {
     export MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY=0
     mpi job -n 2 "${malloc[@]}" changes || { say job; false; }
-    [ "$(counted job direct)" -eq 0 ]
+    [ "$(counted job single_copy)" -eq 0 ]
     unset "${!MPIR_CVAR_NEMESIS_IVSHMEM_@}"
     mpi job -n 2 "${malloc[@]}" changes || { say job; false; }
 }
@@ -175,7 +175,7 @@ in_both() {
     done
     unset MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT
     passes 4 ivshmem-env --malloc "$programs/memory"
-    [ "$(counted job direct)" -gt 100 ] || { say job; false; }
+    [ "$(counted job single_copy)" -gt 100 ] || { say job; false; }
 }
 
 @test "programs without MPI" {

@@ -30,7 +30,7 @@
 #define PAGE 4096
 #define DIRECT_MIN 12288 /* a message from a block of the region, of that size, is copied once */
 
-static long long direct;
+static long long single_copies;
 static bool is_malloc_served = true; /* else it is another's, or the C library's */
 
 static void *checked(void *block, size_t bytes, size_t alignment)
@@ -111,7 +111,7 @@ static void echo(void *block, int bytes, int seed)
     }
     if (rank < 2) {
         sent(1 - rank, 1, bytes);
-        direct += is_malloc_served && bytes >= DIRECT_MIN && is_remote(1 - rank);
+        single_copies += is_malloc_served && bytes >= DIRECT_MIN && is_remote(1 - rank);
     }
 }
 
@@ -417,7 +417,7 @@ static void alone(void)
                 usleep(100);
             MPI_Waitall(2, large, MPI_STATUSES_IGNORE);
             sent(1, 2, BYTES);
-            direct++;
+            single_copies++;
             for (int i = 0; i < n; i++)
                 MPI_Recv(&unit, 1, MPI_INT, 1, 2, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
         } else {
@@ -486,7 +486,7 @@ static void together(void)
         fill(block, BYTES, 3);
         MPI_Ssend(block, BYTES, MPI_BYTE, 1, 1, MPI_COMM_WORLD);
         sent(1, 1, BYTES);
-        direct++;
+        single_copies++;
     } else if (rank == 1) {
         volatile unsigned char *last = block + BYTES - 1;
         memset(block, 0, BYTES);
@@ -1478,7 +1478,7 @@ static void erase(void)
         }
 }
 
-static void take_and_give_back(void)
+static void alloc_and_free(void)
 {
     enum { BLOCKS = 64, STEPS = 2000, EACH = 50 };
     char *blocks[BLOCKS] = {NULL};
@@ -1527,7 +1527,7 @@ static void wiped(void)
     size_t at;
 
     if (rank == 0 && !*argument) {
-        take_and_give_back();
+        alloc_and_free();
     } else if (rank == 0) {
         int fd = open(getenv("MPIR_CVAR_NEMESIS_IVSHMEM_REGION"), O_RDWR);
         CHECK(fd >= 0 && fstat(fd, &st) == 0, "no region");
@@ -1535,7 +1535,7 @@ static void wiped(void)
         char *region = mmap(NULL, st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         CHECK(region != MAP_FAILED, "cannot map the region");
         map_words = (uint64_t *) (region + at);
-        take_and_give_back();
+        alloc_and_free();
         CHECK(erased > 0, "nothing was erased");
         munmap(region, st.st_size);
         close(fd);
@@ -1725,10 +1725,10 @@ other:
         CHECK(0, "unknown case %s", what);
     void (*volatile release)(void *) = free; /* by its address, as libraries are told */
     release(early);
-    MPI_Reduce(rank == 0 ? MPI_IN_PLACE : &direct, &direct, 1, MPI_LONG_LONG, MPI_SUM, 0,
-               MPI_COMM_WORLD);
+    MPI_Reduce(rank == 0 ? MPI_IN_PLACE : &single_copies, &single_copies, 1, MPI_LONG_LONG, MPI_SUM,
+               0, MPI_COMM_WORLD);
     if (rank == 0)
-        printf("expected: direct>=%lld direct<=%lld\n", direct, direct);
+        printf("expected: single_copy>=%lld single_copy<=%lld\n", single_copies, single_copies);
     finish();
     return 0;
 }

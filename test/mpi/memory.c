@@ -7,14 +7,14 @@
 #include "mpitest.h"
 
 #define LEN_MAX 3000000
-#define LANE_BYTES                                                                                 \
-    262144 /* a sender's lane has room for so much, and then the receiver takes it                 \
+#define PIPELINE_BYTES                                                                             \
+    262144 /* a sender's pipeline has room for so much, and then the receiver takes it             \
             */
 #define COMBINATIONS 16
 
 static char *heap, *shared; /* the same use of both, from malloc and from MPI_Alloc_mem */
 static MPI_Datatype pairs;  /* of 4 bytes, and 4 that are left alone */
-static long long direct;
+static long long single_copies;
 static int asks; /* rank 0 leaves it to rank 1 where a message goes, as that took one directly */
 
 static char *buffer(int is_shared)
@@ -24,7 +24,7 @@ static char *buffer(int is_shared)
 
 /*
  * From rank 0 to rank 1, between buffers of each kind, in pieces or in one. When it is received,
- * all that can be on its way is: a lane that has room for the message holds it.
+ * all that can be on its way is: a pipeline that has room for the message holds it.
  */
 static void exchange(int len, int combination)
 {
@@ -45,9 +45,9 @@ static void exchange(int len, int combination)
         sent(1, 1, len);
         sent(1, 1, 0);
         if (out_shared && !out_pieces)
-            direct++;
+            single_copies++;
         else
-            direct += asks = in_shared && !in_pieces && (len > LANE_BYTES || asks);
+            single_copies += asks = in_shared && !in_pieces && (len > PIPELINE_BYTES || asks);
     } else if (rank == 1) {
         memset(buf, 0x77, 2 * LEN_MAX + 1);
         MPI_Recv(NULL, 0, MPI_INT, 0, 4, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
@@ -103,7 +103,7 @@ static void cancel(int is_shared)
     MPI_Barrier(MPI_COMM_WORLD);
 }
 
-/* More at once than there are lanes to offer, taken in another order. */
+/* More at once than there are pipelines to offer, taken in another order. */
 static void many(void)
 {
     enum { MANY = 24, LEN = 90000 };
@@ -161,7 +161,7 @@ static void window(void)
     if (rank == 0) {
         MPI_Send(base, 1000000, MPI_BYTE, 1, 9, MPI_COMM_WORLD);
         sent(1, 1, 1000000);
-        direct += size == 2 || is_remote(2); /* else it is Nemesis' window */
+        single_copies += size == 2 || is_remote(2); /* else it is Nemesis' window */
     } else if (rank == 1) {
         MPI_Recv(heap, 1000000, MPI_BYTE, 0, 9, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
         CHECK_PATTERN(heap, 1000000, 1, "what was sent from a window");
@@ -171,8 +171,8 @@ static void window(void)
 
 int main(int argc, char **argv)
 {
-    static const int lengths[] = {LEN_MAX, 1000000, LANE_BYTES + 4, LANE_BYTES,
-                                  100000,  32800,   13000};
+    static const int lengths[] = {LEN_MAX, 1000000, PIPELINE_BYTES + 4, PIPELINE_BYTES, 100000,
+                                  32800,   13000};
 
     start(&argc, &argv);
     CHECK(size >= 2, "two ranks or more");
@@ -185,7 +185,7 @@ int main(int argc, char **argv)
             exchange(lengths[i], combination);
     if (argc > 1) { /* no more than that, so that it is known how many are copied once */
         if (rank == 0)
-            printf("expected: direct>=%lld direct<=%lld\n", direct, direct);
+            printf("expected: single_copy>=%lld single_copy<=%lld\n", single_copies, single_copies);
         goto end;
     }
     many();
@@ -201,7 +201,7 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < sizeof(lengths) / sizeof(*lengths); i++)
         exchange(lengths[i], 0);
     if (rank == 0)
-        printf("expected: direct>=%lld\n", direct);
+        printf("expected: single_copy>=%lld\n", single_copies);
 end:
     MPI_Type_free(&pairs);
     MPI_Free_mem(shared);

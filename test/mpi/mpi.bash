@@ -124,7 +124,7 @@ good() {
             }
         }
         END {
-            sum["bytes"] = sum["eager_sent_bytes"] + sum["bulk_sent_bytes"]
+            sum["bytes"] = sum["eager_sent_bytes"] + sum["lmt_sent_bytes"]
             sum["messages"] = sum["eager_sent"]
             if (n != ranks)
                 wrong(n " ranks printed their counters, expected " ranks)
@@ -136,7 +136,7 @@ good() {
             for (name in max)
                 if (sum[name] > max[name])
                     wrong(sum[name] " " name ", expected " max[name] " or less")
-            split("eager_ eager__bytes bulk_ bulk__bytes cells_", kinds, " ")
+            split("eager_ eager__bytes lmt_ lmt__bytes cells_", kinds, " ")
             for (k in kinds) {
                 out = kinds[k]; sub("_", "_sent", out)
                 into = kinds[k]; sub("_", "_received", into)

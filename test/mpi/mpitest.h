@@ -25,10 +25,10 @@
 
 static int rank, size;
 
-/* What must have gone through the region. Bytes without headers; bulk_max for sizes at the limit.
+/* What must have gone through the region. Bytes without headers; lmt_max for sizes at the limit.
  */
 static struct {
-    long long messages, bytes, bulk_min, bulk_max, waits;
+    long long messages, bytes, lmt_min, lmt_max, waits;
 } expected;
 
 __attribute__((noreturn, format(printf, 4, 5))) static inline void
@@ -113,9 +113,9 @@ static inline void sent(int peer, long long count, long long len)
     expected.messages += count;
     expected.bytes += count * len;
     if (len > EAGER_LIMIT)
-        expected.bulk_min += count * len;
+        expected.lmt_min += count * len;
     if (len > EAGER_LIMIT - HEADER_MAX)
-        expected.bulk_max += count * len;
+        expected.lmt_max += count * len;
 }
 
 static inline void start(int *argc, char ***argv)
@@ -162,7 +162,7 @@ static inline void finish(void)
     long long sum[5];
     MPI_Reduce(&expected, sum, 5, MPI_LONG_LONG, MPI_SUM, 0, MPI_COMM_WORLD);
     if (rank == 0)
-        printf("expected: messages>=%lld bytes>=%lld bulk_sent_bytes>=%lld bulk_sent_bytes<=%lld "
+        printf("expected: messages>=%lld bytes>=%lld lmt_sent_bytes>=%lld lmt_sent_bytes<=%lld "
                "waits>=%lld\nNo errors\n",
                sum[0], sum[1], sum[2], sum[3], sum[4]);
     MPI_Finalize();

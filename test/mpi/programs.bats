@@ -29,7 +29,7 @@ teardown() { at_end; }
     empty
     awk '
         /^expected:/ { sub(".*messages>=", ""); expected = $1 }
-        /^ivshmem:/ { sub(".* bulk_sent=", ""); found += $1 }
+        /^ivshmem:/ { sub(".* lmt_sent=", ""); found += $1 }
         END { print found " large messages of " expected; exit !(expected > 500 && found >= expected) }
     ' "$BATS_TEST_TMPDIR/job.out" "$BATS_TEST_TMPDIR/job.err"
 }
@@ -57,12 +57,12 @@ teardown() { at_end; }
     passes 2 "$programs/types"
 }
 
-@test "more than there are cells and lanes, 4 ranks in 4 MiB" {
+@test "more than there are cells and pipelines, 4 ranks in 4 MiB" {
     use_region 4M
     passes_both 4 "$programs/flood"
 }
 
-@test "more than there are cells and lanes, 8 ranks in 16 MiB" {
+@test "more than there are cells and pipelines, 8 ranks in 16 MiB" {
     use_region 16M
     passes_both 8 "$programs/flood"
 }
@@ -99,7 +99,7 @@ teardown() { at_end; }
     passes_both 2 "$programs/counters"
     # Those that end before MPI_Finalize agree with its line to the byte.
     for rank in 0 1; do
-        for name in bulk_sent bulk_sent_bytes bulk_received bulk_received_bytes waits; do
+        for name in lmt_sent lmt_sent_bytes lmt_received lmt_received_bytes waits; do
             pvar=$(sed -n "s/^pvar: rank=$rank .*\b$name=\([0-9]*\).*/\1/p" "$BATS_TEST_TMPDIR/job.out")
             line=$(sed -n "s/^ivshmem: rank=$rank .*\b$name=\([0-9]*\).*/\1/p" "$BATS_TEST_TMPDIR/job.err")
             [ -n "$pvar" ] && [ "$pvar" = "$line" ] || { echo "$name: $pvar, at finalize $line"; say job; return 1; }

@@ -247,7 +247,7 @@ static void truncation(void)
                 CHECK(in[k] == 0x5a, "byte %d behind the buffer of %d", k, room[i]);
             CHECK(MPI_Wait(&request[0], &status) == MPI_SUCCESS, "the sender does not mind");
             if (sent_len[i] > EAGER_LIMIT)
-                expected.bulk_max += sent_len[i] * is_remote(peer);
+                expected.lmt_max += sent_len[i] * is_remote(peer);
             bounce(1000, SEND);
             bounce(100000, SEND);
         }
@@ -282,7 +282,7 @@ static void cancel(void)
         fill(out, lengths[i], 1);
         if (rank & 1) {
             MPI_Isend(out, lengths[i], MPI_BYTE, peer, 50 + i, MPI_COMM_WORLD, &request);
-            expected.bulk_max += lengths[i] > EAGER_LIMIT ? is_remote(peer) * lengths[i] : 0;
+            expected.lmt_max += lengths[i] > EAGER_LIMIT ? is_remote(peer) * lengths[i] : 0;
             MPI_Cancel(&request);
             MPI_Wait(&request, &status);
             MPI_Test_cancelled(&status, &cancelled);

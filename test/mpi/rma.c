@@ -686,7 +686,7 @@ int main(int argc, char **argv)
     free(b);
     MPI_Group_free(&neighbours);
     MPI_Group_free(&world);
-    expected.bulk_max = 1LL << 40; /* MPICH chooses */
+    expected.lmt_max = 1LL << 40; /* MPICH chooses */
     finish();
     return 0;
 }

@@ -30,8 +30,8 @@ static void talk(MPI_Comm inter, int meeting, int side)
             expected.messages++;
             expected.bytes += lengths[i];
             if (lengths[i] > EAGER_LIMIT) {
-                expected.bulk_min += lengths[i];
-                expected.bulk_max += lengths[i];
+                expected.lmt_min += lengths[i];
+                expected.lmt_max += lengths[i];
             }
         }
 }

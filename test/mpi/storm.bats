@@ -29,7 +29,7 @@ teardown() { at_end; }
 
 @test "threads: calls at a port for each" { passes_both 3 "$programs/storm" ports; }
 
-@test "threads: in 4 MiB, where cells and lanes run out" {
+@test "threads: in 4 MiB, where cells and pipelines run out" {
     use_region 4M
     all_remote
     for part in "one communicator" completions probes; do

@@ -97,8 +97,8 @@ static void talk(int n)
     if (is_remote(!rank)) {
         expected.messages += n;
         expected.bytes += n * (LIMIT + 1LL);
-        expected.bulk_min += n * (LIMIT + 1LL);
-        expected.bulk_max += n * (LIMIT + 1LL);
+        expected.lmt_min += n * (LIMIT + 1LL);
+        expected.lmt_max += n * (LIMIT + 1LL);
     }
 }
 
@@ -111,7 +111,7 @@ static void counters(void)
     int index, n, count, in_nemesis = 0;
     REFUSED(MPI_T_pvar_get_index("ivshmem_nothing", MPI_T_PVAR_CLASS_COUNTER, &index),
             MPI_T_ERR_INVALID_NAME);
-    OK(MPI_T_pvar_get_index("ivshmem_bulk_sent", MPI_T_PVAR_CLASS_COUNTER, &index));
+    OK(MPI_T_pvar_get_index("ivshmem_lmt_sent", MPI_T_PVAR_CLASS_COUNTER, &index));
 
     for (int i = 0; i < 2; i++) {
         OK(MPI_T_pvar_session_create(&sessions[i]));
@@ -265,7 +265,7 @@ static void after_the_world(void)
     MPI_Session session;
     start(NULL, NULL);
     session = open_session();
-    expected.bulk_max = 1LL << 40; /* said before it is sent */
+    expected.lmt_max = 1LL << 40; /* said before it is sent */
     finish();
     use(session, "after the world");
     MPI_Session_finalize(&session);

@@ -25,7 +25,7 @@ static int packed_size(const struct layout *l)
     return sum;
 }
 
-static MPI_Aint place(const struct layout *l, int k, int i)
+static MPI_Aint offset_of_block(const struct layout *l, int k, int i)
 {
     return l->at[i] + k * l->extent;
 }
@@ -39,7 +39,7 @@ static void scatter(const struct layout *l, int count, unsigned char *to, size_t
     memset(to, 0xee, room);
     for (int k = 0; k < count; k++)
         for (int i = 0; i < l->pieces; from += l->len[i++])
-            memcpy(to + place(l, k, i), from, l->len[i]);
+            memcpy(to + offset_of_block(l, k, i), from, l->len[i]);
 }
 
 static size_t room_for(const struct layout *l, int count)
@@ -47,8 +47,8 @@ static size_t room_for(const struct layout *l, int count)
     size_t end = 0;
     for (int k = count > 0 ? count - 1 : 0; k <= count; k++)
         for (int i = 0; i < l->pieces; i++)
-            if ((size_t) (place(l, k, i) + l->len[i]) > end)
-                end = place(l, k, i) + l->len[i];
+            if ((size_t) (offset_of_block(l, k, i) + l->len[i]) > end)
+                end = offset_of_block(l, k, i) + l->len[i];
     return end + 64;
 }
 

@@ -520,7 +520,7 @@ int main(int argc, char **argv)
         liar(argv[2]);
     else
         CHECK(0, "unknown: %s", argv[1]);
-    expected.bulk_max = 1LL << 50; /* MPICH chooses */
+    expected.lmt_max = 1LL << 50; /* MPICH chooses */
     finish();
     return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * Many processes over one region: all to all, numbered messages of mixed sizes through small cells,
- * large cells and lanes, whose every byte is a function of who sent it and when, so that the
+ * large cells and pipelines, whose every byte is a function of who sent it and when, so that the
  * receiver knows what is due. Between rounds some leave and join again, some die and are replaced;
  * meanwhile bystanders of another job are killed at random, and workers are stopped for a while. In
  * the end all must have been given back.
@@ -12,7 +12,7 @@
  */
 #define _GNU_SOURCE
 #include "channel.h"
-#include "lane.h"
+#include "pipeline.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -32,11 +32,11 @@
 #define EXIT_REPLACE 3 /* a worker died on purpose */
 
 /* Streams */
-enum { EAGER, REQUEST, LEND, THANKS };
+enum { EAGER, REQUEST, LMT_POOL, THANKS };
 
 struct message {
     uint32_t round, number, len, unused;
-    uint64_t lane;
+    uint64_t pipeline;
 };
 
 /* What the processes know of each other besides the region; on anonymous shared memory. */
@@ -44,7 +44,7 @@ static struct shared {
     ivshm_a64 ready[PROCESSES_MAX]; /* the round that a rank has come to */
     ivshm_a64 pid[PROCESSES_MAX];
     ivshm_a64 stop_at; /* the round that is not begun */
-    ivshm_a64 messages, bytes, lanes, rejoins, deaths;
+    ivshm_a64 messages, bytes, pipelines, rejoins, deaths;
 } * shared;
 
 static struct {
@@ -120,7 +120,7 @@ struct peer {
     uint32_t out_count, in_count, sent, received;
     /* One large message at a time each way. */
     enum { IDLE, ASKED, SENDING, SENT } out_state;
-    struct ivshm_lane out_lane, in_lane;
+    struct ivshm_pipeline out_pipeline, in_pipeline;
     uint32_t out_number, out_done, out_len;
     bool in_wanted, in_open, in_finished;
     uint32_t in_number, in_done, in_len;
@@ -179,12 +179,12 @@ static bool send_some(struct worker *w, struct peer *p)
         }
     }
     if (p->out_state == SENDING) {
-        unsigned char *chunk = ivshm_lane_reserve_spsc(&p->out_lane);
+        unsigned char *chunk = ivshm_pipeline_reserve_spsc(&p->out_pipeline);
         if (chunk) {
             uint32_t left = p->out_len - p->out_done;
-            uint32_t len = left < p->out_lane.size ? left : p->out_lane.size;
+            uint32_t len = left < p->out_pipeline.size ? left : p->out_pipeline.size;
             fill(chunk, len, p->out_plan, p->out_number, p->out_done);
-            ivshm_lane_publish_spsc(&p->out_lane, len);
+            ivshm_pipeline_publish_spsc(&p->out_pipeline, len);
             p->out_done += len;
             if (p->out_done == p->out_len)
                 p->out_state = SENT;
@@ -194,20 +194,20 @@ static bool send_some(struct worker *w, struct peer *p)
     return busy;
 }
 
-/* The receiver's side of a large message: lend a lane, empty its chunks. */
+/* The receiver's side of a large message: provide a pipeline, empty its chunks. */
 static bool receive_large(struct worker *w, struct peer *p)
 {
     uint32_t len;
     if (p->in_wanted && !p->in_open) {
-        if (ivshm_lane_alloc(&w->region, w->t.endpoint.owner, &p->in_lane) != 0)
+        if (ivshm_pipeline_alloc(&w->region, w->t.endpoint.owner, &p->in_pipeline) != 0)
             return false; /* all memory is lent: later */
         p->in_open = true;
         p->in_done = 0;
     }
     if (p->in_wanted) {
         struct message m = {
-            .round = w->round, .number = p->in_number, .lane = p->in_lane.off.bytes};
-        p->in_wanted = !send_message(w, p, LEND, &m, 0);
+            .round = w->round, .number = p->in_number, .pipeline = p->in_pipeline.off.bytes};
+        p->in_wanted = !send_message(w, p, LMT_POOL, &m, 0);
         return !p->in_wanted;
     }
     if (p->in_finished) {
@@ -217,21 +217,21 @@ static bool receive_large(struct worker *w, struct peer *p)
     }
     if (!p->in_open)
         return false;
-    const unsigned char *chunk = ivshm_lane_peek_spsc(&p->in_lane, &len);
+    const unsigned char *chunk = ivshm_pipeline_peek_spsc(&p->in_pipeline, &len);
     if (!chunk)
         return false;
     if (len == 0 || len > p->in_len - p->in_done ||
         !is_filled(chunk, len, p->in_plan, p->in_number, p->in_done))
         FAIL("rank %u round %u: %u bytes at %u of large message %u are wrong", w->rank, w->round,
              len, p->in_done, p->in_number);
-    ivshm_lane_consume_spsc(&p->in_lane);
+    ivshm_pipeline_consume_spsc(&p->in_pipeline);
     p->in_done += len;
     if (p->in_done == p->in_len) {
-        ivshm_lane_free(&w->region, w->t.endpoint.owner, &p->in_lane);
+        ivshm_pipeline_free(&w->region, w->t.endpoint.owner, &p->in_pipeline);
         p->in_open = false;
         p->in_finished = true;
-        ivshm_add64(&shared->lanes, 1);
-        ivshm_add64(&shared->bytes, p->in_len);
+        ivshm_a64_add_seqcst(&shared->pipelines, 1);
+        ivshm_a64_add_seqcst(&shared->bytes, p->in_len);
     }
     return true;
 }
@@ -263,11 +263,11 @@ static bool receive_some(struct worker *w)
     if (m.round != w->round)
         FAIL("rank %u round %u: a message of round %u from rank %u", w->rank, w->round, m.round,
              from);
-    if (in.stream == LEND) {
+    if (in.stream == LMT_POOL) {
         if (p->out_state != ASKED || m.number != p->out_number)
-            FAIL("rank %u round %u: a lane that was not asked for", w->rank, w->round);
-        if (ivshm_lane_attach(&w->region, p->channel->peer, (ivshm_off){m.lane}, 0, &p->out_lane,
-                              &diag))
+            FAIL("rank %u round %u: a pipeline that was not asked for", w->rank, w->round);
+        if (ivshm_pipeline_attach(&w->region, p->channel->peer, (ivshm_off){m.pipeline}, 0,
+                                  &p->out_pipeline, &diag))
             FAIL("rank %u round %u: %s", w->rank, w->round, diag.text);
         p->out_state = SENDING;
     } else if (in.stream == THANKS) {
@@ -292,20 +292,20 @@ static bool receive_some(struct worker *w)
             FAIL("rank %u round %u: message %u from rank %u is wrong", w->rank, w->round, m.number,
                  from);
         }
-        ivshm_add64(&shared->messages, 1);
-        ivshm_add64(&shared->bytes, in.len);
+        ivshm_a64_add_seqcst(&shared->messages, 1);
+        ivshm_a64_add_seqcst(&shared->bytes, in.len);
     }
     ivshm_message_release(&in);
     return true;
 }
 
-static bool is_home(struct ivshm_pool *pool)
+static bool is_all_free(struct ivshm_pool *pool)
 {
     int cells[1024], n = 0;
-    while ((cells[n] = ivshm_pool_take(pool)) >= 0)
+    while ((cells[n] = ivshm_pool_alloc(pool)) >= 0)
         n++;
     for (int i = n; i-- > 0;)
-        ivshm_pool_put(pool, (uint32_t) cells[i]);
+        ivshm_pool_free(pool, (uint32_t) cells[i]);
     return (uint32_t) n == pool->count;
 }
 
@@ -317,7 +317,7 @@ static bool is_done(struct worker *w)
             p->in_wanted || p->in_open || p->in_finished)
             return false;
     }
-    return w->t.pending == 0 && is_home(&w->t.small) && is_home(&w->t.large);
+    return w->t.pending == 0 && is_all_free(&w->t.small) && is_all_free(&w->t.large);
 }
 
 /* With a full region a joiner tries again: those who hold the memory may be about to leave. */
@@ -332,13 +332,13 @@ static void join(struct worker *w)
         usleep(1000);
     }
     w->t.piece = UINT32_MAX; /* so that long messages go whole */
-    ivshm_store64_release(&shared->pid[w->rank], (uint64_t) getpid());
+    ivshm_a64_store_release(&shared->pid[w->rank], (uint64_t) getpid());
 }
 
 /* The live endpoint of `rank`, as a newcomer finds it. */
 static struct ivshm_owner find(struct worker *w, uint32_t rank)
 {
-    uint64_t pid = ivshm_load64_acquire(&shared->pid[rank]);
+    uint64_t pid = ivshm_a64_load_acquire(&shared->pid[rank]);
     for (uint32_t i = 0; i < w->region.geo.endpoints; i++) {
         struct ivshm_endpoint_info info;
         if (ivshm_endpoint_read(&w->region, i, &info) == 0 && info.claim.state == IVSHM_LIVE &&
@@ -350,10 +350,10 @@ static struct ivshm_owner find(struct worker *w, uint32_t rank)
 
 static void wait_for_all(struct worker *w)
 {
-    ivshm_store64_release(&shared->ready[w->rank], w->round);
+    ivshm_a64_store_release(&shared->ready[w->rank], w->round);
     for (uint32_t i = 0; i < options.processes; i++)
         for (double limit = now() + PATIENCE_SECONDS;
-             ivshm_load64_acquire(&shared->ready[i]) < w->round;) {
+             ivshm_a64_load_acquire(&shared->ready[i]) < w->round;) {
             if (now() > limit)
                 FAIL("rank %u waits for rank %u in round %u for %d s", w->rank, i, w->round,
                      PATIENCE_SECONDS);
@@ -411,17 +411,17 @@ static int work(uint32_t rank, uint32_t round, double end)
     join(&w);
     for (;; w.round++) {
         if (rank == 0 && now() > end)
-            ivshm_store64_release(&shared->stop_at, w.round);
+            ivshm_a64_store_release(&shared->stop_at, w.round);
         wait_for_all(&w);
-        if (ivshm_load64_acquire(&shared->stop_at) == w.round)
+        if (ivshm_a64_load_acquire(&shared->stop_at) == w.round)
             break;
         talk(&w);
         if (chance(&w, 4)) {
             ivshm_transport_close(&w.t);
             join(&w);
-            ivshm_add64(&shared->rejoins, 1);
+            ivshm_a64_add_seqcst(&shared->rejoins, 1);
         } else if (rank != 0 && chance(&w, 8)) {
-            ivshm_add64(&shared->deaths, 1);
+            ivshm_a64_add_seqcst(&shared->deaths, 1);
             _exit(EXIT_REPLACE);
         }
     }
@@ -430,7 +430,7 @@ static int work(uint32_t rank, uint32_t round, double end)
     return 0;
 }
 
-/* Another job, that nobody has to rely on: joins, sends to its like, takes lanes, is killed. */
+/* Another job, that nobody has to rely on: joins, sends to its like, takes pipelines, is killed. */
 static int stand_by(void)
 {
     struct ivshm_region region;
@@ -439,7 +439,7 @@ static int stand_by(void)
         return 1;
     for (;; random = mix(random, 2)) {
         struct ivshm_transport t;
-        struct ivshm_lane lane;
+        struct ivshm_pipeline pipeline;
         if (ivshm_transport_open(&t, &region, "bystander", 0, 1, NULL) != 0) {
             usleep(1000);
             continue;
@@ -458,7 +458,7 @@ static int stand_by(void)
                 ivshm_message_release(&in);
         }
         if (random % 3 == 0)
-            (void) !ivshm_lane_alloc(&region, t.endpoint.owner, &lane);
+            (void) !ivshm_pipeline_alloc(&region, t.endpoint.owner, &pipeline);
         usleep(random >> 50);
         ivshm_transport_close(&t);
     }
@@ -533,7 +533,7 @@ int main(int argc, char **argv)
                 running--;
             } else if (rank < options.processes && WIFEXITED(status) &&
                        WEXITSTATUS(status) == EXIT_REPLACE) {
-                uint32_t round = (uint32_t) ivshm_load64_acquire(&shared->ready[rank]);
+                uint32_t round = (uint32_t) ivshm_a64_load_acquire(&shared->ready[rank]);
                 pids[rank] = start(rank, round + 1, end);
             } else if (rank < options.processes) {
                 FAIL("rank %u ended with status %#x", rank, (unsigned) status);
@@ -581,11 +581,11 @@ int main(int argc, char **argv)
     printf("%u processes, %llu rounds: %llu messages, %llu MB, %llu large; %llu rejoined, %llu "
            "died; "
            "all given back\n",
-           options.processes, (unsigned long long) ivshm_load64_relaxed(&shared->stop_at) - 1,
-           (unsigned long long) ivshm_load64_relaxed(&shared->messages),
-           (unsigned long long) ivshm_load64_relaxed(&shared->bytes) / 1000000,
-           (unsigned long long) ivshm_load64_relaxed(&shared->lanes),
-           (unsigned long long) ivshm_load64_relaxed(&shared->rejoins),
-           (unsigned long long) ivshm_load64_relaxed(&shared->deaths));
+           options.processes, (unsigned long long) ivshm_a64_load_relaxed(&shared->stop_at) - 1,
+           (unsigned long long) ivshm_a64_load_relaxed(&shared->messages),
+           (unsigned long long) ivshm_a64_load_relaxed(&shared->bytes) / 1000000,
+           (unsigned long long) ivshm_a64_load_relaxed(&shared->pipelines),
+           (unsigned long long) ivshm_a64_load_relaxed(&shared->rejoins),
+           (unsigned long long) ivshm_a64_load_relaxed(&shared->deaths));
     return 0;
 }

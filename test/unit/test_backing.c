@@ -118,9 +118,9 @@ static void fill(void *arg)
     int fd = small_file(8 * MIB);
     struct ivshm_map map;
     must(ivshm_map_open("/dev/shm/file", false, &map, &diag) == 0);
-    must(ivshm_backing_spare(&map, 512 * KIB) && !ivshm_backing_spare(&map, 1000 * KIB));
+    must(ivshm_backing_can_spare(&map, 512 * KIB) && !ivshm_backing_can_spare(&map, 1000 * KIB));
     must(ivshm_backing_reserve(&map, 0, 512 * KIB, IVSHM_TO_WRITE, &diag) == 0);
-    must(ivshm_backing_spare(&map, 256 * KIB) && !ivshm_backing_spare(&map, 512 * KIB));
+    must(ivshm_backing_can_spare(&map, 256 * KIB) && !ivshm_backing_can_spare(&map, 512 * KIB));
     must(ivshm_backing_reserve(&map, MIB, MIB, IVSHM_TO_WRITE, &diag) == -ENOSPC);
     must(strstr(diag.text, "/dev/shm/file has 8 MiB, but only"));
     must(strstr(diag.text, "of its file system of 1 MiB"));
@@ -195,12 +195,12 @@ static void fill_region(void *arg)
 
     uint64_t tables = memory_of(fd), bs = region.geo.block_size, blocks = free_blocks(&region);
     must(tables >= region.geo.data && tables < region.geo.data + 64 * KIB);
-    must(ivshm_extent_alloc(&region, me, IVSHM_KIND_LANE, 64 * bs, &off) == 0);
+    must(ivshm_extent_alloc(&region, me, IVSHM_KIND_PIPELINE, 64 * bs, &off) == 0);
     must(memory_of(fd) == tables + 64 * bs);
     must(ivshm_extent_alloc(&region, me, IVSHM_KIND_USER, 8 * MIB, &last) == -ENOSPC);
     must(last.bytes == 0 && memory_of(fd) == tables + 64 * bs);
     must(free_blocks(&region) == blocks - 64);
-    must(!ivshm_extent_spare(&region, 4 * MIB) && ivshm_extent_spare(&region, MIB));
+    must(!ivshm_extent_can_spare(&region, 4 * MIB) && ivshm_extent_can_spare(&region, MIB));
     ivshm_extent_free(&region, me, off, 64 * bs);
 
     /* Who joins is told what lacks, and leaves nothing. */

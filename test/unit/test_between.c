@@ -18,10 +18,10 @@ static uint32_t loads_left;
 
 static void take_entry(uint32_t generation)
 {
-    ivshm_store64_relaxed(&entry->claim, claim_word_of(IVSHM_LIVE, 1, 1, generation));
-    ivshm_store64_relaxed(&entry->pid, generation);
-    ivshm_store64_relaxed(&entry->base, generation);
-    ivshm_store64_relaxed(&entry->rank, generation);
+    ivshm_a64_store_relaxed(&entry->claim, claim_word_of(IVSHM_LIVE, 1, 1, generation));
+    ivshm_a64_store_relaxed(&entry->pid, generation);
+    ivshm_a64_store_relaxed(&entry->base, generation);
+    ivshm_a64_store_relaxed(&entry->rank, generation);
 }
 
 static struct ivshm_transport
@@ -41,7 +41,7 @@ static void send_and_leave(void)
     ivshm_transport_close(t);
 }
 
-void ivshm_step(const void *word, bool writes)
+void ivshm_access_step(const void *word, bool writes)
 {
     struct ivshm_map *map = watched;
     if (!writes && leaver && word == claim_word(leaver->region, leaver->endpoint.owner.endpoint) &&
@@ -54,7 +54,7 @@ void ivshm_step(const void *word, bool writes)
     watched = NULL; /* not while we look ourselves */
     struct ivshm_region seen = {.map = *map};
     if (ivshm_region_probe(map, NULL) == IVSHM_FOUND_REGION) {
-        must(load(&seen, NULL) == 0);
+        must(load_superblock(&seen, NULL) == 0);
         formatted++;
     } else {
         must(ivshm_region_probe(map, NULL) == IVSHM_FOUND_UNFORMATTED);
@@ -70,7 +70,7 @@ TEST(test_format)
     struct ivshm_geometry geo;
     int fd = file_new(4 * MIB);
     assert_int_equal(ivshm_map_open(file_name(fd), false, &map, NULL), 0);
-    assert_int_equal(ivshm_geometry(map.size, &geo, NULL), 0);
+    assert_int_equal(ivshm_geometry_compute(map.size, &geo, NULL), 0);
     for (int again = 0; again < 2; again++) { /* the second time by who comes late */
         watched = &map;
         write_superblock(&map, &geo);
@@ -138,7 +138,7 @@ TEST(test_forget)
             ivshm_transport_close(&a);
         }
         ivshm_transport_close(&b);
-        assert_all_given_back(&r);
+        assert_all_freed(&r);
         ivshm_region_close(&r);
     }
     assert_true(k > 2);

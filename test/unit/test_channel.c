@@ -102,7 +102,7 @@ TEST(test_there_and_back)
     receive_numbered(&a, &b, 100, 7);
     ivshm_transport_close(&a);
     ivshm_transport_close(&b);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -116,7 +116,7 @@ TEST(test_to_oneself)
         receive_numbered(&a, &a, 20, i);
     }
     ivshm_transport_close(&a);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -152,12 +152,12 @@ TEST(test_open_errors)
     ivshm_transport_close(&b);
     assert_false(ivshm_channel_is_live(&a, ch));
     ivshm_transport_close(&a);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
 /* All cells out: later. Small ones that are out are replaced by large ones. */
-TEST(test_all_cells_out)
+TEST(test_all_cells_in_flight)
 {
     struct ivshm_region r = region_new(4 * MIB);
     struct ivshm_transport a = transport_without_rings(&r, 0), b = transport_without_rings(&r, 1);
@@ -173,7 +173,7 @@ TEST(test_all_cells_out)
         assert_int_equal(ivshm_message_reserve(&a, ab, 1000, 1, &out), -EAGAIN);
         assert_int_equal(ivshm_transport_receive(&b, &in, NULL), 1);
         assert_int_equal(ivshm_message_reserve(&a, ab, 10, 1, &out),
-                         -EAGAIN); /* not handed back yet */
+                         -EAGAIN); /* not released yet */
         assert_true(is_numbered(&in, 10, round * cells));
         ivshm_message_release(&in);
         assert_int_equal(ivshm_message_reserve(&a, ab, 10, 1, &out), 0);
@@ -184,12 +184,12 @@ TEST(test_all_cells_out)
     }
     ivshm_transport_close(&b);
     ivshm_transport_close(&a);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
-/* More than half, of either size; what came home counts no more. */
-TEST(test_half_out)
+/* More than half, of either size; what came back counts no more. */
+TEST(test_half_in_flight)
 {
     struct ivshm_region r = region_new(4 * MIB);
     struct ivshm_transport a = transport_without_rings(&r, 0), b = transport_without_rings(&r, 1);
@@ -199,17 +199,17 @@ TEST(test_half_out)
         uint32_t half = (is_large ? r.geo.large_cells : r.geo.small_cells) / 2;
         for (uint32_t i = 0; i < half; i++)
             assert_true(send_numbered(&a, ab, len, i));
-        assert_false(ivshm_transport_is_half_out(&a));
+        assert_false(ivshm_transport_is_half_in_flight(&a));
         assert_true(send_numbered(&a, ab, len, half));
-        assert_true(ivshm_transport_is_half_out(&a));
+        assert_true(ivshm_transport_is_half_in_flight(&a));
         receive_numbered(&b, &a, len, 0);
-        assert_false(ivshm_transport_is_half_out(&a));
+        assert_false(ivshm_transport_is_half_in_flight(&a));
         for (uint32_t i = 1; i <= half; i++)
             receive_numbered(&b, &a, len, i);
     }
     ivshm_transport_close(&b);
     ivshm_transport_close(&a);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -241,7 +241,7 @@ TEST(test_wraps)
             }
             ivshm_transport_close(&a);
             ivshm_transport_close(&b);
-            assert_all_given_back(&r);
+            assert_all_freed(&r);
         }
     ivshm_region_close(&r);
 }
@@ -294,7 +294,7 @@ TEST(test_full_inbox)
     receive_numbered(&b, &a, 10, 3);
     ivshm_transport_close(&a);
     ivshm_transport_close(&b);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -313,7 +313,7 @@ TEST(test_close_with_waiting_cell)
     receive_numbered(&b, &a, 10, 1);
     ivshm_transport_close(&a);
     ivshm_transport_close(&b);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -334,7 +334,7 @@ TEST(test_reopen)
     }
     ivshm_transport_close(&a);
     ivshm_transport_close(&b);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -359,7 +359,7 @@ TEST(test_sent_before_it_left)
     assert_null(b.channels[gone.endpoint]);
     ivshm_transport_close(&c);
     ivshm_transport_close(&b);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -379,7 +379,7 @@ TEST(test_stale_reference)
     assert_nothing_comes(&b);
     ivshm_transport_close(&c);
     ivshm_transport_close(&b);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -572,13 +572,13 @@ TEST(test_ring_takes_over)
     assert_true(receive_plain(&b, 8, 0));
     ivshm_transport_close(&a);
     ivshm_transport_close(&b);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
 /* A short look sees what is in the inbox and in the rings that it looks at, and knows of the
  * others. */
-/* The cell that offered a ring comes home, and the ring's memory returns once its receiver is gone.
+/* The cell that offered a ring comes back, and the ring's memory returns once its receiver is gone.
  */
 TEST(test_ring_leaves_nothing)
 {
@@ -592,7 +592,7 @@ TEST(test_ring_leaves_nothing)
     }
     assert_non_null(ab->ring_out.shm);
     for (uint32_t i = 0; i < a.small.count; i++)
-        assert_true(ivshm_pool_take(&a.small) >= 0);
+        assert_true(ivshm_pool_alloc(&a.small) >= 0);
     ivshm_extent_usage(&r, &usage);
     assert_true(usage.ring_blocks > 0);
 
@@ -602,7 +602,7 @@ TEST(test_ring_leaves_nothing)
     ivshm_extent_usage(&r, &usage);
     assert_int_equal(usage.ring_blocks, 0);
     ivshm_transport_close(&a);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -612,18 +612,18 @@ TEST(test_idle)
     struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
     struct ivshm_channel *ab = channel_to(&a, &b);
     for (uint32_t n = 0; n < 20; n++) {
-        assert_true(ivshm_transport_is_idle(&b));
+        assert_true(ivshm_transport_is_empty(&b));
         assert_true(send_plain(&a, ab, 8, n));
-        assert_false(ivshm_transport_is_idle(&b));
+        assert_false(ivshm_transport_is_empty(&b));
         assert_true(receive_plain(&b, 8, n));
     }
-    assert_int_equal(b.warm_count, 1);
-    assert_true(ivshm_transport_is_idle(&b));
-    b.warm_count = 0; /* parked */
-    assert_false(ivshm_transport_is_idle(&b));
+    assert_int_equal(b.polled_count, 1);
+    assert_true(ivshm_transport_is_empty(&b));
+    b.polled_count = 0; /* idle */
+    assert_false(ivshm_transport_is_empty(&b));
     ivshm_transport_close(&a);
     ivshm_transport_close(&b);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -635,7 +635,7 @@ TEST(test_no_memory_for_a_ring)
     struct ivshm_channel *ab = channel_to(&a, &b);
     const struct ivshm_owner other = {5, 1};
     ivshm_off off;
-    while (ivshm_extent_alloc(&r, other, IVSHM_KIND_LANE, 32 * r.geo.block_size, &off) == 0)
+    while (ivshm_extent_alloc(&r, other, IVSHM_KIND_PIPELINE, 32 * r.geo.block_size, &off) == 0)
         ;
     for (uint32_t n = 0; n < 20; n++) {
         assert_true(send_plain(&a, ab, 8, n));
@@ -646,14 +646,15 @@ TEST(test_no_memory_for_a_ring)
     ivshm_extent_reclaim(&r, other);
     ivshm_transport_close(&a);
     ivshm_transport_close(&b);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
-/* More senders than rings that are looked at in every call: each is heard, soon after its knock. */
-TEST(test_parked_rings)
+/* More senders than rings that are looked at in every call: each is heard, soon after its doorbell.
+ */
+TEST(test_idle_rings)
 {
-    enum { SENDERS = IVSHM_RINGS_WARM + 9 };
+    enum { SENDERS = IVSHM_RINGS_POLLED + 9 };
     struct ivshm_region r = region_new(64 * MIB);
     struct ivshm_transport b = transport_new(&r, 0), a[SENDERS];
     struct ivshm_channel *ab[SENDERS];
@@ -666,11 +667,12 @@ TEST(test_parked_rings)
         }
     }
     assert_int_equal(b.ring_count, SENDERS);
-    assert_int_equal(b.warm_count, IVSHM_RINGS_WARM);
+    assert_int_equal(b.polled_count, IVSHM_RINGS_POLLED);
     for (uint32_t round = 0; round < 5; round++)
         for (uint32_t i = 0; i < SENDERS; i++) {
             assert_true(send_plain(&a[i], ab[i], 8, i));
-            assert_true(receive_plain(&b, 8, i)); /* at once: it was warm, or has knocked */
+            assert_true(
+                receive_plain(&b, 8, i)); /* at once: it was polled, or has rung the doorbell */
         }
     /* All at once, and none starves. */
     uint32_t got[SENDERS] = {0};
@@ -699,14 +701,14 @@ TEST(test_parked_rings)
     assert_true(receive_plain(&b, 8, 77));
     ivshm_transport_watch(&b);
     assert_int_equal(b.ring_count, 0);
-    assert_int_equal(b.warm_count, 0);
+    assert_int_equal(b.polled_count, 0);
     ivshm_transport_close(&b);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
-/* A missing knock costs time only: parked rings have their turn, one a call. */
-TEST(test_lost_knock)
+/* A missing doorbell costs time only: idle rings have their turn, one a call. */
+TEST(test_lost_doorbell)
 {
     struct ivshm_region r = region_new(4 * MIB);
     struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
@@ -715,14 +717,14 @@ TEST(test_lost_knock)
         assert_true(send_plain(&a, ab, 8, n));
         assert_true(receive_plain(&b, 8, n));
     }
-    assert_int_equal(b.warm_count, 1);
-    b.warm_count = 0; /* parked, and the sender has not seen it */
+    assert_int_equal(b.polled_count, 1);
+    b.polled_count = 0; /* idle, and the sender has not seen it */
     assert_true(send_plain(&a, ab, 8, 1));
     assert_true(receive_plain(&b, 8, 1));
-    assert_int_equal(b.warm_count, 1);
+    assert_int_equal(b.polled_count, 1);
     ivshm_transport_close(&a);
     ivshm_transport_close(&b);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -752,7 +754,7 @@ TEST(test_ring_and_inbox_take_turns)
     ivshm_transport_close(&a);
     ivshm_transport_close(&c);
     ivshm_transport_close(&b);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -815,7 +817,7 @@ TEST(test_ring_nonsense)
     }
     ivshm_transport_close(&a);
     ivshm_transport_close(&b);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -861,7 +863,7 @@ TEST(test_peer_dies_with_our_cells)
             ivshm_channel_close(&a, ch);
         ivshm_transport_watch(&a);
         assert_true(ivshm_endpoint_is_live(&r, owner)); /* not a word from it, but alive */
-        assert_int_equal(ivshm_pool_take(&a.small), -1);
+        assert_int_equal(ivshm_pool_alloc(&a.small), -1);
 
         child_kill(pid);
         ivshm_transport_watch(&a);
@@ -869,13 +871,13 @@ TEST(test_peer_dies_with_our_cells)
         if (!closed_before) {
             assert_false(ivshm_channel_is_live(&a, ch));
             /* Who uses the channel closes it, and may need them for that. */
-            assert_int_equal(a.small.home_count, r.geo.small_cells);
+            assert_int_equal(a.small.free_count, r.geo.small_cells);
             ivshm_channel_close(&a, ch);
             ivshm_transport_watch(&a);
         }
         assert_null(a.channels[owner.endpoint]);
-        assert_int_equal(a.small.home_count, r.geo.small_cells);
-        assert_int_equal(a.large.home_count, r.geo.large_cells);
+        assert_int_equal(a.small.free_count, r.geo.small_cells);
+        assert_int_equal(a.large.free_count, r.geo.large_cells);
         close(m.to_parent[0]);
         close(m.to_parent[1]);
     }
@@ -883,7 +885,7 @@ TEST(test_peer_dies_with_our_cells)
     ivshm_endpoint_reap(&r, &a.endpoint.process, &reaped);
     assert_int_equal(reaped.waiting, 0);
     ivshm_transport_close(&a);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -902,7 +904,7 @@ TEST(test_used_channel_is_not_forgotten)
     ivshm_transport_watch(&a);
     assert_null(a.channels[index]);
     ivshm_transport_close(&a);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -983,7 +985,7 @@ TEST(test_all_to_all)
         ranks[i] = (struct rank){.r = &r, .barrier = &barrier, .owners = owners, .id = i};
     threads_run(RANKS, all_to_all, ranks, sizeof(ranks[0]));
     pthread_barrier_destroy(&barrier);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -1008,7 +1010,7 @@ TEST(test_paused)
         assert_int_equal(ivshm_transport_receive(&b, &kept, NULL), 1);
         ivshm_channel_pause(&b, kept.channel);
         ivshm_channel_pause(&b, kept.channel);
-        ivshm_channel_knock(&a, ab);
+        ivshm_channel_ring_doorbell(&a, ab);
         for (int i = 0; i < 10; i++) {
             assert_nothing_comes(&b);
             assert_true(send_numbered(&c, cb, 12, 0));
@@ -1032,7 +1034,7 @@ TEST(test_paused)
     assert_null(b.channels[a.endpoint.owner.endpoint]);
     ivshm_transport_close(&b);
     ivshm_transport_close(&c);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -1044,17 +1046,17 @@ TEST(test_dead_among_talkers)
     struct ivshm_transport c = transport_without_rings(&r, 2);
     struct ivshm_channel *cb = channel_to(&c, &b), *ba = channel_to(&b, &a);
     ivshm_transport_close(&a);
-    uint32_t place = ivshm_transport_place(&b);
+    uint32_t position = ivshm_transport_inbox_position(&b);
     assert_true(send_numbered(&c, cb, 10, 1));
     for (uint32_t i = 0; i < r.geo.inbox_slots; i++) {
-        assert_true(ivshm_channel_has_more(&b, ba, place));
+        assert_true(ivshm_channel_has_more(&b, ba, position));
         assert_true(send_numbered(&c, cb, 10, 1));
         receive_numbered(&b, &c, 10, 1);
     }
-    assert_false(ivshm_channel_has_more(&b, ba, place));
+    assert_false(ivshm_channel_has_more(&b, ba, position));
     ivshm_transport_close(&b);
     ivshm_transport_close(&c);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -1064,8 +1066,8 @@ int main(void)
         cmocka_unit_test(test_there_and_back),
         cmocka_unit_test(test_to_oneself),
         cmocka_unit_test(test_open_errors),
-        cmocka_unit_test(test_all_cells_out),
-        cmocka_unit_test(test_half_out),
+        cmocka_unit_test(test_all_cells_in_flight),
+        cmocka_unit_test(test_half_in_flight),
         cmocka_unit_test(test_wraps),
         cmocka_unit_test(test_full_inbox),
         cmocka_unit_test(test_close_with_waiting_cell),
@@ -1078,8 +1080,8 @@ int main(void)
         cmocka_unit_test(test_ring_leaves_nothing),
         cmocka_unit_test(test_idle),
         cmocka_unit_test(test_no_memory_for_a_ring),
-        cmocka_unit_test(test_parked_rings),
-        cmocka_unit_test(test_lost_knock),
+        cmocka_unit_test(test_idle_rings),
+        cmocka_unit_test(test_lost_doorbell),
         cmocka_unit_test(test_ring_and_inbox_take_turns),
         cmocka_unit_test(test_ring_nonsense),
         cmocka_unit_test(test_peer_dies_with_our_cells),

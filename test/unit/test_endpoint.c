@@ -61,12 +61,13 @@ TEST(test_join_publish_leave)
     assert_false(ivshm_endpoint_is_live(&r, ep.owner));
     /* The claim's word is what doc/layout.md says. */
     assert_int_equal(
-        ivshm_load64_relaxed(claim_at(&r, 0)),
+        ivshm_a64_load_relaxed(claim_at(&r, 0)),
         claim_word_of(IVSHM_NAMED, (uint32_t) getpid(), ivshm_process_host_hash(&ep.process), 1));
     assert_int_equal(ivshm_endpoint_read(&r, 0, &info), 0);
     assert_true(info.named);
     assert_memory_equal(&info.process, &ep.process, sizeof(info.process));
-    assert_int_equal(ivshm_load64_relaxed(&r.endpoints[0].seal), seal_of_entry(&r.endpoints[0], 1));
+    assert_int_equal(ivshm_a64_load_relaxed(&r.endpoints[0].seal),
+                     seal_of_entry(&r.endpoints[0], 1));
     assert_true(ep.process.traits & IVSHM_TRAIT_MEMORY); /* a memfd */
 
     assert_int_equal(ivshm_endpoint_publish(&ep, NULL), 0);
@@ -87,7 +88,7 @@ TEST(test_join_publish_leave)
 
     ivshm_endpoint_leave(&ep);
     assert_false(ivshm_endpoint_is_live(&r, ep.owner));
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -105,7 +106,8 @@ TEST(test_long_job_name)
     assert_memory_equal(info.job, name, 127);
     /* A peer that leaves out the NUL. */
     for (int i = 0; i < 16; i++)
-        ivshm_store64_relaxed(&r.endpoints[ep.owner.endpoint].job[i], UINT64_C(0x6161616161616161));
+        ivshm_a64_store_relaxed(&r.endpoints[ep.owner.endpoint].job[i],
+                                UINT64_C(0x6161616161616161));
     assert_int_equal(ivshm_endpoint_read(&r, ep.owner.endpoint, &info), 0);
     assert_int_equal(strlen(info.job), 127);
     ivshm_endpoint_leave(&ep);
@@ -123,7 +125,7 @@ TEST(test_base_is_zero)
                 fail_msg("byte %llu is not 0", (unsigned long long) b);
         memset(ep.base, 0xff, r.geo.base_bytes);
         ivshm_endpoint_leave(&ep); /* NAMED: what its bitmap says does not count */
-        assert_all_given_back(&r);
+        assert_all_freed(&r);
     }
     ivshm_region_close(&r);
 }
@@ -139,7 +141,7 @@ TEST(test_generation)
         ivshm_endpoint_leave(&ep);
     }
     uint32_t last = (1u << IVSHM_CLAIM_GEN_BITS) - 1;
-    ivshm_store64_relaxed(claim_at(&r, 0), claim_word_of(IVSHM_FREE, 0, 0, last - 1));
+    ivshm_a64_store_relaxed(claim_at(&r, 0), claim_word_of(IVSHM_FREE, 0, 0, last - 1));
     struct ivshm_endpoint ep = live(&r), other = live(&r);
     void *base;
     assert_int_equal(ep.owner.generation, last);
@@ -154,7 +156,7 @@ TEST(test_generation)
     assert_ptr_equal(base, ep.base);
     ivshm_endpoint_leave(&other);
     ivshm_endpoint_leave(&ep);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -165,17 +167,17 @@ TEST(test_attach)
     void *base;
     assert_int_equal(ivshm_endpoint_attach(&a, b.owner, &base, NULL), 0);
     assert_ptr_equal(base, b.base);
-    assert_int_equal(ivshm_load64_relaxed(&a.attached[0]), UINT64_C(1) << b.owner.endpoint);
+    assert_int_equal(ivshm_a64_load_relaxed(&a.attached[0]), UINT64_C(1) << b.owner.endpoint);
     /* Twice is once. */
     assert_int_equal(ivshm_endpoint_attach(&a, b.owner, &base, NULL), 0);
     ivshm_endpoint_detach(&a, b.owner.endpoint);
-    assert_int_equal(ivshm_load64_relaxed(&a.attached[0]), 0);
+    assert_int_equal(ivshm_a64_load_relaxed(&a.attached[0]), 0);
     /* To oneself. */
     assert_int_equal(ivshm_endpoint_attach(&a, a.owner, &base, NULL), 0);
     assert_ptr_equal(base, a.base);
     ivshm_endpoint_leave(&a);
     ivshm_endpoint_leave(&b);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -201,7 +203,7 @@ TEST(test_attach_errors)
 
     /* An entry that names memory which is not its own, or none. */
     ivshm_a64 *word = &r.endpoints[b.owner.endpoint].base;
-    uint64_t good = ivshm_load64_relaxed(word);
+    uint64_t good = ivshm_a64_load_relaxed(word);
     uint64_t bad[] = {0,
                       good + 64,
                       good + r.geo.block_size,
@@ -211,13 +213,13 @@ TEST(test_attach_errors)
                       UINT64_MAX,
                       UINT64_MAX - r.geo.block_size + 1};
     for (size_t i = 0; i < LENGTH(bad); i++) {
-        ivshm_store64_relaxed(word, bad[i]);
+        ivshm_a64_store_relaxed(word, bad[i]);
         assert_int_equal(ivshm_endpoint_attach(&a, b.owner, &base, &diag), -EBADMSG);
         assert_says(diag, "is not its own");
     }
-    ivshm_store64_relaxed(word, good);
+    ivshm_a64_store_relaxed(word, good);
     assert_ptr_equal(base, &r);
-    assert_int_equal(ivshm_load64_relaxed(&a.attached[0]), 0); /* nothing stays announced */
+    assert_int_equal(ivshm_a64_load_relaxed(&a.attached[0]), 0); /* nothing stays announced */
     assert_int_equal(ivshm_endpoint_attach(&a, b.owner, &base, &diag), 0);
 
     ivshm_endpoint_leave(&joining);
@@ -236,7 +238,7 @@ TEST(test_beyond_the_table)
     const uint32_t beyond[] = {r.geo.endpoints, r.geo.endpoints + 1, 1 << 20, UINT32_MAX};
     for (size_t i = 0; i < LENGTH(beyond); i++) {
         if (i < 2)
-            ivshm_store64_relaxed(claim_at(&r, beyond[i]), live_word);
+            ivshm_a64_store_relaxed(claim_at(&r, beyond[i]), live_word);
         assert_false(ivshm_endpoint_is_live(&r, (struct ivshm_owner){beyond[i], 5}));
         assert_int_equal(ivshm_endpoint_claim(&r, beyond[i]).state, IVSHM_FREE);
         assert_int_equal(ivshm_endpoint_read(&r, beyond[i], &info), -ENOENT);
@@ -244,7 +246,7 @@ TEST(test_beyond_the_table)
             &r, beyond[i],
             (struct ivshm_claim){.state = IVSHM_LIVE, .generation = 5, .pid = 1, .host_hash = 0});
         if (i < 2)
-            assert_int_equal(ivshm_load64_relaxed(claim_at(&r, beyond[i])), live_word);
+            assert_int_equal(ivshm_a64_load_relaxed(claim_at(&r, beyond[i])), live_word);
     }
     ivshm_region_close(&r);
 }
@@ -257,20 +259,20 @@ TEST(test_states_that_do_not_exist)
         struct ivshm_endpoint a = live(&r), b = live(&r);
         uint32_t index = a.owner.endpoint;
         void *base;
-        uint64_t word = (ivshm_load64_relaxed(claim_at(&r, index)) & ~UINT64_C(7)) | state;
-        ivshm_store64_relaxed(claim_at(&r, index), word);
+        uint64_t word = (ivshm_a64_load_relaxed(claim_at(&r, index)) & ~UINT64_C(7)) | state;
+        ivshm_a64_store_relaxed(claim_at(&r, index), word);
         assert_false(ivshm_endpoint_is_live(&r, a.owner));
         assert_int_equal(ivshm_endpoint_attach(&b, a.owner, &base, NULL), -ESHUTDOWN);
         /* Its process is this one. */
         assert_int_equal(reap(&r).endpoints, 0);
-        assert_int_equal(ivshm_load64_relaxed(claim_at(&r, index)), word);
+        assert_int_equal(ivshm_a64_load_relaxed(claim_at(&r, index)), word);
         ivshm_endpoint_declare_dead(&r, index, ivshm_endpoint_claim(&r, index));
         assert_int_equal(ivshm_endpoint_claim(&r, index).state, IVSHM_DEAD);
         assert_int_equal(reap(&r).endpoints, 1);
         ivshm_endpoint_declare_dead(&r, index, ivshm_endpoint_claim(&r, index));
         assert_int_equal(ivshm_endpoint_claim(&r, index).state, IVSHM_FREE);
         ivshm_endpoint_leave(&b);
-        assert_all_given_back(&r);
+        assert_all_freed(&r);
         ivshm_region_close(&r);
     }
 }
@@ -289,7 +291,7 @@ TEST(test_failed_attach_keeps_attachment)
     assert_int_equal(ivshm_endpoint_claim(&r, b.owner.endpoint).state, IVSHM_DEAD);
     assert_true(ivshm_extent_owned(&r, b.owner, IVSHM_KIND_BASE, b.base_off, r.geo.base_bytes));
     ivshm_endpoint_leave(&a);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -318,7 +320,7 @@ TEST(test_leave_while_attached)
     assert_int_equal(ivshm_endpoint_claim(&r, a.owner.endpoint).state, IVSHM_FREE);
     ivshm_endpoint_leave(&b);
     ivshm_endpoint_leave(&c);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -333,7 +335,7 @@ TEST(test_mutual_attachment)
     ivshm_endpoint_leave(&a);
     assert_int_equal(ivshm_endpoint_claim(&r, a.owner.endpoint).state, IVSHM_DEAD);
     ivshm_endpoint_leave(&b);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -346,12 +348,12 @@ TEST(test_attach_to_every_entry)
         void *base;
         /* The entry i alone is free. */
         for (uint32_t j = 1; j < r.geo.endpoints; j++)
-            ivshm_store64_relaxed(claim_at(&r, j),
-                                  claim_word_of(j == i ? IVSHM_FREE : IVSHM_LIVE, 1, 0, 5));
+            ivshm_a64_store_relaxed(claim_at(&r, j),
+                                    claim_word_of(j == i ? IVSHM_FREE : IVSHM_LIVE, 1, 0, 5));
         struct ivshm_endpoint b = live(&r);
         assert_int_equal(b.owner.endpoint, i);
         assert_int_equal(ivshm_endpoint_attach(&a, b.owner, &base, NULL), 0);
-        assert_int_equal(ivshm_load64_relaxed(&a.attached[i / 64]), UINT64_C(1) << (i % 64));
+        assert_int_equal(ivshm_a64_load_relaxed(&a.attached[i / 64]), UINT64_C(1) << (i % 64));
         ivshm_endpoint_leave(&b);
         assert_int_equal(ivshm_endpoint_claim(&r, i).state, IVSHM_DEAD);
         ivshm_endpoint_detach(&a, i);
@@ -367,7 +369,7 @@ TEST(test_table_full)
     struct ivshm_endpoint ep;
     struct ivshm_diag diag;
     for (uint32_t i = 0; i < r.geo.endpoints; i++) /* of another host: nothing can be proved */
-        ivshm_store64_relaxed(claim_at(&r, i), claim_word_of(IVSHM_JOINING, 9, 0, 1));
+        ivshm_a64_store_relaxed(claim_at(&r, i), claim_word_of(IVSHM_JOINING, 9, 0, 1));
     assert_int_equal(ivshm_endpoint_join(&r, "job", 0, 2, &ep, &diag), -ENOSPC);
     assert_says(diag, "no endpoint is left");
     assert_says(diag, "64 of 64 endpoints");
@@ -389,7 +391,7 @@ TEST(test_memory_full)
     snprintf(need, sizeof(need), "%u of 64 endpoints", n);
     assert_says(diag, need);
     snprintf(need, sizeof(need), "a rank needs %llu KiB",
-             (unsigned long long) ((r.geo.base_bytes + r.geo.lane_bytes) >> 10));
+             (unsigned long long) ((r.geo.base_bytes + r.geo.pipeline_bytes) >> 10));
     assert_says(diag, need);
     assert_says(diag, "A job of 40 ranks needs 64M: pass size=64M to QEMU");
     /* The entry that was claimed in vain is free again, and others are well. */
@@ -401,7 +403,7 @@ TEST(test_memory_full)
     eps[n / 2] = ep;
     for (uint32_t i = 0; i < n; i++)
         ivshm_endpoint_leave(&eps[i]);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -413,21 +415,21 @@ TEST(test_advice_holds)
         struct ivshm_region r = region_new(4 * MIB);
         struct ivshm_diag diag;
         struct ivshm_endpoint ep, *eps = calloc(jobs[j], sizeof(*eps));
-        struct ivshm_lane *lanes = calloc(jobs[j], sizeof(*lanes));
+        struct ivshm_pipeline *pipelines = calloc(jobs[j], sizeof(*pipelines));
         for (uint64_t i = 0; i < r.geo.blocks; i++)
-            ivshm_store64_relaxed(&r.block_map[i],
-                                  block_word_of((struct ivshm_owner){60, 1}, 1, 0));
+            ivshm_a64_store_relaxed(&r.block_map[i],
+                                    block_word_of((struct ivshm_owner){60, 1}, 1, 0));
         assert_int_equal(ivshm_endpoint_join(&r, "job", 0, jobs[j], &ep, &diag), -ENOSPC);
         unsigned long long mib = strtoull(strstr(diag.text, "size=") + 5, NULL, 10);
         ivshm_region_close(&r);
         r = region_new(mib * MIB);
         for (uint32_t i = 0; i < jobs[j]; i++)
             if (ivshm_endpoint_join(&r, "job", i, jobs[j], &eps[i], &diag) != 0 ||
-                ivshm_lane_alloc(&r, eps[i].owner, &lanes[i]) != 0)
+                ivshm_pipeline_alloc(&r, eps[i].owner, &pipelines[i]) != 0)
                 fail_msg("%u ranks do not fit into the %llu MiB that were asked for", jobs[j], mib);
         ivshm_region_close(&r);
         free(eps);
-        free(lanes);
+        free(pipelines);
     }
 }
 
@@ -437,21 +439,21 @@ struct mortal {
     struct ivshm_region *r;
     struct ivshm_endpoint *survivor;
     int pipe[2];
-    bool publish, attach, lane;
+    bool publish, attach, pipeline;
 };
 
 static void live_until_killed(void *arg)
 {
     struct mortal *m = arg;
     struct ivshm_endpoint ep = joined(m->r);
-    struct ivshm_lane lane;
+    struct ivshm_pipeline pipeline;
     void *base;
     if (m->publish)
         ivshm_endpoint_publish(&ep, NULL);
     if (m->attach)
         must(ivshm_endpoint_attach(&ep, m->survivor->owner, &base, NULL) == 0);
-    if (m->lane)
-        must(ivshm_lane_alloc(m->r, ep.owner, &lane) == 0);
+    if (m->pipeline)
+        must(ivshm_pipeline_alloc(m->r, ep.owner, &pipeline) == 0);
     must(write(m->pipe[1], &ep.owner, sizeof(ep.owner)) == sizeof(ep.owner));
     for (;;)
         pause();
@@ -468,7 +470,8 @@ static struct ivshm_owner mortal_start(struct mortal *m, pid_t *pid)
     return owner;
 }
 
-/* Killed while joining, live, holding a lane, attached: everything returns, once it is proved. */
+/* Killed while joining, live, holding a pipeline, attached: everything returns, once it is proved.
+ */
 TEST(test_killed)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -479,7 +482,7 @@ TEST(test_killed)
                            .survivor = &me,
                            .publish = kind & 1,
                            .attach = (kind & 2) && (kind & 1),
-                           .lane = kind & 4};
+                           .pipeline = kind & 4};
         pid_t pid;
         struct ivshm_owner owner = mortal_start(&m, &pid);
         uint64_t held = ivshm_extent_held(&r, owner);
@@ -495,7 +498,7 @@ TEST(test_killed)
         assert_int_equal(ivshm_endpoint_claim(&r, owner.endpoint).state, IVSHM_FREE);
     }
     ivshm_endpoint_leave(&me);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -526,7 +529,7 @@ TEST(test_killed_while_we_are_attached)
     assert_int_equal(reap(&r).endpoints, 1);
     ivshm_endpoint_leave(&other);
     ivshm_endpoint_leave(&me);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -535,7 +538,7 @@ TEST(test_watch_frees_nothing)
 {
     struct ivshm_region r = region_new(4 * MIB);
     struct ivshm_process self;
-    struct mortal m = {.r = &r, .publish = true, .lane = true};
+    struct mortal m = {.r = &r, .publish = true, .pipeline = true};
     pid_t pid;
     assert_int_equal(ivshm_process_self(&self, NULL), 0);
     struct ivshm_owner owner = mortal_start(&m, &pid);
@@ -550,7 +553,7 @@ TEST(test_watch_frees_nothing)
     assert_int_equal(ep.owner.generation, owner.generation + 1);
     assert_int_equal(ivshm_extent_held(&r, owner), 0);
     ivshm_endpoint_leave(&ep);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -565,7 +568,7 @@ TEST(test_zombie_is_dead)
     assert_int_equal(waitid(P_PID, (id_t) pid, &info, WEXITED | WNOWAIT),
                      0); /* leaves the zombie */
     assert_int_equal(reap(&r).endpoints, 1);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     child_wait(pid);
     ivshm_region_close(&r);
 }
@@ -586,12 +589,12 @@ TEST(test_stopped_is_not_dead)
         child_kill(pid);
         assert_int_equal(reap(&r).endpoints, 1);
     }
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
 /* Entries as others would have left them: another kernel, a container, a boot before, a pid that is
- * in use again. test_alive has all kinds. */
+ * in use again. test_liveness has all kinds. */
 TEST(test_proof)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -606,22 +609,22 @@ TEST(test_proof)
     self.traits = IVSHM_TRAIT_UUID;
 #define REAPED()                                                                                   \
     (seal(&r, ep.owner.endpoint), ivshm_endpoint_reap(&r, &self, &reaped), reaped.endpoints)
-#define SET(field, value) ivshm_store64_relaxed(&e->field, value)
+#define SET(field, value) ivshm_a64_store_relaxed(&e->field, value)
 #define PLACE()                                                                                    \
     (seal(&r, ep.owner.endpoint), ivshm_endpoint_read(&r, ep.owner.endpoint, &info),               \
-     ivshm_endpoint_place(&r, &self, &info))
+     ivshm_endpoint_locality(&r, &self, &info))
     assert_int_equal(REAPED(), 0);
-    assert_int_equal(PLACE(), IVSHM_PLACE_HERE);
+    assert_int_equal(PLACE(), IVSHM_LOCALITY_HERE);
     SET(start_time, 1);
     SET(vm_uuid[1], 0);
     SET(vm_uuid[0], 6); /* of a snapshot that runs twice */
     assert_int_equal(REAPED(), 0);
-    assert_int_equal(PLACE(), IVSHM_PLACE_ELSEWHERE);
+    assert_int_equal(PLACE(), IVSHM_LOCALITY_ELSEWHERE);
     SET(vm_uuid[0], 0);
     SET(boot_id[0], 0); /* covered by a container */
     SET(boot_id[1], 0);
     assert_int_equal(REAPED(), 0);
-    assert_int_equal(PLACE(), IVSHM_PLACE_ELSEWHERE);
+    assert_int_equal(PLACE(), IVSHM_LOCALITY_ELSEWHERE);
     SET(boot_id[0], ~self.boot_id[0]); /* another VM */
     assert_int_equal(REAPED(), 0);
     SET(boot_id[0], self.boot_id[0]);
@@ -629,11 +632,11 @@ TEST(test_proof)
     SET(pid_ns, self.pid_ns + 1); /* another container, and we, here, do not see all */
     self.pid_ns = 7;
     assert_int_equal(REAPED(), 0);
-    assert_int_equal(PLACE(), IVSHM_PLACE_CONTAINER);
+    assert_int_equal(PLACE(), IVSHM_LOCALITY_CONTAINER);
     assert_true(ivshm_endpoint_is_live(&r, ep.owner));
     SET(pid_ns, self.pid_ns);
     assert_int_equal(REAPED(), 1);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
 
     /* Our VM, another boot; but only if both know that it is the firmware's uuid, and by a device.
      */
@@ -654,7 +657,7 @@ TEST(test_proof)
     assert_int_equal(REAPED(), 0);
     r.map.is_device = true;
     assert_int_equal(REAPED(), 1);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -679,26 +682,26 @@ TEST(test_broken_seal)
     struct ivshm_endpoint_info info;
     ivshm_a64 *start = &r.endpoints[0].start_time;
     /* Sealed, it is the proof that a pid is in use again. */
-    ivshm_store64_relaxed(start, ivshm_load64_relaxed(start) + 5);
+    ivshm_a64_store_relaxed(start, ivshm_a64_load_relaxed(start) + 5);
     seal(&r, 0);
     for (size_t i = 0; i < LENGTH(words); i++) {
         ivshm_a64 *word = (ivshm_a64 *) ((char *) &r.endpoints[0] + words[i]);
-        uint64_t was = ivshm_load64_relaxed(word);
-        ivshm_store64_relaxed(word, was ^ UINT64_C(1) << (7 * i % 64));
+        uint64_t was = ivshm_a64_load_relaxed(word);
+        ivshm_a64_store_relaxed(word, was ^ UINT64_C(1) << (7 * i % 64));
         assert_int_equal(ivshm_endpoint_read(&r, 0, &info), 0);
         assert_false(info.named);
         assert_int_equal(reap(&r).endpoints, 0);
-        ivshm_store64_relaxed(word, was);
+        ivshm_a64_store_relaxed(word, was);
     }
     /* Of another generation it is another's. */
-    ivshm_store64_relaxed(claim_at(&r, 0),
-                          ivshm_load64_relaxed(claim_at(&r, 0)) + (UINT64_C(1) << 45));
+    ivshm_a64_store_relaxed(claim_at(&r, 0),
+                            ivshm_a64_load_relaxed(claim_at(&r, 0)) + (UINT64_C(1) << 45));
     assert_int_equal(reap(&r).endpoints, 0);
-    ivshm_store64_relaxed(claim_at(&r, 0),
-                          ivshm_load64_relaxed(claim_at(&r, 0)) - (UINT64_C(1) << 45));
+    ivshm_a64_store_relaxed(claim_at(&r, 0),
+                            ivshm_a64_load_relaxed(claim_at(&r, 0)) - (UINT64_C(1) << 45));
     assert_int_equal(ep.owner.endpoint, 0);
     assert_int_equal(reap(&r).endpoints, 1);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -709,12 +712,12 @@ TEST(test_pid_of_a_joiner_is_used_again)
     struct ivshm_endpoint ep = joined(&r);
     ivshm_a64 *start = &r.endpoints[ep.owner.endpoint].start_time;
     assert_int_equal(reap(&r).endpoints, 0);
-    ivshm_store64_relaxed(start, ivshm_load64_relaxed(start) - 5);
+    ivshm_a64_store_relaxed(start, ivshm_a64_load_relaxed(start) - 5);
     seal(&r, ep.owner.endpoint);
     struct ivshm_reaped reaped = reap(&r);
     assert_int_equal(reaped.endpoints, 1);
     assert_int_equal(reaped.blocks, blocks_of_base(&r));
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -735,17 +738,17 @@ TEST(test_declared_dead_while_joining)
             next = joined(&r);
             assert_int_equal(next.owner.endpoint, ep.owner.endpoint);
         }
-        word = ivshm_load64_relaxed(claim_at(&r, ep.owner.endpoint));
+        word = ivshm_a64_load_relaxed(claim_at(&r, ep.owner.endpoint));
         assert_int_equal(ivshm_endpoint_publish(&ep, &diag), -ESHUTDOWN);
         assert_says(diag, "declared this process dead");
-        assert_int_equal(ivshm_load64_relaxed(claim_at(&r, ep.owner.endpoint)), word);
+        assert_int_equal(ivshm_a64_load_relaxed(claim_at(&r, ep.owner.endpoint)), word);
         assert_int_equal(ivshm_extent_held(&r, ep.owner), 0);
         if (freed > 1) {
             assert_int_equal(ivshm_endpoint_publish(&next, &diag), 0);
             ivshm_endpoint_leave(&next);
         }
         reap(&r);
-        assert_all_given_back(&r);
+        assert_all_freed(&r);
     }
     ivshm_region_close(&r);
 }
@@ -767,24 +770,24 @@ TEST(test_half_joined)
     for (size_t s = 0; s < LENGTH(steps); s++)
         for (int elsewhere = 0; elsewhere < 2; elsewhere++) {
             struct ivshm_owner owner = {7, 3};
-            ivshm_store64_relaxed(claim_at(&r, 7), claim_word_of(IVSHM_JOINING, (uint32_t) dead,
-                                                                 elsewhere ? hash ^ 1 : hash, 3));
+            ivshm_a64_store_relaxed(claim_at(&r, 7), claim_word_of(IVSHM_JOINING, (uint32_t) dead,
+                                                                   elsewhere ? hash ^ 1 : hash, 3));
             for (uint64_t i = 0; i < steps[s]; i++)
-                ivshm_store64_relaxed(&r.block_map[i],
-                                      block_word_of(owner, IVSHM_KIND_BASE, i ? 0 : base));
+                ivshm_a64_store_relaxed(&r.block_map[i],
+                                        block_word_of(owner, IVSHM_KIND_BASE, i ? 0 : base));
             /* Even if the entry's stale fields name a process that lives. */
-            ivshm_store64_relaxed(&r.endpoints[7].pid, (uint64_t) getpid());
+            ivshm_a64_store_relaxed(&r.endpoints[7].pid, (uint64_t) getpid());
             struct ivshm_reaped reaped = reap(&r);
             assert_int_equal(reaped.endpoints, !elsewhere);
             assert_int_equal(reaped.blocks, elsewhere ? 0 : steps[s]);
             assert_int_equal(ivshm_extent_held(&r, owner), elsewhere ? steps[s] : 0);
-            ivshm_store64_relaxed(claim_at(&r, 7), 0);
+            ivshm_a64_store_relaxed(claim_at(&r, 7), 0);
             ivshm_extent_reclaim(&r, owner);
         }
     /* A joiner that lives, with the stale fields of one that is dead. */
-    ivshm_store64_relaxed(claim_at(&r, 7),
-                          claim_word_of(IVSHM_JOINING, (uint32_t) getpid(), hash, 3));
-    ivshm_store64_relaxed(&r.endpoints[7].pid, (uint64_t) dead);
+    ivshm_a64_store_relaxed(claim_at(&r, 7),
+                            claim_word_of(IVSHM_JOINING, (uint32_t) getpid(), hash, 3));
+    ivshm_a64_store_relaxed(&r.endpoints[7].pid, (uint64_t) dead);
     assert_int_equal(reap(&r).endpoints, 0);
     ivshm_region_close(&r);
 }
@@ -852,7 +855,7 @@ TEST(test_concurrent_join_and_leave)
     for (uint32_t i = 0; i < WORKERS; i++)
         workers[i] = (struct worker){.r = &r, .id = i};
     threads_run(WORKERS, join_and_leave, workers, sizeof(workers[0]));
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -868,12 +871,12 @@ static void *come_and_go(void *arg)
         struct ivshm_endpoint ep = joined(w->r);
         ivshm_endpoint_publish(&ep, NULL);
         /* Relaxed here and below: what orders is the claim alone, E1. */
-        ivshm_store64_relaxed(w->target,
-                              (uint64_t) (ep.owner.endpoint + 1) << 32 | ep.owner.generation);
+        ivshm_a64_store_relaxed(w->target,
+                                (uint64_t) (ep.owner.endpoint + 1) << 32 | ep.owner.generation);
         sched_yield();
         ivshm_endpoint_leave(&ep);
     }
-    ivshm_store64_relaxed(w->target, 1);
+    ivshm_a64_store_relaxed(w->target, 1);
     return NULL;
 }
 
@@ -883,7 +886,7 @@ static void *attach_and_write(void *arg)
     struct ivshm_endpoint ep = live(w->r);
     size_t mine = 8192 + w->id * 1024;
     for (;;) {
-        uint64_t target = ivshm_load64_relaxed(w->target);
+        uint64_t target = ivshm_a64_load_relaxed(w->target);
         if (target == 1)
             break;
         struct ivshm_owner peer = {(uint32_t) (target >> 32) - 1, (uint32_t) target};
@@ -908,7 +911,7 @@ static void *attach_and_write(void *arg)
 static void *reap_on(void *arg)
 {
     struct worker *w = arg;
-    while (ivshm_load64_relaxed(w->target) != 1) {
+    while (ivshm_a64_load_relaxed(w->target) != 1) {
         reap(w->r);
         sched_yield();
     }
@@ -930,7 +933,7 @@ TEST(test_attach_against_reap)
         workers[i] = (struct worker){.r = &r, .id = i, .target = &target};
     threads_run(LENGTH(workers), attach_or_reap, workers, sizeof(workers[0]));
     reap(&r);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -951,8 +954,8 @@ struct meeting {
 /* Returns once both are here, for the `n`th time. */
 static void meet(const struct meeting *m, uint64_t n)
 {
-    ivshm_add64(m->came, 1);
-    for (uint32_t spins = 0; ivshm_load64_seqcst(m->came) < 2 * n; spins++)
+    ivshm_a64_add_seqcst(m->came, 1);
+    for (uint32_t spins = 0; ivshm_a64_load_seqcst(m->came) < 2 * n; spins++)
         if (spins % 1024 == 1023)
             sched_yield();
 }
@@ -961,22 +964,22 @@ static void *meet_often(void *arg)
 {
     const struct meeting *m = arg;
     ivshm_a64 *claim = claim_at(m->r, m->peer.endpoint);
-    const uint64_t live = ivshm_load64_relaxed(claim), dead = (live & ~UINT64_C(7)) | IVSHM_DEAD;
+    const uint64_t live = ivshm_a64_load_relaxed(claim), dead = (live & ~UINT64_C(7)) | IVSHM_DEAD;
     for (uint64_t n = 0; n < MEETINGS; n++) {
         void *base;
         bool seen = false;
         meet(m, 3 * n + 1);
         if (m->is_reaper) {
-            must(ivshm_cas64(claim, live, dead));
-            seen = ivshm_load64_seqcst(m->attacher->attached) >> m->peer.endpoint & 1;
+            must(ivshm_a64_cas_seqcst(claim, live, dead));
+            seen = ivshm_a64_load_seqcst(m->attacher->attached) >> m->peer.endpoint & 1;
         } else {
             bool attached = ivshm_endpoint_attach(m->attacher, m->peer, &base, NULL) == 0;
-            ivshm_store64_release(m->attached, attached);
+            ivshm_a64_store_release(m->attached, attached);
         }
         meet(m, 3 * n + 2);
         if (m->is_reaper) {
-            must(seen || !ivshm_load64_acquire(m->attached));
-            must(ivshm_cas64(claim, dead, live));
+            must(seen || !ivshm_a64_load_acquire(m->attached));
+            must(ivshm_a64_cas_seqcst(claim, dead, live));
         } else {
             ivshm_endpoint_detach(m->attacher, m->peer.endpoint);
         }
@@ -996,7 +999,7 @@ TEST(test_attach_meets_death)
     threads_run(2, meet_often, sides, sizeof(sides[0]));
     ivshm_endpoint_leave(&a);
     ivshm_endpoint_leave(&b);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -1012,11 +1015,11 @@ static void *write_and_detach(void *arg)
     void *base;
     must(ivshm_endpoint_attach(&ep, peer, &base, NULL) == 0);
     memset(base, 1, 512);
-    ivshm_store64_relaxed(w->target, 1);
-    while (ivshm_load64_relaxed(w->target) == 1)
+    ivshm_a64_store_relaxed(w->target, 1);
+    while (ivshm_a64_load_relaxed(w->target) == 1)
         sched_yield();
     ivshm_endpoint_detach(&ep, peer.endpoint);
-    while (ivshm_load64_relaxed(w->target) == 2)
+    while (ivshm_a64_load_relaxed(w->target) == 2)
         sched_yield();
     ivshm_endpoint_leave(&ep);
     return NULL;
@@ -1026,19 +1029,19 @@ static void *leave_and_wait(void *arg)
 {
     struct worker *w = arg;
     struct ivshm_endpoint ep = {.region = w->r, .owner = {0, 1}};
-    while (ivshm_load64_relaxed(w->target) == 0)
+    while (ivshm_a64_load_relaxed(w->target) == 0)
         sched_yield();
     must(ivshm_process_self(&ep.process, NULL) == 0);
-    ivshm_off base = {ivshm_load64_relaxed(&w->r->endpoints[0].base)};
+    ivshm_off base = {ivshm_a64_load_relaxed(&w->r->endpoints[0].base)};
     ep.attached = (ivshm_a64 *) ((char *) w->r->map.base + base.bytes + w->r->geo.attached);
     ivshm_endpoint_leave(&ep);
-    ivshm_store64_relaxed(w->target, 2);
+    ivshm_a64_store_relaxed(w->target, 2);
     while (reap(w->r).endpoints == 0)
         sched_yield();
     ep = joined(w->r);
     must(ep.owner.endpoint == 0 && ep.base_off.bytes == base.bytes);
     ivshm_endpoint_leave(&ep);
-    ivshm_store64_relaxed(w->target, 3);
+    ivshm_a64_store_relaxed(w->target, 3);
     return NULL;
 }
 
@@ -1057,18 +1060,19 @@ TEST(test_detach_hands_over)
     for (uint32_t i = 0; i < LENGTH(workers); i++)
         workers[i] = (struct worker){.r = &r, .id = i, .target = &target};
     threads_run(LENGTH(workers), detach_or_leave, workers, sizeof(workers[0]));
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
-/* Children that join, attach to whom they find, take lanes, leave; killed at any instruction. */
+/* Children that join, attach to whom they find, take pipelines, leave; killed at any instruction.
+ */
 static void live_at_random(void *arg)
 {
     struct ivshm_region *r = arg;
     uint64_t seed = (uint64_t) getpid();
     for (;;) {
         struct ivshm_endpoint ep;
-        struct ivshm_lane lane;
+        struct ivshm_pipeline pipeline;
         if (ivshm_endpoint_join(r, "job", 0, 1, &ep, NULL) != 0)
             continue;
         ivshm_endpoint_publish(&ep, NULL);
@@ -1081,9 +1085,9 @@ static void live_at_random(void *arg)
                     ivshm_endpoint_detach(&ep, i);
             }
         }
-        if (random_next(&seed) % 2 && ivshm_lane_alloc(r, ep.owner, &lane) == 0 &&
+        if (random_next(&seed) % 2 && ivshm_pipeline_alloc(r, ep.owner, &pipeline) == 0 &&
             random_next(&seed) % 2)
-            ivshm_lane_free(r, ep.owner, &lane);
+            ivshm_pipeline_free(r, ep.owner, &pipeline);
         ivshm_endpoint_leave(&ep);
         ivshm_extent_reclaim(r, ep.owner);
     }
@@ -1103,7 +1107,7 @@ TEST(test_killed_at_random)
             reap(&r);
         }
         reap(&r);
-        assert_all_given_back(&r);
+        assert_all_freed(&r);
     }
     ivshm_region_close(&r);
 }

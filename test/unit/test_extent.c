@@ -5,7 +5,7 @@ static const struct ivshm_owner me = {3, 5}, other = {4, 5}, later = {3, 6};
 
 static uint64_t word_of(const struct ivshm_region *r, uint64_t block)
 {
-    return ivshm_load64_relaxed(&r->block_map[block]);
+    return ivshm_a64_load_relaxed(&r->block_map[block]);
 }
 
 TEST(test_alloc_and_free)
@@ -21,7 +21,7 @@ TEST(test_alloc_and_free)
     assert_int_equal(word_of(&r, 2), block_word_of(me, IVSHM_KIND_BASE, 0));
     assert_int_equal(word_of(&r, 3), 0);
 
-    assert_int_equal(ivshm_extent_alloc(&r, other, IVSHM_KIND_LANE, 2 * bs + 1, &b), 0);
+    assert_int_equal(ivshm_extent_alloc(&r, other, IVSHM_KIND_PIPELINE, 2 * bs + 1, &b), 0);
     assert_int_equal(b.bytes, a.bytes + 3 * bs);
     assert_int_equal(ivshm_extent_held(&r, me), 3);
     assert_int_equal(ivshm_extent_held(&r, other), 3);
@@ -30,7 +30,7 @@ TEST(test_alloc_and_free)
     struct ivshm_extent_usage u;
     ivshm_extent_usage(&r, &u);
     assert_int_equal(u.base_blocks, 3);
-    assert_int_equal(u.lane_blocks, 3);
+    assert_int_equal(u.pipeline_blocks, 3);
     assert_int_equal(u.free_blocks, r.geo.blocks - 6);
     assert_int_equal(u.longest_free, r.geo.blocks - 6);
 
@@ -38,7 +38,7 @@ TEST(test_alloc_and_free)
     assert_int_equal(ivshm_extent_held(&r, me), 0);
     assert_int_equal(ivshm_extent_held(&r, other), 3);
     ivshm_extent_free(&r, other, b, 2 * bs + 1);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -52,16 +52,16 @@ TEST(test_extreme_owners)
                                                 {IVSHM_ENDPOINTS_MAX - 1, (1 << 19) - 1}};
     ivshm_off offs[LENGTH(owners)];
     for (size_t i = 0; i < LENGTH(owners); i++)
-        assert_int_equal(ivshm_extent_alloc(&r, owners[i], IVSHM_KIND_LANE, 8192, &offs[i]), 0);
+        assert_int_equal(ivshm_extent_alloc(&r, owners[i], IVSHM_KIND_PIPELINE, 8192, &offs[i]), 0);
     for (size_t i = 0; i < LENGTH(owners); i++)
         for (size_t j = 0; j < LENGTH(owners); j++) {
-            assert_int_equal(ivshm_extent_owned(&r, owners[i], IVSHM_KIND_LANE, offs[j], 8192),
+            assert_int_equal(ivshm_extent_owned(&r, owners[i], IVSHM_KIND_PIPELINE, offs[j], 8192),
                              i == j);
             assert_int_equal(ivshm_extent_held(&r, owners[i]), 2);
         }
     for (size_t i = 0; i < LENGTH(owners); i++)
         assert_int_equal(ivshm_extent_reclaim(&r, owners[i]), 2);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -69,10 +69,10 @@ TEST(test_covers)
 {
     struct ivshm_region r = region_new(4 * MIB);
     uint64_t bs = r.geo.block_size;
-    ivshm_off a, b, lane;
+    ivshm_off a, b, pipeline;
     assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_USER, 3 * bs, &a), 0);
     assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_USER, bs, &b), 0);
-    assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_LANE, bs, &lane), 0);
+    assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_PIPELINE, bs, &pipeline), 0);
     const struct {
         uint64_t off, bytes;
         bool covered;
@@ -103,16 +103,16 @@ TEST(test_covers)
 }
 
 /* A quarter stays free. */
-TEST(test_spare)
+TEST(test_can_spare)
 {
     struct ivshm_region r = region_new(4 * MIB);
     uint64_t bs = r.geo.block_size, most = (r.geo.blocks - r.geo.blocks / 4) * bs;
     ivshm_off off;
-    assert_true(ivshm_extent_spare(&r, most));
-    assert_false(ivshm_extent_spare(&r, most + 1));
+    assert_true(ivshm_extent_can_spare(&r, most));
+    assert_false(ivshm_extent_can_spare(&r, most + 1));
     assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_USER, most - bs, &off), 0);
-    assert_true(ivshm_extent_spare(&r, bs));
-    assert_false(ivshm_extent_spare(&r, bs + 1));
+    assert_true(ivshm_extent_can_spare(&r, bs));
+    assert_false(ivshm_extent_can_spare(&r, bs + 1));
     struct ivshm_extent_usage u;
     ivshm_extent_usage(&r, &u);
     assert_int_equal(u.user_blocks, most / bs - 1);
@@ -128,12 +128,12 @@ TEST(test_all_memory)
     assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_BASE, UINT64_C(1) << 50, &off), -ENOSPC);
     assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_BASE, UINT64_MAX, &off), -ENOSPC);
     assert_int_equal(off.bytes, 77);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_BASE, all, &off), 0);
     assert_int_equal(free_blocks(&r), 0);
     assert_int_equal(ivshm_extent_alloc(&r, other, IVSHM_KIND_BASE, 1, &off), -ENOSPC);
     ivshm_extent_free(&r, me, off, all);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -147,29 +147,29 @@ TEST(test_holes)
     for (uint64_t hole = 1; hole < 12; hole++) {
         first_of[hole] = block;
         block += hole;
-        ivshm_store64_relaxed(&r.block_map[block++], block_word_of(other, IVSHM_KIND_BASE, 1));
+        ivshm_a64_store_relaxed(&r.block_map[block++], block_word_of(other, IVSHM_KIND_BASE, 1));
     }
     /* All beyond is taken, too. */
     for (uint64_t i = block; i < r.geo.blocks; i++)
-        ivshm_store64_relaxed(&r.block_map[i], block_word_of(other, IVSHM_KIND_BASE, 0));
+        ivshm_a64_store_relaxed(&r.block_map[i], block_word_of(other, IVSHM_KIND_BASE, 0));
     uint64_t free_before = free_blocks(&r);
     for (uint64_t want = 1; want < 12; want++) {
         ivshm_off off;
-        assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_LANE, want * bs, &off), 0);
+        assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_PIPELINE, want * bs, &off), 0);
         assert_int_equal(off.bytes, r.geo.data + first_of[want] * bs);
         assert_int_equal(ivshm_extent_held(&r, me), want);
-        assert_true(ivshm_extent_owned(&r, me, IVSHM_KIND_LANE, off, want * bs));
+        assert_true(ivshm_extent_owned(&r, me, IVSHM_KIND_PIPELINE, off, want * bs));
         ivshm_extent_free(&r, me, off, want * bs);
         assert_int_equal(free_blocks(&r), free_before);
     }
     ivshm_off off;
-    assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_LANE, 12 * bs, &off), -ENOSPC);
+    assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_PIPELINE, 12 * bs, &off), -ENOSPC);
     assert_int_equal(free_blocks(&r), free_before);
     /* A hole at the very end. */
     for (uint64_t i = 0; i < 12; i++)
-        ivshm_store64_relaxed(&r.block_map[r.geo.blocks - 1 - i], 0);
-    assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_LANE, 13 * bs, &off), -ENOSPC);
-    assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_LANE, 12 * bs, &off), 0);
+        ivshm_a64_store_relaxed(&r.block_map[r.geo.blocks - 1 - i], 0);
+    assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_PIPELINE, 13 * bs, &off), -ENOSPC);
+    assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_PIPELINE, 12 * bs, &off), 0);
     assert_int_equal(off.bytes, r.geo.data + (r.geo.blocks - 12) * bs);
     struct ivshm_extent_usage u;
     ivshm_extent_usage(&r, &u);
@@ -182,25 +182,26 @@ TEST(test_owned)
     struct ivshm_region r = region_new(4 * MIB);
     uint64_t bs = r.geo.block_size;
     ivshm_off a, b;
-    assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_LANE, 4 * bs, &a), 0);
-    assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_LANE, 2 * bs, &b), 0);
+    assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_PIPELINE, 4 * bs, &a), 0);
+    assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_PIPELINE, 2 * bs, &b), 0);
 #define OWNED(owner, kind, off, bytes) ivshm_extent_owned(&r, owner, kind, (ivshm_off){off}, bytes)
-    assert_true(OWNED(me, IVSHM_KIND_LANE, a.bytes, 4 * bs));
-    assert_true(OWNED(me, IVSHM_KIND_LANE, a.bytes, 1));
-    assert_false(OWNED(me, IVSHM_KIND_LANE, a.bytes, 0));
-    assert_false(OWNED(me, IVSHM_KIND_LANE, a.bytes, 4 * bs + 1)); /* runs into the next extent */
-    assert_false(OWNED(me, IVSHM_KIND_LANE, b.bytes, 2 * bs + 1));
-    assert_false(OWNED(me, IVSHM_KIND_LANE, a.bytes + bs, bs)); /* begins in the middle */
-    assert_false(OWNED(me, IVSHM_KIND_LANE, a.bytes + 64, bs));
+    assert_true(OWNED(me, IVSHM_KIND_PIPELINE, a.bytes, 4 * bs));
+    assert_true(OWNED(me, IVSHM_KIND_PIPELINE, a.bytes, 1));
+    assert_false(OWNED(me, IVSHM_KIND_PIPELINE, a.bytes, 0));
+    assert_false(
+        OWNED(me, IVSHM_KIND_PIPELINE, a.bytes, 4 * bs + 1)); /* runs into the next extent */
+    assert_false(OWNED(me, IVSHM_KIND_PIPELINE, b.bytes, 2 * bs + 1));
+    assert_false(OWNED(me, IVSHM_KIND_PIPELINE, a.bytes + bs, bs)); /* begins in the middle */
+    assert_false(OWNED(me, IVSHM_KIND_PIPELINE, a.bytes + 64, bs));
     assert_false(OWNED(me, IVSHM_KIND_BASE, a.bytes, bs));
-    assert_false(OWNED(other, IVSHM_KIND_LANE, a.bytes, bs));
-    assert_false(OWNED(later, IVSHM_KIND_LANE, a.bytes, bs));
-    assert_false(OWNED(me, IVSHM_KIND_LANE, 0, bs));
-    assert_false(OWNED(me, IVSHM_KIND_LANE, r.geo.data - bs, bs));
-    assert_false(OWNED(me, IVSHM_KIND_LANE, r.geo.data + r.geo.blocks * bs, bs));
-    assert_false(OWNED(me, IVSHM_KIND_LANE, UINT64_MAX - bs + 1, bs));
-    assert_false(OWNED(me, IVSHM_KIND_LANE, a.bytes, UINT64_C(1) << 62));
-    assert_false(OWNED(me, IVSHM_KIND_LANE, a.bytes, UINT64_MAX));
+    assert_false(OWNED(other, IVSHM_KIND_PIPELINE, a.bytes, bs));
+    assert_false(OWNED(later, IVSHM_KIND_PIPELINE, a.bytes, bs));
+    assert_false(OWNED(me, IVSHM_KIND_PIPELINE, 0, bs));
+    assert_false(OWNED(me, IVSHM_KIND_PIPELINE, r.geo.data - bs, bs));
+    assert_false(OWNED(me, IVSHM_KIND_PIPELINE, r.geo.data + r.geo.blocks * bs, bs));
+    assert_false(OWNED(me, IVSHM_KIND_PIPELINE, UINT64_MAX - bs + 1, bs));
+    assert_false(OWNED(me, IVSHM_KIND_PIPELINE, a.bytes, UINT64_C(1) << 62));
+    assert_false(OWNED(me, IVSHM_KIND_PIPELINE, a.bytes, UINT64_MAX));
     ivshm_region_close(&r);
 }
 
@@ -212,8 +213,8 @@ TEST(test_owned_at_the_end)
     const uint64_t last = r.geo.blocks - 1, bs = r.geo.block_size;
     const ivshm_off off = {r.geo.data + last * bs};
     assert_true(r.geo.block_map + (last + 2) * 8 <= r.geo.data);
-    ivshm_store64_relaxed(&r.block_map[last], block_word_of(me, IVSHM_KIND_USER, 1));
-    ivshm_store64_relaxed(&r.block_map[last + 1], block_word_of(me, IVSHM_KIND_USER, 0));
+    ivshm_a64_store_relaxed(&r.block_map[last], block_word_of(me, IVSHM_KIND_USER, 1));
+    ivshm_a64_store_relaxed(&r.block_map[last + 1], block_word_of(me, IVSHM_KIND_USER, 0));
     assert_true(ivshm_extent_owned(&r, me, IVSHM_KIND_USER, off, bs));
     assert_false(ivshm_extent_owned(&r, me, IVSHM_KIND_USER, off, 2 * bs));
     ivshm_region_close(&r);
@@ -236,7 +237,7 @@ TEST(test_free_of_others)
     assert_int_equal(ivshm_extent_held(&r, other), 4);
     assert_int_equal(ivshm_extent_reclaim(&r, other), 4);
     assert_int_equal(ivshm_extent_reclaim(&r, other), 0);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -249,10 +250,10 @@ TEST(test_hostile_map)
         ivshm_off off;
         for (uint64_t i = 0; i < r.geo.blocks; i++) {
             uint64_t word = (uint64_t) random_next(&seed) << 33 | random_next(&seed);
-            ivshm_store64_relaxed(&r.block_map[i], random_next(&seed) % 4 ? 0 : word);
+            ivshm_a64_store_relaxed(&r.block_map[i], random_next(&seed) % 4 ? 0 : word);
         }
         if (ivshm_extent_alloc(&r, me, IVSHM_KIND_BASE, r.geo.block_size, &off) == 0)
-            assert_non_null(ivshm_resolve(&r, off, r.geo.block_size));
+            assert_non_null(ivshm_region_resolve(&r, off, r.geo.block_size));
         ivshm_extent_reclaim(&r, me);
         assert_int_equal(ivshm_extent_held(&r, me), 0);
     }
@@ -278,10 +279,10 @@ static void *alloc_and_free(void *arg)
     for (int round = 0; round < 1500; round++) {
         uint64_t count = 1 + random_next(&seed) % 24;
         ivshm_off off;
-        if (ivshm_extent_alloc(w->r, owner, IVSHM_KIND_LANE, count * bs, &off) != 0)
+        if (ivshm_extent_alloc(w->r, owner, IVSHM_KIND_PIPELINE, count * bs, &off) != 0)
             continue;
         /* Plain accesses: taking and giving back have to order them. */
-        uint32_t *memory = ivshm_resolve(w->r, off, count * bs);
+        uint32_t *memory = ivshm_region_resolve(w->r, off, count * bs);
         must(memory);
         for (uint64_t i = 0; i < count; i++)
             memory[i * bs / 4] = w->id;
@@ -289,7 +290,7 @@ static void *alloc_and_free(void *arg)
             sched_yield();
         for (uint64_t i = 0; i < count; i++)
             must(memory[i * bs / 4] == w->id);
-        must(ivshm_extent_owned(w->r, owner, IVSHM_KIND_LANE, off, count * bs));
+        must(ivshm_extent_owned(w->r, owner, IVSHM_KIND_PIPELINE, off, count * bs));
         must(ivshm_extent_held(w->r, owner) == count);
         if (round % 2)
             ivshm_extent_free(w->r, owner, off, count * bs);
@@ -306,7 +307,7 @@ TEST(test_no_overlap)
     for (uint32_t i = 0; i < WORKERS; i++)
         workers[i] = (struct worker){.r = &r, .id = i};
     threads_run(WORKERS, alloc_and_free, workers, sizeof(workers[0]));
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -333,7 +334,7 @@ TEST(test_enough_for_all)
     for (int round = 0; round < 300; round++) {
         /* Exactly enough. */
         for (uint64_t i = WORKERS * each; i < r.geo.blocks; i++)
-            ivshm_store64_relaxed(&r.block_map[i], block_word_of(me, IVSHM_KIND_LANE, 0));
+            ivshm_a64_store_relaxed(&r.block_map[i], block_word_of(me, IVSHM_KIND_PIPELINE, 0));
         for (uint32_t i = 0; i < WORKERS; i++)
             workers[i] = (struct worker){.r = &r, .barrier = &barrier, .id = 10 + i};
         threads_run(WORKERS, alloc_one, workers, sizeof(workers[0]));
@@ -353,7 +354,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_alloc_and_free), cmocka_unit_test(test_extreme_owners),
-        cmocka_unit_test(test_covers),         cmocka_unit_test(test_spare),
+        cmocka_unit_test(test_covers),         cmocka_unit_test(test_can_spare),
         cmocka_unit_test(test_all_memory),     cmocka_unit_test(test_holes),
         cmocka_unit_test(test_owned),          cmocka_unit_test(test_owned_at_the_end),
         cmocka_unit_test(test_free_of_others), cmocka_unit_test(test_hostile_map),

@@ -34,7 +34,7 @@ TEST(test_offsets)
         AT(ivshm_superblock_shm, small_size, 112),
         AT(ivshm_superblock_shm, large_cells, 120),
         AT(ivshm_superblock_shm, large_size, 128),
-        AT(ivshm_superblock_shm, lane_chunks, 136),
+        AT(ivshm_superblock_shm, pipeline_chunks, 136),
         AT(ivshm_superblock_shm, chunk_size, 144),
         AT(ivshm_superblock_shm, ring_slots, 152),
         AT(ivshm_superblock_shm, slot_size, 160),
@@ -70,7 +70,7 @@ TEST(test_offsets)
         AT(ivshm_cell_shm, payload, 16),
 
         AT(ivshm_ring_shm, head, 0),
-        AT(ivshm_ring_shm, parked, 64),
+        AT(ivshm_ring_shm, idle, 64),
         SIZE(ivshm_ring_shm, 128),
         AT(ivshm_slot_shm, word, 0),
         AT(ivshm_slot_shm, payload, 8),
@@ -78,8 +78,8 @@ TEST(test_offsets)
         AT(ivshm_chunk_word_shm, len, 0),
         SIZE(ivshm_chunk_word_shm, 64),
 
-        AT(ivshm_joint_shm, word, 0),
-        SIZE(ivshm_joint_shm, 64),
+        AT(ivshm_coop_shm, word, 0),
+        SIZE(ivshm_coop_shm, 64),
     };
     for (size_t i = 0; i < LENGTH(rows); i++)
         if (rows[i].found != rows[i].expected)
@@ -96,9 +96,9 @@ TEST(test_constants)
                      64);
     /* All-zero is a valid empty region. */
     assert_int_equal(IVSHM_FREE, 0);
-    assert_int_equal(IVSHM_CELL_HOME, 0);
+    assert_int_equal(IVSHM_CELL_FREE, 0);
     assert_int_equal(IVSHM_RECORD_NONE, 0);
-    assert_true(IVSHM_KIND_BASE > 0 && IVSHM_KIND_LANE > 0 && IVSHM_KIND_RING > 0);
+    assert_true(IVSHM_KIND_BASE > 0 && IVSHM_KIND_PIPELINE > 0 && IVSHM_KIND_RING > 0);
     /* The block word has 16 bits for the endpoint, from 1. */
     assert_true(IVSHM_ENDPOINTS_MAX < 1 << 16);
 }

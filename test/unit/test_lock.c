@@ -56,7 +56,7 @@ TEST(test_kept)
     struct ivshm_lock_shm lock;
     struct ivshm_lock_watch watch = {0};
     struct ivshm_owner holder;
-#define LOOK(now) (ivshm_lock_look(&lock, &watch, holder, now), watch.kept)
+#define LOOK(now) (ivshm_lock_watch_update(&lock, &watch, holder, now), watch.kept)
 
     memset(&lock, 0xff, sizeof(lock)); /* what another had there */
     ivshm_lock_init(&lock);
@@ -108,7 +108,7 @@ TEST(test_waited)
 
     for (uint64_t i = 0; i < 1000; i++) {
         holder = i % 3 == 0 ? one : other;
-        ivshm_store64_relaxed(&lock.turns, i / 2);
+        ivshm_a64_store_relaxed(&lock.turns, i / 2);
         assert_in_range(LOOK(50 + i), 0, 1);
         assert_int_equal(watch.waited, i);
     }

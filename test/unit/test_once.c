@@ -8,7 +8,7 @@
 #include "unit.h"
 
 #include "core/channel.c"
-#include "core/lane.c"
+#include "core/pipeline.c"
 #include "core/ring.c"
 
 #define READS_MAX 256
@@ -17,7 +17,7 @@ static const void *reads[READS_MAX];
 static uint32_t read_count;
 static const char *watched, *watched_end; /* the peer's memory */
 
-void ivshm_step(const void *word, bool writes)
+void ivshm_access_step(const void *word, bool writes)
 {
     const char *at = word;
     if (writes || at < watched || at >= watched_end)
@@ -86,14 +86,14 @@ TEST(test_chunks)
 {
     struct ivshm_region r = region_new(4 * MIB);
     const struct ivshm_owner owner = {0, 1};
-    struct ivshm_lane out, in;
+    struct ivshm_pipeline out, in;
     uint32_t len;
-    assert_int_equal(ivshm_lane_alloc(&r, owner, &out), 0);
-    assert_int_equal(ivshm_lane_attach(&r, owner, out.off, 0, &in, NULL), 0);
-    assert_non_null(ivshm_lane_reserve_spsc(&out));
-    ivshm_lane_publish_spsc(&out, 7);
-    watch(in.words, r.geo.lane_bytes);
-    assert_non_null(ivshm_lane_peek_spsc(&in, &len));
+    assert_int_equal(ivshm_pipeline_alloc(&r, owner, &out), 0);
+    assert_int_equal(ivshm_pipeline_attach(&r, owner, out.off, 0, &in, NULL), 0);
+    assert_non_null(ivshm_pipeline_reserve_spsc(&out));
+    ivshm_pipeline_publish_spsc(&out, 7);
+    watch(in.words, r.geo.pipeline_bytes);
+    assert_non_null(ivshm_pipeline_peek_spsc(&in, &len));
     assert_read_once();
     assert_int_equal(len, 7);
     ivshm_region_close(&r);

@@ -25,14 +25,14 @@ static void pool_free(struct fixture *f)
 
 static void send(struct ivshm_pool *pool, uint32_t holder)
 {
-    int cell = ivshm_pool_take(pool);
+    int cell = ivshm_pool_alloc(pool);
     must(cell >= 0);
-    ivshm_pool_sent(pool, (uint32_t) cell, holder);
+    ivshm_pool_set_in_flight(pool, (uint32_t) cell, holder);
 }
 
-static void come_home(struct ivshm_pool *pool, uint32_t index)
+static void release_cell(struct ivshm_pool *pool, uint32_t index)
 {
-    ivshm_store32_release(&ivshm_pool_cell(pool, index)->state, IVSHM_CELL_HOME);
+    ivshm_a32_store_release(&ivshm_pool_cell(pool, index)->state, IVSHM_CELL_FREE);
 }
 
 /* Takes all that can be taken; each cell once. Puts them back. */
@@ -40,18 +40,18 @@ static uint32_t count_takable(struct ivshm_pool *pool)
 {
     bool seen[256] = {false};
     int taken[256], n = 0, cell;
-    while ((cell = ivshm_pool_take(pool)) >= 0) {
+    while ((cell = ivshm_pool_alloc(pool)) >= 0) {
         assert_in_range(cell, 0, pool->count - 1);
         assert_false(seen[cell]);
         seen[cell] = true;
         taken[n++] = cell;
     }
     for (int i = 0; i < n; i++)
-        ivshm_pool_put(pool, (uint32_t) taken[i]);
+        ivshm_pool_free(pool, (uint32_t) taken[i]);
     return (uint32_t) n;
 }
 
-TEST(test_take_and_put)
+TEST(test_alloc_and_free)
 {
     struct fixture f = pool_new(7);
     assert_int_equal(count_takable(&f.pool), 7);
@@ -64,44 +64,46 @@ TEST(test_take_and_put)
 TEST(test_one_cell)
 {
     struct fixture f = pool_new(1);
-    assert_int_equal(ivshm_pool_take(&f.pool), 0);
-    assert_int_equal(ivshm_pool_take(&f.pool), -1);
-    ivshm_pool_sent(&f.pool, 0, 5);
-    assert_int_equal(ivshm_load32_relaxed(&ivshm_pool_cell(&f.pool, 0)->state), IVSHM_CELL_OUT);
-    assert_int_equal(ivshm_pool_take(&f.pool), -1);
-    come_home(&f.pool, 0);
-    assert_int_equal(ivshm_pool_take(&f.pool), 0);
+    assert_int_equal(ivshm_pool_alloc(&f.pool), 0);
+    assert_int_equal(ivshm_pool_alloc(&f.pool), -1);
+    ivshm_pool_set_in_flight(&f.pool, 0, 5);
+    assert_int_equal(ivshm_a32_load_relaxed(&ivshm_pool_cell(&f.pool, 0)->state),
+                     IVSHM_CELL_IN_FLIGHT);
+    assert_int_equal(ivshm_pool_alloc(&f.pool), -1);
+    release_cell(&f.pool, 0);
+    assert_int_equal(ivshm_pool_alloc(&f.pool), 0);
     pool_free(&f);
 }
 
-/* The cell that came home last, or was put back last, is in the cache still. */
+/* The cell that came back last, or was put back last, is in the cache still. */
 TEST(test_warmest_first)
 {
     struct fixture f = pool_new(4);
-    int a = ivshm_pool_take(&f.pool), b = ivshm_pool_take(&f.pool);
-    ivshm_pool_put(&f.pool, (uint32_t) a);
-    ivshm_pool_put(&f.pool, (uint32_t) b);
-    assert_int_equal(ivshm_pool_take(&f.pool), b);
-    assert_int_equal(ivshm_pool_take(&f.pool), a);
+    int a = ivshm_pool_alloc(&f.pool), b = ivshm_pool_alloc(&f.pool);
+    ivshm_pool_free(&f.pool, (uint32_t) a);
+    ivshm_pool_free(&f.pool, (uint32_t) b);
+    assert_int_equal(ivshm_pool_alloc(&f.pool), b);
+    assert_int_equal(ivshm_pool_alloc(&f.pool), a);
     pool_free(&f);
 }
 
-/* Cells that come home in any order are all found. */
-TEST(test_home_in_any_order)
+/* Cells that come back in any order are all found. */
+TEST(test_free_in_any_order)
 {
     uint64_t seed = 1;
     struct fixture f = pool_new(8);
     for (int round = 0; round < 2000; round++) {
-        while (f.pool.home_count > 0 || f.pool.out_count < 4)
+        while (f.pool.free_count > 0 || f.pool.in_flight_count < 4)
             send(&f.pool, random_next(&seed) % 3);
         uint32_t came = 0;
         for (uint32_t i = 0; i < 8; i++)
             if (random_next(&seed) % 2) {
-                came += ivshm_load32_relaxed(&ivshm_pool_cell(&f.pool, i)->state) == IVSHM_CELL_OUT;
-                come_home(&f.pool, i);
+                came += ivshm_a32_load_relaxed(&ivshm_pool_cell(&f.pool, i)->state) ==
+                        IVSHM_CELL_IN_FLIGHT;
+                release_cell(&f.pool, i);
             }
         assert_int_equal(count_takable(&f.pool), came);
-        assert_int_equal(f.pool.home_count + f.pool.out_count, 8);
+        assert_int_equal(f.pool.free_count + f.pool.in_flight_count, 8);
     }
     pool_free(&f);
 }
@@ -113,57 +115,57 @@ TEST(test_slow_holder)
     for (int i = 0; i < 8; i++)
         send(&f.pool, 1);
     for (int i = 1; i < 8; i++)
-        come_home(&f.pool, f.pool.out[i]);
+        release_cell(&f.pool, f.pool.in_flight[i]);
     assert_int_equal(count_takable(&f.pool), 7);
     pool_free(&f);
 }
 
 /* What a peer writes into cells that are not out gives it nothing. */
-TEST(test_hand_back_of_what_is_home)
+TEST(test_release_of_what_is_free)
 {
     struct fixture f = pool_new(4);
     for (uint32_t i = 0; i < 4; i++)
-        come_home(&f.pool, i);
+        release_cell(&f.pool, i);
     assert_int_equal(count_takable(&f.pool), 4);
     send(&f.pool, 1);
     for (int round = 0; round < 3; round++)
         for (uint32_t i = 0; i < 4; i++)
-            come_home(&f.pool, i);
+            release_cell(&f.pool, i);
     assert_int_equal(count_takable(&f.pool), 4);
     /* Any other value is not home. */
     send(&f.pool, 1);
-    ivshm_store32_release(&ivshm_pool_cell(&f.pool, f.pool.out[0])->state, 77);
+    ivshm_a32_store_release(&ivshm_pool_cell(&f.pool, f.pool.in_flight[0])->state, 77);
     assert_int_equal(count_takable(&f.pool), 3);
     pool_free(&f);
 }
 
 /* A dead holder's cells return, whatever their state; those of others stay out. */
-TEST(test_recall)
+TEST(test_reclaim)
 {
     struct fixture f = pool_new(9);
     for (uint32_t i = 0; i < 9; i++)
         send(&f.pool, i % 3);
-    ivshm_pool_recall(&f.pool, 4);
-    assert_int_equal(f.pool.home_count, 0);
-    ivshm_pool_recall(&f.pool, 1);
-    assert_int_equal(f.pool.home_count, 3);
-    assert_int_equal(f.pool.out_count, 6);
-    for (uint32_t i = 0; i < f.pool.out_count; i++)
-        assert_int_not_equal(f.pool.holder[f.pool.out[i]], 1);
+    ivshm_pool_reclaim(&f.pool, 4);
+    assert_int_equal(f.pool.free_count, 0);
+    ivshm_pool_reclaim(&f.pool, 1);
+    assert_int_equal(f.pool.free_count, 3);
+    assert_int_equal(f.pool.in_flight_count, 6);
+    for (uint32_t i = 0; i < f.pool.in_flight_count; i++)
+        assert_int_not_equal(f.pool.holder[f.pool.in_flight[i]], 1);
     assert_int_equal(count_takable(&f.pool), 3);
-    ivshm_pool_recall(&f.pool, 1);
-    assert_int_equal(f.pool.home_count, 3);
-    ivshm_pool_recall(&f.pool, 0);
-    ivshm_pool_recall(&f.pool, 2);
+    ivshm_pool_reclaim(&f.pool, 1);
+    assert_int_equal(f.pool.free_count, 3);
+    ivshm_pool_reclaim(&f.pool, 0);
+    ivshm_pool_reclaim(&f.pool, 2);
     assert_int_equal(count_takable(&f.pool), 9);
-    /* Sent anew, a recalled cell is out. */
+    /* Sent anew, a reclaimed cell is out. */
     send(&f.pool, 8);
     assert_int_equal(count_takable(&f.pool), 8);
     pool_free(&f);
 }
 
 /*
- * Threads: cells go through a queue and come home. The payload is plain memory, so that a sanitizer
+ * Threads: cells go through a queue and come back. The payload is plain memory, so that a sanitizer
  * of threads sees it if one side writes or reads too early: edges Q1 and C1.
  */
 
@@ -193,16 +195,16 @@ static void *round_trips(void *arg)
         must(ivshm_pool_init(&pool, s->cells, CELLS, SIZE) == 0);
         for (uint32_t n = 0; n < ROUND_TRIPS; n++) {
             int cell;
-            while ((cell = ivshm_pool_take(&pool)) < 0)
+            while ((cell = ivshm_pool_alloc(&pool)) < 0)
                 sched_yield();
             fill(ivshm_pool_cell(&pool, (uint32_t) cell)->payload, n);
-            ivshm_pool_sent(&pool, (uint32_t) cell, 1);
+            ivshm_pool_set_in_flight(&pool, (uint32_t) cell, 1);
             while (ivshm_queue_push_mpsc(&out, (struct ivshm_ref){0, (uint16_t) cell}) != 0)
                 sched_yield();
         }
-        /* All come home in the end. */
+        /* All come back in the end. */
         for (int n = 0; n < CELLS;)
-            if (ivshm_pool_take(&pool) >= 0)
+            if (ivshm_pool_alloc(&pool) >= 0)
                 n++;
             else
                 sched_yield();
@@ -221,7 +223,7 @@ static void *round_trips(void *arg)
                 (struct ivshm_cell_shm *) (s->cells + (size_t) ref.cell * SIZE);
             fill(expected, n++);
             must(memcmp(cell->payload, expected, sizeof(expected)) == 0);
-            kept[n_kept++] = ref; /* handed back later, the last first */
+            kept[n_kept++] = ref; /* released later, the last first */
         } else {
             sched_yield();
         }
@@ -229,7 +231,7 @@ static void *round_trips(void *arg)
             while (n_kept > 0) {
                 struct ivshm_cell_shm *cell =
                     (struct ivshm_cell_shm *) (s->cells + (size_t) kept[--n_kept].cell * SIZE);
-                ivshm_store32_release(&cell->state, IVSHM_CELL_HOME);
+                ivshm_a32_store_release(&cell->state, IVSHM_CELL_FREE);
             }
     }
     return NULL;
@@ -255,10 +257,10 @@ TEST(test_round_trips)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_take_and_put),  cmocka_unit_test(test_one_cell),
-        cmocka_unit_test(test_warmest_first), cmocka_unit_test(test_home_in_any_order),
-        cmocka_unit_test(test_slow_holder),   cmocka_unit_test(test_hand_back_of_what_is_home),
-        cmocka_unit_test(test_recall),        cmocka_unit_test(test_round_trips),
+        cmocka_unit_test(test_alloc_and_free), cmocka_unit_test(test_one_cell),
+        cmocka_unit_test(test_warmest_first),  cmocka_unit_test(test_free_in_any_order),
+        cmocka_unit_test(test_slow_holder),    cmocka_unit_test(test_release_of_what_is_free),
+        cmocka_unit_test(test_reclaim),        cmocka_unit_test(test_round_trips),
     };
     return RUN(tests);
 }

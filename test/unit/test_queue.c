@@ -71,8 +71,8 @@ TEST(test_slot_word)
     struct pair p = pair_new(2 * SLOTS + 3);
     assert_int_equal(
         ivshm_queue_push_mpsc(&p.out, (struct ivshm_ref){.endpoint = 0xfffe, .cell = 0xffff}), 0);
-    assert_int_equal(ivshm_load64_relaxed(&p.shm->slot[3]), UINT64_C(0x00000003fffeffff));
-    assert_int_equal(ivshm_load64_relaxed(&p.shm->tail_hint), 2 * SLOTS + 4);
+    assert_int_equal(ivshm_a64_load_relaxed(&p.shm->slot[3]), UINT64_C(0x00000003fffeffff));
+    assert_int_equal(ivshm_a64_load_relaxed(&p.shm->tail_hint), 2 * SLOTS + 4);
     free(p.shm);
 }
 
@@ -139,7 +139,7 @@ TEST(test_head_lags)
     for (uint32_t i = 0; i < 4 * SLOTS; i++) {
         assert_int_equal(ivshm_queue_push_mpsc(&p.out, ref_of(i)), 0);
         assert_true(ivshm_queue_pop_mpsc(&p.in, &ref));
-        uint64_t head = ivshm_load64_relaxed(&p.shm->head);
+        uint64_t head = ivshm_a64_load_relaxed(&p.shm->head);
         assert_true(head <= i + 1 && i + 1 - head < SLOTS / 4);
     }
     free(p.shm);
@@ -178,7 +178,7 @@ TEST(test_any_hint)
             uint32_t got = 0;
             for (uint32_t i = 0; i < 4 * SLOTS; i++) {
                 uint64_t lie = starts[s] + i + (uint64_t) lies[l];
-                ivshm_store64_relaxed(&p.shm->tail_hint, lie);
+                ivshm_a64_store_relaxed(&p.shm->tail_hint, lie);
                 int err = ivshm_queue_push_mpsc(&p.out, ref_of(i));
                 if (err) /* a search is bounded, so that it may fail once; the next begins anew */
                     err = ivshm_queue_push_mpsc(&p.out, ref_of(i));
@@ -205,7 +205,7 @@ TEST(test_stale_producer)
             for (int i = 0; i < SLOTS / 2 + round % 5; i++)
                 assert_int_equal(ivshm_queue_push_mpsc(&p.out, ref_of(sent++)), 0);
             /* As left by a producer that was stopped between its CAS and its hint, laps ago. */
-            ivshm_store64_relaxed(&p.shm->tail_hint, stale.next);
+            ivshm_a64_store_relaxed(&p.shm->tail_hint, stale.next);
             assert_int_equal(ivshm_queue_push_mpsc(&stale, ref_of(sent)), 0);
             sent++;
             while (ivshm_queue_pop_mpsc(&p.in, &ref))
@@ -226,7 +226,7 @@ TEST(test_no_gap)
         for (uint64_t ahead = 1; ahead < SLOTS; ahead++) {
             struct pair p = pair_new(starts[s]);
             struct ivshm_ref ref;
-            ivshm_store64_relaxed(&p.shm->tail_hint, starts[s] + ahead);
+            ivshm_a64_store_relaxed(&p.shm->tail_hint, starts[s] + ahead);
             assert_int_equal(ivshm_queue_push_mpsc(&p.out, ref_of(5)), 0);
             assert_true(ivshm_queue_pop_mpsc(&p.in, &ref));
             assert_int_equal(number_of(ref), 5);
@@ -243,11 +243,11 @@ TEST(test_hostile_slots)
         struct ivshm_ref ref;
         for (int i = 0; i < SLOTS; i++)
             if (random_next(&seed) % 2)
-                ivshm_store64_relaxed(&p.shm->slot[i],
-                                      (uint64_t) random_next(&seed) << 33 | random_next(&seed));
-        ivshm_store64_relaxed(&p.shm->tail_hint, (uint64_t) random_next(&seed) << (seed >> 60));
+                ivshm_a64_store_relaxed(&p.shm->slot[i],
+                                        (uint64_t) random_next(&seed) << 33 | random_next(&seed));
+        ivshm_a64_store_relaxed(&p.shm->tail_hint, (uint64_t) random_next(&seed) << (seed >> 60));
         if (round % 3 == 0)
-            ivshm_store64_relaxed(&p.shm->head, (uint64_t) random_next(&seed) << (seed >> 59));
+            ivshm_a64_store_relaxed(&p.shm->head, (uint64_t) random_next(&seed) << (seed >> 59));
         for (int i = 0; i < 4; i++) {
             int err = ivshm_queue_push_mpsc(&p.out, ref_of(7));
             assert_true(err == 0 || err == -EAGAIN);
@@ -357,7 +357,7 @@ TEST(test_old_hint)
         assert_int_equal(ivshm_queue_push_mpsc(i == 15 ? &p : &q, (struct ivshm_ref){1, 1}), 0);
         assert_true(ivshm_queue_pop_mpsc(&in, &ref));
     }
-    ivshm_store64_relaxed(&shm->tail_hint, 19); /* its producer has died before the last store */
+    ivshm_a64_store_relaxed(&shm->tail_hint, 19); /* its producer has died before the last store */
     assert_int_equal(ivshm_queue_push_mpsc(&p, (struct ivshm_ref){1, 2}), 0);
     assert_true(ivshm_queue_pop_mpsc(&in, &ref));
     assert_int_equal(ref.cell, 2);

@@ -49,7 +49,7 @@ TEST(test_geometry)
         1024 * MIB + 1,  4096 * MIB,  1024 * 1024 * MIB};
     for (size_t i = 0; i < LENGTH(sizes); i++) {
         struct ivshm_geometry g, again;
-        assert_int_equal(ivshm_geometry(sizes[i], &g, NULL), 0);
+        assert_int_equal(ivshm_geometry_compute(sizes[i], &g, NULL), 0);
         assert_int_equal(g.size, sizes[i]);
         assert_in_range(g.endpoints, 64, IVSHM_ENDPOINTS_MAX);
         assert_int_equal(g.endpoints % 64, 0); /* whole words of the attached bitmap */
@@ -78,9 +78,10 @@ TEST(test_geometry)
         assert_true(g.small_cells + g.large_cells <= 1 << 16);
         /* All cells of an endpoint fit into one inbox. */
         assert_true(g.small_cells + g.large_cells <= g.inbox_slots);
-        /* The lane. */
-        assert_true(g.chunk_data >= g.lane_chunks * sizeof(struct ivshm_chunk_word_shm));
-        assert_int_equal(g.lane_bytes, g.chunk_data + (uint64_t) g.lane_chunks * g.chunk_size);
+        /* The pipeline. */
+        assert_true(g.chunk_data >= g.pipeline_chunks * sizeof(struct ivshm_chunk_word_shm));
+        assert_int_equal(g.pipeline_bytes,
+                         g.chunk_data + (uint64_t) g.pipeline_chunks * g.chunk_size);
         /* The ring: nearly all of its blocks are used; a payload's length fits into a record. */
         assert_int_equal(g.slot_size % IVSHM_LINE, 0);
         assert_int_equal(g.buffer_size % IVSHM_LINE, 0);
@@ -90,13 +91,13 @@ TEST(test_geometry)
         assert_true(g.ring_buffers <= IVSHM_RING_BUFFERS_MAX && g.buffer_size <= UINT16_MAX);
         assert_int_equal(g.ring_buffers == 0, g.buffer_size == 0);
         assert_true(g.small_cells + g.large_cells <= IVSHM_CELLS_MAX);
-        /* Two ranks and a lane each way fit everywhere. */
-        assert_true(g.blocks * g.block_size >= 2 * (g.base_bytes + g.lane_bytes));
+        /* Two ranks and a pipeline each way fit everywhere. */
+        assert_true(g.blocks * g.block_size >= 2 * (g.base_bytes + g.pipeline_bytes));
         /* A function of the size alone. */
         memset(&again, 0xa5, sizeof(again));
-        assert_int_equal(ivshm_geometry(sizes[i], &again, NULL), 0);
+        assert_int_equal(ivshm_geometry_compute(sizes[i], &again, NULL), 0);
         assert_int_equal(again.data, g.data);
-        assert_int_equal(again.lane_bytes, g.lane_bytes);
+        assert_int_equal(again.pipeline_bytes, g.pipeline_bytes);
     }
 }
 
@@ -104,14 +105,14 @@ TEST(test_geometry_limits)
 {
     struct ivshm_geometry g;
     struct ivshm_diag diag;
-    assert_int_equal(ivshm_geometry(0, &g, &diag), -ENOSPC);
-    assert_int_equal(ivshm_geometry(4 * MIB - 1, &g, &diag), -ENOSPC);
+    assert_int_equal(ivshm_geometry_compute(0, &g, &diag), -ENOSPC);
+    assert_int_equal(ivshm_geometry_compute(4 * MIB - 1, &g, &diag), -ENOSPC);
     assert_says(diag, "4095 KiB");
     assert_says(diag, "4 MiB");
     assert_says(diag, "size=64M");
-    assert_int_equal(ivshm_geometry(IVSHM_SIZE_MAX + 1, &g, &diag), -EFBIG);
+    assert_int_equal(ivshm_geometry_compute(IVSHM_SIZE_MAX + 1, &g, &diag), -EFBIG);
     assert_says(diag, "1024 GiB");
-    assert_int_equal(ivshm_geometry(UINT64_MAX, &g, &diag), -EFBIG);
+    assert_int_equal(ivshm_geometry_compute(UINT64_MAX, &g, &diag), -EFBIG);
 }
 
 TEST(test_format_and_open)
@@ -124,7 +125,7 @@ TEST(test_format_and_open)
     assert_memory_equal(first.id, second.id, sizeof(first.id));
     assert_ptr_equal(first.endpoints, (char *) first.map.base + first.geo.endpoint_table);
     assert_ptr_equal(first.block_map, (char *) first.map.base + first.geo.block_map);
-    assert_all_given_back(&first);
+    assert_all_freed(&first);
 
     struct ivshm_region other = region_new(4 * MIB);
     assert_memory_not_equal(first.id, other.id, sizeof(first.id));
@@ -227,7 +228,7 @@ TEST(test_foreign_first_page)
 TEST(test_foreign_tables)
 {
     struct ivshm_geometry g;
-    assert_int_equal(ivshm_geometry(4 * MIB, &g, NULL), 0);
+    assert_int_equal(ivshm_geometry_compute(4 * MIB, &g, NULL), 0);
     uint64_t offsets[] = {IVSHM_PAGE, IVSHM_PAGE + 512, g.block_map - 8, g.block_map, g.data - 8};
     for (size_t o = 0; o < LENGTH(offsets); o++) {
         int fd = file_new(4 * MIB);
@@ -356,7 +357,7 @@ TEST(test_forced_format)
     assert_int_equal(ivshm_region_probe(&map, &diag), IVSHM_FOUND_FOREIGN);
     assert_int_equal(ivshm_region_format(&map, &diag), 0);
     struct ivshm_region region = region_of_file(fd), again;
-    assert_all_given_back(&region);
+    assert_all_freed(&region);
 
     /* Once more: another id, and what was held is free. */
     struct ivshm_endpoint ep;
@@ -364,7 +365,7 @@ TEST(test_forced_format)
     assert_int_equal(ivshm_region_format(&map, &diag), 0);
     again = region_of_file(fd);
     assert_memory_not_equal(region.id, again.id, sizeof(again.id));
-    assert_all_given_back(&again);
+    assert_all_freed(&again);
     ivshm_region_close(&again);
     ivshm_region_close(&region);
     ivshm_map_close(&map);
@@ -382,7 +383,7 @@ TEST(test_resolve)
     struct ivshm_region r = region_new(4 * MIB);
     uint64_t data = r.geo.data, size = r.geo.size;
     char *base = r.map.base;
-#define RESOLVE(off, len) ivshm_resolve(&r, (ivshm_off){off}, len)
+#define RESOLVE(off, len) ivshm_region_resolve(&r, (ivshm_off){off}, len)
     assert_ptr_equal(RESOLVE(data, 0), base + data);
     assert_ptr_equal(RESOLVE(data, size - data), base + data);
     assert_null(RESOLVE(data, size - data + 1));
@@ -479,7 +480,7 @@ TEST(test_concurrent_format_and_join)
             openers[i] = (struct opener){.fd = fd, .barrier = &barrier};
         threads_run(OPENERS, open_and_join, openers, sizeof(openers[0]));
         struct ivshm_region region = region_of_file(fd);
-        assert_all_given_back(&region);
+        assert_all_freed(&region);
         ivshm_region_close(&region);
         pthread_barrier_destroy(&barrier);
         close(fd);
@@ -509,7 +510,7 @@ TEST(test_killed_formatters)
             child_wait(pids[i]);
         struct ivshm_region again = region_of_file(fd);
         assert_memory_equal(region.id, again.id, sizeof(region.id));
-        assert_all_given_back(&region);
+        assert_all_freed(&region);
         ivshm_region_close(&again);
         ivshm_region_close(&region);
         close(fd);

@@ -67,14 +67,15 @@ TEST(test_alloc_and_free)
         if (offs[i] != p.out.off.bytes)
             assert_int_equal(ivshm_ring_attach(&r, sender, (ivshm_off){offs[i]}, &ring, &diag),
                              -EBADMSG);
-    ivshm_off lane;
-    assert_int_equal(ivshm_extent_alloc(&r, sender, IVSHM_KIND_LANE, r.geo.ring_bytes, &lane), 0);
-    assert_int_equal(ivshm_ring_attach(&r, sender, lane, &ring, &diag), -EBADMSG);
-    ivshm_extent_free(&r, sender, lane, r.geo.ring_bytes);
+    ivshm_off pipeline;
+    assert_int_equal(
+        ivshm_extent_alloc(&r, sender, IVSHM_KIND_PIPELINE, r.geo.ring_bytes, &pipeline), 0);
+    assert_int_equal(ivshm_ring_attach(&r, sender, pipeline, &ring, &diag), -EBADMSG);
+    ivshm_extent_free(&r, sender, pipeline, r.geo.ring_bytes);
 
     ivshm_ring_free(&r, sender, &p.out);
     assert_null(p.out.shm);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -86,7 +87,7 @@ TEST(test_no_memory)
         ;
     assert_int_equal(ivshm_ring_alloc(&r, sender, &ring), -ENOSPC);
     ivshm_extent_reclaim(&r, sender);
-    assert_all_given_back(&r);
+    assert_all_freed(&r);
     ivshm_region_close(&r);
 }
 
@@ -99,7 +100,7 @@ TEST(test_dirty_memory)
         ((uint64_t *) ((char *) r.map.base + r.geo.data))[i] = (uint64_t) IVSHM_RECORD_INLINE << 48;
     struct pair p = pair_new(&r);
     assert_false(ivshm_ring_peek_spsc(&p.in, 0, &record));
-    assert_false(ivshm_ring_wants_knock(&p.out));
+    assert_false(ivshm_ring_wants_doorbell(&p.out));
     assert_true(put(&p, 1));
     assert_true(get(&p, 1));
     assert_false(get(&p, 1));
@@ -210,7 +211,7 @@ TEST(test_lying_consumer)
     for (uint32_t i = 0; i < r.geo.ring_slots; i++)
         assert_true(put(&p, 1));
     for (size_t i = 0; i < LENGTH(lies); i++) {
-        ivshm_store64_release(&p.in.shm->head, lies[i]);
+        ivshm_a64_store_release(&p.in.shm->head, lies[i]);
         assert_null(ivshm_ring_reserve_spsc(&p.out));
     }
     ivshm_region_close(&r);
@@ -220,24 +221,24 @@ TEST(test_lying_consumer)
     while (put(&p, 2000))
         ;
     for (size_t i = 0; i < LENGTH(lies); i++) {
-        ivshm_store64_release(&p.in.shm->head, lies[i]);
+        ivshm_a64_store_release(&p.in.shm->head, lies[i]);
         assert_null(ivshm_ring_buffer_spsc(&p.out));
     }
     ivshm_region_close(&r);
 }
 
-TEST(test_knock)
+TEST(test_doorbell)
 {
     struct ivshm_region r = region_new(4 * MIB);
     struct pair p = pair_new(&r);
     for (int i = 0; i < 3; i++) {
-        assert_false(ivshm_ring_wants_knock(&p.out));
-        ivshm_ring_park(&p.in, true);
-        ivshm_ring_park(&p.in, true); /* no change */
-        assert_true(ivshm_ring_wants_knock(&p.out));
-        assert_false(ivshm_ring_wants_knock(&p.out)); /* once is enough */
-        ivshm_ring_park(&p.in, false);
-        assert_false(ivshm_ring_wants_knock(&p.out));
+        assert_false(ivshm_ring_wants_doorbell(&p.out));
+        ivshm_ring_set_idle(&p.in, true);
+        ivshm_ring_set_idle(&p.in, true); /* no change */
+        assert_true(ivshm_ring_wants_doorbell(&p.out));
+        assert_false(ivshm_ring_wants_doorbell(&p.out)); /* once is enough */
+        ivshm_ring_set_idle(&p.in, false);
+        assert_false(ivshm_ring_wants_doorbell(&p.out));
     }
     ivshm_region_close(&r);
 }
@@ -274,7 +275,7 @@ int main(void)
         cmocka_unit_test(test_dirty_memory),   cmocka_unit_test(test_full),
         cmocka_unit_test(test_buffers),        cmocka_unit_test(test_wrap),
         cmocka_unit_test(test_other_number),   cmocka_unit_test(test_lying_consumer),
-        cmocka_unit_test(test_knock),          cmocka_unit_test(test_two_threads),
+        cmocka_unit_test(test_doorbell),       cmocka_unit_test(test_two_threads),
     };
     return RUN(tests);
 }

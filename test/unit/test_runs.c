@@ -14,39 +14,39 @@ static void begin(void)
     ivshm_runs_init(&runs, table);
 }
 
-TEST(test_take_and_give_back)
+TEST(test_alloc_and_free)
 {
     begin();
-    assert_true(ivshm_runs_take(&runs, 1) == IVSHM_RUN_NONE);
+    assert_true(ivshm_runs_alloc(&runs, 1) == IVSHM_RUN_NONE);
     ivshm_runs_add(&runs, 10, 100);
-    assert_int_equal(runs.idle, 100);
-    assert_true(ivshm_runs_most(&runs) >= 100);
-    assert_true(ivshm_runs_most(&runs) < 128);
-    assert_true(ivshm_runs_take(&runs, 101) == IVSHM_RUN_NONE);
-    uint32_t a = ivshm_runs_take(&runs, 60), b = ivshm_runs_take(&runs, 1),
-             c = ivshm_runs_take(&runs, 39);
+    assert_int_equal(runs.free_span_units, 100);
+    assert_true(ivshm_runs_largest(&runs) >= 100);
+    assert_true(ivshm_runs_largest(&runs) < 128);
+    assert_true(ivshm_runs_alloc(&runs, 101) == IVSHM_RUN_NONE);
+    uint32_t a = ivshm_runs_alloc(&runs, 60), b = ivshm_runs_alloc(&runs, 1),
+             c = ivshm_runs_alloc(&runs, 39);
     assert_int_equal(a, 10);
     assert_int_equal(b, 70);
     assert_int_equal(c, 71);
-    assert_int_equal(runs.idle, 0);
-    assert_int_equal(ivshm_runs_most(&runs), 0);
-    assert_true(ivshm_runs_take(&runs, 1) == IVSHM_RUN_NONE);
+    assert_int_equal(runs.free_span_units, 0);
+    assert_int_equal(ivshm_runs_largest(&runs), 0);
+    assert_true(ivshm_runs_alloc(&runs, 1) == IVSHM_RUN_NONE);
     assert_int_equal(ivshm_runs_used(&runs, a), 60);
     assert_int_equal(ivshm_runs_used(&runs, a + 1), 0);
     assert_int_equal(ivshm_runs_used(&runs, a + 59), 0);
     assert_int_equal(ivshm_runs_used(&runs, b), 1);
-    assert_int_equal(ivshm_runs_give_back(&runs, a), 10);
+    assert_int_equal(ivshm_runs_free(&runs, a), 10);
     assert_int_equal(ivshm_runs_used(&runs, a), 0);
-    assert_int_equal(ivshm_runs_give_back(&runs, c), 71);
+    assert_int_equal(ivshm_runs_free(&runs, c), 71);
     assert_false(ivshm_runs_is_span(&runs, 10));
-    assert_int_equal(ivshm_runs_give_back(&runs, b), 10); /* joins both sides */
+    assert_int_equal(ivshm_runs_free(&runs, b), 10); /* joins both sides */
     assert_true(ivshm_runs_is_span(&runs, 10));
-    assert_int_equal(runs.idle, 100);
-    assert_int_equal(ivshm_runs_take(&runs, 100), 10);
-    ivshm_runs_give_back(&runs, 10);
+    assert_int_equal(runs.free_span_units, 100);
+    assert_int_equal(ivshm_runs_alloc(&runs, 100), 10);
+    ivshm_runs_free(&runs, 10);
     assert_int_equal(ivshm_runs_remove(&runs, 10), 100);
-    assert_int_equal(runs.idle, 0);
-    assert_true(ivshm_runs_take(&runs, 1) == IVSHM_RUN_NONE);
+    assert_int_equal(runs.free_span_units, 0);
+    assert_true(ivshm_runs_alloc(&runs, 1) == IVSHM_RUN_NONE);
     for (int i = 0; i <= UNITS; i++)
         assert_int_equal(table[i].state, 0);
 }
@@ -58,18 +58,18 @@ TEST(test_spans_stay_apart)
     ivshm_runs_add(&runs, 0, 8);
     ivshm_runs_add(&runs, 16, 8);
     ivshm_runs_add(&runs, 8, 8);
-    assert_true(ivshm_runs_take(&runs, 9) == IVSHM_RUN_NONE);
-    uint32_t got[3] = {ivshm_runs_take(&runs, 8), ivshm_runs_take(&runs, 8),
-                       ivshm_runs_take(&runs, 8)};
+    assert_true(ivshm_runs_alloc(&runs, 9) == IVSHM_RUN_NONE);
+    uint32_t got[3] = {ivshm_runs_alloc(&runs, 8), ivshm_runs_alloc(&runs, 8),
+                       ivshm_runs_alloc(&runs, 8)};
     for (int i = 0; i < 3; i++)
-        assert_int_equal(ivshm_runs_give_back(&runs, got[i]), got[i]);
+        assert_int_equal(ivshm_runs_free(&runs, got[i]), got[i]);
     for (uint32_t first = 0; first < 24; first += 8)
         assert_true(ivshm_runs_is_span(&runs, first));
     assert_int_equal(ivshm_runs_remove(&runs, 8), 8);
-    assert_int_equal(runs.idle, 16);
-    uint32_t part = ivshm_runs_take(&runs, 3);
-    assert_int_equal(runs.idle, 8);
-    assert_true(ivshm_runs_is_span(&runs, ivshm_runs_give_back(&runs, part)));
+    assert_int_equal(runs.free_span_units, 16);
+    uint32_t part = ivshm_runs_alloc(&runs, 3);
+    assert_int_equal(runs.free_span_units, 8);
+    assert_true(ivshm_runs_is_span(&runs, ivshm_runs_free(&runs, part)));
 }
 
 /* What was freed is found again, also where its bin has shorter ones. */
@@ -78,19 +78,19 @@ TEST(test_same_size_again)
     begin();
     ivshm_runs_add(&runs, 0, 90);
     for (uint32_t i = 0; i < 10; i++)
-        assert_int_equal(ivshm_runs_take(&runs, 9), 9 * i);
-    ivshm_runs_give_back(&runs, 36);
-    assert_int_equal(ivshm_runs_take(&runs, 9), 36);
-    ivshm_runs_give_back(&runs, 36);
-    assert_int_equal(ivshm_runs_take(&runs, 8), 36);
-    assert_int_equal(ivshm_runs_take(&runs, 1), 44);
+        assert_int_equal(ivshm_runs_alloc(&runs, 9), 9 * i);
+    ivshm_runs_free(&runs, 36);
+    assert_int_equal(ivshm_runs_alloc(&runs, 9), 36);
+    ivshm_runs_free(&runs, 36);
+    assert_int_equal(ivshm_runs_alloc(&runs, 8), 36);
+    assert_int_equal(ivshm_runs_alloc(&runs, 1), 44);
 }
 
 TEST(test_find_and_keep)
 {
     begin();
     ivshm_runs_add(&runs, 5, 30);
-    uint32_t a = ivshm_runs_take(&runs, 10), b = ivshm_runs_take(&runs, 10);
+    uint32_t a = ivshm_runs_alloc(&runs, 10), b = ivshm_runs_alloc(&runs, 10);
     assert_true(ivshm_runs_find(&runs, 0) == IVSHM_RUN_NONE);
     assert_int_equal(ivshm_runs_find(&runs, 5), a);
     assert_int_equal(ivshm_runs_find(&runs, 14), a);
@@ -99,13 +99,13 @@ TEST(test_find_and_keep)
     assert_true(ivshm_runs_find(&runs, 40) == IVSHM_RUN_NONE);
     ivshm_runs_keep(&runs, a);
     assert_int_equal(ivshm_runs_used(&runs, a), 10);
-    ivshm_runs_give_back(&runs, a);
+    ivshm_runs_free(&runs, a);
     assert_int_equal(ivshm_runs_used(&runs, a), 0);
     assert_true(ivshm_runs_find(&runs, 14) == IVSHM_RUN_NONE);
-    assert_int_equal(ivshm_runs_give_back(&runs, b), b); /* joins only what is behind it */
+    assert_int_equal(ivshm_runs_free(&runs, b), b); /* joins only what is behind it */
     assert_false(ivshm_runs_is_span(&runs, b));
-    assert_int_equal(ivshm_runs_take(&runs, 20), b);
-    assert_true(ivshm_runs_take(&runs, 1) == IVSHM_RUN_NONE);
+    assert_int_equal(ivshm_runs_alloc(&runs, 20), b);
+    assert_true(ivshm_runs_alloc(&runs, 1) == IVSHM_RUN_NONE);
 }
 
 /* Every unit of every run, wherever runs have begun and ended before. */
@@ -124,14 +124,14 @@ TEST(test_find_in_all_positions)
         ivshm_runs_add(&runs, origin, SPAN);
         for (int tries = 0; tries < 20; tries++) {
             uint32_t wanted = 1 + (uint32_t) rand_r(&seed) % (round % 2 ? 10 : SPAN);
-            if ((first[n] = ivshm_runs_take(&runs, wanted)) != IVSHM_RUN_NONE)
+            if ((first[n] = ivshm_runs_alloc(&runs, wanted)) != IVSHM_RUN_NONE)
                 units[n++] = wanted;
         }
         uint32_t found = 0;
         for (uint32_t i = 0; i < n; i++) {
             bool is_freed = i % 3 == 2;
             if (is_freed)
-                ivshm_runs_give_back(&runs, first[i]);
+                ivshm_runs_free(&runs, first[i]);
             for (uint32_t unit = first[i]; unit < first[i] + units[i]; unit++) {
                 assert_int_equal(ivshm_runs_find(&runs, unit),
                                  is_freed ? IVSHM_RUN_NONE : first[i]);
@@ -143,7 +143,7 @@ TEST(test_find_in_all_positions)
         assert_int_equal(found, 0);
         for (uint32_t i = 0; i < n; i++)
             if (i % 3 != 2)
-                ivshm_runs_give_back(&runs, first[i]);
+                ivshm_runs_free(&runs, first[i]);
         ivshm_runs_remove(&runs, origin);
     }
 }
@@ -171,11 +171,11 @@ TEST(test_at_random)
             memset(owner + first[i], 0, units[i]);
             used -= units[i];
             units[i] = 0;
-            ivshm_runs_give_back(&runs, first[i]);
+            ivshm_runs_free(&runs, first[i]);
             continue;
         }
         uint32_t wanted = 1 + (uint32_t) rand_r(&seed) % (step % 3 ? 20 : 200);
-        first[i] = ivshm_runs_take(&runs, wanted);
+        first[i] = ivshm_runs_alloc(&runs, wanted);
         if (first[i] == IVSHM_RUN_NONE)
             continue;
         taken++;
@@ -188,16 +188,16 @@ TEST(test_at_random)
         assert_true(first[i] / 500 == (first[i] + wanted - 1) / 500);
     }
     assert_true(taken > STEPS / 4);
-    assert_true(runs.idle <= UNITS - used);
+    assert_true(runs.free_span_units <= UNITS - used);
     for (int i = 0; i < BLOCKS; i++)
         if (units[i])
-            ivshm_runs_give_back(&runs, first[i]);
-    assert_int_equal(runs.idle, UNITS - UNITS / 1000);
+            ivshm_runs_free(&runs, first[i]);
+    assert_int_equal(runs.free_span_units, UNITS - UNITS / 1000);
     for (uint32_t at = 0; at < UNITS; at += 500) {
         assert_true(ivshm_runs_is_span(&runs, at));
         ivshm_runs_remove(&runs, at);
     }
-    assert_int_equal(runs.idle, 0);
+    assert_int_equal(runs.free_span_units, 0);
 }
 
 /* The longest that there can be; each unit of one is found without a look at all before it. */
@@ -210,14 +210,14 @@ TEST(test_large)
     ivshm_runs_init(&runs, large);
     for (uint32_t length = 1; length <= LARGE; length += 1 + length / 7) {
         ivshm_runs_add(&runs, 0, length);
-        assert_true(ivshm_runs_most(&runs) >= length);
-        assert_true(ivshm_runs_most(&runs) <= length + length / 4);
+        assert_true(ivshm_runs_largest(&runs) >= length);
+        assert_true(ivshm_runs_largest(&runs) <= length + length / 4);
         ivshm_runs_remove(&runs, 0);
     }
     ivshm_runs_add(&runs, 0, LARGE);
     uint32_t first = 0, units = 1;
     for (uint32_t at = 0; at + units <= LARGE - 1; at += units, units = units * 2 + 1)
-        assert_int_equal(first = ivshm_runs_take(&runs, units), at);
+        assert_int_equal(first = ivshm_runs_alloc(&runs, units), at);
     units /= 2;
     assert_true(units > LARGE / 4);
     for (uint32_t i = 0; i < units; i++)
@@ -228,7 +228,7 @@ TEST(test_large)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_take_and_give_back),
+        cmocka_unit_test(test_alloc_and_free),
         cmocka_unit_test(test_spans_stay_apart),
         cmocka_unit_test(test_same_size_again),
         cmocka_unit_test(test_find_and_keep),

@@ -69,7 +69,7 @@ static void pair_new(struct pair *p)
 
 static bool is_announced(const struct pair *p)
 {
-    return ivshm_load64_relaxed(&p->a.attached[0]) >> p->b.owner.endpoint & 1;
+    return ivshm_a64_load_relaxed(&p->a.attached[0]) >> p->b.owner.endpoint & 1;
 }
 
 static bool is_dead(const struct pair *p)
@@ -130,8 +130,8 @@ TEST(test_reap_inside_attach)
         pid_t pid = step_start(attach, &p);
         for (uint32_t i = 0; i < k; i++)
             must(step(pid));
-        uint64_t word = ivshm_load64_relaxed(claim);
-        assert_true(ivshm_cas64(claim, word, (word & ~UINT64_C(7)) | IVSHM_DEAD));
+        uint64_t word = ivshm_a64_load_relaxed(claim);
+        assert_true(ivshm_a64_cas_seqcst(claim, word, (word & ~UINT64_C(7)) | IVSHM_DEAD));
         bool seen = is_announced(&p);
         if (step_finish(pid) == 0) {
             if (!seen)
@@ -143,7 +143,7 @@ TEST(test_reap_inside_attach)
             failed++;
         }
         ivshm_endpoint_leave(&p.a);
-        assert_all_given_back(&p.r);
+        assert_all_freed(&p.r);
         ivshm_region_close(&p.r);
     }
     assert_true(failed > 0 && succeeded > 0); /* the window holds the edge */
@@ -172,7 +172,7 @@ TEST(test_attach_inside_leave)
             failed++;
         }
         ivshm_endpoint_leave(&p.a);
-        assert_all_given_back(&p.r);
+        assert_all_freed(&p.r);
         ivshm_region_close(&p.r);
     }
     assert_true(failed > 0 && succeeded > 0);
@@ -193,7 +193,7 @@ static void push(void *arg)
 {
     struct push *p = arg;
     ivshm_queue_push_mpsc(&p->out, (struct ivshm_ref){1, 7});
-    ivshm_store64_relaxed(p->done, 1);
+    ivshm_a64_store_relaxed(p->done, 1);
 }
 
 TEST(test_death_inside_push)
@@ -204,7 +204,7 @@ TEST(test_death_inside_push)
     int published = 0, not_published = 0;
     assert_ptr_not_equal(p.shm, MAP_FAILED);
     p.done = &p.shm->slot[SLOTS];
-    for (uint32_t k = 0; ivshm_load64_relaxed(p.done) == 0; k++) {
+    for (uint32_t k = 0; ivshm_a64_load_relaxed(p.done) == 0; k++) {
         struct ivshm_queue_producer other;
         struct ivshm_queue_consumer in;
         struct ivshm_ref ref;
@@ -262,8 +262,8 @@ static void look(void *arg)
     struct ivshm_region r;
     int err = ivshm_region_inspect(l->name, &r, NULL);
     for (int i = 0; i < 2 && err == 0; i++)
-        ivshm_store64_relaxed(&l->found->id[i], r.id[i]);
-    ivshm_store64_relaxed(&l->found->through, 1);
+        ivshm_a64_store_relaxed(&l->found->id[i], r.id[i]);
+    ivshm_a64_store_relaxed(&l->found->through, 1);
     _exit(err ? 1 : 0);
 }
 
@@ -293,10 +293,10 @@ TEST(test_format_inside_open)
     uint32_t calls = 0;
     pid_t pid = step_start(look, &l);
     while (step_calls(pid, 1))
-        calls += ivshm_load64_relaxed(&l.found->through) == 0;
+        calls += ivshm_a64_load_relaxed(&l.found->through) == 0;
     for (uint32_t k = 0; k < LOOK_STEPS; k += STRIDE) {
-        uint64_t was[] = {ivshm_load64_relaxed(&sb->id[0]), ivshm_load64_relaxed(&sb->id[1])};
-        ivshm_store64_relaxed(&l.found->through, 0);
+        uint64_t was[] = {ivshm_a64_load_relaxed(&sb->id[0]), ivshm_a64_load_relaxed(&sb->id[1])};
+        ivshm_a64_store_relaxed(&l.found->through, 0);
         pid = step_start(look, &l);
         must(step_calls(pid, calls));
         for (uint32_t i = 0; i < k; i++)
@@ -306,9 +306,10 @@ TEST(test_format_inside_open)
             none++;
             continue;
         }
-        uint64_t id[] = {ivshm_load64_relaxed(&l.found->id[0]),
-                         ivshm_load64_relaxed(&l.found->id[1])};
-        if (id[0] == ivshm_load64_relaxed(&sb->id[0]) && id[1] == ivshm_load64_relaxed(&sb->id[1]))
+        uint64_t id[] = {ivshm_a64_load_relaxed(&l.found->id[0]),
+                         ivshm_a64_load_relaxed(&l.found->id[1])};
+        if (id[0] == ivshm_a64_load_relaxed(&sb->id[0]) &&
+            id[1] == ivshm_a64_load_relaxed(&sb->id[1]))
             after++;
         else if (id[0] != was[0] || id[1] != was[1])
             fail_msg("an id that is half of each, %u instructions behind the last call", k);

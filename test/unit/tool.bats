@@ -987,7 +987,7 @@ left() {
     poke $((data + 128)) $((1 << 48 | 5))
     poke $((data + 128 + bytes)) $((1 << 48 | 6))
     deep "has a ring whose records are out of sequence" $((data + 128 + 2 * bytes)) $((1 << 48 | 9))
-    extent 2 "$(number .geometry.lane_bytes)"
+    extent 2 "$(number .geometry.pipeline_bytes)"
     deep "has a chunk of 8193 bytes in a pipeline, at most 8192 fit" $((data + 64)) 8193
 
     # What a dead process left half done is nobody's business.
@@ -1075,7 +1075,7 @@ END
     compile lossy-add -D_GNU_SOURCE= -include stdint.h -include "$BATS_FILE_TMPDIR/lossy.h"
     # No macro for all, as the pairing rests on it too: every swap of the loop is a plain store.
     compile_between lossy-swap \
-        's/!ivshm_cas64(counter, found, found + 1)/(ivshm_store64_relaxed(counter, found + 1), false)/'
+        's/!ivshm_a64_cas_seqcst(counter, found, found + 1)/(ivshm_a64_store_relaxed(counter, found + 1), false)/'
     format
     for kind in "add fetch-and-add" "swap compare-and-swap"; do
         pair "lossy-${kind%% *}"

@@ -30,8 +30,8 @@
 #include <cmocka.h>
 
 #include "core/channel.h"
-#include "core/joint.h"
-#include "core/lane.h"
+#include "core/coop.h"
+#include "core/pipeline.h"
 #include "core/lock.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -111,7 +111,7 @@ static inline uint64_t free_blocks(const struct ivshm_region *region)
 }
 
 /* All endpoints FREE, all blocks free. */
-static inline void assert_all_given_back(const struct ivshm_region *region)
+static inline void assert_all_freed(const struct ivshm_region *region)
 {
     for (uint32_t i = 0; i < region->geo.endpoints; i++)
         assert_int_equal(ivshm_endpoint_claim(region, i).state, IVSHM_FREE);
@@ -135,7 +135,7 @@ static inline uint64_t seal_of_entry(const struct ivshm_endpoint_shm *e, uint64_
     };
     uint64_t h = generation;
     for (size_t i = 0; i < LENGTH(words); i++) {
-        h = (h ^ ivshm_load64_relaxed(words[i])) * UINT64_C(0x9e3779b97f4a7c15);
+        h = (h ^ ivshm_a64_load_relaxed(words[i])) * UINT64_C(0x9e3779b97f4a7c15);
         h ^= h >> 32;
     }
     return h;
@@ -144,7 +144,7 @@ static inline uint64_t seal_of_entry(const struct ivshm_endpoint_shm *e, uint64_
 static inline void seal(const struct ivshm_region *region, uint32_t index)
 {
     struct ivshm_endpoint_shm *e = &region->endpoints[index];
-    ivshm_store64_relaxed(&e->seal, seal_of_entry(e, ivshm_load64_relaxed(&e->claim) >> 45));
+    ivshm_a64_store_relaxed(&e->seal, seal_of_entry(e, ivshm_a64_load_relaxed(&e->claim) >> 45));
 }
 
 /* The word of a block, packed as doc/layout.md says; first_of is the extent's length in its first.

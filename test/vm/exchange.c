@@ -192,7 +192,7 @@ static int input_has_ended(void)
 int main(int argc, char **argv)
 {
     /* About the sizes at which the netmod changes its ways: cells, eager limit, chunks, whole
-     * lanes. */
+     * pipelines. */
     static const int sizes[] = {0,     1,     64,    200,   240,    1000,   16000,
                                 16400, 32700, 32800, 65537, 262144, 300001, 1 << 20};
 

@@ -53,7 +53,7 @@ windows() { grep -o ' windows=[0-9]*' "$1" | awk -F= '{ n += $2 } END { print n 
 }
 
 # both_direct FILE: each of two ranks has copied three messages or more once.
-both_direct() { [ "$(grep -o ' direct=[0-9]*' "$1" | awk -F= '$2 >= 3 { n++ } END { print n }')" -eq 2 ]; }
+both_direct() { [ "$(grep -o ' single_copy=[0-9]*' "$1" | awk -F= '$2 >= 3 { n++ } END { print n }')" -eq 2 ]; }
 
 @test "large blocks of malloc are the region's; a child of fork has its own" {
     for what in kinds forks changes; do
@@ -122,8 +122,8 @@ counted() {
     awk -v least="$2" '
         /^ivshmem: rank=/ {
             for (i = 2; i <= NF; i++) { split($i, pair, "="); field[pair[1]] = pair[2] }
-            sent = field["eager_sent_bytes"] + field["bulk_sent_bytes"]
-            balance += sent - field["eager_received_bytes"] - field["bulk_received_bytes"]
+            sent = field["eager_sent_bytes"] + field["lmt_sent_bytes"]
+            balance += sent - field["eager_received_bytes"] - field["lmt_received_bytes"]
             if (sent > least) ranks++
             ids[field["id"]] = hosts[field["host"]] = 1
         }

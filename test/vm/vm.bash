@@ -49,9 +49,9 @@ through_region() {
         /^exchange: rank=.* good$/ { split($3, pair, "="); said[rank] = pair[2]; good++ }
         /^ivshmem: rank=/ {
             for (i = 2; i <= NF; i++) { split($i, pair, "="); field[pair[1]] = pair[2] }
-            sent[rank] = field["eager_sent_bytes"] + field["bulk_sent_bytes"]
-            balance += sent[rank] - field["eager_received_bytes"] - field["bulk_received_bytes"]
-            if (field["bulk_sent"] > 0 && field["eager_sent"] > 0) both++
+            sent[rank] = field["eager_sent_bytes"] + field["lmt_sent_bytes"]
+            balance += sent[rank] - field["eager_received_bytes"] - field["lmt_received_bytes"]
+            if (field["lmt_sent"] > 0 && field["eager_sent"] > 0) both++
             ids[field["id"]] = 1
         }
         END {

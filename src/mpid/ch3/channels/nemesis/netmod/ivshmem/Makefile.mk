@@ -14,25 +14,25 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_fault.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_path.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_vc.c               \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_end.c              \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_teardown.c         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_send.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_poll.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_lmt.c              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_pipeline.c         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_copy.c             \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_lend.c             \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_lmt_pool.c         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_limit.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_memory.c           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_window.c           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_port.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_card.c             \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_place.c            \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_affinity.c         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_stats.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_packet.c           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_validate.c         \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_described.c        \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_flattened.c        \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_relation.c         \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_question.c         \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_outstanding.c      \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_error.c
 
 noinst_HEADERS +=                                                           \

@@ -22,8 +22,8 @@ void MPID_nem_ivshmem_copy_pack(MPID_nem_ivshmem_transfer_t *t, void *to, intptr
 
 bool MPID_nem_ivshmem_copy_write(MPID_nem_ivshmem_transfer_t *t)
 {
-    MPID_nem_ivshmem_copy_pack(t, t->direct + t->moved, DIRECT_BYTES);
-    IVSHM_POINT(write_direct);
+    MPID_nem_ivshmem_copy_pack(t, t->peer_buffer + t->moved, DIRECT_BYTES);
+    IVSHM_TRACEPOINT(write_direct);
     return t->moved == t->size;
 }
 
@@ -33,11 +33,11 @@ bool MPID_nem_ivshmem_copy_read(MPID_nem_ivshmem_transfer_t *t, const char **why
     MPI_Aint len = MPL_MIN(t->size - t->moved, DIRECT_BYTES), done = len;
 
     if (t->contig)
-        MPIR_Memcpy(t->contig + t->moved, t->direct + t->moved, len);
+        MPIR_Memcpy(t->contig + t->moved, t->peer_buffer + t->moved, len);
     else
-        ivshmem_compat_unpack(t->direct + t->moved, len, req->dev.user_buf, req->dev.user_count,
-                              req->dev.datatype, t->moved, &done);
-    IVSHM_POINT(read_direct);
+        ivshmem_compat_unpack(t->peer_buffer + t->moved, len, req->dev.user_buf,
+                              req->dev.user_count, req->dev.datatype, t->moved, &done);
+    IVSHM_TRACEPOINT(read_direct);
     /* Only whole elements are unpacked. What is left of the last one is no element. */
     t->moved += t->moved + len == t->size ? len : done;
     if (t->moved < t->size && done == 0)
@@ -45,39 +45,39 @@ bool MPID_nem_ivshmem_copy_read(MPID_nem_ivshmem_transfer_t *t, const char **why
     return t->moved == t->size;
 }
 
-bool MPID_nem_ivshmem_copy_read_jointly(MPID_nem_ivshmem_transfer_t *t, const char **why)
+bool MPID_nem_ivshmem_copy_coop_receive(MPID_nem_ivshmem_transfer_t *t, const char **why)
 {
     struct ivshm_piece piece;
 
-    if (ivshm_joint_take(&t->joint, &piece)) {
-        MPIR_Memcpy(t->contig + piece.first, t->direct + piece.first, piece.bytes);
+    if (ivshm_coop_claim(&t->coop, &piece)) {
+        MPIR_Memcpy(t->contig + piece.first, t->peer_buffer + piece.first, piece.bytes);
         t->taken++;
-        IVSHM_POINT(read_direct);
+        IVSHM_TRACEPOINT(read_direct);
     }
-    int64_t left = ivshm_joint_left(&t->joint, t->taken);
+    int64_t left = ivshm_coop_remaining(&t->coop, t->taken);
     if (left < 0)
         *why = "changed what says who copies what";
     return left == 0;
 }
 
-bool MPID_nem_ivshmem_copy_help(MPID_nem_ivshmem_transfer_t *t, const char **why)
+bool MPID_nem_ivshmem_copy_coop_send(MPID_nem_ivshmem_transfer_t *t, const char **why)
 {
     const struct ivshm_region *region = &MPID_nem_ivshmem.region;
     struct ivshm_piece piece;
 
-    if (!ivshm_joint_take(&t->joint, &piece))
+    if (!ivshm_coop_claim(&t->coop, &piece))
         return true;
     if (t->moved == 0 &&
         !ivshm_extent_covers(region, ivshm_channel_peer(VC_IVSHMEM(t->vc)->channel),
-                             IVSHM_KIND_USER, MPID_nem_ivshmem_offset_of(t->direct),
+                             IVSHM_KIND_USER, MPID_nem_ivshmem_offset_of(t->peer_buffer),
                              (uint64_t) t->size)) {
         *why = "asks for help with a buffer that is not its own";
         return false;
     }
-    MPID_nem_ivshmem.stats.joint += t->moved == 0;
-    MPIR_Memcpy(t->direct + piece.first, t->contig + piece.first, piece.bytes);
+    MPID_nem_ivshmem.stats.coop += t->moved == 0;
+    MPIR_Memcpy(t->peer_buffer + piece.first, t->contig + piece.first, piece.bytes);
     t->moved += piece.bytes;
-    IVSHM_POINT(write_direct);
-    ivshm_joint_finish(&t->joint);
+    IVSHM_TRACEPOINT(write_direct);
+    ivshm_coop_finish(&t->coop);
     return false;
 }

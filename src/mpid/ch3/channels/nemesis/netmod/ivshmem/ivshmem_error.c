@@ -7,7 +7,7 @@
 /* Longer than Hydra needs to pass on a line. */
 #define PASS_ON_US 300000
 
-void MPID_nem_ivshmem_say(const char *what, const char *text)
+void MPID_nem_ivshmem_report(const char *what, const char *text)
 {
     fprintf(stderr, "ivshmem: rank %d: %s%s\n", MPIDI_Process.my_pg_rank, what, text);
     fflush(stderr);
@@ -21,17 +21,17 @@ void MPID_nem_ivshmem_say(const char *what, const char *text)
 int MPID_nem_ivshmem_error(const char *text)
 {
     int mpi_errno = MPI_SUCCESS;
-    MPID_nem_ivshmem_say("", text);
+    MPID_nem_ivshmem_report("", text);
     usleep(PASS_ON_US);
     MPIR_ERR_SET1(mpi_errno, MPI_ERR_OTHER, "**ivshmem", "**ivshmem %s", text);
     return mpi_errno;
 }
 
 /* Once in full, so that what to do, the last words, reaches the user. */
-static void say_if_cut(const char *text)
+static void report_if_cut(const char *text)
 {
     if (strlen(text) > MPICH_KEEPS)
-        MPID_nem_ivshmem_say("", text);
+        MPID_nem_ivshmem_report("", text);
 }
 
 /*
@@ -42,7 +42,7 @@ static void say_if_cut(const char *text)
 int MPID_nem_ivshmem_peer_error(const char *text)
 {
     int mpi_errno = MPI_SUCCESS;
-    say_if_cut(text);
+    report_if_cut(text);
     MPIR_ERR_SET1(mpi_errno, MPIX_ERR_PROC_FAILED, "**ivshmem", "**ivshmem %s", text);
     return mpi_errno;
 }
@@ -51,7 +51,7 @@ int MPID_nem_ivshmem_peer_error(const char *text)
 int MPID_nem_ivshmem_port_error(const char *text)
 {
     int mpi_errno = MPI_SUCCESS;
-    say_if_cut(text);
+    report_if_cut(text);
     MPIR_ERR_SET1(mpi_errno, MPI_ERR_PORT, "**ivshmem", "**ivshmem %s", text);
     return mpi_errno;
 }

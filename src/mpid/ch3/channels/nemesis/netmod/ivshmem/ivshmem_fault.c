@@ -8,21 +8,21 @@
 
 #include <signal.h>
 
-static struct sigaction before; /* what there was, and goes on */
-static struct ivshm_map map;
+static struct sigaction previous_action; /* what there was, and goes on */
+static struct ivshm_map watched_map;
 static const void *base; /* where its memory is; NULL while there is none */
-static char prefix[32];
+static char message_prefix[32];
 
-static void tell(const void *addr)
+static void report_fault(const void *addr)
 {
     char line[768];
-    size_t used = strlen(prefix);
-    memcpy(line, prefix, used);
+    size_t used = strlen(message_prefix);
+    memcpy(line, message_prefix, used);
     size_t said = 0;
     const void *const at[] = {base, MPID_nem_ivshmem.user};
     for (int i = 0; base && !said && i < 2; i++)
         if (at[i])
-            said = ivshm_backing_describe_fault(&map, at[i], addr, line + used,
+            said = ivshm_backing_describe_fault(&watched_map, at[i], addr, line + used,
                                                 sizeof(line) - used - 1);
     if (said) {
         line[used + said] = '\n';
@@ -33,13 +33,13 @@ static void tell(const void *addr)
 
 static void on_bus_error(int sig, siginfo_t *info, void *context)
 {
-    struct sigaction next = before;
+    struct sigaction next = previous_action;
     bool is_fault = info->si_code > 0; /* and not sent by kill(2) */
 
     if (is_fault)
-        tell(info->si_addr);
+        report_fault(info->si_addr);
     if (next.sa_flags & SA_RESETHAND)
-        before = (struct sigaction){.sa_handler = SIG_DFL};
+        previous_action = (struct sigaction){.sa_handler = SIG_DFL};
     if (next.sa_flags & SA_SIGINFO) {
         next.sa_sigaction(sig, info, context);
     } else if (next.sa_handler == SIG_DFL || (next.sa_handler == SIG_IGN && is_fault)) {
@@ -54,14 +54,15 @@ void MPID_nem_ivshmem_fault_watch(void)
 {
     struct sigaction ours;
 
-    map = *ivshm_region_map(&MPID_nem_ivshmem.region);
+    watched_map = *ivshm_region_map(&MPID_nem_ivshmem.region);
     base = ivshm_region_base(&MPID_nem_ivshmem.region);
-    snprintf(prefix, sizeof(prefix), "ivshmem: rank %d: ", MPIDI_Process.my_pg_rank);
-    if (sigaction(SIGBUS, NULL, &before) != 0)
+    snprintf(message_prefix, sizeof(message_prefix),
+             "ivshmem: rank %d: ", MPIDI_Process.my_pg_rank);
+    if (sigaction(SIGBUS, NULL, &previous_action) != 0)
         return;
     /* The program's own handler finds its mask and stack as it asked for them. */
-    ours = before;
-    ours.sa_flags = (before.sa_flags & ~SA_RESETHAND) | SA_SIGINFO;
+    ours = previous_action;
+    ours.sa_flags = (previous_action.sa_flags & ~SA_RESETHAND) | SA_SIGINFO;
     ours.sa_sigaction = on_bus_error;
     sigaction(SIGBUS, &ours, NULL);
 }
@@ -78,6 +79,6 @@ void MPID_nem_ivshmem_fault_unwatch(bool program_has_it)
     /* If somebody has put a handler before ours, and calls it, it still passes on. */
     if (sigaction(SIGBUS, NULL, &now) == 0 && now.sa_flags & SA_SIGINFO &&
         now.sa_sigaction == on_bus_error)
-        sigaction(SIGBUS, &before, NULL);
+        sigaction(SIGBUS, &previous_action, NULL);
     base = NULL;
 }

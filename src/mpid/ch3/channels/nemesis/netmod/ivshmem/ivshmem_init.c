@@ -73,7 +73,7 @@ cvars:
 MPID_nem_ivshmem_t MPID_nem_ivshmem;
 
 /* Opens the region and joins it; 0 or -errno, and why in MPID_nem_ivshmem.diag. */
-static int join(MPIDI_PG_t *pg_p, int pg_rank)
+static int join_region(MPIDI_PG_t *pg_p, int pg_rank)
 {
     MPID_nem_ivshmem_t *self = &MPID_nem_ivshmem;
     int err = ivshm_region_open(MPIR_CVAR_NEMESIS_IVSHMEM_REGION, &self->region, &self->diag);
@@ -85,7 +85,7 @@ static int join(MPIDI_PG_t *pg_p, int pg_rank)
     self->operations = MPL_calloc(ivshm_region_endpoints(&self->region) + 1,
                                   sizeof(self->operations[0]), MPL_MEM_OTHER);
     if (!self->vcs || !self->operations) {
-        err = ivshm_fail(&self->diag, ENOMEM, "out of memory for the tables of connections");
+        err = ivshm_diag_fail(&self->diag, ENOMEM, "out of memory for the tables of connections");
         goto free_tables;
     }
     err = ivshm_transport_open(&self->transport, &self->region, (const char *) pg_p->id,
@@ -103,15 +103,15 @@ free_tables:
     return err;
 }
 
-static void leave(void)
+static void leave_region(void)
 {
     MPID_nem_ivshmem_t *self = &MPID_nem_ivshmem;
 
     if (!self->joined)
         return;
-    IVSHM_POINT(leave);
+    IVSHM_TRACEPOINT(leave);
     MPID_nem_ivshmem_poll_finalize();
-    MPID_nem_ivshmem_lend_finalize();
+    MPID_nem_ivshmem_lmt_pool_finalize();
     if (!MPID_nem_ivshmem_memory_finalize())
         return; /* who joins next finds the process dead one day, and takes back what it had */
     ivshm_transport_close(&self->transport);
@@ -142,17 +142,17 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
     memset(&MPID_nem_ivshmem, 0, sizeof(MPID_nem_ivshmem));
     MPID_nem_ivshmem_stats_register();
     int tcp_errno = MPID_nem_ivshmem_path_init(pg_p, pg_rank, bc_val_p, val_max_sz_p);
-    int err = join(pg_p, pg_rank);
+    int err = join_region(pg_p, pg_rank);
     if (err == 0) {
         mpi_errno = MPID_nem_ivshmem_poll_init();
         MPIR_ERR_CHECK(mpi_errno);
         mpi_errno = MPID_nem_ivshmem_relation_init();
         MPIR_ERR_CHECK(mpi_errno);
-        mpi_errno = MPID_nem_ivshmem_lend_init(pg_p->size);
+        mpi_errno = MPID_nem_ivshmem_lmt_pool_init(pg_p->size);
         MPIR_ERR_CHECK(mpi_errno);
         mpi_errno = MPID_nem_ivshmem_memory_init();
         MPIR_ERR_CHECK(mpi_errno);
-        MPID_nem_ivshmem_check_place();
+        MPID_nem_ivshmem_affinity_check();
     } else if (!can_do_without(err)) {
         mpi_errno = MPID_nem_ivshmem_error(MPID_nem_ivshmem.diag.text);
         goto fn_fail;
@@ -161,7 +161,7 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
         mpi_errno = tcp_errno;
         MPIR_ERR_CHECK(mpi_errno);
         if (MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK < 0)
-            MPID_nem_ivshmem_say("uses tcp: ", MPID_nem_ivshmem.diag.text);
+            MPID_nem_ivshmem_report("uses tcp: ", MPID_nem_ivshmem.diag.text);
     }
     MPID_nem_ivshmem_window_init();
     mpi_errno = MPID_nem_ivshmem_card_add(bc_val_p, val_max_sz_p);
@@ -170,7 +170,7 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
 fn_exit:
     return mpi_errno;
 fn_fail:
-    leave();
+    leave_region();
     goto fn_exit;
 }
 
@@ -179,7 +179,7 @@ static int ivshmem_finalize(void)
     int mpi_errno = MPID_nem_ivshmem_path_finalize();
     if (MPIR_CVAR_NEMESIS_IVSHMEM_STATS)
         MPID_nem_ivshmem_stats_print();
-    leave();
+    leave_region();
     return mpi_errno;
 }
 

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Large messages, by Nemesis' LMT hooks. Each side's first packet may carry an offer:
+ * Large messages, by Nemesis' LMT hooks. Each side's first packet may carry a cookie:
  *
  *   sender                            receiver
- *   RTS, offers a lane of its own     matched: empties chunks
+ *   RTS, offers a pipeline of its own matched: empties chunks
  *   or fills chunks          ====>    at the same time
  *
  *   RTS, offers its buffer   ====>    matched: copies it
  *                            <----    DONE
  *
- *   RTS, offers nothing      ---->    matched: offers a lane, or its buffer
+ *   RTS, offers nothing      ---->    matched: offers a pipeline, or its buffer
  *                            <----    CTS
  *   fills chunks, or copies  ====>    empties chunks
  *   DONE, if it has copied   ---->
@@ -20,16 +20,16 @@
  *                            <----    DONE
  *
  * A buffer can be offered if it is memory of the region: then there is one copy. Otherwise both
- * sides copy through a lane. The sender's lanes spare a trip, but wait for the receiver; so they
- * are few, and each rank keeps one to lend, so that one receive can always go on. Where all are
- * lent and the region has no memory for another, receives wait their turn. A peer whose last
+ * sides copy through a pipeline. The sender's pipelines spare a trip, but wait for the receiver; so
+ * they are few, and each rank keeps one to lend, so that one receive can always go on. Where all
+ * are lent and the region has no memory for another, receives wait their turn. A peer whose last
  * receive went into the region is offered none: it will want that copy alone again.
  *
  * Each turn of the progress engine moves what it can and goes on.
  */
 #include "ivshmem_netmod.h"
 
-#define JOINT_BYTES_MIN (12 << 10)
+#define COOP_BYTES_MIN (12 << 10)
 
 static void link_transfer(MPID_nem_ivshmem_transfer_t *t)
 {
@@ -79,7 +79,7 @@ static intptr_t find_buffer(MPID_nem_ivshmem_transfer_t *t)
 }
 
 /* From now on one side works in the other's memory. */
-static void activate(MPID_nem_ivshmem_transfer_t *t, int state, intptr_t size)
+static void activate_transfer(MPID_nem_ivshmem_transfer_t *t, int state, intptr_t size)
 {
     t->state = state;
     t->size = size;
@@ -88,17 +88,17 @@ static void activate(MPID_nem_ivshmem_transfer_t *t, int state, intptr_t size)
 }
 
 /*
- * The transfer is over: takes it off the list and completes its request. The lane is given back,
- * unless it is lost.
+ * The transfer is over: takes it off the list and completes its request. The pipeline is given
+ * back, unless it is lost.
  */
-static int finish(MPID_nem_ivshmem_transfer_t *t, bool lane_is_idle)
+static int finish_transfer(MPID_nem_ivshmem_transfer_t *t, bool pipeline_is_free)
 {
     MPIR_Request *req = t->req, *entry;
 
     VC_IVSHMEM(t->vc)->transfers -= t->active;
-    MPID_nem_ivshmem.lanes_offered -= t->own_lane && t->state == IVSHMEM_SENDING;
-    if (t->own_lane && lane_is_idle)
-        MPID_nem_ivshmem_lend_lane_back(&t->lane);
+    MPID_nem_ivshmem.sender_pipelines -= t->own_pipeline && t->state == IVSHMEM_SENDING;
+    if (t->own_pipeline && pipeline_is_free)
+        MPID_nem_ivshmem_lmt_pool_free_pipeline(&t->pipeline);
     if (MPIR_CVAR_ENABLE_FT) /* what has had no CTS is still on CH3's list */
         MPID_nem_lmt_rtsq_search_remove(&t->vc->ch.lmt_rts_queue, req->handle, &entry);
     int mpi_errno = MPIR_Request_is_complete(req) ? MPI_SUCCESS : MPID_Request_complete(req);
@@ -108,18 +108,18 @@ static int finish(MPID_nem_ivshmem_transfer_t *t, bool lane_is_idle)
 
 static int end_sent(MPID_nem_ivshmem_transfer_t *t)
 {
-    MPID_nem_ivshmem.stats.bulk_sent++;
-    MPID_nem_ivshmem.stats.bulk_sent_bytes += t->counted;
+    MPID_nem_ivshmem.stats.lmt_sent++;
+    MPID_nem_ivshmem.stats.lmt_sent_bytes += t->counted;
     VC_PAIR(t->vc)->sent_bytes += t->counted;
-    return finish(t, true);
+    return finish_transfer(t, true);
 }
 
 static int end_received(MPID_nem_ivshmem_transfer_t *t)
 {
-    MPID_nem_ivshmem.stats.bulk_received++;
-    MPID_nem_ivshmem.stats.bulk_received_bytes += t->counted;
+    MPID_nem_ivshmem.stats.lmt_received++;
+    MPID_nem_ivshmem.stats.lmt_received_bytes += t->counted;
     VC_IVSHMEM(t->vc)->received_bytes += t->counted;
-    return finish(t, true);
+    return finish_transfer(t, true);
 }
 
 /* Tells the other side that its memory is no longer used. */
@@ -127,7 +127,7 @@ static int send_done(MPID_nem_ivshmem_transfer_t *t)
 {
     int mpi_errno = MPI_SUCCESS;
 
-    IVSHM_POINT(done);
+    IVSHM_TRACEPOINT(done);
     MPID_nem_lmt_send_DONE(t->vc, t->req);
 
 fn_exit:
@@ -159,7 +159,7 @@ static int end_direct(MPID_nem_ivshmem_transfer_t *t, int (*end)(MPID_nem_ivshme
 {
     int mpi_errno = MPI_SUCCESS;
 
-    MPID_nem_ivshmem.stats.direct++;
+    MPID_nem_ivshmem.stats.single_copy++;
     mpi_errno = send_done(t);
     MPIR_ERR_CHECK(mpi_errno);
     mpi_errno = end(t);
@@ -172,19 +172,19 @@ fn_fail:
 }
 
 /* Receiver: both have copied all pieces. */
-static int end_joint(MPID_nem_ivshmem_transfer_t *t)
+static int end_coop(MPID_nem_ivshmem_transfer_t *t)
 {
-    MPID_nem_ivshmem_lend_joint_back(ivshm_joint_word(&t->joint));
+    MPID_nem_ivshmem_lmt_pool_free_coop(ivshm_coop_word(&t->coop));
     return end_direct(t, end_received);
 }
 
-/* Receiver: sends our offer, from the transfer, which outlives the call: it may have to wait. */
+/* Receiver: sends our cookie, from the transfer, which outlives the call: it may have to wait. */
 static int send_cts(MPID_nem_ivshmem_transfer_t *t)
 {
     int mpi_errno = MPI_SUCCESS;
 
-    IVSHM_POINT(cts);
-    MPID_nem_lmt_send_CTS(t->vc, t->req, &t->offer, sizeof(t->offer));
+    IVSHM_TRACEPOINT(cts);
+    MPID_nem_lmt_send_CTS(t->vc, t->req, &t->cookie, sizeof(t->cookie));
 
 fn_exit:
     return mpi_errno;
@@ -192,39 +192,39 @@ fn_fail:
     goto fn_exit;
 }
 
-static void offer_lane(MPID_nem_ivshmem_transfer_t *t)
+static void set_pipeline_cookie(MPID_nem_ivshmem_transfer_t *t)
 {
-    t->own_lane = true;
-    t->offer = (MPID_nem_ivshmem_offer_t){.what = IVSHMEM_OFFER_LANE,
-                                          .first = ivshm_lane_next(&t->lane),
-                                          .off = ivshm_lane_offset(&t->lane),
-                                          .bytes = (uint64_t) t->size};
+    t->own_pipeline = true;
+    t->cookie = (MPID_nem_ivshmem_cookie_t){.what = IVSHMEM_COOKIE_PIPELINE,
+                                            .first = ivshm_pipeline_next(&t->pipeline),
+                                            .off = ivshm_pipeline_offset(&t->pipeline),
+                                            .bytes = (uint64_t) t->size};
 }
 
-/* Lends a lane to the sender, if there is one, and tells it. */
-static int lend_lane(MPID_nem_ivshmem_transfer_t *t)
+/* Lends a pipeline to the sender, if there is one, and tells it. */
+static int start_pipeline_receive(MPID_nem_ivshmem_transfer_t *t)
 {
-    if (!MPID_nem_ivshmem_lend_lane(&t->lane, 0))
+    if (!MPID_nem_ivshmem_lmt_pool_alloc_pipeline(&t->pipeline, 0))
         return MPI_SUCCESS;
-    activate(t, IVSHMEM_RECEIVING, t->req->ch.lmt_data_sz);
-    offer_lane(t);
+    activate_transfer(t, IVSHMEM_RECEIVING, t->req->ch.lmt_data_sz);
+    set_pipeline_cookie(t);
     return send_cts(t);
 }
 
 /* CH3 has cancelled the send: the receiver knows nothing of it any more. */
-static int forget(MPID_nem_ivshmem_transfer_t *t)
+static int forget_transfer(MPID_nem_ivshmem_transfer_t *t)
 {
-    if (t->own_lane)
-        ivshm_lane_reset(&t->lane);
-    return finish(t, true);
+    if (t->own_pipeline)
+        ivshm_pipeline_reset(&t->pipeline);
+    return finish_transfer(t, true);
 }
 
-static int advance(MPID_nem_ivshmem_transfer_t *t, const char **why)
+static int advance_transfer(MPID_nem_ivshmem_transfer_t *t, const char **why)
 {
     switch (t->state) {
     case IVSHMEM_SENDING:
-        if (t->own_lane && MPIR_Request_is_complete(t->req))
-            return forget(t);
+        if (t->own_pipeline && MPIR_Request_is_complete(t->req))
+            return forget_transfer(t);
         return MPID_nem_ivshmem_pipeline_send(t) ? end_sent(t) : MPI_SUCCESS;
     case IVSHMEM_RECEIVING:
         return MPID_nem_ivshmem_pipeline_receive(t, why) ? end_pipeline(t) : MPI_SUCCESS;
@@ -232,16 +232,16 @@ static int advance(MPID_nem_ivshmem_transfer_t *t, const char **why)
         return MPID_nem_ivshmem_copy_write(t) ? end_direct(t, end_sent) : MPI_SUCCESS;
     case IVSHMEM_READING:
         return MPID_nem_ivshmem_copy_read(t, why) ? end_direct(t, end_received) : MPI_SUCCESS;
-    case IVSHMEM_SHARING:
-        return MPID_nem_ivshmem_copy_read_jointly(t, why) ? end_joint(t) : MPI_SUCCESS;
-    case IVSHMEM_HELPING:
-        if (MPID_nem_ivshmem_copy_help(t, why))
+    case IVSHMEM_COOP_RECEIVING:
+        return MPID_nem_ivshmem_copy_coop_receive(t, why) ? end_coop(t) : MPI_SUCCESS;
+    case IVSHMEM_COOP_SENDING:
+        if (MPID_nem_ivshmem_copy_coop_send(t, why))
             t->state = IVSHMEM_AWAIT_CTS; /* for the receiver's DONE */
         return MPI_SUCCESS;
-    case IVSHMEM_AWAIT_LANE:
-        return lend_lane(t);
+    case IVSHMEM_AWAIT_PIPELINE:
+        return start_pipeline_receive(t);
     case IVSHMEM_AWAIT_CTS:
-        return MPIR_Request_is_complete(t->req) ? forget(t) : MPI_SUCCESS;
+        return MPIR_Request_is_complete(t->req) ? forget_transfer(t) : MPI_SUCCESS;
     case IVSHMEM_AWAIT_DONE:
         break;
     }
@@ -249,13 +249,13 @@ static int advance(MPID_nem_ivshmem_transfer_t *t, const char **why)
 }
 
 /* Has the transfer moved on; if the peer has done what it must not, its connection is to fail. */
-static int advance_or_give_up(MPID_nem_ivshmem_transfer_t *t)
+static int advance_or_mark_failed(MPID_nem_ivshmem_transfer_t *t)
 {
     const char *why = NULL;
-    int mpi_errno = advance(t, &why);
+    int mpi_errno = advance_transfer(t, &why);
 
     if (unlikely(why))
-        MPID_nem_ivshmem_vc_give_up(t->vc, why);
+        MPID_nem_ivshmem_vc_mark_failed(t->vc, why);
     return mpi_errno;
 }
 
@@ -263,12 +263,12 @@ int MPID_nem_ivshmem_lmt_progress(void)
 {
     int mpi_errno = MPI_SUCCESS;
 
-    MPID_nem_ivshmem_lend_begin_turn();
+    MPID_nem_ivshmem_lmt_pool_begin_progress();
     for (MPID_nem_ivshmem_transfer_t *next, *t = MPID_nem_ivshmem.transfers; t; t = next) {
         next = t->next;
-        if (unlikely(VC_IVSHMEM(t->vc)->given_up))
+        if (unlikely(VC_IVSHMEM(t->vc)->failed))
             continue;
-        mpi_errno = advance_or_give_up(t);
+        mpi_errno = advance_or_mark_failed(t);
         MPIR_ERR_CHECK(mpi_errno);
     }
 
@@ -287,15 +287,16 @@ int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t *vc, int req_errno)
         next = t->next;
         if (t->vc != vc)
             continue;
-        if (!is_gone && (t->state == IVSHMEM_AWAIT_DONE || t->state == IVSHMEM_SHARING))
-            MPID_nem_ivshmem_memory_lose(t->contig);
+        if (!is_gone && (t->state == IVSHMEM_AWAIT_DONE || t->state == IVSHMEM_COOP_RECEIVING))
+            MPID_nem_ivshmem_memory_quarantine(t->contig);
         /* What the peer may still write is used for no other transfer before it is gone. */
-        if (t->state == IVSHMEM_SHARING)
-            MPID_nem_ivshmem_lend_lose(VC_IVSHMEM(vc)->peer, ivshm_joint_word(&t->joint), NULL);
-        else if (t->own_lane)
-            MPID_nem_ivshmem_lend_lose(VC_IVSHMEM(vc)->peer, NULL, &t->lane);
+        if (t->state == IVSHMEM_COOP_RECEIVING)
+            MPID_nem_ivshmem_lmt_pool_quarantine(VC_IVSHMEM(vc)->peer, ivshm_coop_word(&t->coop),
+                                                 NULL);
+        else if (t->own_pipeline)
+            MPID_nem_ivshmem_lmt_pool_quarantine(VC_IVSHMEM(vc)->peer, NULL, &t->pipeline);
         t->req->status.MPI_ERROR = req_errno;
-        mpi_errno = finish(t, false);
+        mpi_errno = finish_transfer(t, false);
         MPIR_ERR_CHECK(mpi_errno);
     }
 
@@ -305,20 +306,20 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Makes our buffer the offer, if it is memory of the region. */
-static bool offer_buffer(MPID_nem_ivshmem_transfer_t *t)
+/* Makes our buffer the cookie, if it is memory of the region. */
+static bool set_buffer_cookie(MPID_nem_ivshmem_transfer_t *t)
 {
     intptr_t size = t->req->ch.lmt_data_sz;
 
-    if (!t->contig || !MPID_nem_ivshmem_memory_find(t->contig, size, &t->offer.off))
+    if (!t->contig || !MPID_nem_ivshmem_memory_find(t->contig, size, &t->cookie.off))
         return false;
-    t->offer.what = IVSHMEM_OFFER_BUFFER;
-    t->offer.bytes = (uint64_t) size;
+    t->cookie.what = IVSHMEM_COOKIE_BUFFER;
+    t->cookie.bytes = (uint64_t) size;
     return true;
 }
 
 /*
- * Sender: a large message begins. The RTS is on its way before the lane is filled; nothing is
+ * Sender: a large message begins. The RTS is on its way before the pipeline is filled; nothing is
  * complete before CH3 has entered the request into its lists.
  */
 static int initiate_lmt(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, MPIR_Request *req)
@@ -333,17 +334,17 @@ static int initiate_lmt(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, MPIR_Request *req)
     }
     t = new_transfer(vc, req, IVSHMEM_AWAIT_CTS);
     t->size = t->counted = req->ch.lmt_data_sz = find_buffer(t);
-    t->offer.bytes = (uint64_t) t->size;
-    if (!offer_buffer(t) && !VC_IVSHMEM(vc)->takes_direct &&
-        MPID_nem_ivshmem.lanes_offered < IVSHMEM_OFFERED_LANES_MAX &&
-        MPID_nem_ivshmem_lend_lane(&t->lane, 1)) {
-        MPID_nem_ivshmem.lanes_offered++;
-        offer_lane(t);
+    t->cookie.bytes = (uint64_t) t->size;
+    if (!set_buffer_cookie(t) && !VC_IVSHMEM(vc)->takes_direct &&
+        MPID_nem_ivshmem.sender_pipelines < IVSHMEM_SENDER_PIPELINES_MAX &&
+        MPID_nem_ivshmem_lmt_pool_alloc_pipeline(&t->pipeline, 1)) {
+        MPID_nem_ivshmem.sender_pipelines++;
+        set_pipeline_cookie(t);
     }
-    IVSHM_POINT(rts);
-    MPID_nem_lmt_send_RTS(vc, rts_pkt, &t->offer, sizeof(t->offer));
-    IVSHM_POINT(rts_sent);
-    if (t->own_lane) {
+    IVSHM_TRACEPOINT(rts);
+    MPID_nem_lmt_send_RTS(vc, rts_pkt, &t->cookie, sizeof(t->cookie));
+    IVSHM_TRACEPOINT(rts_sent);
+    if (t->own_pipeline) {
         t->state = IVSHMEM_SENDING;
         MPID_nem_ivshmem_pipeline_fill(t);
     }
@@ -352,9 +353,9 @@ fn_exit:
     return mpi_errno;
 fn_fail:
     if (t) {
-        if (t->own_lane) {
-            MPID_nem_ivshmem.lanes_offered--;
-            MPID_nem_ivshmem_lend_lane_back(&t->lane);
+        if (t->own_pipeline) {
+            MPID_nem_ivshmem.sender_pipelines--;
+            MPID_nem_ivshmem_lmt_pool_free_pipeline(&t->pipeline);
         }
         unlink_transfer(t);
     }
@@ -362,32 +363,34 @@ fn_fail:
 }
 
 /* Begins to use what `peer` offers, in the direction of our request; or says why that cannot be. */
-static const char *use_offer(MPID_nem_ivshmem_transfer_t *t, const MPID_nem_ivshmem_offer_t *offer,
-                             intptr_t size, struct ivshm_owner peer, struct ivshm_diag *diag)
+static const char *use_cookie(MPID_nem_ivshmem_transfer_t *t,
+                              const MPID_nem_ivshmem_cookie_t *cookie, intptr_t size,
+                              struct ivshm_owner peer, struct ivshm_diag *diag)
 {
     struct ivshm_region *region = &MPID_nem_ivshmem.region;
     bool sends = t->state == IVSHMEM_AWAIT_CTS || t->state == IVSHMEM_SENDING;
 
-    switch (offer->what) {
-    case IVSHMEM_OFFER_LANE:
-        if (ivshm_lane_attach(region, peer, offer->off, offer->first, &t->lane, diag) != 0)
+    switch (cookie->what) {
+    case IVSHMEM_COOKIE_PIPELINE:
+        if (ivshm_pipeline_attach(region, peer, cookie->off, cookie->first, &t->pipeline, diag) !=
+            0)
             return diag->text;
-        activate(t, sends ? IVSHMEM_SENDING : IVSHMEM_RECEIVING, size);
+        activate_transfer(t, sends ? IVSHMEM_SENDING : IVSHMEM_RECEIVING, size);
         return NULL;
-    case IVSHMEM_OFFER_BUFFER:
-        if (!ivshm_extent_covers(region, peer, IVSHM_KIND_USER, offer->off, (uint64_t) size))
+    case IVSHMEM_COOKIE_BUFFER:
+        if (!ivshm_extent_covers(region, peer, IVSHM_KIND_USER, cookie->off, (uint64_t) size))
             return "offers a buffer that is not its own";
-        t->direct = ivshm_region_address(region, offer->off);
-        activate(t, sends ? IVSHMEM_WRITING : IVSHMEM_READING, size);
+        t->peer_buffer = ivshm_region_address(region, cookie->off);
+        activate_transfer(t, sends ? IVSHMEM_WRITING : IVSHMEM_READING, size);
         return NULL;
-    case IVSHMEM_OFFER_JOINT:
-        if (!sends || t->offer.what != IVSHMEM_OFFER_BUFFER || offer->bytes != (uint64_t) size)
+    case IVSHMEM_COOKIE_COOP:
+        if (!sends || t->cookie.what != IVSHMEM_COOKIE_BUFFER || cookie->bytes != (uint64_t) size)
             return "asks for help with what it was not offered";
-        if (ivshm_joint_attach(region, peer, offer->joint, offer->first, (uint64_t) size, &t->joint,
-                               diag) != 0)
+        if (ivshm_coop_attach(region, peer, cookie->coop, cookie->first, (uint64_t) size, &t->coop,
+                              diag) != 0)
             return diag->text;
-        t->direct = ivshm_region_address(region, offer->off); /* checked when it is used */
-        activate(t, IVSHMEM_HELPING, size);
+        t->peer_buffer = ivshm_region_address(region, cookie->off); /* checked when it is used */
+        activate_transfer(t, IVSHMEM_COOP_SENDING, size);
         return NULL;
     default:
         return "offers what is unknown";
@@ -400,61 +403,62 @@ static bool can_send_cts(MPIDI_VC_t *vc)
     const MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
     return area->stream == 0 && !area->sendq.head &&
            ivshm_channel_slot(area->channel,
-                              sizeof(MPIDI_CH3_Pkt_t) + sizeof(MPID_nem_ivshmem_offer_t));
+                              sizeof(MPIDI_CH3_Pkt_t) + sizeof(MPID_nem_ivshmem_cookie_t));
 }
 
 /*
  * Receiver: asks the sender, whose buffer it reads, to copy a part, if that is worth it. Where more
  * is under way, both processors have enough to do, each with what it will use itself.
  */
-static int ask_for_help(MPID_nem_ivshmem_transfer_t *t)
+static int start_coop_receive(MPID_nem_ivshmem_transfer_t *t)
 {
-    struct ivshm_joint_shm *word = NULL;
+    struct ivshm_coop_shm *word = NULL;
 
-    if (t->state != IVSHMEM_READING || t->size < JOINT_BYTES_MIN || t->next || t->prev ||
-        !can_send_cts(t->vc) || !offer_buffer(t) || !(word = MPID_nem_ivshmem_lend_joint()))
+    if (t->state != IVSHMEM_READING || t->size < COOP_BYTES_MIN || t->next || t->prev ||
+        !can_send_cts(t->vc) || !set_buffer_cookie(t) ||
+        !(word = MPID_nem_ivshmem_lmt_pool_alloc_coop()))
         return MPI_SUCCESS;
-    ivshm_joint_begin(word, (uint64_t) t->size, &t->joint);
+    ivshm_coop_begin(word, (uint64_t) t->size, &t->coop);
     t->taken = 0;
-    t->state = IVSHMEM_SHARING;
-    t->offer.what = IVSHMEM_OFFER_JOINT;
-    t->offer.first = ivshm_joint_number(&t->joint);
-    t->offer.joint = MPID_nem_ivshmem_offset_of(word);
+    t->state = IVSHMEM_COOP_RECEIVING;
+    t->cookie.what = IVSHMEM_COOKIE_COOP;
+    t->cookie.first = ivshm_coop_number(&t->coop);
+    t->cookie.coop = MPID_nem_ivshmem_offset_of(word);
     return send_cts(t);
 }
 
-/* Receiver: whether our buffer is a better offer than the sender's lane, from which we copy too. */
-static bool prefer_buffer(MPID_nem_ivshmem_transfer_t *t, const MPID_nem_ivshmem_offer_t *offer,
+/* Receiver: whether our buffer is better than the sender's pipeline, from which we copy too. */
+static bool prefer_buffer(MPID_nem_ivshmem_transfer_t *t, const MPID_nem_ivshmem_cookie_t *cookie,
                           struct ivshm_owner peer)
 {
-    struct ivshm_lane lane;
+    struct ivshm_pipeline pipeline;
 
-    if (offer->what != IVSHMEM_OFFER_LANE || !offer_buffer(t))
+    if (cookie->what != IVSHMEM_COOKIE_PIPELINE || !set_buffer_cookie(t))
         return false;
-    if (ivshm_lane_attach(&MPID_nem_ivshmem.region, peer, offer->off, offer->first, &lane, NULL) ==
-            0 &&
-        ivshm_lane_waiting(&lane) < offer->bytes)
+    if (ivshm_pipeline_attach(&MPID_nem_ivshmem.region, peer, cookie->off, cookie->first, &pipeline,
+                              NULL) == 0 &&
+        ivshm_pipeline_waiting(&pipeline) < cookie->bytes)
         return true;
-    t->offer.what = IVSHMEM_OFFER_NOTHING; /* the message is there already */
+    t->cookie.what = IVSHMEM_COOKIE_NOTHING; /* the message is there already */
     return false;
 }
 
 /* Receiver: goes on with what the sender offers. False if it offers nothing that is of use. */
-static bool accept_offer(MPID_nem_ivshmem_transfer_t *t, struct iovec cookie, const char **why,
-                         struct ivshm_diag *diag)
+static bool accept_cookie(MPID_nem_ivshmem_transfer_t *t, struct iovec s_cookie, const char **why,
+                          struct ivshm_diag *diag)
 {
     struct ivshm_channel *channel = VC_IVSHMEM(t->vc)->channel; /* NULL after a failure */
-    MPID_nem_ivshmem_offer_t offer = {0};
+    MPID_nem_ivshmem_cookie_t cookie = {0};
     intptr_t size = t->req->ch.lmt_data_sz;
 
-    if (channel && cookie.iov_len == sizeof(offer))
-        memcpy(&offer, cookie.iov_base, sizeof(offer));
-    t->counted = (intptr_t) offer.bytes;
-    if (offer.what == IVSHMEM_OFFER_NOTHING ||
-        prefer_buffer(t, &offer, ivshm_channel_peer(channel)))
+    if (channel && s_cookie.iov_len == sizeof(cookie))
+        memcpy(&cookie, s_cookie.iov_base, sizeof(cookie));
+    t->counted = (intptr_t) cookie.bytes;
+    if (cookie.what == IVSHMEM_COOKIE_NOTHING ||
+        prefer_buffer(t, &cookie, ivshm_channel_peer(channel)))
         return false;
-    t->is_part = offer.what == IVSHMEM_OFFER_LANE && offer.bytes > (uint64_t) size;
-    *why = use_offer(t, &offer, size, ivshm_channel_peer(channel), diag);
+    t->is_part = cookie.what == IVSHMEM_COOKIE_PIPELINE && cookie.bytes > (uint64_t) size;
+    *why = use_cookie(t, &cookie, size, ivshm_channel_peer(channel), diag);
     return true;
 }
 
@@ -478,23 +482,23 @@ static int start_recv(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec s_cookie)
         goto fn_exit;
     }
 
-    MPID_nem_ivshmem_transfer_t *t = new_transfer(vc, req, IVSHMEM_AWAIT_LANE);
+    MPID_nem_ivshmem_transfer_t *t = new_transfer(vc, req, IVSHMEM_AWAIT_PIPELINE);
     find_buffer(t);
-    if (accept_offer(t, s_cookie, &why, &diag)) {
+    if (accept_cookie(t, s_cookie, &why, &diag)) {
         if (why) {
-            MPID_nem_ivshmem_vc_give_up(vc, why);
+            MPID_nem_ivshmem_vc_mark_failed(vc, why);
             goto fn_exit;
         }
-        mpi_errno = ask_for_help(t);
+        mpi_errno = start_coop_receive(t);
         MPIR_ERR_CHECK(mpi_errno);
-        mpi_errno = advance_or_give_up(t);
+        mpi_errno = advance_or_mark_failed(t);
         MPIR_ERR_CHECK(mpi_errno);
-    } else if (offer_buffer(t)) {
-        activate(t, IVSHMEM_AWAIT_DONE, req->ch.lmt_data_sz);
+    } else if (set_buffer_cookie(t)) {
+        activate_transfer(t, IVSHMEM_AWAIT_DONE, req->ch.lmt_data_sz);
         mpi_errno = send_cts(t);
         MPIR_ERR_CHECK(mpi_errno);
     } else {
-        mpi_errno = lend_lane(t);
+        mpi_errno = start_pipeline_receive(t);
         MPIR_ERR_CHECK(mpi_errno);
     }
 
@@ -504,46 +508,46 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Sender: the receiver does without our lane. */
-static void withdraw_lane(MPID_nem_ivshmem_transfer_t *t)
+/* Sender: the receiver does without our pipeline. */
+static void withdraw_pipeline(MPID_nem_ivshmem_transfer_t *t)
 {
-    ivshm_lane_reset(&t->lane);
-    MPID_nem_ivshmem_lend_lane_back(&t->lane);
-    t->own_lane = false;
+    ivshm_pipeline_reset(&t->pipeline);
+    MPID_nem_ivshmem_lmt_pool_free_pipeline(&t->pipeline);
+    t->own_pipeline = false;
     t->moved = 0;
-    MPID_nem_ivshmem.lanes_offered--;
+    MPID_nem_ivshmem.sender_pipelines--;
 }
 
-/* Sender: the receiver has an offer of its own, or takes nothing. */
+/* Sender: the receiver has a cookie of its own, or takes nothing. */
 static int start_send(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec r_cookie)
 {
     int mpi_errno = MPI_SUCCESS;
     MPID_nem_ivshmem_transfer_t *t = REQ_TRANSFER(req);
-    MPID_nem_ivshmem_offer_t offer = {0};
+    MPID_nem_ivshmem_cookie_t cookie = {0};
     struct ivshm_diag diag;
     const char *why = NULL;
 
     intptr_t size = MPL_MIN(t->size, req->ch.lmt_data_sz);
-    if (r_cookie.iov_len == sizeof(offer))
-        memcpy(&offer, r_cookie.iov_base, sizeof(offer));
-    VC_IVSHMEM(vc)->takes_direct = offer.what == IVSHMEM_OFFER_BUFFER;
-    if (offer.what == IVSHMEM_OFFER_NOTHING || size <= 0) { /* the receive takes nothing */
-        mpi_errno = forget(t);
+    if (r_cookie.iov_len == sizeof(cookie))
+        memcpy(&cookie, r_cookie.iov_base, sizeof(cookie));
+    VC_IVSHMEM(vc)->takes_direct = cookie.what == IVSHMEM_COOKIE_BUFFER;
+    if (cookie.what == IVSHMEM_COOKIE_NOTHING || size <= 0) { /* the receive takes nothing */
+        mpi_errno = forget_transfer(t);
         MPIR_ERR_CHECK(mpi_errno);
         goto fn_exit;
     }
-    if (t->offer.what != IVSHMEM_OFFER_NOTHING && offer.what != IVSHMEM_OFFER_JOINT &&
-        (t->offer.what != IVSHMEM_OFFER_LANE || offer.what != IVSHMEM_OFFER_BUFFER))
-        why = "answers an offer with another that is no better";
-    if (t->own_lane)
-        withdraw_lane(t);
+    if (t->cookie.what != IVSHMEM_COOKIE_NOTHING && cookie.what != IVSHMEM_COOKIE_COOP &&
+        (t->cookie.what != IVSHMEM_COOKIE_PIPELINE || cookie.what != IVSHMEM_COOKIE_BUFFER))
+        why = "answered a cookie with another that is no better";
+    if (t->own_pipeline)
+        withdraw_pipeline(t);
     if (!why)
-        why = use_offer(t, &offer, size, ivshm_channel_peer(VC_IVSHMEM(vc)->channel), &diag);
+        why = use_cookie(t, &cookie, size, ivshm_channel_peer(VC_IVSHMEM(vc)->channel), &diag);
     if (why) {
-        MPID_nem_ivshmem_vc_give_up(vc, why);
+        MPID_nem_ivshmem_vc_mark_failed(vc, why);
         goto fn_exit;
     }
-    mpi_errno = advance_or_give_up(t);
+    mpi_errno = advance_or_mark_failed(t);
     MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:
@@ -558,21 +562,21 @@ static int handle_cookie(MPIDI_VC_t *vc ATTRIBUTE((unused)), MPIR_Request *req A
     return MPI_SUCCESS;
 }
 
-static int give_up_done(MPIDI_VC_t *vc)
+static int refuse_done(MPIDI_VC_t *vc)
 {
-    MPID_nem_ivshmem_vc_give_up(vc, "says that it is done with what it was not offered");
+    MPID_nem_ivshmem_vc_mark_failed(vc, "says that it is done with what it was not offered");
     return MPI_SUCCESS;
 }
 
-/* Sender: the receiver has copied our buffer, or wants no more of our lane. */
+/* Sender: the receiver has copied our buffer, or wants no more of our pipeline. */
 static int done_send(MPIDI_VC_t *vc, MPIR_Request *req)
 {
     MPID_nem_ivshmem_transfer_t *t = REQ_TRANSFER(req);
 
-    if (t->offer.what == IVSHMEM_OFFER_NOTHING)
-        return give_up_done(vc);
-    if (t->own_lane)
-        ivshm_lane_reset(&t->lane);
+    if (t->cookie.what == IVSHMEM_COOKIE_NOTHING)
+        return refuse_done(vc);
+    if (t->own_pipeline)
+        ivshm_pipeline_reset(&t->pipeline);
     return end_sent(t);
 }
 
@@ -582,7 +586,7 @@ static int done_recv(MPIDI_VC_t *vc, MPIR_Request *req)
     MPID_nem_ivshmem_transfer_t *t = REQ_TRANSFER(req);
 
     if (t->state != IVSHMEM_AWAIT_DONE)
-        return give_up_done(vc);
+        return refuse_done(vc);
     return end_received(t);
 }
 

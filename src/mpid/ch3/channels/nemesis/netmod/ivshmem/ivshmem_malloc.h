@@ -19,8 +19,8 @@ struct ivshmem_malloc_source {
     const char *base; /* within [base, base+bytes) an address is this source's */
     size_t bytes;     /* and stays so until the process ends */
     /* NULL if there is none to spare. Zero where it was not this process' before, or all. */
-    void *(*take)(size_t bytes, bool all_zero);
-    void (*give_back)(void *start);
+    void *(*alloc_block)(size_t bytes, bool all_zero);
+    void (*free_block)(void *start);
     size_t (*room)(const void *start); /* bytes of the block that begins there */
     void (*protected)(void);           /* something there may not be accessible from now on, */
     void (*locked)(void);              /* or may be locked */

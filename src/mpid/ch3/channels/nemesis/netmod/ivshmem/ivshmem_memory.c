@@ -36,36 +36,39 @@
 #define SHARES 256 /* one part in so many is taken at once, from which many are served */
 #define SHARE_MAX (UINT64_C(16) << 20) /* bytes */
 #define KEPT_SHARES 16                 /* one part in so many is kept for malloc when it is free */
-#define LOOK_AGAIN 100                 /* ms after a refusal */
+#define RETRY_MS 100                   /* ms after a refusal */
 #define DISCARD_PART (UINT64_C(1) << 20) /* bytes that are zeroed at once */
 #define UNITS_MAX (UINT64_C(1) << 24)
 #define RESERVE 8 /* mappings that are given up when another one is needed */
 
-static pthread_mutex_t mutex =
+static pthread_mutex_t tables_mutex =
     PTHREAD_MUTEX_INITIALIZER; /* of all that follows; for a short time */
-static pthread_cond_t forked = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t fork_done = PTHREAD_COND_INITIALIZER;
 static bool is_forking;
 static uint32_t freed_meanwhile = IVSHM_RUN_NONE; /* a list by `next` */
-static uint32_t spared = IVSHM_RUN_NONE; /* where an extent begins that is not given back yet */
-static char *base;    /* the second mapping, or what has taken its place; NULL if there is none */
-static uint64_t size; /* of it, in bytes */
-static char *blocks;  /* the first one */
-static void *view;    /* the same file, privately, to take that place; NULL if that cannot be */
-static char *copy;    /* during a fork: private memory with what the child is to have */
-static uint64_t copy_bytes; /* `size`, or less: then the extents are one after the other */
-static bool is_private;     /* it has taken that place */
-static bool is_of_file;     /* that is a private mapping of the file */
-static bool is_mallocs;     /* libivshmem-malloc serves blocks of it */
-static bool *owns; /* on a page that is zero in a child: this process has the first mapping */
-static void *reserve[RESERVE];
+static uint32_t spared_run = IVSHM_RUN_NONE; /* where an extent begins that is not given back yet */
+static char *user_base; /* the second mapping, or what has taken its place; NULL if there is none */
+static uint64_t user_size; /* of it, in bytes */
+static char *first_block;  /* the first one */
+static void
+    *private_view;      /* the same file, privately, to take that place; NULL if that cannot be */
+static char *fork_copy; /* during a fork: private memory with what the child is to have */
+static uint64_t
+    fork_copy_bytes;    /* `user_size`, or less: then the extents are one after the other */
+static bool is_private; /* it has taken that place */
+static bool is_of_file; /* that is a private mapping of the file */
+static bool is_mallocs; /* libivshmem-malloc serves blocks of it */
+static bool
+    *owns_mapping; /* on a page that is zero in a child: this process has the first mapping */
+static void *reserve_mappings[RESERVE];
 
-static uint64_t block_size, unit; /* bytes */
-static uint32_t *extents;         /* of each block: how many its extent has, if it is the first */
-static struct ivshm_runs runs;    /* of units */
-static _Atomic bool is_protected; /* the program may have made some pages inaccessible, */
-static _Atomic bool is_locked;    /* or locked some in memory */
-static _Atomic uint64_t most;     /* bytes: no run that is free has more */
-static _Atomic uint64_t *foreign; /* a bit for each unit: others have left something there */
+static uint64_t block_size, unit_bytes; /* bytes */
+static uint32_t *extent_blocks;     /* of each block: how many its extent has, if it is the first */
+static struct ivshm_runs user_runs; /* of units */
+static _Atomic bool is_protected;   /* the program may have made some pages inaccessible, */
+static _Atomic bool is_locked;      /* or locked some in memory */
+static _Atomic uint64_t largest_free;  /* bytes: no run that is free has more */
+static _Atomic uint64_t *foreign_bits; /* a bit for each unit: others have left something there */
 
 /* What is asked of the region for one kind of memory. */
 struct thrift {
@@ -84,13 +87,14 @@ bool MPID_nem_ivshmem_memory_in_use(void)
 
 static bool is_in_region(const void *start)
 {
-    return MPID_nem_ivshmem_memory_in_use() && (uintptr_t) start - (uintptr_t) base < size;
+    return MPID_nem_ivshmem_memory_in_use() &&
+           (uintptr_t) start - (uintptr_t) user_base < user_size;
 }
 
 static uint64_t table_bytes(void)
 {
-    uint64_t units = ivshm_region_blocks(&MPID_nem_ivshmem.region) * (block_size / unit);
-    return (units + 1) * sizeof(struct ivshm_run) + (units / 64 + 1) * sizeof(*foreign);
+    uint64_t units = ivshm_region_blocks(&MPID_nem_ivshmem.region) * (block_size / unit_bytes);
+    return (units + 1) * sizeof(struct ivshm_run) + (units / 64 + 1) * sizeof(*foreign_bits);
 }
 
 /*
@@ -104,30 +108,30 @@ static void make_mutex(void)
     pthread_mutexattr_init(&attr);
     pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK);
     pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-    pthread_mutex_init(&mutex, &attr);
+    pthread_mutex_init(&tables_mutex, &attr);
     pthread_mutexattr_destroy(&attr);
 }
 
 /* False if this thread has it already. */
-static bool lock(void)
+static bool lock_tables(void)
 {
-    return pthread_mutex_lock(&mutex) != EDEADLK;
+    return pthread_mutex_lock(&tables_mutex) != EDEADLK;
 }
 
-static void unlock(void)
+static void unlock_tables(void)
 {
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&tables_mutex);
 }
 
 static bool lock_when_forked(void)
 {
     int was;
 
-    if (!lock())
+    if (!lock_tables())
         return false;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was); /* who ends there would keep the lock */
     while (is_forking)
-        pthread_cond_wait(&forked, &mutex);
+        pthread_cond_wait(&fork_done, &tables_mutex);
     pthread_setcancelstate(was, NULL);
     return true;
 }
@@ -138,76 +142,79 @@ static bool lock_when_forked(void)
  */
 static bool is_stranger(void)
 {
-    return owns && !*owns && !is_private;
+    return owns_mapping && !*owns_mapping && !is_private;
 }
 
-/* `base` in the first mapping. */
+/* `user_base` in the first mapping. */
 static char *first_base(void)
 {
-    return is_stranger() ? base : ivshm_region_base(&MPID_nem_ivshmem.region);
+    return is_stranger() ? user_base : ivshm_region_base(&MPID_nem_ivshmem.region);
 }
 
 /* Where the block begins, in units; IVSHM_RUN_NONE if that is not the beginning of one. */
 static uint32_t run_at(const void *start)
 {
-    uint64_t off = (uintptr_t) start - (uintptr_t) blocks;
+    uint64_t off = (uintptr_t) start - (uintptr_t) first_block;
 
-    if (!base || (uintptr_t) start - (uintptr_t) base >= size || (const char *) start < blocks ||
-        off % unit != 0 || !ivshm_runs_used(&runs, (uint32_t) (off / unit)))
+    if (!user_base || (uintptr_t) start - (uintptr_t) user_base >= user_size ||
+        (const char *) start < first_block || off % unit_bytes != 0 ||
+        !ivshm_runs_used(&user_runs, (uint32_t) (off / unit_bytes)))
         return IVSHM_RUN_NONE;
-    return (uint32_t) (off / unit);
+    return (uint32_t) (off / unit_bytes);
 }
 
 static uint64_t bytes_of(uint32_t run)
 {
-    return ivshm_runs_used(&runs, run) * unit;
+    return ivshm_runs_used(&user_runs, run) * unit_bytes;
 }
 
 /* Taking, and giving back */
 
-/* In `extents`, of a block that is not the first. */
+/* In `extent_blocks`, of a block that is not the first. */
 #define FURTHER UINT32_MAX
 
 static void note_extent(uint64_t block, uint64_t count)
 {
     for (uint64_t i = 1; i < count; i++)
-        extents[block + i] = FURTHER;
-    extents[block] = (uint32_t) count;
+        extent_blocks[block + i] = FURTHER;
+    extent_blocks[block] = (uint32_t) count;
 }
 
 /* Whether any of these blocks is ours already: the map, in which anybody can write, is wrong. */
 static bool is_held(uint64_t block, uint64_t count)
 {
     for (uint64_t i = 0; i < count; i++)
-        if (extents[block + i])
+        if (extent_blocks[block + i])
             return true;
     return false;
 }
 
 /* Takes an extent; false if the region has none, or gives what this process has already. */
-static bool extend(uint64_t bytes, const struct thrift *thrift)
+static bool add_extent(uint64_t bytes, const struct thrift *thrift)
 {
     struct ivshm_region *region = &MPID_nem_ivshmem.region;
     struct ivshm_owner self = ivshm_transport_self(&MPID_nem_ivshmem.transport);
     ivshm_off off;
 
-    if ((!thrift->is_needed && !ivshm_extent_spare(region, bytes + thrift->leaves)) ||
+    if ((!thrift->is_needed && !ivshm_extent_can_spare(region, bytes + thrift->leaves)) ||
         ivshm_extent_alloc(region, self, IVSHM_KIND_USER, bytes, &off) != 0)
         return false;
-    IVSHM_POINT(user_allocated);
+    IVSHM_TRACEPOINT(user_allocated);
     uint64_t block = (off.bytes - ivshm_region_first_block(region).bytes) / block_size;
     uint64_t count = (bytes + block_size - 1) / block_size;
     if (is_held(block, count))
         return false;
     note_extent(block, count);
-    uint64_t first = block * (block_size / unit), end = first + count * (block_size / unit);
+    uint64_t first = block * (block_size / unit_bytes),
+             end = first + count * (block_size / unit_bytes);
     for (uint64_t i = first; i < end; i++)
-        atomic_fetch_or_explicit(&foreign[i / 64], UINT64_C(1) << i % 64, memory_order_relaxed);
-    ivshm_runs_add(&runs, (uint32_t) first, (uint32_t) (end - first));
+        atomic_fetch_or_explicit(&foreign_bits[i / 64], UINT64_C(1) << i % 64,
+                                 memory_order_relaxed);
+    ivshm_runs_add(&user_runs, (uint32_t) first, (uint32_t) (end - first));
     return true;
 }
 
-static uint64_t now(void)
+static uint64_t now_ms(void)
 {
     struct timespec time;
 
@@ -217,36 +224,36 @@ static uint64_t now(void)
 
 static bool is_refused(const struct thrift *thrift, uint64_t bytes)
 {
-    return bytes >= thrift->refused && now() < thrift->until;
+    return bytes >= thrift->refused && now_ms() < thrift->until;
 }
 
 /* For those who have no lock. */
-static void tell_most(void)
+static void update_largest_free(void)
 {
-    most = ivshm_runs_most(&runs) * unit;
+    largest_free = ivshm_runs_largest(&user_runs) * unit_bytes;
 }
 
 /* The extent at `run`, all of which is free, goes back to the region. */
-static void release(uint32_t run)
+static void release_extent(uint32_t run)
 {
-    uint64_t bytes = ivshm_runs_remove(&runs, run) * unit;
-    char *start = blocks + run * unit;
+    uint64_t bytes = ivshm_runs_remove(&user_runs, run) * unit_bytes;
+    char *start = first_block + run * unit_bytes;
     ivshm_extent_free(&MPID_nem_ivshmem.region, ivshm_transport_self(&MPID_nem_ivshmem.transport),
                       MPID_nem_ivshmem_offset_of(start), bytes);
-    memset(&extents[(uint64_t) (start - blocks) / block_size], 0,
-           bytes / block_size * sizeof(*extents));
+    memset(&extent_blocks[(uint64_t) (start - first_block) / block_size], 0,
+           bytes / block_size * sizeof(*extent_blocks));
     malloc_thrift.refused = messages_thrift.refused = UINT64_MAX;
 }
 
 /* What release_later has spared; false if there is nothing, or it is in use again. */
 static bool release_spared(void)
 {
-    uint32_t run = spared;
+    uint32_t run = spared_run;
 
-    spared = IVSHM_RUN_NONE;
-    if (run == IVSHM_RUN_NONE || is_private || !ivshm_runs_is_span(&runs, run))
+    spared_run = IVSHM_RUN_NONE;
+    if (run == IVSHM_RUN_NONE || is_private || !ivshm_runs_is_span(&user_runs, run))
         return false;
-    release(run);
+    release_extent(run);
     return true;
 }
 
@@ -259,81 +266,85 @@ static void release_later(uint32_t run)
     uint64_t kept =
         ivshm_region_size(&MPID_nem_ivshmem.region) / (is_mallocs ? KEPT_SHARES : SHARES);
 
-    if (is_private || !ivshm_runs_is_span(&runs, run) || runs.idle * unit <= kept)
+    if (is_private || !ivshm_runs_is_span(&user_runs, run) ||
+        user_runs.free_span_units * unit_bytes <= kept)
         return;
-    if (spared != run)
+    if (spared_run != run)
         release_spared();
-    spared = run;
+    spared_run = run;
 }
 
 /* Takes an extent that has room for `bytes`, and, if the region has enough, for others. */
-static bool acquire(uint64_t bytes, struct thrift *thrift)
+static bool acquire_extent(uint64_t bytes, struct thrift *thrift)
 {
     uint64_t share = MPL_MIN(ivshm_region_size(&MPID_nem_ivshmem.region) / SHARES, SHARE_MAX);
 
-    if (bytes > size)
+    if (bytes > user_size)
         return false;
-    bool found = (bytes < share && extend(share, thrift)) || extend(bytes, thrift) ||
-                 (release_spared() && extend(bytes, thrift));
+    bool found = (bytes < share && add_extent(share, thrift)) || add_extent(bytes, thrift) ||
+                 (release_spared() && add_extent(bytes, thrift));
     thrift->refused = found ? UINT64_MAX : MPL_MIN(bytes, thrift->refused);
-    thrift->until = now() + LOOK_AGAIN;
+    thrift->until = now_ms() + RETRY_MS;
     return found;
 }
 
 /* Zeroes, of what has just been taken, what others have left there; or all. */
-static void clean(char *start, uint64_t bytes, bool all)
+static void clean_units(char *start, uint64_t bytes, bool all)
 {
-    uint64_t first = (uint64_t) (start - blocks) / unit, end = first + bytes / unit;
+    uint64_t first = (uint64_t) (start - first_block) / unit_bytes,
+             end = first + bytes / unit_bytes;
 
     for (uint64_t i = first, next; i < end; i = next) {
         next = MPL_MIN((i / 64 + 1) * 64, end);
         uint64_t mask = UINT64_MAX >> (64 - (next - i)) << i % 64;
-        uint64_t dirty = mask & atomic_load_explicit(&foreign[i / 64], memory_order_relaxed);
+        uint64_t dirty = mask & atomic_load_explicit(&foreign_bits[i / 64], memory_order_relaxed);
         if (!dirty)
             continue;
-        atomic_fetch_and_explicit(&foreign[i / 64], ~mask, memory_order_relaxed);
+        atomic_fetch_and_explicit(&foreign_bits[i / 64], ~mask, memory_order_relaxed);
         if (all)
             continue;
         if (dirty == mask)
-            memset(blocks + i * unit, 0, (next - i) * unit);
+            memset(first_block + i * unit_bytes, 0, (next - i) * unit_bytes);
         else
             for (; dirty; dirty &= dirty - 1)
-                memset(blocks + (i / 64 * 64 + (uint64_t) __builtin_ctzll(dirty)) * unit, 0, unit);
+                memset(first_block + (i / 64 * 64 + (uint64_t) __builtin_ctzll(dirty)) * unit_bytes,
+                       0, unit_bytes);
     }
     if (all)
         memset(start, 0, bytes);
 }
 
-static void *take(uint64_t bytes, struct thrift *thrift, bool all_zero)
+static void *alloc_block(uint64_t bytes, struct thrift *thrift, bool all_zero)
 {
     uint32_t run = IVSHM_RUN_NONE;
     uint64_t room = 0;
 
-    if (bytes > most && is_refused(thrift, bytes))
+    if (bytes > largest_free && is_refused(thrift, bytes))
         return NULL;
     if (thrift->can_wait)
         lock_when_forked();
     else
-        lock();
-    if (base && !is_private && !is_forking && !is_stranger() && bytes > 0 && bytes <= size) {
-        uint32_t units = (uint32_t) ((bytes + unit - 1) / unit);
-        run = ivshm_runs_take(&runs, units);
-        if (run == IVSHM_RUN_NONE && !is_refused(thrift, bytes) && acquire(bytes, thrift))
-            run = ivshm_runs_take(&runs, units);
-        tell_most();
-        room = units * unit;
+        lock_tables();
+    if (user_base && !is_private && !is_forking && !is_stranger() && bytes > 0 &&
+        bytes <= user_size) {
+        uint32_t units = (uint32_t) ((bytes + unit_bytes - 1) / unit_bytes);
+        run = ivshm_runs_alloc(&user_runs, units);
+        if (run == IVSHM_RUN_NONE && !is_refused(thrift, bytes) && acquire_extent(bytes, thrift))
+            run = ivshm_runs_alloc(&user_runs, units);
+        update_largest_free();
+        room = units * unit_bytes;
     }
-    unlock();
+    unlock_tables();
     if (run == IVSHM_RUN_NONE)
         return NULL;
-    char *start = blocks + run * unit;
-    clean(start, room, all_zero);
+    char *start = first_block + run * unit_bytes;
+    clean_units(start, room, all_zero);
     return start;
 }
 
-static void give_back_run(uint32_t run)
+static void free_run(uint32_t run)
 {
-    char *start = blocks + run * unit;
+    char *start = first_block + run * unit_bytes;
 
     if (is_protected)
         syscall(SYS_mprotect, start, bytes_of(run), PROT_READ | PROT_WRITE);
@@ -341,66 +352,67 @@ static void give_back_run(uint32_t run)
         munlock(start, bytes_of(run));
     if (is_private) /* the addresses stay ours, by which a block is told from the C library's */
         syscall(SYS_madvise, start, bytes_of(run), MADV_DONTNEED);
-    release_later(ivshm_runs_give_back(&runs, run));
-    tell_most();
+    release_later(ivshm_runs_free(&user_runs, run));
+    update_largest_free();
 }
 
 /* Notes what cannot be given back yet; false if it has been noted before. */
-static bool note(uint32_t run)
+static bool note_freed(uint32_t run)
 {
-    if (runs.table[run].prev == IVSHM_RUN_NONE)
+    if (user_runs.table[run].prev == IVSHM_RUN_NONE)
         return false;
-    runs.table[run].prev = IVSHM_RUN_NONE;
-    runs.table[run].next = freed_meanwhile;
+    user_runs.table[run].prev = IVSHM_RUN_NONE;
+    user_runs.table[run].next = freed_meanwhile;
     freed_meanwhile = run;
     return true;
 }
 
-static bool give_back(void *start)
+static bool free_block(void *start)
 {
     int saved = errno;
 
-    lock();
+    lock_tables();
     uint32_t run = run_at(start);
-    bool is_right = run != IVSHM_RUN_NONE && (!is_forking || note(run));
+    bool is_right = run != IVSHM_RUN_NONE && (!is_forking || note_freed(run));
     if (is_right && !is_forking && !is_stranger())
-        give_back_run(run);
-    unlock();
+        free_run(run);
+    unlock_tables();
     errno = saved;
     return is_right;
 }
 
 /* For others to see: they are not to see what this process had there before, either. */
-void *MPID_nem_ivshmem_memory_take(MPI_Aint bytes)
+void *MPID_nem_ivshmem_memory_alloc(MPI_Aint bytes)
 {
     struct thrift thrift = {.can_wait = true, .refused = UINT64_MAX};
-    return take((uint64_t) bytes, &thrift, true);
+    return alloc_block((uint64_t) bytes, &thrift, true);
 }
 
 /* For what there is no way without: also what stays free for those who join. */
-void *MPID_nem_ivshmem_memory_need(MPI_Aint bytes)
+void *MPID_nem_ivshmem_memory_alloc_required(MPI_Aint bytes)
 {
     struct thrift thrift = {.can_wait = true, .is_needed = true, .refused = UINT64_MAX};
-    return take((uint64_t) bytes, &thrift, true);
+    return alloc_block((uint64_t) bytes, &thrift, true);
 }
 
-bool MPID_nem_ivshmem_memory_give_back(void *start)
+bool MPID_nem_ivshmem_memory_free(void *start)
 {
-    return give_back(start);
+    return free_block(start);
 }
 
 /* Now and then: others may want what was kept for a while. */
 void MPID_nem_ivshmem_memory_trim(void)
 {
-    lock();
-    if (base && !is_forking && !is_stranger() && release_spared())
-        tell_most();
-    unlock();
+    lock_tables();
+    if (user_base && !is_forking && !is_stranger() && release_spared())
+        update_largest_free();
+    unlock_tables();
 }
 
 void *MPIDI_CH3I_Alloc_mem(MPI_Aint bytes, MPIR_Info *info_ptr ATTRIBUTE((unused)))
 {
-    void *start = bytes < MESSAGE_MIN ? NULL : take((uint64_t) bytes, &messages_thrift, false);
+    void *start =
+        bytes < MESSAGE_MIN ? NULL : alloc_block((uint64_t) bytes, &messages_thrift, false);
     if (start)
         MPID_nem_ivshmem_limit_prefer_direct();
     return start ? start : MPL_malloc(bytes, MPL_MEM_USER);
@@ -409,7 +421,7 @@ void *MPIDI_CH3I_Alloc_mem(MPI_Aint bytes, MPIR_Info *info_ptr ATTRIBUTE((unused
 int MPIDI_CH3I_Free_mem(void *start)
 {
     if (is_in_region(start))
-        give_back(start);
+        free_block(start);
     else
         MPL_free(start);
     return MPI_SUCCESS;
@@ -426,31 +438,31 @@ bool MPID_nem_ivshmem_memory_find(const void *start, intptr_t bytes, ivshm_off *
 }
 
 /* Not given to anybody else any more: a peer was writing into it when we lost sight of it. */
-void MPID_nem_ivshmem_memory_lose(const void *start)
+void MPID_nem_ivshmem_memory_quarantine(const void *start)
 {
-    lock();
-    if (base && (const char *) start >= blocks) {
-        uint32_t run =
-            ivshm_runs_find(&runs, (uint32_t) ((uint64_t) ((const char *) start - blocks) / unit));
+    lock_tables();
+    if (user_base && (const char *) start >= first_block) {
+        uint32_t run = ivshm_runs_find(
+            &user_runs, (uint32_t) ((uint64_t) ((const char *) start - first_block) / unit_bytes));
         if (run != IVSHM_RUN_NONE)
-            ivshm_runs_keep(&runs, run);
+            ivshm_runs_keep(&user_runs, run);
     }
-    unlock();
+    unlock_tables();
 }
 
 /* For libivshmem-malloc */
 
 /* What MPI_Init itself allocates, some MiB, is not for others to see, nor sent. */
-static void *malloc_take(size_t bytes, bool all_zero)
+static void *malloc_alloc_block(size_t bytes, bool all_zero)
 {
     if (MPL_atomic_load_int(&MPIR_Process.mpich_state) != MPICH_MPI_STATE__INITIALIZED)
         return NULL;
-    return take(bytes, &malloc_thrift, all_zero);
+    return alloc_block(bytes, &malloc_thrift, all_zero);
 }
 
-static void malloc_give_back(void *start)
+static void malloc_free_block(void *start)
 {
-    if (!give_back(start)) {
+    if (!free_block(start)) {
         fputs("free(): invalid pointer\n", stderr);
         abort();
     }
@@ -458,10 +470,10 @@ static void malloc_give_back(void *start)
 
 static size_t malloc_room(const void *start)
 {
-    lock();
+    lock_tables();
     uint32_t run = run_at(start);
     size_t room = run == IVSHM_RUN_NONE ? 0 : bytes_of(run);
-    unlock();
+    unlock_tables();
     return room;
 }
 
@@ -493,23 +505,24 @@ static void zero_private(char *start, size_t bytes)
 /* Memory of a file keeps what it holds when it is not needed; anonymous memory does not. */
 static bool malloc_discard(void *start, size_t bytes, bool to_zero)
 {
-    uint64_t off = (uintptr_t) start - (uintptr_t) blocks;
+    uint64_t off = (uintptr_t) start - (uintptr_t) first_block;
 
-    lock();
-    uint32_t run = (const char *) start < blocks ? IVSHM_RUN_NONE
-                                                 : ivshm_runs_find(&runs, (uint32_t) (off / unit));
-    bool is_ours = run != IVSHM_RUN_NONE && bytes <= run * unit + bytes_of(run) - off &&
+    lock_tables();
+    uint32_t run = (const char *) start < first_block
+                       ? IVSHM_RUN_NONE
+                       : ivshm_runs_find(&user_runs, (uint32_t) (off / unit_bytes));
+    bool is_ours = run != IVSHM_RUN_NONE && bytes <= run * unit_bytes + bytes_of(run) - off &&
                    (!is_private || is_of_file);
     char *at = start, *end = at + bytes;
     while (is_ours && to_zero && at < end && !is_private) {
         size_t part = MPL_MIN((size_t) (end - at), DISCARD_PART);
-        memset(first_base() + (at - base), 0, part);
+        memset(first_base() + (at - user_base), 0, part);
         at += part;
-        unlock(); /* others wait */
-        lock();
+        unlock_tables(); /* others wait */
+        lock_tables();
     }
     bool was_private = is_private;
-    unlock();
+    unlock_tables();
     if (!is_ours || !to_zero || at == end || !was_private)
         return is_ours;
     if (!is_of_file) /* since a moment ago */
@@ -532,12 +545,12 @@ static bool next_stretch(struct stretch *stretch)
     uint64_t count = ivshm_region_blocks(&MPID_nem_ivshmem.region), first = 0, end;
 
     if (stretch->start)
-        first = ((uint64_t) (stretch->start - blocks) + stretch->bytes) / block_size;
-    while (first < count && !extents[first])
+        first = ((uint64_t) (stretch->start - first_block) + stretch->bytes) / block_size;
+    while (first < count && !extent_blocks[first])
         first++;
-    for (end = first; end < count && extents[end];)
-        end += extents[end];
-    *stretch = (struct stretch){blocks + first * block_size, (end - first) * block_size};
+    for (end = first; end < count && extent_blocks[end];)
+        end += extent_blocks[end];
+    *stretch = (struct stretch){first_block + first * block_size, (end - first) * block_size};
     return stretch->bytes > 0;
 }
 
@@ -545,16 +558,18 @@ static bool next_stretch(struct stretch *stretch)
 static void for_each_block(struct stretch in, void (*call)(char *start, uint64_t bytes, char *to),
                            char *to)
 {
-    uint64_t first = (uint64_t) (in.start - blocks) / unit, end = first + in.bytes / unit;
+    uint64_t first = (uint64_t) (in.start - first_block) / unit_bytes,
+             end = first + in.bytes / unit_bytes;
 
-    for (uint64_t run = first; run < end; run += runs.table[run].units)
+    for (uint64_t run = first; run < end; run += user_runs.table[run].units)
         if (bytes_of((uint32_t) run) > 0)
-            call(blocks + run * unit, bytes_of((uint32_t) run), to + (run - first) * unit);
+            call(first_block + run * unit_bytes, bytes_of((uint32_t) run),
+                 to + (run - first) * unit_bytes);
 }
 
 static void copy_block(char *start, uint64_t bytes, char *to)
 {
-    memcpy(to, first_base() + (start - base), bytes);
+    memcpy(to, first_base() + (start - user_base), bytes);
 }
 
 /* Makes each page of it this process' own, whatever other threads are writing there. */
@@ -570,38 +585,39 @@ static void own_block(char *start, uint64_t bytes, char *to ATTRIBUTE((unused)))
  * A process can have no more than so many mappings, and what goes on here must not fail for that.
  * Each is of a file of its own, so that the kernel does not make one of several.
  */
-static void keep_reserve(void)
+static void map_reserve(void)
 {
     for (int i = 0; i < RESERVE; i++)
-        if (!reserve[i]) {
-            reserve[i] = mmap(NULL, IVSHM_PAGE, PROT_NONE,
-                              MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-            if (reserve[i] == MAP_FAILED)
-                reserve[i] = NULL;
+        if (!reserve_mappings[i]) {
+            reserve_mappings[i] = mmap(NULL, IVSHM_PAGE, PROT_NONE,
+                                       MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            if (reserve_mappings[i] == MAP_FAILED)
+                reserve_mappings[i] = NULL;
         }
 }
 
-static void give_up_reserve(void)
+static void unmap_reserve(void)
 {
     for (int i = 0; i < RESERVE; i++)
-        if (reserve[i]) {
-            munmap(reserve[i], IVSHM_PAGE);
-            reserve[i] = NULL;
+        if (reserve_mappings[i]) {
+            munmap(reserve_mappings[i], IVSHM_PAGE);
+            reserve_mappings[i] = NULL;
         }
 }
 
 /* Not locked, also after mlockall(MCL_FUTURE): that would take memory for all of it at once. */
 static bool map_copy(uint64_t bytes)
 {
-    copy = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    copy_bytes = bytes;
-    if (copy == MAP_FAILED) {
-        copy = NULL;
-    } else if (munlock(copy, bytes) != 0 || mprotect(copy, bytes, PROT_READ | PROT_WRITE) != 0) {
-        munmap(copy, bytes);
-        copy = NULL;
+    fork_copy = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    fork_copy_bytes = bytes;
+    if (fork_copy == MAP_FAILED) {
+        fork_copy = NULL;
+    } else if (munlock(fork_copy, bytes) != 0 ||
+               mprotect(fork_copy, bytes, PROT_READ | PROT_WRITE) != 0) {
+        munmap(fork_copy, bytes);
+        fork_copy = NULL;
     }
-    return copy != NULL;
+    return fork_copy != NULL;
 }
 
 /*
@@ -612,24 +628,26 @@ static bool make_copy(bool can_be_packed)
 {
     uint64_t used = 0, at = 0;
 
-    if (!map_copy(size)) {
-        give_up_reserve();
+    if (!map_copy(user_size)) {
+        unmap_reserve();
         for (struct stretch s = {0}; next_stretch(&s);)
             used += s.bytes;
-        if (!map_copy(size) && (!can_be_packed || used == 0 || !map_copy(used)))
+        if (!map_copy(user_size) && (!can_be_packed || used == 0 || !map_copy(used)))
             return false;
     }
     for (struct stretch s = {0}; next_stretch(&s); at += s.bytes)
         for_each_block(s, copy_block,
-                       copy + (copy_bytes < size ? at : (uint64_t) (s.start - base)));
+                       fork_copy +
+                           (fork_copy_bytes < user_size ? at : (uint64_t) (s.start - user_base)));
     return true;
 }
 
 /* `memory` becomes what the program has; that is in one step, for other threads, too. */
 static bool replace_by(void *memory)
 {
-    give_up_reserve();
-    is_private = mremap(memory, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, base) != MAP_FAILED;
+    unmap_reserve();
+    is_private = mremap(memory, user_size, user_size, MREMAP_MAYMOVE | MREMAP_FIXED, user_base) !=
+                 MAP_FAILED;
     return is_private;
 }
 
@@ -639,11 +657,11 @@ static bool replace_by(void *memory)
  */
 static bool replace_by_packed(void)
 {
-    char *from = copy;
+    char *from = fork_copy;
 
-    give_up_reserve();
-    if (mmap(base, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
-             0) == MAP_FAILED)
+    unmap_reserve();
+    if (mmap(user_base, user_size, PROT_NONE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
         return false;
     for (struct stretch s = {0}; next_stretch(&s); from += s.bytes)
         if (mremap(from, s.bytes, s.bytes, MREMAP_MAYMOVE | MREMAP_FIXED, s.start) == MAP_FAILED)
@@ -653,13 +671,13 @@ static bool replace_by_packed(void)
 
 static void copy_and_replace(void)
 {
-    if (make_copy(false) && !replace_by(copy))
-        munmap(copy, copy_bytes);
+    if (make_copy(false) && !replace_by(fork_copy))
+        munmap(fork_copy, fork_copy_bytes);
 }
 
 static bool make_copy_private(void)
 {
-    if (ivshmem_stack_is_in(base, size))
+    if (ivshmem_stack_is_in(user_base, user_size))
         return ivshmem_call_elsewhere(copy_and_replace) && is_private;
     copy_and_replace();
     return is_private;
@@ -681,16 +699,17 @@ static bool make_private(void)
 {
     bool is_copied = has_one_thread() && make_copy_private();
 
-    if (!is_copied && view && mprotect(view, size, PROT_READ | PROT_WRITE) == 0 &&
-        madvise(view, size, MADV_DOFORK) == 0 && replace_by(view)) {
+    if (!is_copied && private_view &&
+        mprotect(private_view, user_size, PROT_READ | PROT_WRITE) == 0 &&
+        madvise(private_view, user_size, MADV_DOFORK) == 0 && replace_by(private_view)) {
         is_of_file = true;
         for (struct stretch s = {0}; next_stretch(&s);)
             for_each_block(s, own_block, s.start);
         return true;
     }
-    if (view)
-        munmap(view, size);
-    view = NULL;
+    if (private_view)
+        munmap(private_view, user_size);
+    private_view = NULL;
     return is_copied || make_copy_private();
 }
 
@@ -702,65 +721,65 @@ bool MPID_nem_ivshmem_memory_is_of_file(void)
 /* The child gets what there is before the fork. */
 
 /* The thread that has the lock, and was interrupted by a handler that forks; or 0. */
-static pthread_t interrupted;
+static pthread_t interrupted_thread;
 
 static void before_fork(void)
 {
     if (!lock_when_forked()) { /* that cannot wait for us: its child gets no copy */
-        interrupted = pthread_self();
+        interrupted_thread = pthread_self();
         return;
     }
     is_forking = true;
-    unlock();
-    if (base && !is_private)
+    unlock_tables();
+    if (user_base && !is_private)
         make_copy(true);
 }
 
 static void after_fork_in_parent(void)
 {
-    if (interrupted == pthread_self()) {
-        interrupted = 0;
+    if (interrupted_thread == pthread_self()) {
+        interrupted_thread = 0;
         return;
     }
-    if (base && !is_private) {
-        if (copy)
-            munmap(copy, copy_bytes);
-        copy = NULL;
-        keep_reserve();
+    if (user_base && !is_private) {
+        if (fork_copy)
+            munmap(fork_copy, fork_copy_bytes);
+        fork_copy = NULL;
+        map_reserve();
     }
-    lock();
+    lock_tables();
     is_forking = false;
     while (freed_meanwhile != IVSHM_RUN_NONE) {
         uint32_t run = freed_meanwhile;
-        freed_meanwhile = runs.table[run].next;
-        give_back_run(run);
+        freed_meanwhile = user_runs.table[run].next;
+        free_run(run);
     }
-    pthread_cond_broadcast(&forked);
-    unlock();
+    pthread_cond_broadcast(&fork_done);
+    unlock_tables();
 }
 
 /* What other threads have freed meanwhile is not free here: what they noted may be here in part. */
 static void after_fork_in_child(void)
 {
-    bool is_interrupted = interrupted == pthread_self();
+    bool is_interrupted = interrupted_thread == pthread_self();
 
-    interrupted = 0;
+    interrupted_thread = 0;
     make_mutex(); /* they may have been in it */
     if (is_interrupted)
-        lock(); /* for what goes on behind the handler */
-    forked = (pthread_cond_t) PTHREAD_COND_INITIALIZER;
+        lock_tables(); /* for what goes on behind the handler */
+    fork_done = (pthread_cond_t) PTHREAD_COND_INITIALIZER;
     is_forking = false;
     freed_meanwhile = IVSHM_RUN_NONE;
-    if (owns)
-        *owns = true;
-    if (base && !is_private) {
+    if (owns_mapping)
+        *owns_mapping = true;
+    if (user_base && !is_private) {
         /* No memory: it can look, but not write into what may be another's in the end. */
-        if (is_interrupted || !copy ||
-            !(copy_bytes == size ? replace_by(copy) : replace_by_packed()))
-            mprotect(base, size, PROT_READ);
+        if (is_interrupted || !fork_copy ||
+            !(fork_copy_bytes == user_size ? replace_by(fork_copy) : replace_by_packed()))
+            mprotect(user_base, user_size, PROT_READ);
         is_private = true;
     }
-    view = NULL; /* is not in a child */
+    private_view = NULL; /* is not in a child */
 }
 
 static bool serve_malloc(void)
@@ -768,8 +787,8 @@ static bool serve_malloc(void)
     static struct ivshmem_malloc_source source = {
         .min = MALLOC_MIN,
         .alignment = IVSHM_PAGE,
-        .take = malloc_take,
-        .give_back = malloc_give_back,
+        .alloc_block = malloc_alloc_block,
+        .free_block = malloc_free_block,
         .room = malloc_room,
         .protected = malloc_protected,
         .locked = malloc_locked,
@@ -779,8 +798,8 @@ static bool serve_malloc(void)
         .after_fork_in_child = after_fork_in_child,
     };
 
-    source.base = base;
-    source.bytes = size;
+    source.base = user_base;
+    source.bytes = user_size;
     return ivshmem_malloc_serve && ivshmem_malloc_serve(&source);
 }
 
@@ -792,15 +811,15 @@ static void map_view(int fd)
 {
     struct statfs fs;
 
-    view = NULL;
+    private_view = NULL;
     if (ivshm_region_is_device(&MPID_nem_ivshmem.region) || fstatfs(fd, &fs) != 0 ||
         fs.f_type == HUGETLBFS_MAGIC)
         return;
-    view = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
-    if (view == MAP_FAILED)
-        view = NULL;
+    private_view = mmap(NULL, user_size, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
+    if (private_view == MAP_FAILED)
+        private_view = NULL;
     else
-        madvise(view, size, MADV_DONTFORK);
+        madvise(private_view, user_size, MADV_DONTFORK);
 }
 
 /* Maps the region again; false if that cannot be, and then there is no memory for the program. */
@@ -811,34 +830,34 @@ static bool map_again(bool is_limited)
 
     if (fd < 0)
         return false;
-    size = ivshm_region_size(region);
-    void *found = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    user_size = ivshm_region_size(region);
+    void *found = mmap(NULL, user_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (found != MAP_FAILED && !is_limited)
         map_view(fd);
     close(fd);
     if (found == MAP_FAILED)
         return false;
-    base = found;
-    blocks = base + ivshm_region_first_block(region).bytes;
+    user_base = found;
+    first_block = user_base + ivshm_region_first_block(region).bytes;
     return true;
 }
 
-static void forget(void)
+static void forget_memory(void)
 {
-    if (view)
-        munmap(view, size);
-    if (base)
-        munmap(base, size);
-    if (runs.table)
-        munmap(runs.table, table_bytes());
-    MPL_free(extents);
-    if (owns)
-        munmap(owns, IVSHM_PAGE);
-    give_up_reserve();
-    owns = NULL;
-    view = base = NULL;
-    runs.table = NULL;
-    extents = NULL;
+    if (private_view)
+        munmap(private_view, user_size);
+    if (user_base)
+        munmap(user_base, user_size);
+    if (user_runs.table)
+        munmap(user_runs.table, table_bytes());
+    MPL_free(extent_blocks);
+    if (owns_mapping)
+        munmap(owns_mapping, IVSHM_PAGE);
+    unmap_reserve();
+    owns_mapping = NULL;
+    private_view = user_base = NULL;
+    user_runs.table = NULL;
+    extent_blocks = NULL;
     MPID_nem_ivshmem.user = NULL;
 }
 
@@ -847,16 +866,16 @@ static bool make_tables(void)
     const uint64_t count = ivshm_region_blocks(&MPID_nem_ivshmem.region);
 
     block_size = ivshm_region_block_size(&MPID_nem_ivshmem.region);
-    for (unit = IVSHM_PAGE; count * block_size / unit > UNITS_MAX; unit *= 2)
+    for (unit_bytes = IVSHM_PAGE; count * block_size / unit_bytes > UNITS_MAX; unit_bytes *= 2)
         ;
-    extents = MPL_calloc(count, sizeof(*extents), MPL_MEM_USER);
+    extent_blocks = MPL_calloc(count, sizeof(*extent_blocks), MPL_MEM_USER);
     struct ivshm_run *table = mmap(NULL, table_bytes(), PROT_READ | PROT_WRITE,
                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (table == MAP_FAILED)
         return false;
-    ivshm_runs_init(&runs, table);
-    foreign = (_Atomic uint64_t *) (table + count * (block_size / unit) + 1);
-    return extents != NULL;
+    ivshm_runs_init(&user_runs, table);
+    foreign_bits = (_Atomic uint64_t *) (table + count * (block_size / unit_bytes) + 1);
+    return extent_blocks != NULL;
 }
 
 static bool know_owner(void)
@@ -869,8 +888,8 @@ static bool know_owner(void)
         munmap(page, IVSHM_PAGE);
         return false;
     }
-    owns = page;
-    *owns = true;
+    owns_mapping = page;
+    *owns_mapping = true;
     return true;
 }
 
@@ -895,15 +914,15 @@ int MPID_nem_ivshmem_memory_init(void)
     has_mutex = true;
     lock_when_forked();
     if (map_again(is_limited) && make_tables() && know_owner()) {
-        MPID_nem_ivshmem.user = base;
+        MPID_nem_ivshmem.user = user_base;
         malloc_thrift.leaves = ivshm_region_size(region) / MALLOC_LEAVES;
         malloc_thrift.refused = messages_thrift.refused = UINT64_MAX;
-        keep_reserve();
+        map_reserve();
     } else {
-        forget();
+        forget_memory();
     }
-    unlock();
-    if (!base)
+    unlock_tables();
+    if (!user_base)
         goto fn_exit;
     /* malloc's addresses are told apart for ever, for which there must be room. */
     is_mallocs = !is_limited && serve_malloc();
@@ -926,9 +945,9 @@ bool MPID_nem_ivshmem_memory_finalize(void)
 
     lock_when_forked();
     if (!is_mallocs)
-        forget();
+        forget_memory();
     else if (!is_private)
         can_leave = make_private();
-    unlock();
+    unlock_tables();
     return can_leave;
 }

@@ -10,8 +10,8 @@
 
 #include "../tcp/tcp_impl.h"
 #include "core/channel.h"
-#include "core/joint.h"
-#include "core/lane.h"
+#include "core/coop.h"
+#include "core/pipeline.h"
 #include "core/lock.h"
 
 /* Messages and bytes by path, since MPI_Init. Exported as MPI_T performance variables. */
@@ -19,10 +19,10 @@ typedef struct {
     unsigned long long eager_sent,
         eager_sent_bytes; /* packets, with their headers, through cells */
     unsigned long long eager_received, eager_received_bytes;
-    unsigned long long bulk_sent, bulk_sent_bytes; /* large messages, through lanes or once */
-    unsigned long long bulk_received, bulk_received_bytes;
-    unsigned long long direct; /* of the large ones, those that this rank copied once */
-    unsigned long long joint;  /* and those in which, as their sender, it took a part of that */
+    unsigned long long lmt_sent, lmt_sent_bytes; /* large messages, through pipelines or once */
+    unsigned long long lmt_received, lmt_received_bytes;
+    unsigned long long single_copy; /* of the large ones, those that this rank copied once */
+    unsigned long long coop; /* and those in which, as their sender, it took a part of that */
     unsigned long long cells_sent, cells_received;
     unsigned long long windows; /* whose operations are loads and stores in the region */
     unsigned long long waits;   /* sends that found no cell or a full inbox, and were queued */
@@ -32,16 +32,16 @@ typedef struct {
 /* What a side says in its RTS or CTS: where the data is, or is to go. */
 typedef struct {
     enum {
-        IVSHMEM_OFFER_NOTHING,
-        IVSHMEM_OFFER_LANE,
-        IVSHMEM_OFFER_BUFFER,
-        IVSHMEM_OFFER_JOINT /* in answer to a buffer: ours, into which both sides copy */
+        IVSHMEM_COOKIE_NOTHING,
+        IVSHMEM_COOKIE_PIPELINE,
+        IVSHMEM_COOKIE_BUFFER,
+        IVSHMEM_COOKIE_COOP /* in answer to a buffer: ours, into which both sides copy */
     } what;
-    uint32_t first; /* of a lane: the chunk to begin with; of a joint copy: its number */
+    uint32_t first; /* of a pipeline: the chunk to begin with; of a cooperative copy: its number */
     ivshm_off off;
-    uint64_t bytes;  /* of the message; in a CTS, of what is taken */
-    ivshm_off joint; /* the joint copy's word */
-} MPID_nem_ivshmem_offer_t;
+    uint64_t bytes; /* of the message; in a CTS, of what is taken */
+    ivshm_off coop; /* the cooperative copy's word */
+} MPID_nem_ivshmem_cookie_t;
 
 /* One large message, from RTS to its end. Lives in the request's netmod area. */
 typedef struct MPID_nem_ivshmem_transfer {
@@ -49,32 +49,32 @@ typedef struct MPID_nem_ivshmem_transfer {
     struct MPIDI_VC *vc;
     struct MPID_nem_ivshmem_transfer *next, *prev;
     enum {
-        IVSHMEM_AWAIT_CTS,  /* sender: the receiver has not matched it yet, or reads our buffer */
-        IVSHMEM_AWAIT_LANE, /* receiver: all our lanes are lent */
-        IVSHMEM_AWAIT_DONE, /* receiver: the sender writes into our buffer */
-        IVSHMEM_SENDING,    /* through a lane */
+        IVSHMEM_AWAIT_CTS, /* sender: the receiver has not matched it yet, or reads our buffer */
+        IVSHMEM_AWAIT_PIPELINE, /* receiver: all our pipelines are lent */
+        IVSHMEM_AWAIT_DONE,     /* receiver: the sender writes into our buffer */
+        IVSHMEM_SENDING,        /* through a pipeline */
         IVSHMEM_RECEIVING,
-        IVSHMEM_WRITING, /* into the receiver's buffer */
-        IVSHMEM_READING, /* the sender's */
-        IVSHMEM_SHARING, /* receiver: the same, and the sender may copy a part */
-        IVSHMEM_HELPING  /* sender: does so */
+        IVSHMEM_WRITING,        /* into the receiver's buffer */
+        IVSHMEM_READING,        /* the sender's */
+        IVSHMEM_COOP_RECEIVING, /* receiver: the same, and the sender may copy a part */
+        IVSHMEM_COOP_SENDING    /* sender: does so */
     } state;
     bool active;          /* counted in the connection's transfers */
-    bool own_lane;        /* which is not with the idle ones */
+    bool own_pipeline;    /* which is not with the idle ones */
     bool is_part;         /* receiver: the sender has more, that is not wanted */
     uint32_t carry_len;   /* bytes that the last chunk held beyond a whole element */
     intptr_t moved, size; /* bytes */
     intptr_t counted;     /* bytes of the message, also if not all are taken */
     char *contig;         /* the user's buffer, or NULL if it needs packing */
-    char *direct;         /* the other side's, in the region */
+    char *peer_buffer;    /* the other side's, in the region */
     union {
-        struct ivshm_lane lane;
+        struct ivshm_pipeline pipeline;
         struct {
-            struct ivshm_joint joint;
+            struct ivshm_coop coop;
             uint32_t taken; /* pieces, by the receiver */
         };
     };
-    MPID_nem_ivshmem_offer_t offer; /* ours: a packet that has to wait refers to it */
+    MPID_nem_ivshmem_cookie_t cookie; /* ours: a packet that has to wait refers to it */
     unsigned char carry[32];
 } MPID_nem_ivshmem_transfer_t;
 
@@ -97,15 +97,15 @@ typedef struct {
     bool gone;          /* if the peer's claim was seen no longer to say that it lives */
     bool takes_direct;  /* the peer's last large receive was into memory of the region */
     bool met, refused;  /* by MPI_Comm_connect: both sides have agreed; it was called off */
-    bool given_up;      /* to fail at the next safe point; until then nothing is taken from it */
+    bool failed;        /* to fail at the next safe point; until then nothing is taken from it */
     int known_rank;     /* that the peer has in this communicator, */
     MPIR_Context_id_t known_context; /* or IVSHMEM_NO_CONTEXT */
     uint16_t said;                   /* messages in a call, which has a limit */
     MPIR_Win *known_window;          /* of which the peer is a member, with this rank; or NULL */
     int known_member;
     struct {
-        struct MPID_nem_ivshmem_question *head, *tail;
-    } questions; /* that the peer has not answered yet */
+        struct MPID_nem_ivshmem_outstanding *head, *tail;
+    } outstanding; /* that the peer has not answered yet */
     unsigned long long received_bytes;
     struct MPIDI_VC *next_dynamic; /* list of those with stream != 0 */
 } MPID_nem_ivshmem_vc_t;
@@ -137,7 +137,7 @@ typedef struct {
 /* The one-sided operation that is being received, if it is one. */
 typedef struct {
     MPI_Win window;                  /* or MPI_WIN_NULL */
-    MPI_Aint described;              /* bytes of its datatype's description */
+    MPI_Aint flattened_bytes;        /* bytes of its datatype's description */
     MPID_nem_ivshmem_span_t touched; /* by it, in the window; empty if that is not known yet */
 } MPID_nem_ivshmem_operation_t;
 
@@ -168,9 +168,9 @@ typedef struct {
         bool some, calls;       /* connections; calls among them */
         struct MPIDI_VC *first; /* since the last safe point, */
         char why[300];          /* and its reason */
-    } given_up;
+    } failed_vcs;
     const MPID_nem_ivshmem_ops_t *first_ops; /* of a connection without a channel: they open one */
-    int lanes_offered;
+    int sender_pipelines;
     bool prefers_direct; /* copies from and to memory of the region, also of smaller messages */
     int failure;         /* an MPI error that the current call is to end with */
     MPID_nem_ivshmem_stats_t stats;
@@ -226,13 +226,13 @@ MPID_nem_ivshmem_span_t MPID_nem_ivshmem_packet_touches(const MPIDI_CH3_Pkt_t *p
 const char *MPID_nem_ivshmem_packet_check_metadata(MPIDI_VC_t *vc, const MPIR_Request *rreq);
 
 /*
- * ivshmem_described.c: the same of a derived datatype's description, of `bytes`, in our memory.
+ * ivshmem_flattened.c: the same of a derived datatype's description, of `bytes`, in our memory.
  * What a peer need not be believed is replaced. *total is the size of `count` elements, *basic what
  * they are made of, or MPI_DATATYPE_NULL; by_elements: it must be made of such. *touched holds all
  * bytes that they touch.
  */
-const char *MPID_nem_ivshmem_described_check(const MPIR_Win *win, const void *addr, MPI_Aint count,
-                                             void *description, MPI_Aint bytes, bool by_elements,
+const char *MPID_nem_ivshmem_flattened_check(const MPIR_Win *win, const void *addr, MPI_Aint count,
+                                             void *flattened, MPI_Aint bytes, bool by_elements,
                                              MPI_Aint *total, MPI_Datatype *basic,
                                              MPID_nem_ivshmem_span_t *touched);
 
@@ -266,14 +266,15 @@ bool MPID_nem_ivshmem_relation_grants_lock(MPIR_Win *win, int rank);
 /* Whether all of [start, start+bytes) is memory that the window opens to its members. */
 bool MPID_nem_ivshmem_relation_opens(const MPIR_Win *win, intptr_t start, MPI_Aint bytes);
 
-/* ivshmem_question.c: what we have asked a peer. Asked by the packet that is about to be sent. */
-int MPID_nem_ivshmem_question_ask(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt);
-MPIR_Request *MPID_nem_ivshmem_question_find(MPIDI_VC_t *vc, MPI_Request handle);
-bool MPID_nem_ivshmem_question_awaits(MPIDI_VC_t *vc, MPI_Request handle, int type);
-void MPID_nem_ivshmem_question_answered(MPIDI_VC_t *vc, MPI_Request handle, int type);
-void MPID_nem_ivshmem_question_withdraw(MPIDI_VC_t *vc, MPI_Request handle);
-void MPID_nem_ivshmem_question_replace(MPIDI_VC_t *vc, MPI_Request handle, int type);
-int MPID_nem_ivshmem_question_fail(MPIDI_VC_t *vc, int req_errno);
+/* ivshmem_outstanding.c: what we have asked a peer. Asked by the packet that is about to be sent.
+ */
+int MPID_nem_ivshmem_outstanding_add(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt);
+MPIR_Request *MPID_nem_ivshmem_outstanding_find(MPIDI_VC_t *vc, MPI_Request handle);
+bool MPID_nem_ivshmem_outstanding_awaits(MPIDI_VC_t *vc, MPI_Request handle, int type);
+void MPID_nem_ivshmem_outstanding_answered(MPIDI_VC_t *vc, MPI_Request handle, int type);
+void MPID_nem_ivshmem_outstanding_withdraw(MPIDI_VC_t *vc, MPI_Request handle);
+void MPID_nem_ivshmem_outstanding_replace(MPIDI_VC_t *vc, MPI_Request handle, int type);
+int MPID_nem_ivshmem_outstanding_fail(MPIDI_VC_t *vc, int req_errno);
 
 /* Messages of the usual kind, which ask nothing, and of which little is to be checked. */
 static inline bool MPID_nem_ivshmem_packet_is_plain(int type)
@@ -344,7 +345,7 @@ int MPID_nem_ivshmem_card_find_peer(MPIDI_VC_t *vc, struct ivshm_owner *peer, bo
 int MPID_nem_ivshmem_port_get_card(int my_rank, char **bc_val_p, int *val_max_sz_p);
 int MPID_nem_ivshmem_port_connect(const char *business_card, MPIDI_VC_t *new_vc);
 int MPID_nem_ivshmem_port_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p);
-int MPID_nem_ivshmem_port_end_unanswered(void);
+int MPID_nem_ivshmem_port_close_unanswered(void);
 
 /* ivshmem_path.c: through the region, or by tcp; and the channels between ranks */
 int MPID_nem_ivshmem_path_init(MPIDI_PG_t *pg, int pg_rank, char **bc_val_p, int *val_max_sz_p);
@@ -365,16 +366,16 @@ int MPID_nem_ivshmem_path_tcp_connect(const char *business_card, MPIDI_VC_t *vc)
 int MPID_nem_ivshmem_path_tcp_poll(int in_blocking_poll);
 
 /*
- * ivshmem_end.c: how connections through the region end. All but vc_destroy may complete requests:
- * no packet is being handled then.
+ * ivshmem_teardown.c: how connections through the region end. All but vc_destroy may complete
+ * requests: no packet is being handled then.
  */
-int MPID_nem_ivshmem_end_destroy(MPIDI_VC_t *vc);
-int MPID_nem_ivshmem_end_terminate(MPIDI_VC_t *vc);
-int MPID_nem_ivshmem_end_drained(MPIDI_VC_t *vc);
-int MPID_nem_ivshmem_end_requests(MPIDI_VC_t *vc, int req_errno);
-int MPID_nem_ivshmem_end_fail(MPIDI_VC_t *vc, const char *why);
-int MPID_nem_ivshmem_end_call_off(MPIDI_VC_t *vc, const char *why);
-int MPID_nem_ivshmem_end_given_up(void);
+int MPID_nem_ivshmem_teardown_destroy(MPIDI_VC_t *vc);
+int MPID_nem_ivshmem_teardown_terminate(MPIDI_VC_t *vc);
+int MPID_nem_ivshmem_teardown_drained(MPIDI_VC_t *vc);
+int MPID_nem_ivshmem_teardown_requests(MPIDI_VC_t *vc, int req_errno);
+int MPID_nem_ivshmem_teardown_fail(MPIDI_VC_t *vc, const char *why);
+int MPID_nem_ivshmem_teardown_abort_call(MPIDI_VC_t *vc, const char *why);
+int MPID_nem_ivshmem_teardown_failed_vcs(void);
 
 /* ivshmem_vc.c: the connections through the region */
 void MPID_nem_ivshmem_vc_set_ops(MPIDI_VC_t *vc, const MPID_nem_ivshmem_ops_t *ops);
@@ -397,7 +398,7 @@ typedef struct {
 MPIDI_VC_t *MPID_nem_ivshmem_vc_next(MPID_nem_ivshmem_ranks_t *at);
 const char *MPID_nem_ivshmem_vc_name(const MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_vc_error(const MPIDI_VC_t *vc, const char *why);
-void MPID_nem_ivshmem_vc_give_up(MPIDI_VC_t *vc, const char *why);
+void MPID_nem_ivshmem_vc_mark_failed(MPIDI_VC_t *vc, const char *why);
 
 /* ivshmem_send.c: eager messages, on a connection that has a channel */
 int MPID_nem_ivshmem_iStartContigMsg(MPIDI_VC_t *vc, void *hdr, intptr_t hdr_sz, void *data,
@@ -428,8 +429,8 @@ int MPID_nem_ivshmem_lmt_progress(void);
 int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t *vc, int req_errno);
 
 /*
- * ivshmem_pipeline.c: through a lane. True once all is sent or received. *why is set if the peer
- * has sent nonsense.
+ * ivshmem_pipeline.c: through a pipeline. True once all is sent or received. *why is set if the
+ * peer has sent nonsense.
  */
 void MPID_nem_ivshmem_pipeline_fill(MPID_nem_ivshmem_transfer_t *t);
 bool MPID_nem_ivshmem_pipeline_send(MPID_nem_ivshmem_transfer_t *t);
@@ -443,38 +444,39 @@ bool MPID_nem_ivshmem_pipeline_receive(MPID_nem_ivshmem_transfer_t *t, const cha
 void MPID_nem_ivshmem_copy_pack(MPID_nem_ivshmem_transfer_t *t, void *to, intptr_t max);
 bool MPID_nem_ivshmem_copy_write(MPID_nem_ivshmem_transfer_t *t);
 bool MPID_nem_ivshmem_copy_read(MPID_nem_ivshmem_transfer_t *t, const char **why);
-bool MPID_nem_ivshmem_copy_read_jointly(MPID_nem_ivshmem_transfer_t *t, const char **why);
-bool MPID_nem_ivshmem_copy_help(MPID_nem_ivshmem_transfer_t *t, const char **why);
+bool MPID_nem_ivshmem_copy_coop_receive(MPID_nem_ivshmem_transfer_t *t, const char **why);
+bool MPID_nem_ivshmem_copy_coop_send(MPID_nem_ivshmem_transfer_t *t, const char **why);
 
 /*
- * ivshmem_lend.c: our lanes and words for joint copies. Of lanes, `keep` idle ones are left alone.
- * NULL or false if there is none. What a peer may still write, that was lost sight of, is lost
- * until that one has left, or is dead: lend_lose, of a word or a lane.
+ * ivshmem_lmt_pool.c: our pipelines and words for cooperative copies. Of pipelines, `keep` idle
+ * ones are left alone. NULL or false if there is none. What a peer may still write, that was lost
+ * sight of, is lost until that one has left, or is dead: lmt_pool_quarantine, of a word or a
+ * pipeline.
  */
-#define IVSHMEM_OFFERED_LANES_MAX 4
-int MPID_nem_ivshmem_lend_init(int job_size);
-void MPID_nem_ivshmem_lend_finalize(void);
-void MPID_nem_ivshmem_lend_begin_turn(void);
-bool MPID_nem_ivshmem_lend_lane(struct ivshm_lane *lane, int keep);
-void MPID_nem_ivshmem_lend_lane_back(struct ivshm_lane *lane);
-struct ivshm_joint_shm *MPID_nem_ivshmem_lend_joint(void);
-void MPID_nem_ivshmem_lend_joint_back(const struct ivshm_joint_shm *joint);
-void MPID_nem_ivshmem_lend_lose(struct ivshm_owner peer, struct ivshm_joint_shm *joint,
-                                const struct ivshm_lane *lane);
+#define IVSHMEM_SENDER_PIPELINES_MAX 4
+int MPID_nem_ivshmem_lmt_pool_init(int job_size);
+void MPID_nem_ivshmem_lmt_pool_finalize(void);
+void MPID_nem_ivshmem_lmt_pool_begin_progress(void);
+bool MPID_nem_ivshmem_lmt_pool_alloc_pipeline(struct ivshm_pipeline *pipeline, int keep);
+void MPID_nem_ivshmem_lmt_pool_free_pipeline(struct ivshm_pipeline *pipeline);
+struct ivshm_coop_shm *MPID_nem_ivshmem_lmt_pool_alloc_coop(void);
+void MPID_nem_ivshmem_lmt_pool_free_coop(const struct ivshm_coop_shm *coop);
+void MPID_nem_ivshmem_lmt_pool_quarantine(struct ivshm_owner peer, struct ivshm_coop_shm *coop,
+                                          const struct ivshm_pipeline *pipeline);
 
 /* ivshmem_memory.c: what the program has in the region. take: all zero, NULL if the region has none
  * to spare; need: also of what others leave; give_back: false if it was not taken there; finalize:
  * false if the region cannot be left before the process ends */
 int MPID_nem_ivshmem_memory_init(void);
 bool MPID_nem_ivshmem_memory_in_use(void);
-void *MPID_nem_ivshmem_memory_take(MPI_Aint bytes);
-void *MPID_nem_ivshmem_memory_need(MPI_Aint bytes);
-bool MPID_nem_ivshmem_memory_give_back(void *start);
+void *MPID_nem_ivshmem_memory_alloc(MPI_Aint bytes);
+void *MPID_nem_ivshmem_memory_alloc_required(MPI_Aint bytes);
+bool MPID_nem_ivshmem_memory_free(void *start);
 void MPID_nem_ivshmem_memory_trim(void);
 bool MPID_nem_ivshmem_memory_finalize(void);
 bool MPID_nem_ivshmem_memory_is_of_file(void); /* still, after that */
 bool MPID_nem_ivshmem_memory_find(const void *start, intptr_t bytes, ivshm_off *off);
-void MPID_nem_ivshmem_memory_lose(const void *start);
+void MPID_nem_ivshmem_memory_quarantine(const void *start);
 
 /* ivshmem_window.c: windows in the region */
 void MPID_nem_ivshmem_window_init(void);
@@ -485,12 +487,12 @@ void MPID_nem_ivshmem_stats_print(void);
 void MPID_nem_ivshmem_stats_print_vc(MPIDI_VC_t *vc);
 
 /* ivshmem_error.c: the one place where core's errors become MPI's */
-void MPID_nem_ivshmem_say(const char *what, const char *text);
+void MPID_nem_ivshmem_report(const char *what, const char *text);
 int MPID_nem_ivshmem_error(const char *text);
 int MPID_nem_ivshmem_peer_error(const char *text);
 int MPID_nem_ivshmem_port_error(const char *text);
 
-/* ivshmem_place.c */
-void MPID_nem_ivshmem_check_place(void);
+/* ivshmem_affinity.c */
+void MPID_nem_ivshmem_affinity_check(void);
 
 #endif

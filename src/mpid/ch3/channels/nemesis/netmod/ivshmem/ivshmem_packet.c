@@ -52,11 +52,11 @@ const MPID_nem_ivshmem_rule_t MPID_nem_ivshmem_packet_rules[MPIDI_CH3_PKT_END_AL
     [MPIDI_NEM_PKT_LMT_RTS] = {"LMT_RTS",
                                sizeof(MPID_nem_pkt_lmt_rts_t),
                                FROM_BOTH,
-                               {SENDER, LENGTH, OFFER}},
+                               {SENDER, LENGTH, COOKIE}},
     [MPIDI_NEM_PKT_LMT_CTS] = {"LMT_CTS",
                                sizeof(MPID_nem_pkt_lmt_cts_t),
                                FROM_BOTH,
-                               {AWAITS_CTS, LENGTH, MAYBE_OFFER}},
+                               {AWAITS_CTS, LENGTH, MAYBE_COOKIE}},
     [MPIDI_NEM_PKT_LMT_DONE] = {"LMT_DONE",
                                 sizeof(MPID_nem_pkt_lmt_done_t),
                                 FROM_BOTH,
@@ -231,13 +231,13 @@ MPID_nem_ivshmem_window_op_t MPID_nem_ivshmem_packet_window_op(const MPIDI_CH3_P
         o.source = pkt->put.source_win_handle;
         o.writes = true;
         o.room = pkt->type == MPIDI_CH3_PKT_PUT_IMMED ? immediate : -1;
-        o.described = pkt->put.info.flattened_type_size;
+        o.flattened_bytes = pkt->put.info.flattened_type_size;
         break;
     case MPIDI_CH3_PKT_GET:
         TAKE_MEMORY(pkt->get, pkt->get.count);
         o.room = o.flags & MPIDI_CH3_PKT_FLAG_RMA_IMMED_RESP ? immediate : -1;
         o.flags_allowed |= MPIDI_CH3_PKT_FLAG_RMA_IMMED_RESP;
-        o.described = pkt->get.info.flattened_type_size;
+        o.flattened_bytes = pkt->get.info.flattened_type_size;
         break;
     case MPIDI_CH3_PKT_ACCUMULATE:
     case MPIDI_CH3_PKT_ACCUMULATE_IMMED:
@@ -247,7 +247,7 @@ MPID_nem_ivshmem_window_op_t MPID_nem_ivshmem_packet_window_op(const MPIDI_CH3_P
         o.op = pkt->accum.op;
         o.room = pkt->type == MPIDI_CH3_PKT_ACCUMULATE_IMMED ? immediate : -1;
         o.flags_allowed |= o.room < 0 ? MPIDI_CH3_PKT_FLAG_RMA_STREAM : 0;
-        o.described = pkt->accum.info.flattened_type_size;
+        o.flattened_bytes = pkt->accum.info.flattened_type_size;
         break;
     case MPIDI_CH3_PKT_GET_ACCUM:
     case MPIDI_CH3_PKT_GET_ACCUM_IMMED:
@@ -255,7 +255,7 @@ MPID_nem_ivshmem_window_op_t MPID_nem_ivshmem_packet_window_op(const MPIDI_CH3_P
         o.op = pkt->get_accum.op;
         o.room = pkt->type == MPIDI_CH3_PKT_GET_ACCUM_IMMED ? immediate : -1;
         o.flags_allowed |= o.room < 0 ? MPIDI_CH3_PKT_FLAG_RMA_STREAM : 0;
-        o.described = pkt->get_accum.info.flattened_type_size;
+        o.flattened_bytes = pkt->get_accum.info.flattened_type_size;
         break;
     case MPIDI_CH3_PKT_FOP:
     case MPIDI_CH3_PKT_FOP_IMMED:

@@ -16,8 +16,8 @@ typedef enum {
     CANCELLER,    /* the same, but that the communicator may be freed here */
     LENGTH,       /* length of the data: not negative; what comes at once has room in memory */
     SHORT_LENGTH, /* length of the data: fits into the header */
-    OFFER,        /* cookie: as long as an offer, and all there */
-    MAYBE_OFFER,  /* cookie: an offer, or none */
+    COOKIE,       /* cookie: as long as a cookie, and all there */
+    MAYBE_COOKIE, /* cookie: a cookie, or none */
     AWAITS_CTS,   /* request: a transfer with this peer, which waits for its CTS */
     AWAITS_DONE,  /* request: a transfer with this peer, which is not over */
     ANSWERS,      /* request: the peer was asked, and such an answer is still to come */
@@ -78,8 +78,8 @@ typedef struct {
     MPI_Aint count;
     MPI_Datatype type;
     MPI_Op op;
-    MPI_Aint described; /* bytes of the datatype's description that follow */
-    MPI_Aint room;      /* bytes of data that the packet, or the answer, has room for; or -1 */
+    MPI_Aint flattened_bytes; /* bytes of the datatype's description that follow */
+    MPI_Aint room; /* bytes of data that the packet, or the answer, has room for; or -1 */
 } MPID_nem_ivshmem_window_op_t;
 
 /* The last byte of an element that is touched: a pair may have a gap at its end. */

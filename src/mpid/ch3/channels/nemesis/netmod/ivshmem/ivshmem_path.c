@@ -19,8 +19,8 @@ static struct {
     bool undecided;  /* there are new connections to other jobs */
     bool port;       /* a port was opened, at which anybody may call */
     unsigned pairs;  /* connections by tcp */
-    unsigned turns;
-} tcp;
+    unsigned polls;
+} tcp_state;
 
 static const MPID_nem_ivshmem_ops_t first_ops;
 
@@ -28,7 +28,8 @@ static const MPID_nem_ivshmem_ops_t first_ops;
 static void update_polling(void)
 {
     MPID_nem_ivshmem.poll_tcp =
-        MPID_nem_ivshmem.tcp && (tcp.some_apart || tcp.undecided || tcp.port || tcp.pairs > 0);
+        MPID_nem_ivshmem.tcp &&
+        (tcp_state.some_apart || tcp_state.undecided || tcp_state.port || tcp_state.pairs > 0);
 }
 
 /* Whether a request waits for a rank that is lost: what MPICH's tcp does not complete, see below.
@@ -49,7 +50,7 @@ static int is_lost(const MPIR_Request *req)
     return vc->state == MPIDI_VC_STATE_MORIBUND;
 }
 
-static void keep(int mpi_errno)
+static void keep_failure(int mpi_errno)
 {
     MPID_nem_ivshmem.failure = mpi_errno;
 }
@@ -60,10 +61,10 @@ int MPID_nem_ivshmem_path_init(MPIDI_PG_t *pg, int pg_rank, char **bc_val_p, int
     char *card = *bc_val_p;
     int room = *val_max_sz_p;
 
-    memset(&tcp, 0, sizeof(tcp));
+    memset(&tcp_state, 0, sizeof(tcp_state));
     MPID_nem_ivshmem.first_ops = &first_ops;
     ivshmem_pt2pt_is_lost = is_lost;
-    ivshmem_pt2pt_keep = keep;
+    ivshmem_pt2pt_keep = keep_failure;
     if (MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK == 0)
         goto fn_exit;
     mpi_errno = MPID_nem_tcp_init(pg, pg_rank, bc_val_p, val_max_sz_p);
@@ -71,7 +72,7 @@ int MPID_nem_ivshmem_path_init(MPIDI_PG_t *pg, int pg_rank, char **bc_val_p, int
     MPID_nem_net_module_vc_dbg_print_sendq = NULL;
     MPIR_ERR_CHECK(mpi_errno);
     MPID_nem_ivshmem.tcp = true;
-    tcp.some_apart = MPID_nem_mem_region.ext_procs > 0;
+    tcp_state.some_apart = MPID_nem_mem_region.ext_procs > 0;
     update_polling();
 
 fn_exit:
@@ -99,7 +100,7 @@ int MPID_nem_ivshmem_path_get_card(int my_rank, char **bc_val_p, int *val_max_sz
 {
     if (!MPID_nem_ivshmem.tcp)
         return MPI_SUCCESS;
-    tcp.port = true;
+    tcp_state.port = true;
     update_polling();
     return MPID_nem_tcp_get_business_card(my_rank, bc_val_p, val_max_sz_p);
 }
@@ -157,10 +158,10 @@ static const MPID_nem_ivshmem_ops_t region_ops = {
 };
 
 /* The connection goes by tcp from now on; its area is tcp's already. */
-static void take_tcp(MPIDI_VC_t *vc)
+static void use_tcp(MPIDI_VC_t *vc)
 {
     VC_PAIR(vc)->path = IVSHMEM_PATH_TCP;
-    tcp.pairs++;
+    tcp_state.pairs++;
     update_polling();
     MPID_nem_ivshmem_vc_set_ops(vc, &tcp_ops);
     vc->eager_max_msg_sz = MPIR_CVAR_CH3_EAGER_MAX_MSG_SIZE;
@@ -168,7 +169,7 @@ static void take_tcp(MPIDI_VC_t *vc)
 }
 
 /* The connection goes through the region from now on, to that endpoint; it has no channel yet. */
-static void take_region(MPIDI_VC_t *vc, struct ivshm_owner peer)
+static void use_region(MPIDI_VC_t *vc, struct ivshm_owner peer)
 {
     memset(VC_IVSHMEM(vc), 0, sizeof(*VC_IVSHMEM(vc)));
     VC_IVSHMEM(vc)->peer = peer;
@@ -216,7 +217,7 @@ static bool is_taken(const MPIDI_VC_t *vc, struct ivshm_owner peer)
 }
 
 /* The first message decides. What came by tcp, from another job's port, goes back by tcp. */
-static int decide(MPIDI_VC_t *vc)
+static int decide_path(MPIDI_VC_t *vc)
 {
     int mpi_errno = MPI_SUCCESS;
     char why_not[IVSHMEM_TEXT_MAX] = "";
@@ -239,9 +240,9 @@ static int decide(MPIDI_VC_t *vc)
         MPIR_ERR_CHECK(mpi_errno);
     }
     if (shared)
-        take_region(vc, peer);
+        use_region(vc, peer);
     else
-        take_tcp(vc);
+        use_tcp(vc);
 
 fn_exit:
     return mpi_errno;
@@ -259,7 +260,7 @@ bool MPID_nem_ivshmem_path_is_in_region(MPIDI_VC_t *vc)
     if (VC_PAIR(vc)->path == IVSHMEM_PATH_UNDECIDED &&
         MPID_nem_ivshmem_card_find_peer(vc, &peer, &shared, why_not) == MPI_SUCCESS && shared &&
         !is_taken(vc, peer))
-        take_region(vc, peer);
+        use_region(vc, peer);
     return VC_PAIR(vc)->path == IVSHMEM_PATH_REGION;
 }
 
@@ -294,7 +295,7 @@ static int bind_rank(MPIDI_VC_t *vc, struct ivshm_channel *channel)
 
 void MPID_nem_ivshmem_path_bind_call(MPIDI_VC_t *vc, struct ivshm_channel *channel, uint32_t stream)
 {
-    take_region(vc, ivshm_channel_peer(channel));
+    use_region(vc, ivshm_channel_peer(channel));
     MPID_nem_ivshmem_vc_set_ops(vc, &region_ops);
     MPID_nem_ivshmem_vc_add_call(vc, channel, stream);
 }
@@ -317,12 +318,12 @@ static int connect_rank(MPIDI_VC_t *vc)
     const char *who = MPID_nem_ivshmem_vc_name(vc);
     if (!MPID_nem_ivshmem_path_open_channel(VC_IVSHMEM(vc)->peer, who, &channel, text)) {
         /* Receives from it must not wait, either. */
-        mpi_errno = MPID_nem_ivshmem_end_fail(vc, text + strlen(who) + 1);
+        mpi_errno = MPID_nem_ivshmem_teardown_fail(vc, text + strlen(who) + 1);
         MPIR_ERR_CHECK(mpi_errno);
         mpi_errno = MPID_nem_ivshmem_peer_error(text);
     }
     MPIR_ERR_CHECK(mpi_errno);
-    IVSHM_POINT(connected);
+    IVSHM_TRACEPOINT(connected);
     mpi_errno = bind_rank(vc, channel);
     MPIR_ERR_CHECK(mpi_errno);
 
@@ -333,12 +334,12 @@ fn_fail:
 }
 
 /* Makes what the first message needs: a path and, through the region, a channel. */
-static int prepare(MPIDI_VC_t *vc)
+static int prepare_first(MPIDI_VC_t *vc)
 {
     int mpi_errno = MPI_SUCCESS;
 
     if (VC_PAIR(vc)->path == IVSHMEM_PATH_UNDECIDED) {
-        mpi_errno = decide(vc);
+        mpi_errno = decide_path(vc);
         MPIR_ERR_CHECK(mpi_errno);
     }
     if (VC_PAIR(vc)->path == IVSHMEM_PATH_REGION) {
@@ -356,28 +357,28 @@ static int first_iStartContigMsg(MPIDI_VC_t *vc, void *hdr, intptr_t hdr_sz, voi
                                  intptr_t data_sz, MPIR_Request **sreq_ptr)
 {
     *sreq_ptr = NULL;
-    int mpi_errno = prepare(vc);
+    int mpi_errno = prepare_first(vc);
     return mpi_errno ? mpi_errno : vc->ch.iStartContigMsg(vc, hdr, hdr_sz, data, data_sz, sreq_ptr);
 }
 
 static int first_iSendContig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
                              void *data, intptr_t data_sz)
 {
-    int mpi_errno = prepare(vc);
+    int mpi_errno = prepare_first(vc);
     return mpi_errno ? mpi_errno : vc->ch.iSendContig(vc, sreq, hdr, hdr_sz, data, data_sz);
 }
 
 static int first_iSendIov(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
                           struct iovec *iov, int n_iov)
 {
-    int mpi_errno = prepare(vc);
+    int mpi_errno = prepare_first(vc);
     return mpi_errno ? mpi_errno : vc->ch.iSendIov(vc, sreq, hdr, hdr_sz, iov, n_iov);
 }
 
 static int first_SendNoncontig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, intptr_t hdr_sz,
                                struct iovec *hdr_iov, int n_hdr_iov)
 {
-    int mpi_errno = prepare(vc);
+    int mpi_errno = prepare_first(vc);
     return mpi_errno ? mpi_errno : vc->sendNoncontig_fn(vc, sreq, hdr, hdr_sz, hdr_iov, n_hdr_iov);
 }
 
@@ -388,7 +389,7 @@ static int first_RndvSend(MPIR_Request **sreq_p, const void *buf, MPI_Aint count
 {
     MPIDI_VC_t *vc;
     MPIDI_Comm_get_vc_set_active(comm, rank, &vc);
-    int mpi_errno = prepare(vc);
+    int mpi_errno = prepare_first(vc);
     return mpi_errno ? mpi_errno
                      : vc->rndvSend_fn(sreq_p, buf, count, datatype, dt_contig, data_sz, dt_true_lb,
                                        rank, tag, comm, context_offset);
@@ -415,7 +416,7 @@ int MPID_nem_ivshmem_path_vc_init(MPIDI_VC_t *vc)
     MPID_nem_ivshmem_limit_set(vc);
     if (vc->pg && vc->pg != MPIDI_Process.my_pg) {
         MPID_nem_ivshmem.news = true;
-        tcp.undecided = true;
+        tcp_state.undecided = true;
         update_polling();
     }
 
@@ -430,12 +431,12 @@ int MPID_nem_ivshmem_path_vc_destroy(MPIDI_VC_t *vc)
     if (vc->ch.is_local)
         return MPI_SUCCESS;
     if (VC_PAIR(vc)->path == IVSHMEM_PATH_REGION)
-        return MPID_nem_ivshmem_end_destroy(vc);
+        return MPID_nem_ivshmem_teardown_destroy(vc);
     if (VC_PAIR(vc)->path == IVSHMEM_PATH_TCP) {
         if (MPIR_CVAR_NEMESIS_IVSHMEM_STATS > 1 && VC_PAIR(vc)->sent_bytes > 0)
             MPID_nem_ivshmem_stats_print_vc(vc);
         VC_PAIR(vc)->path = IVSHMEM_PATH_UNDECIDED;
-        tcp.pairs--;
+        tcp_state.pairs--;
         update_polling();
     }
     return MPI_SUCCESS;
@@ -444,14 +445,14 @@ int MPID_nem_ivshmem_path_vc_destroy(MPIDI_VC_t *vc)
 int MPID_nem_ivshmem_path_vc_terminate(MPIDI_VC_t *vc)
 {
     if (VC_PAIR(vc)->path == IVSHMEM_PATH_REGION)
-        return MPID_nem_ivshmem_end_terminate(vc);
+        return MPID_nem_ivshmem_teardown_terminate(vc);
     return MPID_nem_ivshmem.tcp ? MPID_nem_tcp_vc_terminate(vc)
                                 : MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
 }
 
 int MPID_nem_ivshmem_path_tcp_connect(const char *business_card, MPIDI_VC_t *vc)
 {
-    take_tcp(vc);
+    use_tcp(vc);
     return MPID_nem_tcp_connect_to_root(business_card, vc);
 }
 
@@ -478,11 +479,11 @@ static int decide_new(void)
     int mpi_errno = MPI_SUCCESS;
     MPID_nem_ivshmem_ranks_t at = {0};
 
-    tcp.undecided = false;
+    tcp_state.undecided = false;
     for (MPIDI_VC_t *vc; (vc = MPID_nem_ivshmem_vc_next(&at));) {
         if (vc->pg == MPIDI_Process.my_pg || VC_PAIR(vc)->path != IVSHMEM_PATH_UNDECIDED)
             continue;
-        mpi_errno = decide(vc);
+        mpi_errno = decide_path(vc);
         MPIR_ERR_CHECK(mpi_errno);
     }
 
@@ -529,19 +530,19 @@ int MPID_nem_ivshmem_path_tcp_poll(int in_blocking_poll)
 {
     int mpi_errno = MPI_SUCCESS;
 
-    if (tcp.undecided) {
+    if (tcp_state.undecided) {
         mpi_errno = decide_new();
         MPIR_ERR_CHECK(mpi_errno);
     }
     /* All have joined once MPI_Init is over, so the first turns settle it, or never do. */
-    if (tcp.some_apart) {
-        ++tcp.turns;
-        if ((tcp.turns & (tcp.turns - 1)) == 0)
-            tcp.some_apart = !all_here();
+    if (tcp_state.some_apart) {
+        ++tcp_state.polls;
+        if ((tcp_state.polls & (tcp_state.polls - 1)) == 0)
+            tcp_state.some_apart = !all_here();
     }
     update_polling();
     /* Whoever waits at a port is in a blocking call. */
-    if (tcp.some_apart || tcp.pairs > 0 || (tcp.port && in_blocking_poll))
+    if (tcp_state.some_apart || tcp_state.pairs > 0 || (tcp_state.port && in_blocking_poll))
         mpi_errno = poll_socket(in_blocking_poll);
 
 fn_exit:
@@ -589,7 +590,7 @@ int MPID_nem_ivshmem_path_adopt(struct ivshm_channel *channel, MPIDI_VC_t **vc_p
     if (!vc || VC_IVSHMEM(vc)->channel || vc->state == MPIDI_VC_STATE_MORIBUND ||
         (vc->state == MPIDI_VC_STATE_INACTIVE_CLOSED && MPIR_Object_get_ref(vc) == 0))
         return MPI_SUCCESS;
-    IVSHM_POINT(adopted);
+    IVSHM_TRACEPOINT(adopted);
     ivshm_channel_hold(channel);
     *vc_p = vc;
     return bind_rank(vc, channel);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Large messages through a lane: the sender fills chunks while the receiver empties them.
+ * Large messages through a pipeline: the sender fills chunks while the receiver empties them.
  */
 #include "ivshmem_netmod.h"
 
@@ -11,23 +11,23 @@ void MPID_nem_ivshmem_pipeline_fill(MPID_nem_ivshmem_transfer_t *t)
 {
     unsigned char *chunk;
     /* Small enough that the receiver soon has something to do, large enough to be worth a trip. */
-    intptr_t piece =
-        MPL_MIN(MPL_MAX(t->size / 8, PIECE_BYTES_MIN), (intptr_t) ivshm_lane_chunk_size(&t->lane));
+    intptr_t piece = MPL_MIN(MPL_MAX(t->size / 8, PIECE_BYTES_MIN),
+                             (intptr_t) ivshm_pipeline_chunk_size(&t->pipeline));
 
-    while (t->moved < t->size && (chunk = ivshm_lane_reserve_spsc(&t->lane))) {
+    while (t->moved < t->size && (chunk = ivshm_pipeline_reserve_spsc(&t->pipeline))) {
         intptr_t before = t->moved;
         if (piece <= TAKEN_BYTES_MAX)
-            ivshm_prefetch_write(chunk, MPL_MIN(piece, t->size - t->moved));
+            ivshm_lines_prefetch_write(chunk, MPL_MIN(piece, t->size - t->moved));
         MPID_nem_ivshmem_copy_pack(t, chunk, piece);
-        ivshm_lane_publish_spsc(&t->lane, (uint32_t) (t->moved - before));
+        ivshm_pipeline_publish_spsc(&t->pipeline, (uint32_t) (t->moved - before));
     }
 }
 
 bool MPID_nem_ivshmem_pipeline_send(MPID_nem_ivshmem_transfer_t *t)
 {
     MPID_nem_ivshmem_pipeline_fill(t);
-    /* Our own lane is ours again, and the message matched, once it is empty. */
-    return t->moved == t->size && (!t->own_lane || ivshm_lane_is_drained(&t->lane));
+    /* Our own pipeline is ours again, and the message matched, once it is empty. */
+    return t->moved == t->size && (!t->own_pipeline || ivshm_pipeline_is_drained(&t->pipeline));
 }
 
 /*
@@ -66,7 +66,8 @@ bool MPID_nem_ivshmem_pipeline_receive(MPID_nem_ivshmem_transfer_t *t, const cha
     const unsigned char *chunk;
     uint32_t len;
 
-    while (t->moved + t->carry_len < t->size && (chunk = ivshm_lane_peek_spsc(&t->lane, &len))) {
+    while (t->moved + t->carry_len < t->size &&
+           (chunk = ivshm_pipeline_peek_spsc(&t->pipeline, &len))) {
         intptr_t left = t->size - t->moved - (intptr_t) t->carry_len;
         if (t->is_part && left < (intptr_t) len)
             len = (uint32_t) left;
@@ -83,7 +84,7 @@ bool MPID_nem_ivshmem_pipeline_receive(MPID_nem_ivshmem_transfer_t *t, const cha
         }
         if (t->is_part && t->moved + t->carry_len == t->size)
             break; /* never empty: what ends the send is our DONE, and nothing else */
-        ivshm_lane_consume_spsc(&t->lane);
+        ivshm_pipeline_consume_spsc(&t->pipeline);
     }
     return t->moved + t->carry_len == t->size;
 }

@@ -9,7 +9,7 @@
 
 #include <time.h>
 
-#define LOOKS 4 /* for a message, of who waits for one, in each turn */
+#define POLLS_OF_WAITER 4 /* for a message, of who waits for one, in each turn */
 #define CELLS_PER_POLL 16
 #define POLLS_PER_CLOCK 4096 /* a power of two: turns between two looks at the clock */
 #define WATCH_SECONDS 1
@@ -18,14 +18,14 @@
  * CH3's handlers of packets, by type: the table that Nemesis keeps to itself. With it a packet's
  * header can be a private copy while its data stays where it is.
  */
-static MPIDI_CH3_PktHandler_Fcn *handlers[MPIDI_CH3_PKT_END_ALL + 1];
+static MPIDI_CH3_PktHandler_Fcn *packet_handlers[MPIDI_CH3_PKT_END_ALL + 1];
 
 /*
  * CH3 could not do what the packet asks for. Either the connection has failed meanwhile, or that
  * with another peer, to which something was to be sent: the current call may wait for it. Or it is
  * the packet's fault.
  */
-static void refused(MPIDI_VC_t *vc, int mpi_errno)
+static void handle_refusal(MPIDI_VC_t *vc, int mpi_errno)
 {
     char text[2 * MPI_MAX_ERROR_STRING] = "", why[MPI_MAX_ERROR_STRING];
 
@@ -35,16 +35,16 @@ static void refused(MPIDI_VC_t *vc, int mpi_errno)
     }
     MPIR_Err_get_string(mpi_errno, text, MPI_MAX_ERROR_STRING, NULL);
     snprintf(why, sizeof(why), "sent a packet that MPICH could not serve: %.200s", text);
-    MPID_nem_ivshmem_vc_give_up(vc, why);
+    MPID_nem_ivshmem_vc_mark_failed(vc, why);
 }
 
 int MPID_nem_ivshmem_poll_init(void)
 {
     int mpi_errno = MPI_SUCCESS;
 
-    mpi_errno = MPIDI_CH3_PktHandler_Init(handlers, MPIDI_CH3_PKT_END_ALL + 1);
+    mpi_errno = MPIDI_CH3_PktHandler_Init(packet_handlers, MPIDI_CH3_PKT_END_ALL + 1);
     MPIR_ERR_CHECK(mpi_errno);
-    mpi_errno = MPID_nem_lmt_pkthandler_init(handlers, MPIDI_CH3_PKT_END_ALL + 1);
+    mpi_errno = MPID_nem_lmt_pkthandler_init(packet_handlers, MPIDI_CH3_PKT_END_ALL + 1);
     MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:
@@ -72,13 +72,13 @@ static void hear_root(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt)
     if (pkt->type == MPIDI_CH3_PKT_CONN_ACK || pkt->type == MPIDI_CH3_PKT_ACCEPT_ACK)
         VC_IVSHMEM(vc)->met = pkt->conn_ack.ack;
     else if (pkt->type == MPIDI_CH3_PKT_CLOSE && is_open && VC_IVSHMEM(vc)->met)
-        mpi_errno = MPID_nem_ivshmem_end_requests(
+        mpi_errno = MPID_nem_ivshmem_teardown_requests(
             vc, MPID_nem_ivshmem_vc_error(vc, "has left MPI_Comm_connect or MPI_Comm_accept"));
     else if (!is_open && (MPID_nem_ivshmem_packet_is_plain((int) pkt->type) ||
                           pkt->type == MPIDI_NEM_PKT_LMT_RTS))
         pkt->eager_send.match.parts.context_id = IVSHMEM_NO_CONTEXT;
     if (mpi_errno != MPI_SUCCESS)
-        refused(vc, mpi_errno);
+        handle_refusal(vc, mpi_errno);
 }
 
 /* The usual case of the check, in which the last message was by the same rank. */
@@ -114,14 +114,14 @@ static bool begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len
 
     /* Each byte is read once: the type, which tells the length, is not read again. */
     if (unlikely(*len < HEADER_BYTES_MIN)) {
-        MPID_nem_ivshmem_vc_give_up(vc, "sent a message without a header");
+        MPID_nem_ivshmem_vc_mark_failed(vc, "sent a message without a header");
         return true;
     }
     memcpy(&pkt, *data, HEADER_BYTES_MIN);
     size_t header = MPID_nem_ivshmem_header_bytes((int) pkt.type);
     if (unlikely(header == 0 || *len < header)) {
-        MPID_nem_ivshmem_vc_give_up(vc, header ? "sent a message with half a header"
-                                               : "sent a packet of an unknown type");
+        MPID_nem_ivshmem_vc_mark_failed(vc, header ? "sent a message with half a header"
+                                                   : "sent a packet of an unknown type");
         return true;
     }
     MPID_nem_ivshmem_header_copy(&pkt, *data, HEADER_BYTES_MIN, header);
@@ -129,7 +129,7 @@ static bool begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len
     if (unlikely(why)) {
         if (why == MPID_nem_ivshmem_too_early)
             return false;
-        MPID_nem_ivshmem_vc_give_up(vc, why);
+        MPID_nem_ivshmem_vc_mark_failed(vc, why);
         return true;
     }
     MPID_nem_ivshmem.stats.eager_received++;
@@ -142,9 +142,9 @@ static bool begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len
     *data += header;
     *len -= header;
     intptr_t taken = hold ? 0 : (intptr_t) *len;
-    int mpi_errno = handlers[pkt.type](vc, &pkt, (void *) *data, &taken, &rreq);
+    int mpi_errno = packet_handlers[pkt.type](vc, &pkt, (void *) *data, &taken, &rreq);
     if (unlikely(mpi_errno)) {
-        refused(vc, mpi_errno);
+        handle_refusal(vc, mpi_errno);
         return true;
     }
     *data += taken;
@@ -181,7 +181,7 @@ static void continue_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *
             continue;
         const char *why = MPID_nem_ivshmem_packet_check_metadata(vc, rreq);
         if (unlikely(why)) {
-            MPID_nem_ivshmem_vc_give_up(vc, why);
+            MPID_nem_ivshmem_vc_mark_failed(vc, why);
             return;
         }
         if (unlikely(MPIR_Request_is_complete(rreq))) /* its communicator was revoked meanwhile */
@@ -191,7 +191,7 @@ static void continue_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *
         else
             mpi_errno = MPID_Request_complete(rreq);
         if (unlikely(mpi_errno)) {
-            refused(vc, mpi_errno);
+            handle_refusal(vc, mpi_errno);
             return;
         }
         if (complete)
@@ -205,31 +205,31 @@ static void continue_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *
  * Hands to CH3 what a message of the channel holds: a packet, or more of the one before. False if
  * it has to wait; then nothing of it was taken.
  */
-static bool deliver(MPIDI_VC_t *vc, const unsigned char *data, size_t len)
+static bool deliver_message(MPIDI_VC_t *vc, const unsigned char *data, size_t len)
 {
-    if (unlikely(VC_IVSHMEM(vc)->given_up))
+    if (unlikely(VC_IVSHMEM(vc)->failed))
         return true;
     if (unlikely(vc->ch.recv_active))
         count_bytes(vc, len);
     else if (unlikely(!begin_packet(vc, &data, &len)))
         return false;
-    if (unlikely(len > 0) && !VC_IVSHMEM(vc)->given_up)
+    if (unlikely(len > 0) && !VC_IVSHMEM(vc)->failed)
         continue_packet(vc, &data, &len);
     if (unlikely(len > 0) && VC_IVSHMEM(vc)->channel)
-        MPID_nem_ivshmem_vc_give_up(vc, "sent more than its header says");
+        MPID_nem_ivshmem_vc_mark_failed(vc, "sent more than its header says");
     return true;
 }
 
 /* The peer has sent what is no message: nothing more is taken from it, on any connection. */
-static void give_up_channel(struct ivshm_channel *channel, const char *why)
+static void mark_channel_failed(struct ivshm_channel *channel, const char *why)
 {
     MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[ivshm_channel_peer(channel).endpoint];
 
     if (vc)
-        MPID_nem_ivshmem_vc_give_up(vc, why);
+        MPID_nem_ivshmem_vc_mark_failed(vc, why);
     for (vc = MPID_nem_ivshmem.dynamic; vc; vc = VC_IVSHMEM(vc)->next_dynamic)
         if (VC_IVSHMEM(vc)->channel == channel)
-            MPID_nem_ivshmem_vc_give_up(vc, why);
+            MPID_nem_ivshmem_vc_mark_failed(vc, why);
 }
 
 /*
@@ -242,23 +242,23 @@ typedef struct held {
     struct ivshm_incoming in;
 } held_t;
 
-static held_t *held, **held_end = &held;
+static held_t *held_messages, **held_end = &held_messages;
 
 /* False if it cannot be kept: no peer has more messages on their way than cells, and a ring. */
-static bool hold(const struct ivshm_incoming *in)
+static bool hold_message(const struct ivshm_incoming *in)
 {
     uint32_t count = 0;
     held_t *new;
 
-    for (const held_t *h = held; h; h = h->next)
+    for (const held_t *h = held_messages; h; h = h->next)
         count += h->in.channel == in->channel;
     if (count > ivshm_region_cells(&MPID_nem_ivshmem.region)) {
-        give_up_channel(in->channel, "sends cells again that it has not been given back");
+        mark_channel_failed(in->channel, "sends cells again that it has not been given back");
         return false;
     }
     if (!(new = MPL_malloc(sizeof(*new), MPL_MEM_OTHER))) {
-        give_up_channel(in->channel,
-                        "sent a message too early, and there is no memory to note that");
+        mark_channel_failed(in->channel,
+                            "sent a message too early, and there is no memory to note that");
         return false;
     }
     *new = (held_t){.in = *in};
@@ -278,7 +278,7 @@ static inline int find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p)
 }
 
 /* Takes a message, of which the channel knows as of a user; or holds it. */
-static int take(struct ivshm_incoming *in)
+static int process_message(struct ivshm_incoming *in)
 {
     int mpi_errno = MPI_SUCCESS;
     MPIDI_VC_t *vc;
@@ -288,11 +288,11 @@ static int take(struct ivshm_incoming *in)
         mpi_errno = find_vc(in, &vc);
         MPIR_ERR_CHECK(mpi_errno);
         if (likely(vc && in->len > 0))
-            early = !deliver(vc, in->payload, in->len);
+            early = !deliver_message(vc, in->payload, in->len);
         else if (!vc && in->len > 0)
             early = MPID_nem_ivshmem_path_is_of_unknown_job(in);
     }
-    if (unlikely(early) && hold(in))
+    if (unlikely(early) && hold_message(in))
         return MPI_SUCCESS;
     MPID_nem_ivshmem.stats.cells_received++;
 
@@ -305,19 +305,19 @@ fn_fail:
 }
 
 /* Takes those that waited, in order, once there is news; some may have to wait on. */
-static int take_held(void)
+static int process_held(void)
 {
     int mpi_errno = MPI_SUCCESS, err;
-    held_t *next, *h = held;
+    held_t *next, *h = held_messages;
 
     MPID_nem_ivshmem.news = false;
-    held = NULL;
-    held_end = &held;
+    held_messages = NULL;
+    held_end = &held_messages;
     for (held_t *each = h; each; each = each->next)
         ivshm_channel_resume(&MPID_nem_ivshmem.transport, each->in.channel);
     for (; h; h = next) {
         next = h->next;
-        if ((err = take(&h->in)) != MPI_SUCCESS)
+        if ((err = process_message(&h->in)) != MPI_SUCCESS)
             mpi_errno = err;
         MPL_free(h);
     }
@@ -329,7 +329,7 @@ static void drop_held(bool all)
 {
     struct ivshm_transport *t = &MPID_nem_ivshmem.transport;
 
-    held_end = &held;
+    held_end = &held_messages;
     for (held_t *h; (h = *held_end);) {
         if (!all && ivshm_channel_is_live(t, h->in.channel)) {
             held_end = &h->next;
@@ -347,15 +347,15 @@ void MPID_nem_ivshmem_poll_finalize(void)
     drop_held(true);
 }
 
-static int receive(struct ivshm_incoming *in)
+static int receive_message(struct ivshm_incoming *in)
 {
     int mpi_errno, err = MPI_SUCCESS;
 
     /* A CLOSE packet may end the connection while we still hold its cell. */
     ivshm_channel_hold(in->channel);
     if (unlikely(MPID_nem_ivshmem.news))
-        err = take_held();
-    mpi_errno = take(in);
+        err = process_held();
+    mpi_errno = process_message(in);
     return mpi_errno ? mpi_errno : err;
 }
 
@@ -366,16 +366,16 @@ static int receive(struct ivshm_incoming *in)
  */
 static bool is_gone(MPIDI_VC_t *vc, bool *again)
 {
-    if (VC_IVSHMEM(vc)->gone && !VC_IVSHMEM(vc)->given_up) {
+    if (VC_IVSHMEM(vc)->gone && !VC_IVSHMEM(vc)->failed) {
         bool more = ivshm_channel_has_more(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel,
                                            VC_IVSHMEM(vc)->gone_at);
         *again |= more;
         return !more;
     }
-    if (!VC_IVSHMEM(vc)->given_up &&
+    if (!VC_IVSHMEM(vc)->failed &&
         !ivshm_channel_is_live(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel)) {
         *again = VC_IVSHMEM(vc)->gone = true;
-        VC_IVSHMEM(vc)->gone_at = ivshm_transport_place(&MPID_nem_ivshmem.transport);
+        VC_IVSHMEM(vc)->gone_at = ivshm_transport_inbox_position(&MPID_nem_ivshmem.transport);
     }
     return false;
 }
@@ -393,13 +393,13 @@ static int fail_the_gone(bool *again)
     for (uint32_t i = 0; i < ivshm_region_endpoints(&MPID_nem_ivshmem.region) && !mpi_errno; i++) {
         MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[i];
         if (vc && is_gone(vc, again))
-            mpi_errno = MPID_nem_ivshmem_end_fail(vc, "its process is dead");
+            mpi_errno = MPID_nem_ivshmem_teardown_fail(vc, "its process is dead");
     }
     for (MPIDI_VC_t *next, *vc = MPID_nem_ivshmem.dynamic; vc && !mpi_errno; vc = next) {
         next = VC_IVSHMEM(vc)->next_dynamic;
         if (is_gone(vc, again)) {
             *again = true; /* it has several steps */
-            mpi_errno = MPID_nem_ivshmem_end_call_off(vc, "is dead");
+            mpi_errno = MPID_nem_ivshmem_teardown_abort_call(vc, "is dead");
         }
     }
     return mpi_errno;
@@ -443,7 +443,7 @@ fn_fail:
 }
 
 /* An error that no call has returned yet, for this one. */
-static inline int take_failure(void)
+static inline int pop_failure(void)
 {
     int mpi_errno = MPID_nem_ivshmem.failure;
 
@@ -457,21 +457,21 @@ static inline int take_failure(void)
  * Once a second at most: who of our peers has died? `idle` is whether nothing was received in this
  * turn.
  */
-static int watch(bool idle)
+static int watch_peers(bool idle)
 {
     static time_t last;
     static bool seen_gone;
-    static unsigned turns;
+    static unsigned idle_calls;
     int mpi_errno = MPI_SUCCESS;
     struct timespec now;
 
-    mpi_errno = take_failure();
+    mpi_errno = pop_failure();
     if (likely(!mpi_errno))
         mpi_errno = MPID_nem_ivshmem_relation_forget_locks();
     if (unlikely(mpi_errno))
         goto fn_exit;
     if (likely(!seen_gone)) {
-        if (idle && (++turns & (POLLS_PER_CLOCK - 1)) != 0)
+        if (idle && (++idle_calls & (POLLS_PER_CLOCK - 1)) != 0)
             goto fn_exit;
         clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
         if (now.tv_sec - last < WATCH_SECONDS)
@@ -489,7 +489,7 @@ fn_exit:
     return mpi_errno;
 }
 
-/* Goes on with what waits to be sent, on every connection: cells may have come home since. */
+/* Goes on with what waits to be sent, on every connection: cells may have come back since. */
 static int progress_busy(void)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -499,7 +499,7 @@ static int progress_busy(void)
         mpi_errno = MPID_nem_ivshmem_send_drain(vc);
         MPIR_ERR_CHECK(mpi_errno);
         if (VC_IVSHMEM(vc)->terminating) {
-            mpi_errno = MPID_nem_ivshmem_end_drained(vc);
+            mpi_errno = MPID_nem_ivshmem_teardown_drained(vc);
             MPIR_ERR_CHECK(mpi_errno);
         } else if (!VC_IVSHMEM(vc)->sendq.head) {
             MPID_nem_ivshmem_vc_unlink_busy(vc);
@@ -513,10 +513,10 @@ fn_fail:
 }
 
 /* Whether nothing is to be received, after so many looks. */
-static inline bool is_idle(int looks)
+static inline bool finds_nothing(int polls)
 {
-    while (looks-- > 0)
-        if (!ivshm_transport_is_idle(&MPID_nem_ivshmem.transport))
+    while (polls-- > 0)
+        if (!ivshm_transport_is_empty(&MPID_nem_ivshmem.transport))
             return false;
     return true;
 }
@@ -524,7 +524,7 @@ static inline bool is_idle(int looks)
 int MPID_nem_ivshmem_poll(int in_blocking_poll)
 {
     static bool inside;
-    static unsigned busy_turns;
+    static unsigned busy_calls;
     int mpi_errno = MPI_SUCCESS;
     struct ivshm_incoming in;
     struct ivshm_diag diag;
@@ -542,21 +542,23 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
             goto fn_exit;
     }
     if (unlikely(!MPID_nem_ivshmem.joined)) {
-        mpi_errno = take_failure();
+        mpi_errno = pop_failure();
         goto fn_exit;
     }
     /* Who waits looks here more often than the rest of a turn would let it. */
-    for (n = 0; n < CELLS_PER_POLL && !is_idle(n == 0 && in_blocking_poll ? LOOKS : 1); n++) {
+    for (n = 0;
+         n < CELLS_PER_POLL && !finds_nothing(n == 0 && in_blocking_poll ? POLLS_OF_WAITER : 1);
+         n++) {
         got = ivshm_transport_receive(&MPID_nem_ivshmem.transport, &in, &diag);
         if (got <= 0)
             break;
-        mpi_errno = receive(&in);
+        mpi_errno = receive_message(&in);
         MPIR_ERR_CHECK(mpi_errno);
     }
     if (unlikely(got < 0) && in.channel)
-        give_up_channel(in.channel, diag.text);
-    if (unlikely(MPID_nem_ivshmem.given_up.some)) {
-        mpi_errno = MPID_nem_ivshmem_end_given_up();
+        mark_channel_failed(in.channel, diag.text);
+    if (unlikely(MPID_nem_ivshmem.failed_vcs.some)) {
+        mpi_errno = MPID_nem_ivshmem_teardown_failed_vcs();
         if (unlikely(mpi_errno))
             goto fn_exit;
     }
@@ -571,16 +573,16 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
     }
     if (n == 0) {
         if (unlikely(MPID_nem_ivshmem.news)) {
-            mpi_errno = take_held();
+            mpi_errno = process_held();
             MPIR_ERR_CHECK(mpi_errno);
         }
         if (unlikely(MPID_nem_ivshmem.dynamic)) {
-            mpi_errno = MPID_nem_ivshmem_port_end_unanswered();
+            mpi_errno = MPID_nem_ivshmem_port_close_unanswered();
             MPIR_ERR_CHECK(mpi_errno);
         }
-        mpi_errno = watch(true);
-    } else if (unlikely((++busy_turns & (POLLS_PER_CLOCK - 1)) == 0)) {
-        mpi_errno = watch(false);
+        mpi_errno = watch_peers(true);
+    } else if (unlikely((++busy_calls & (POLLS_PER_CLOCK - 1)) == 0)) {
+        mpi_errno = watch_peers(false);
     }
 
 fn_exit:

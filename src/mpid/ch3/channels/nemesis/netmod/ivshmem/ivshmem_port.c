@@ -119,7 +119,7 @@ fn_fail:
 }
 
 /* If there is no room for it, the caller learns it when its time is over. */
-static void reply(const struct ivshm_incoming *in, const MPIDI_CH3_Pkt_t *pkt)
+static void send_reply(const struct ivshm_incoming *in, const MPIDI_CH3_Pkt_t *pkt)
 {
     struct ivshm_transport *t = &MPID_nem_ivshmem.transport;
     uint32_t bytes = (uint32_t) MPID_nem_ivshmem_packet_header_bytes((int) pkt->type);
@@ -143,23 +143,23 @@ static void turn_away(const struct ivshm_incoming *in)
 {
     MPIDI_CH3_Pkt_t pkt;
 
-    if (ivshm_transport_is_half_out(&MPID_nem_ivshmem.transport) ||
-        ivshm_channel_cells_out(&MPID_nem_ivshmem.transport, in->channel) > TURNED_AWAY_MAX)
+    if (ivshm_transport_is_half_in_flight(&MPID_nem_ivshmem.transport) ||
+        ivshm_channel_cells_in_flight(&MPID_nem_ivshmem.transport, in->channel) > TURNED_AWAY_MAX)
         return;
     memset(&pkt, 0, sizeof(pkt));
     if (in->len == 0) {
         MPIDI_Pkt_init(&pkt.conn_ack, MPIDI_CH3_PKT_CONN_ACK);
         pkt.conn_ack.ack = FALSE;
-        reply(in, &pkt);
+        send_reply(in, &pkt);
         return;
     }
     if (in->len < sizeof(pkt.close))
         return;
     memcpy(&pkt.close, in->payload, sizeof(pkt.close));
     if (pkt.close.type == MPIDI_CH3_PKT_CLOSE && !pkt.close.ack) {
-        reply(in, &pkt);
+        send_reply(in, &pkt);
         pkt.close.ack = TRUE;
-        reply(in, &pkt);
+        send_reply(in, &pkt);
     }
 }
 
@@ -180,7 +180,7 @@ static bool have_patience(void)
  * It would wait for the callers' part in that, and those may be anybody. What we say to them is
  * first sent, if they take it; one that calls only now hears it from turn_away.
  */
-int MPID_nem_ivshmem_port_end_unanswered(void)
+int MPID_nem_ivshmem_port_close_unanswered(void)
 {
     int mpi_errno = MPI_SUCCESS;
 
@@ -192,8 +192,8 @@ int MPID_nem_ivshmem_port_end_unanswered(void)
             continue;
         if (area->sendq.head && have_patience())
             continue;
-        area->given_up = area->gone = true;
-        mpi_errno = MPID_nem_ivshmem_end_call_off(vc, "called, and was not answered");
+        area->failed = area->gone = true;
+        mpi_errno = MPID_nem_ivshmem_teardown_abort_call(vc, "called, and was not answered");
         MPIR_ERR_CHECK(mpi_errno);
     }
 

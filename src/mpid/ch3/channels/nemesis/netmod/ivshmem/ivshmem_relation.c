@@ -17,7 +17,7 @@
 #endif
 
 /* Communicators by the context of their receives, of which the last bit tells collectives. */
-static MPIR_Comm **comms;
+static MPIR_Comm **known_comms;
 
 /*
  * Messages on a communicator that we have not made yet: its other members may be faster. Whether
@@ -35,7 +35,7 @@ typedef struct claim {
 #define CALL_MESSAGES_MAX (1 << 14)
 #define CALL_BYTES_MAX (1 << 26)
 
-static claim_t *claims;
+static claim_t *claim_list;
 
 /* Memory that the program has attached to its dynamic windows. */
 typedef struct attached {
@@ -83,12 +83,12 @@ static void forget_all_known(void)
 static MPIR_Comm *comm_of(MPIR_Context_id_t context)
 {
     MPIR_Context_id_t own = context & ~MPIR_CONTEXT_SUFFIX_MASK;
-    MPIR_Comm *comm = comms[own >> MPIR_CONTEXT_SUFFIX_WIDTH];
+    MPIR_Comm *comm = known_comms[own >> MPIR_CONTEXT_SUFFIX_WIDTH];
 
     if (comm)
         return comm;
     MPIR_Context_id_t parent = own & ~(MPIR_CONTEXT_SUBCOMM_MASK | MPIR_CONTEXT_IS_LOCALCOMM_MASK);
-    comm = comms[parent >> MPIR_CONTEXT_SUFFIX_WIDTH];
+    comm = known_comms[parent >> MPIR_CONTEXT_SUFFIX_WIDTH];
     if (comm) {
         MPIR_Comm *parts[] = {comm->node_comm, comm->node_roots_comm, comm->local_comm};
         for (int i = 0; i < 3; i++)
@@ -119,8 +119,8 @@ static int rank_of(MPIDI_VC_t *vc, MPIR_Comm *comm)
 
 bool MPID_nem_ivshmem_relation_shares_comm(MPIDI_VC_t *vc)
 {
-    for (int i = 0; comms && i < 1 << (MPIR_CONTEXT_ID_BITS - MPIR_CONTEXT_SUFFIX_WIDTH); i++)
-        if (comms[i] && rank_of(vc, comms[i]) >= 0)
+    for (int i = 0; known_comms && i < 1 << (MPIR_CONTEXT_ID_BITS - MPIR_CONTEXT_SUFFIX_WIDTH); i++)
+        if (known_comms[i] && rank_of(vc, known_comms[i]) >= 0)
             return true;
     return false;
 }
@@ -146,7 +146,7 @@ const char MPID_nem_ivshmem_too_early[] = "speaks for a rank that another one sp
 /* Of which there is one at most. */
 static const claim_t *find_claim(const MPIDI_Message_match *match)
 {
-    const claim_t *c = claims;
+    const claim_t *c = claim_list;
 
     while (c && (c->match.parts.rank != match->parts.rank ||
                  c->match.parts.context_id != match->parts.context_id))
@@ -167,15 +167,15 @@ static const char *make_claim(MPIDI_VC_t *vc, const MPIDI_Message_match *match)
     const claim_t *other = find_claim(match);
     if (other)
         return other->vc == vc ? NULL : MPID_nem_ivshmem_too_early;
-    for (const claim_t *c = claims; c; c = c->next)
+    for (const claim_t *c = claim_list; c; c = c->next)
         own += c->vc == vc;
     if (own >= CLAIMS_MAX)
         return "sent messages on too many communicators that it is no member of";
     claim_t *claim = MPL_malloc(sizeof(*claim), MPL_MEM_OTHER);
     if (!claim)
         return "sent a message on an unknown communicator, and there is no memory to note that";
-    *claim = (claim_t){.next = claims, .vc = vc, .match = *match};
-    claims = claim;
+    *claim = (claim_t){.next = claim_list, .vc = vc, .match = *match};
+    claim_list = claim;
     return NULL;
 }
 
@@ -256,9 +256,9 @@ static void drop_call(const MPIDI_VC_t *vc)
 
 static int comm_created(MPIR_Comm *comm, void *param ATTRIBUTE((unused)))
 {
-    comms[comm->recvcontext_id >> MPIR_CONTEXT_SUFFIX_WIDTH] = comm;
+    known_comms[comm->recvcontext_id >> MPIR_CONTEXT_SUFFIX_WIDTH] = comm;
     MPID_nem_ivshmem.news = true;
-    for (claim_t *claim, **link = &claims; (claim = *link);) {
+    for (claim_t *claim, **link = &claim_list; (claim = *link);) {
         if (comm_of(claim->match.parts.context_id) != comm) {
             link = &claim->next;
             continue;
@@ -274,7 +274,7 @@ static int comm_created(MPIR_Comm *comm, void *param ATTRIBUTE((unused)))
 
 static int comm_destroyed(MPIR_Comm *comm, void *param ATTRIBUTE((unused)))
 {
-    MPIR_Comm **entry = &comms[comm->recvcontext_id >> MPIR_CONTEXT_SUFFIX_WIDTH];
+    MPIR_Comm **entry = &known_comms[comm->recvcontext_id >> MPIR_CONTEXT_SUFFIX_WIDTH];
 
     if (*entry == comm)
         *entry = NULL;
@@ -287,7 +287,7 @@ void MPID_nem_ivshmem_relation_forget_vc(MPIDI_VC_t *vc)
     forget_known(vc);
     if (VC_IVSHMEM(vc)->stream)
         drop_call(vc);
-    for (claim_t *claim, **link = &claims; (claim = *link);) {
+    for (claim_t *claim, **link = &claim_list; (claim = *link);) {
         if (claim->vc != vc) {
             link = &claim->next;
             continue;
@@ -338,7 +338,7 @@ static member_t *members_of(MPIR_Win *win)
 }
 
 /* Of a peer whose window was just found. */
-static member_t *member(const MPIDI_VC_t *vc, MPIR_Win *win)
+static member_t *member_of(const MPIDI_VC_t *vc, MPIR_Win *win)
 {
     member_t *members = members_of(win);
     return members ? &members[VC_IVSHMEM(vc)->known_member] : NULL;
@@ -349,7 +349,7 @@ static member_t *member(const MPIDI_VC_t *vc, MPIR_Win *win)
  * ranks have told each other; one that lies there makes it end too early, and then the end of
  * another's access comes too late. That is taken, and does not count.
  */
-static int expose(MPIR_Win *win, MPIR_Group *group)
+static int expose_window(MPIR_Win *win, MPIR_Group *group)
 {
     int mpi_errno = MPI_SUCCESS, size = win->comm_ptr->local_size;
     int *ranks = NULL;
@@ -380,7 +380,7 @@ fn_fail:
 
 bool MPID_nem_ivshmem_relation_ends_access(MPIDI_VC_t *vc, MPIR_Win *win)
 {
-    member_t *m = member(vc, win);
+    member_t *m = member_of(vc, win);
 
     if (win->ivshmem_broken) /* who had not been told of it ends what the others did not begin */
         return true;
@@ -407,7 +407,7 @@ static bool waits_for_lock(const MPIDI_VC_t *vc, const MPIR_Win *win)
 
 bool MPID_nem_ivshmem_relation_asks_lock(MPIDI_VC_t *vc, MPIR_Win *win)
 {
-    member_t *m = member(vc, win);
+    member_t *m = member_of(vc, win);
 
     if (!m || waits_for_lock(vc, win))
         return false;
@@ -416,7 +416,7 @@ bool MPID_nem_ivshmem_relation_asks_lock(MPIDI_VC_t *vc, MPIR_Win *win)
 
 bool MPID_nem_ivshmem_relation_returns_lock(MPIDI_VC_t *vc, MPIR_Win *win)
 {
-    member_t *m = member(vc, win);
+    member_t *m = member_of(vc, win);
 
     if (!m || !m->locked || waits_for_lock(vc, win))
         return false;
@@ -542,9 +542,9 @@ bool MPID_nem_ivshmem_relation_opens(const MPIR_Win *win, intptr_t start, MPI_Ai
            bytes <= win->size && from <= win->size - bytes;
 }
 
-static const MPID_nem_ivshmem_span_t everything = {INTPTR_MIN, INTPTR_MAX};
+static const MPID_nem_ivshmem_span_t all_memory = {INTPTR_MIN, INTPTR_MAX};
 
-static bool overlap(MPID_nem_ivshmem_span_t a, MPID_nem_ivshmem_span_t b)
+static bool spans_overlap(MPID_nem_ivshmem_span_t a, MPID_nem_ivshmem_span_t b)
 {
     return a.low < b.high && b.low < a.high;
 }
@@ -560,8 +560,9 @@ static bool reads_from(const MPIR_Request *sreq, const MPIR_Win *win,
         return false;
     for (int i = sreq->dev.iov_offset; i < sreq->dev.iov_offset + sreq->dev.iov_count; i++) {
         intptr_t start = (intptr_t) sreq->dev.iov[i].iov_base;
-        if (overlap((MPID_nem_ivshmem_span_t){start, start + (intptr_t) sreq->dev.iov[i].iov_len},
-                    memory))
+        if (spans_overlap(
+                (MPID_nem_ivshmem_span_t){start, start + (intptr_t) sreq->dev.iov[i].iov_len},
+                memory))
             return true;
     }
     if (sreq->dev.OnDataAvail != MPIDI_CH3_ReqHandler_SendReloadIOV)
@@ -571,7 +572,7 @@ static bool reads_from(const MPIR_Request *sreq, const MPIR_Win *win,
     MPIR_Type_get_true_extent_impl(sreq->dev.datatype, &true_lower, &true_extent);
     last = (sreq->dev.user_count - 1) * extent;
     intptr_t start = (intptr_t) sreq->dev.user_buf + true_lower;
-    return overlap(
+    return spans_overlap(
         (MPID_nem_ivshmem_span_t){start + MPL_MIN(last, 0), start + MPL_MAX(last, 0) + true_extent},
         memory);
 }
@@ -579,7 +580,7 @@ static bool reads_from(const MPIR_Request *sreq, const MPIR_Win *win,
 /* An answer of which some is still to be sent, from there; or, of all the window, any. */
 static bool waits_to_answer(MPIDI_VC_t *vc, const MPIR_Win *win, MPID_nem_ivshmem_span_t memory)
 {
-    if (memory.low == everything.low)
+    if (memory.low == all_memory.low)
         return MPID_nem_ivshmem_sendq_answers(vc, win);
     for (MPIR_Request *sreq = VC_IVSHMEM(vc)->sendq.head; sreq; sreq = sreq->next)
         if (reads_from(sreq, win, memory))
@@ -601,10 +602,10 @@ static void stop_operations(const MPIR_Win *win, MPID_nem_ivshmem_span_t memory)
         if (!vc)
             continue;
         if (vc->ch.recv_active && MPID_nem_ivshmem.operations[i].window == win->handle &&
-            overlap(MPID_nem_ivshmem.operations[i].touched, memory))
-            MPID_nem_ivshmem_vc_give_up(vc, why);
+            spans_overlap(MPID_nem_ivshmem.operations[i].touched, memory))
+            MPID_nem_ivshmem_vc_mark_failed(vc, why);
         if (waits_to_answer(vc, win, memory)) {
-            MPID_nem_ivshmem_vc_give_up(vc, why);
+            MPID_nem_ivshmem_vc_mark_failed(vc, why);
             (void) MPID_nem_ivshmem_sendq_fail(vc, MPID_nem_ivshmem_vc_error(vc, why));
         }
     }
@@ -619,15 +620,16 @@ static void stop_queued(MPIR_Win *win, MPID_nem_ivshmem_span_t memory)
 
     for (; entry; entry = next) {
         next = entry->next;
-        if (!overlap(MPID_nem_ivshmem_packet_touches(&entry->pkt), memory))
+        if (!spans_overlap(MPID_nem_ivshmem_packet_touches(&entry->pkt), memory))
             continue;
-        MPID_nem_ivshmem_vc_give_up(entry->vc, "waits for a lock to use memory that was detached");
+        MPID_nem_ivshmem_vc_mark_failed(entry->vc,
+                                        "waits for a lock to use memory that was detached");
         DL_DELETE(win->target_lock_queue_head, entry);
         (void) MPIDI_CH3I_Win_target_lock_entry_free(win, entry);
     }
 }
 
-static int attach(MPIR_Win *win, const void *start, MPI_Aint bytes)
+static int note_attached(MPIR_Win *win, const void *start, MPI_Aint bytes)
 {
     int mpi_errno = MPI_SUCCESS;
     opened_t **link = find_opened(win);
@@ -657,7 +659,7 @@ fn_fail:
     goto fn_exit;
 }
 
-static void detach(MPIR_Win *win, const void *start)
+static void note_detached(MPIR_Win *win, const void *start)
 {
     opened_t *opened = *find_opened(win);
     const attached_t key = {.start = (uintptr_t) start, .bytes = 1};
@@ -710,14 +712,14 @@ static void close_window(MPIR_Win *win)
 {
     win->base = NULL;
     detach_all(win);
-    stop_operations(win, everything);
+    stop_operations(win, all_memory);
 }
 
 void MPID_nem_ivshmem_relation_forget_window(MPIR_Win *win)
 {
     forget_all_known();
     detach_all(win);
-    stop_operations(win, everything);
+    stop_operations(win, all_memory);
 #if HAVE_ATTACH
     MPL_free(win->ivshmem_members);
     win->ivshmem_members = NULL;
@@ -770,20 +772,20 @@ int MPID_nem_ivshmem_relation_init(void)
 {
     int mpi_errno = MPI_SUCCESS;
 
-    claims = NULL;
+    claim_list = NULL;
     opened_windows = NULL;
     /* 256 KiB, of which what is not used is never touched. */
-    comms = MPL_calloc((size_t) 1 << (MPIR_CONTEXT_ID_BITS - MPIR_CONTEXT_SUFFIX_WIDTH),
-                       sizeof(*comms), MPL_MEM_COMM);
-    MPIR_ERR_CHKANDJUMP(!comms, mpi_errno, MPI_ERR_OTHER, "**nomem");
+    known_comms = MPL_calloc((size_t) 1 << (MPIR_CONTEXT_ID_BITS - MPIR_CONTEXT_SUFFIX_WIDTH),
+                             sizeof(*known_comms), MPL_MEM_COMM);
+    MPIR_ERR_CHKANDJUMP(!known_comms, mpi_errno, MPI_ERR_OTHER, "**nomem");
     mpi_errno = MPIDI_CH3U_Comm_register_create_hook(comm_created, NULL);
     MPIR_ERR_CHECK(mpi_errno);
     mpi_errno = MPIDI_CH3U_Comm_register_destroy_hook(comm_destroyed, NULL);
     MPIR_ERR_CHECK(mpi_errno);
 #if HAVE_ATTACH
-    MPID_nem_ivshmem_attach = attach;
-    MPID_nem_ivshmem_detach = detach;
-    MPID_nem_ivshmem_expose = expose;
+    MPID_nem_ivshmem_attach = note_attached;
+    MPID_nem_ivshmem_detach = note_detached;
+    MPID_nem_ivshmem_expose = expose_window;
     MPID_nem_ivshmem_lock_answered = lock_answered;
     MPID_nem_ivshmem_unmade = close_window;
 #endif

@@ -8,25 +8,27 @@
  */
 #include "ivshmem_netmod.h"
 
-static inline void count(MPIDI_VC_t *vc, size_t len)
+static inline void count_cell(MPIDI_VC_t *vc, size_t len)
 {
     MPID_nem_ivshmem.stats.cells_sent++;
     MPID_nem_ivshmem.stats.eager_sent_bytes += len;
     VC_PAIR(vc)->sent_bytes += len;
 }
 
-static inline ATTRIBUTE((always_inline)) void publish(MPIDI_VC_t *vc,
-                                                      const struct ivshm_outgoing *out, size_t len)
+static inline ATTRIBUTE((always_inline)) void publish_cell(MPIDI_VC_t *vc,
+                                                           const struct ivshm_outgoing *out,
+                                                           size_t len)
 {
     ivshm_message_publish(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel, out,
                           (uint32_t) len);
-    count(vc, len);
+    count_cell(vc, len);
 }
 
 /* Who calls at a port, and is not accepted yet, may keep our cells: most are for the others. */
-static inline bool is_out_of_turn(const MPID_nem_ivshmem_vc_t *area)
+static inline bool must_leave_cells(const MPID_nem_ivshmem_vc_t *area)
 {
-    return area->stream && !area->met && ivshm_transport_is_half_out(&MPID_nem_ivshmem.transport);
+    return area->stream && !area->met &&
+           ivshm_transport_is_half_in_flight(&MPID_nem_ivshmem.transport);
 }
 
 /* Copies from the front of iov into cells and sends them; returns how many of `total` bytes went.
@@ -37,18 +39,18 @@ static size_t send_cells(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
     struct ivshm_transport *transport = &MPID_nem_ivshmem.transport;
     size_t sent = 0, offset = 0;
 
-    if (unlikely(area->given_up)) /* what was to go there is not waited for */
+    if (unlikely(area->failed)) /* what was to go there is not waited for */
         return total;
     while (sent < total) {
         struct ivshm_outgoing out;
-        if (unlikely(is_out_of_turn(area)) ||
+        if (unlikely(must_leave_cells(area)) ||
             ivshm_message_reserve(transport, area->channel, total - sent, area->stream, &out) !=
                 0) {
             MPID_nem_ivshmem.stats.waits++;
             break;
         }
         size_t room = MPL_MIN(out.capacity, total - sent);
-        ivshm_prefetch_write(out.payload, room);
+        ivshm_lines_prefetch_write(out.payload, room);
         for (size_t filled = 0; filled < room;) {
             size_t len = MPL_MIN(iov->iov_len - offset, room - filled);
             MPIR_Memcpy(out.payload + filled, (char *) iov->iov_base + offset, len);
@@ -59,7 +61,7 @@ static size_t send_cells(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
                 offset = 0;
             }
         }
-        publish(vc, &out, room);
+        publish_cell(vc, &out, room);
         sent += room;
     }
     return sent;
@@ -71,11 +73,11 @@ static inline size_t header_bytes(const void *hdr)
 }
 
 /* Packets of the usual kind ask nothing. Asking twice is asking once. */
-static inline int ask(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt)
+static inline int add_outstanding(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt)
 {
     return likely(MPID_nem_ivshmem_packet_is_plain((int) pkt->type))
                ? MPI_SUCCESS
-               : MPID_nem_ivshmem_question_ask(vc, pkt);
+               : MPID_nem_ivshmem_outstanding_add(vc, pkt);
 }
 
 /* The usual case: header and data in one piece, at once. False if that is not so. */
@@ -87,7 +89,8 @@ static inline ATTRIBUTE((always_inline)) bool send_whole(MPIDI_VC_t *vc, const v
     size_t header = header_bytes(hdr), total = header + data_sz;
     struct ivshm_outgoing out;
 
-    if (unlikely(area->sendq.head || area->stream != 0 || ask(vc, hdr) != MPI_SUCCESS) ||
+    if (unlikely(area->sendq.head || area->stream != 0 ||
+                 add_outstanding(vc, hdr) != MPI_SUCCESS) ||
         ivshm_message_reserve(transport, area->channel, total, 0, &out) != 0)
         return false;
     if (unlikely(out.capacity < total)) {
@@ -96,7 +99,7 @@ static inline ATTRIBUTE((always_inline)) bool send_whole(MPIDI_VC_t *vc, const v
     }
     MPID_nem_ivshmem_header_copy(out.payload, hdr, 0, header);
     MPIR_Memcpy(out.payload + header, data, data_sz);
-    publish(vc, &out, total);
+    publish_cell(vc, &out, total);
     MPID_nem_ivshmem.stats.eager_sent++;
     return true;
 }
@@ -132,7 +135,7 @@ static void save_rest(MPIR_Request *sreq, const struct iovec *iov, int n, size_t
     sreq->dev.iov_offset = 0;
 }
 
-static void enqueue(MPIDI_VC_t *vc, MPIR_Request *sreq)
+static void enqueue_request(MPIDI_VC_t *vc, MPIR_Request *sreq)
 {
     sreq->ch.vc = vc;
     MPIDI_CH3I_Sendq_enqueue(&VC_IVSHMEM(vc)->sendq, sreq);
@@ -194,7 +197,7 @@ fn_fail:
 }
 
 /* Sends what it can of a new message, or nothing if others wait before it. */
-static int begin(MPIDI_VC_t *vc, const struct iovec *iov, size_t total, size_t *sent)
+static int begin_message(MPIDI_VC_t *vc, const struct iovec *iov, size_t total, size_t *sent)
 {
     int mpi_errno = MPI_SUCCESS;
 
@@ -203,7 +206,7 @@ static int begin(MPIDI_VC_t *vc, const struct iovec *iov, size_t total, size_t *
         *sent = total;
         goto fn_exit;
     }
-    mpi_errno = ask(vc, iov[0].iov_base);
+    mpi_errno = add_outstanding(vc, iov[0].iov_base);
     MPIR_ERR_CHECK(mpi_errno);
     MPID_nem_ivshmem.stats.eager_sent++;
     if (likely(!VC_IVSHMEM(vc)->sendq.head))
@@ -217,7 +220,7 @@ fn_fail:
 
 /*
  * A message that goes in pieces, or has to wait: then *sreq_ptr is the request for what is left.
- * Little data goes with it: the offer of an RTS or CTS is in its transfer's request, which may be
+ * Little data goes with it: the cookie of an RTS or CTS is in its transfer's request, which may be
  * over, and freed, before.
  */
 static int start_message(MPIDI_VC_t *vc, const struct iovec iov[2], MPIR_Request **sreq_ptr)
@@ -225,7 +228,7 @@ static int start_message(MPIDI_VC_t *vc, const struct iovec iov[2], MPIR_Request
     int mpi_errno = MPI_SUCCESS;
     size_t sent, total = MPID_nem_ivshmem_iov_bytes(iov, 2);
 
-    mpi_errno = begin(vc, iov, total, &sent);
+    mpi_errno = begin_message(vc, iov, total, &sent);
     MPIR_ERR_CHECK(mpi_errno);
     if (sent < total) {
         MPIR_Request *sreq = MPIR_Request_create(MPIR_REQUEST_KIND__SEND);
@@ -238,7 +241,7 @@ static int start_message(MPIDI_VC_t *vc, const struct iovec iov[2], MPIR_Request
             MPIR_Memcpy(kept[1].iov_base, iov[1].iov_base, iov[1].iov_len);
         }
         save_rest(sreq, kept, 2, sent);
-        enqueue(vc, sreq);
+        enqueue_request(vc, sreq);
         *sreq_ptr = sreq;
     }
 
@@ -259,7 +262,7 @@ int MPID_nem_ivshmem_iStartContigMsg(MPIDI_VC_t *vc, void *hdr, intptr_t hdr_sz,
 }
 
 /* What the request began with is sent: goes on with what it loads then, and queues what is left. */
-static int go_on(MPIDI_VC_t *vc, MPIR_Request *sreq)
+static int continue_message(MPIDI_VC_t *vc, MPIR_Request *sreq)
 {
     int mpi_errno = MPI_SUCCESS;
     int complete;
@@ -271,7 +274,7 @@ static int go_on(MPIDI_VC_t *vc, MPIR_Request *sreq)
     mpi_errno = continue_request(vc, sreq, &complete);
     MPIR_ERR_CHECK(mpi_errno);
     if (!complete)
-        enqueue(vc, sreq);
+        enqueue_request(vc, sreq);
 
 fn_exit:
     return mpi_errno;
@@ -285,14 +288,14 @@ static int send_request(MPIDI_VC_t *vc, MPIR_Request *sreq, const struct iovec *
     int mpi_errno = MPI_SUCCESS;
     size_t sent, total = MPID_nem_ivshmem_iov_bytes(iov, n);
 
-    mpi_errno = begin(vc, iov, total, &sent);
+    mpi_errno = begin_message(vc, iov, total, &sent);
     MPIR_ERR_CHECK(mpi_errno);
     if (sent == total) {
-        mpi_errno = go_on(vc, sreq);
+        mpi_errno = continue_message(vc, sreq);
         MPIR_ERR_CHECK(mpi_errno);
     } else {
         save_rest(sreq, iov, n, sent);
-        enqueue(vc, sreq);
+        enqueue_request(vc, sreq);
     }
 
 fn_exit:
@@ -305,7 +308,7 @@ int MPID_nem_ivshmem_iSendContig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr, 
                                  void *data, intptr_t data_sz)
 {
     if (likely(send_whole(vc, hdr, data, data_sz)))
-        return go_on(vc, sreq);
+        return continue_message(vc, sreq);
     struct iovec iov[2] = {{hdr, header_bytes(hdr)}, {data, data_sz}};
     return send_request(vc, sreq, iov, 2);
 }

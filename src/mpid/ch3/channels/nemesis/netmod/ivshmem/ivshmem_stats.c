@@ -26,13 +26,13 @@ void MPID_nem_ivshmem_stats_register(void)
     REGISTER(ivshmem_eager_received, eager_received, "messages received through slots and cells");
     REGISTER(ivshmem_eager_received_bytes, eager_received_bytes,
              "bytes received through slots and cells");
-    REGISTER(ivshmem_bulk_sent, bulk_sent, "large messages sent through an ivshmem region");
-    REGISTER(ivshmem_bulk_sent_bytes, bulk_sent_bytes, "bytes of large messages sent");
-    REGISTER(ivshmem_bulk_received, bulk_received, "large messages received");
-    REGISTER(ivshmem_bulk_received_bytes, bulk_received_bytes, "bytes of large messages received");
-    REGISTER(ivshmem_direct, direct,
+    REGISTER(ivshmem_lmt_sent, lmt_sent, "large messages sent through an ivshmem region");
+    REGISTER(ivshmem_lmt_sent_bytes, lmt_sent_bytes, "bytes of large messages sent");
+    REGISTER(ivshmem_lmt_received, lmt_received, "large messages received");
+    REGISTER(ivshmem_lmt_received_bytes, lmt_received_bytes, "bytes of large messages received");
+    REGISTER(ivshmem_single_copy, single_copy,
              "large messages that this rank copied once, from or to memory of MPI_Alloc_mem");
-    REGISTER(ivshmem_joint, joint,
+    REGISTER(ivshmem_coop, coop,
              "large messages sent of which this rank and the receiver copied a part each, once");
     REGISTER(ivshmem_windows, windows,
              "windows made whose one-sided operations are loads and stores in an ivshmem region");
@@ -58,13 +58,13 @@ void MPID_nem_ivshmem_stats_print(void)
                  ivshm_transport_self(&MPID_nem_ivshmem.transport).endpoint);
     fprintf(stderr,
             "ivshmem: rank=%d host=%s region=%s eager_sent=%llu eager_sent_bytes=%llu "
-            "eager_received=%llu eager_received_bytes=%llu bulk_sent=%llu bulk_sent_bytes=%llu "
-            "bulk_received=%llu bulk_received_bytes=%llu direct=%llu joint=%llu windows=%llu "
+            "eager_received=%llu eager_received_bytes=%llu lmt_sent=%llu lmt_sent_bytes=%llu "
+            "lmt_received=%llu lmt_received_bytes=%llu single_copy=%llu coop=%llu windows=%llu "
             "cells_sent=%llu "
             "cells_received=%llu waits=%llu tcp_sent=%llu tcp_sent_bytes=%llu\n",
             MPIDI_Process.my_pg_rank, MPID_nem_hostname, region, s->eager_sent, s->eager_sent_bytes,
-            s->eager_received, s->eager_received_bytes, s->bulk_sent, s->bulk_sent_bytes,
-            s->bulk_received, s->bulk_received_bytes, s->direct, s->joint, s->windows,
+            s->eager_received, s->eager_received_bytes, s->lmt_sent, s->lmt_sent_bytes,
+            s->lmt_received, s->lmt_received_bytes, s->single_copy, s->coop, s->windows,
             s->cells_sent, s->cells_received, s->waits, s->tcp_sent, s->tcp_sent_bytes);
 }
 

@@ -18,10 +18,10 @@ static MPI_Aint unit_bytes(MPI_Aint size, MPI_Aint extent)
     return MPIDI_CH3U_SRBuf_size / extent * size;
 }
 
-static const char *check_described(const operation_t *o)
+static const char *check_flattened(const operation_t *o)
 {
     if (HANDLE_GET_MPI_KIND(o->type) != MPIR_DATATYPE || MPIR_DATATYPE_IS_PREDEFINED(o->type) ||
-        o->described < 1)
+        o->flattened_bytes < 1)
         return "names a datatype that is not there";
     if (o->room >= 0 || (o->flags & LOCKS))
         return "names a derived datatype where only a predefined one can be";
@@ -45,7 +45,7 @@ static const char *check_memory(const MPIR_Win *win, const operation_t *o, bool 
         return "asks for a lock and does not say for which window";
     if (size < 0) {
         *hold = true;
-        return check_described(o);
+        return check_flattened(o);
     }
     if (size < 1 || extent < size)
         return "names a datatype that has no data";
@@ -134,7 +134,7 @@ typedef struct {
 
 static MPIR_Win *window_of_request(MPIDI_VC_t *vc, MPI_Request handle)
 {
-    const MPIR_Request *req = MPID_nem_ivshmem_question_find(vc, handle);
+    const MPIR_Request *req = MPID_nem_ivshmem_outstanding_find(vc, handle);
     return req ? MPID_nem_ivshmem_relation_find_window(vc, req->dev.source_win_handle) : NULL;
 }
 
@@ -250,9 +250,9 @@ fn_fail:
 }
 
 /* A lock is granted, or refused, or will be granted: one of these. */
-static const char *check_verdict(int flags, int verdicts)
+static const char *check_lock_answer(int flags, int answers)
 {
-    return (flags & verdicts) == flags && flags != 0 && (flags & (flags - 1)) == 0
+    return (flags & answers) == flags && flags != 0 && (flags & (flags - 1)) == 0
                ? NULL
                : "says of a lock what cannot be";
 }
@@ -260,9 +260,9 @@ static const char *check_verdict(int flags, int verdicts)
 /* Once an operation has asked for the lock, the answer is about both. */
 static const char *check_lock_ack(const origin_t *o)
 {
-    const char *why = check_verdict(o->flags, MPIDI_CH3_PKT_FLAG_RMA_LOCK_GRANTED |
-                                                  MPIDI_CH3_PKT_FLAG_RMA_LOCK_DISCARDED |
-                                                  MPIDI_CH3_PKT_FLAG_RMA_LOCK_QUEUED_DATA_QUEUED);
+    const char *why = check_lock_answer(
+        o->flags, MPIDI_CH3_PKT_FLAG_RMA_LOCK_GRANTED | MPIDI_CH3_PKT_FLAG_RMA_LOCK_DISCARDED |
+                      MPIDI_CH3_PKT_FLAG_RMA_LOCK_QUEUED_DATA_QUEUED);
 
     if (!why && find_lock_op(o))
         why = "answers for a lock without the operation that asked for it";
@@ -272,7 +272,7 @@ static const char *check_lock_ack(const origin_t *o)
 /* Of an operation that was discarded: it is kept for this word, and told to CH3 by its window. */
 static void forget_request(MPIDI_VC_t *vc, const origin_t *o, MPIDI_CH3_Pkt_lock_ack_t *ack)
 {
-    MPID_nem_ivshmem_question_withdraw(vc, ack->request_handle);
+    MPID_nem_ivshmem_outstanding_withdraw(vc, ack->request_handle);
     ack->source_win_handle = o->win->handle;
     ack->request_handle = MPI_REQUEST_NULL;
 }
@@ -299,9 +299,9 @@ static const char *check_discarded(MPIDI_VC_t *vc, const origin_t *o, const MPID
 
     MPIDI_CH3_PKT_RMA_GET_FLAGS(op->pkt, flags, err);
     if (req && (o->flags & MPIDI_CH3_PKT_FLAG_RMA_LOCK_DISCARDED))
-        MPID_nem_ivshmem_question_withdraw(vc, req->handle);
+        MPID_nem_ivshmem_outstanding_withdraw(vc, req->handle);
     else if (req)
-        MPID_nem_ivshmem_question_replace(vc, req->handle, MPIDI_CH3_PKT_LOCK_ACK);
+        MPID_nem_ivshmem_outstanding_replace(vc, req->handle, MPIDI_CH3_PKT_LOCK_ACK);
 fn_fail:
     return flags & (MPIDI_CH3_PKT_FLAG_RMA_FLUSH | MPIDI_CH3_PKT_FLAG_RMA_UNLOCK) ? check_ack(o)
                                                                                   : NULL;
@@ -339,9 +339,9 @@ static const char *check_maybe_ack(MPIDI_VC_t *vc, const origin_t *o)
 
 static const char *check_lock_op(MPIDI_VC_t *vc, const origin_t *o)
 {
-    const char *why = check_verdict(o->flags & ~MPIDI_CH3_PKT_FLAG_RMA_ACK,
-                                    MPIDI_CH3_PKT_FLAG_RMA_LOCK_GRANTED | DISCARDED |
-                                        MPIDI_CH3_PKT_FLAG_RMA_LOCK_QUEUED_DATA_QUEUED);
+    const char *why = check_lock_answer(o->flags & ~MPIDI_CH3_PKT_FLAG_RMA_ACK,
+                                        MPIDI_CH3_PKT_FLAG_RMA_LOCK_GRANTED | DISCARDED |
+                                            MPIDI_CH3_PKT_FLAG_RMA_LOCK_QUEUED_DATA_QUEUED);
 
     if (!why)
         why = check_lock_op_ack(vc, o);
@@ -393,12 +393,12 @@ static const char *check_length(intptr_t bytes, bool eager)
     return memory ? NULL : "sends at once more than there is memory for";
 }
 
-static const char *check_offer(intptr_t cookie_len, size_t len, bool maybe)
+static const char *check_cookie(intptr_t cookie_len, size_t len, bool maybe)
 {
-    return (maybe && cookie_len == 0) || (cookie_len == sizeof(MPID_nem_ivshmem_offer_t) &&
-                                          len >= sizeof(MPID_nem_ivshmem_offer_t))
+    return (maybe && cookie_len == 0) || (cookie_len == sizeof(MPID_nem_ivshmem_cookie_t) &&
+                                          len >= sizeof(MPID_nem_ivshmem_cookie_t))
                ? NULL
-               : "makes an offer of an unknown form";
+               : "sent a cookie of an unknown form";
 }
 
 /* Connections */
@@ -454,7 +454,7 @@ static MPI_Request answered_request(const MPIDI_CH3_Pkt_t *pkt)
 static const char *check_cancellable(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_cancel_send_resp_t *resp)
 {
     const MPID_nem_ivshmem_transfer_t *t = find_transfer(vc, resp->sender_req_id);
-    const MPIR_Request *req = MPID_nem_ivshmem_question_find(vc, resp->sender_req_id);
+    const MPIR_Request *req = MPID_nem_ivshmem_outstanding_find(vc, resp->sender_req_id);
 
     if (!resp->ack)
         return NULL;
@@ -463,7 +463,7 @@ static const char *check_cancellable(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_cancel_
     bool was_transfer = req && MPIDI_Request_get_msg_type(req) == MPIDI_REQUEST_RNDV_MSG;
     bool was_synchronous =
         req && MPIDI_Request_get_type(req) == MPIDI_REQUEST_TYPE_SSEND &&
-        !MPID_nem_ivshmem_question_awaits(vc, req->handle, MPIDI_CH3_PKT_EAGER_SYNC_ACK);
+        !MPID_nem_ivshmem_outstanding_awaits(vc, req->handle, MPIDI_CH3_PKT_EAGER_SYNC_ACK);
     return was_transfer || was_synchronous ? "cancels a message that it has received" : NULL;
 }
 
@@ -516,11 +516,11 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *p
                 why = "names a length that cannot be";
 #endif
             break;
-        case OFFER:
-            why = check_offer(rts->cookie_len, len, false);
+        case COOKIE:
+            why = check_cookie(rts->cookie_len, len, false);
             break;
-        case MAYBE_OFFER:
-            why = check_offer(cts->cookie_len, len, true);
+        case MAYBE_COOKIE:
+            why = check_cookie(cts->cookie_len, len, true);
             break;
         case AWAITS_CTS:
             why = check_awaits_cts(vc, cts->sender_req_id);
@@ -529,7 +529,7 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *p
             why = check_awaits_done(vc, ((const MPID_nem_pkt_lmt_done_t *) pkt)->req_id);
             break;
         case ANSWERS:
-            answers = MPID_nem_ivshmem_question_awaits(vc, answered_request(pkt), pkt->type);
+            answers = MPID_nem_ivshmem_outstanding_awaits(vc, answered_request(pkt), pkt->type);
             if (!answers)
                 why = "answers what it was not asked";
             break;
@@ -549,7 +549,7 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *p
         case MEMORY:
             why = check_memory(win, &o, hold);
             MPID_nem_ivshmem_receiving(vc)->touched = MPID_nem_ivshmem_packet_touched(&o);
-            MPID_nem_ivshmem_receiving(vc)->described = o.described;
+            MPID_nem_ivshmem_receiving(vc)->flattened_bytes = o.flattened_bytes;
             break;
         case OPERATION:
             why = check_operation(&o);
@@ -597,10 +597,10 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *p
         }
     }
     if (answers && !why) {
-        MPID_nem_ivshmem_question_answered(vc, answered_request(pkt), pkt->type);
+        MPID_nem_ivshmem_outstanding_answered(vc, answered_request(pkt), pkt->type);
         /* What is cancelled will not be acknowledged any more. */
         if (pkt->type == MPIDI_CH3_PKT_CANCEL_SEND_RESP && pkt->cancel_send_resp.ack)
-            MPID_nem_ivshmem_question_withdraw(vc, pkt->cancel_send_resp.sender_req_id);
+            MPID_nem_ivshmem_outstanding_withdraw(vc, pkt->cancel_send_resp.sender_req_id);
     }
     return why;
 }
@@ -630,9 +630,9 @@ const char *MPID_nem_ivshmem_packet_check_metadata(MPIDI_VC_t *vc, const MPIR_Re
     if (!win)
         return "goes on with an operation on a window that is gone";
     if (basic == MPI_DATATYPE_NULL) {
-        const char *why = MPID_nem_ivshmem_described_check(
+        const char *why = MPID_nem_ivshmem_flattened_check(
             win, accumulates ? rreq->dev.real_user_buf : rreq->dev.user_buf, rreq->dev.user_count,
-            rreq->dev.flattened_type, MPID_nem_ivshmem_receiving(vc)->described, accumulates,
+            rreq->dev.flattened_type, MPID_nem_ivshmem_receiving(vc)->flattened_bytes, accumulates,
             &total, &basic, &MPID_nem_ivshmem_receiving(vc)->touched);
         if (why)
             return why;

@@ -111,20 +111,21 @@ int MPID_nem_ivshmem_vc_error(const MPIDI_VC_t *vc, const char *why)
  * Has the connection fail at the next safe point. From now on nothing is taken from the peer: what
  * it sends is dropped.
  */
-void MPID_nem_ivshmem_vc_give_up(MPIDI_VC_t *vc, const char *why)
+void MPID_nem_ivshmem_vc_mark_failed(MPIDI_VC_t *vc, const char *why)
 {
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
 
-    if (area->given_up || !area->channel)
+    if (area->failed || !area->channel)
         return;
-    area->given_up = true;
-    if (!MPID_nem_ivshmem.given_up.first) {
-        MPID_nem_ivshmem.given_up.first = vc;
-        snprintf(MPID_nem_ivshmem.given_up.why, sizeof(MPID_nem_ivshmem.given_up.why), "%s", why);
+    area->failed = true;
+    if (!MPID_nem_ivshmem.failed_vcs.first) {
+        MPID_nem_ivshmem.failed_vcs.first = vc;
+        snprintf(MPID_nem_ivshmem.failed_vcs.why, sizeof(MPID_nem_ivshmem.failed_vcs.why), "%s",
+                 why);
     }
     if (area->stream) {
         area->gone = true;
-        MPID_nem_ivshmem.given_up.calls = true;
+        MPID_nem_ivshmem.failed_vcs.calls = true;
     }
-    MPID_nem_ivshmem.given_up.some = true;
+    MPID_nem_ivshmem.failed_vcs.some = true;
 }

@@ -23,9 +23,9 @@
 #ifdef IVSHMEM_SHARED_H /* MPICH's headers know of it: the graft has succeeded */
 
 #define SPINS_PER_YIELD 64
-#define SPINS_PER_LOOK 4096 /* at who holds a lock */
-#define KEPT_LIMIT_S 60     /* that one holder may keep a lock, see wait_for_holder */
-#define WAIT_LIMIT_S 600    /* that a lock may go to others */
+#define SPINS_PER_CHECK 4096 /* at who holds a lock */
+#define KEPT_LIMIT_S 60      /* that one holder may keep a lock, see wait_for_holder */
+#define WAIT_LIMIT_S 600     /* that a lock may go to others */
 
 typedef struct {
     struct MPID_nem_ivshmem_window calls;
@@ -50,7 +50,7 @@ typedef struct {
     ivshm_off lock; /* of rank 0 */
 } part_t;
 
-static MPIDI_CH3U_Win_fns_t stock;
+static MPIDI_CH3U_Win_fns_t stock_fns;
 static int (*stock_free)(MPIR_Win **);
 
 static window_t *window_of(MPIR_Win *win)
@@ -78,7 +78,7 @@ static int rank_of(const window_t *w, struct ivshm_owner holder, int self)
 }
 
 /* Once a second at most: who of this VM has died, and of whom the process manager says so? */
-static void look_for_deaths(void)
+static void check_for_deaths(void)
 {
     static time_t last;
     struct timespec now;
@@ -113,9 +113,9 @@ static int wait_for_holder(MPIR_Win *win, struct ivshm_lock_watch *watch, struct
     struct timespec now;
     char text[200];
 
-    look_for_deaths();
+    check_for_deaths();
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    ivshm_lock_look(w->lock, watch, holder, (uint64_t) now.tv_sec);
+    ivshm_lock_watch_update(w->lock, watch, holder, (uint64_t) now.tv_sec);
     if (watch->waited >= WAIT_LIMIT_S) {
         w->lock_lost = true;
         mpi_errno = window_error("the lock of a window was not to be had for ten minutes, as "
@@ -145,7 +145,7 @@ fn_fail:
     goto fn_exit;
 }
 
-static int lock(MPIR_Win *win)
+static int lock_window(MPIR_Win *win)
 {
     int mpi_errno = MPI_SUCCESS;
     window_t *w = window_of(win);
@@ -158,10 +158,10 @@ static int lock(MPIR_Win *win)
         MPIR_ERR_POP(mpi_errno);
     }
     for (unsigned spins = 1; !mine && !ivshm_lock_try(w->lock, self, &holder); spins++) {
-        ivshm_pause();
+        ivshm_cpu_pause();
         if (spins % SPINS_PER_YIELD == 0)
             sched_yield(); /* to the holder, if it waits for this processor */
-        if (spins % SPINS_PER_LOOK != 0)
+        if (spins % SPINS_PER_CHECK != 0)
             continue;
         mpi_errno = wait_for_holder(win, &watch, holder, &mine);
         MPIR_ERR_CHECK(mpi_errno);
@@ -173,7 +173,7 @@ fn_fail:
     goto fn_exit;
 }
 
-static void unlock(MPIR_Win *win)
+static void unlock_window(MPIR_Win *win)
 {
     ivshm_lock_release(window_of(win)->lock);
 }
@@ -182,7 +182,7 @@ static void unlock(MPIR_Win *win)
  * Whether `count` elements lie in the rank's part, at its displacement: what they touch, which of a
  * type of negative lower bound begins before that.
  */
-static int check(MPIR_Win *win, int rank, MPI_Aint disp, MPI_Aint count, MPI_Datatype type)
+static int check_bounds(MPIR_Win *win, int rank, MPI_Aint disp, MPI_Aint count, MPI_Datatype type)
 {
     int mpi_errno = MPI_SUCCESS;
     MPI_Aint lower = 0, upper, extent, size, at, span;
@@ -214,7 +214,7 @@ fn_fail:
 }
 
 /* No operation is under way when its call has returned: that all have come here is enough. */
-static int fence(int mode, MPIR_Win *win)
+static int fence_window(int mode, MPIR_Win *win)
 {
     int mpi_errno = MPI_SUCCESS;
     MPIR_Errflag_t errflag = MPIR_ERR_NONE;
@@ -324,8 +324,8 @@ static void close_window(window_t *w)
     for (int i = 0; i < w->count; i++)
         if (w->ranks[i].channel)
             ivshm_channel_close(&MPID_nem_ivshmem.transport, w->ranks[i].channel);
-    MPID_nem_ivshmem_memory_give_back(w->lock_memory);
-    MPID_nem_ivshmem_memory_give_back(w->memory);
+    MPID_nem_ivshmem_memory_free(w->lock_memory);
+    MPID_nem_ivshmem_memory_free(w->memory);
     MPL_free(w->bases);
     MPL_free(w);
 }
@@ -336,7 +336,7 @@ static char *address_of(ivshm_off off)
 }
 
 /* What a part takes of a window that lies in one piece. */
-static MPI_Aint room(const MPIR_Win *win, MPI_Aint bytes)
+static MPI_Aint part_room(const MPIR_Win *win, MPI_Aint bytes)
 {
     return win->info_args.alloc_shared_noncontig ? MPL_ROUND_UP_ALIGN(bytes, IVSHM_PAGE) : bytes;
 }
@@ -348,7 +348,7 @@ static MPI_Aint total_of(const MPIR_Win *win, const MPI_Aint *sizes, int count)
 
     for (int i = 0; i < count; i++)
         if (sizes[i] < 0 || sizes[i] > MPIR_AINT_MAX - IVSHM_PAGE ||
-            __builtin_add_overflow(total, room(win, sizes[i]), &total))
+            __builtin_add_overflow(total, part_room(win, sizes[i]), &total))
             return -1;
     return total;
 }
@@ -364,7 +364,7 @@ static bool open_parts(MPIR_Win *win, window_t *w, const part_t *parts, const MP
         if (total < 0 || parts[0].bytes != (uint64_t) total ||
             !open_part(w, 0, rank == 0, &parts[0]))
             return false;
-        for (int i = 0; i < w->count; begin += room(win, sizes[i]), i++) {
+        for (int i = 0; i < w->count; begin += part_room(win, sizes[i]), i++) {
             w->ranks[i].bytes = sizes[i];
             w->bases[i] =
                 total > 0 && (i == 0 || sizes[i] > 0) ? address_of(parts[0].off) + begin : NULL;
@@ -425,10 +425,10 @@ static int why_not_shared(const MPIR_Win *win, const part_t *parts, const MPI_Ai
 }
 
 /* The lock is with rank 0. Where there is no window without it, whatever memory is left will do. */
-static void take_lock(window_t *w, part_t *mine, bool needed)
+static void alloc_window_lock(window_t *w, part_t *mine, bool needed)
 {
-    w->lock_memory = needed ? MPID_nem_ivshmem_memory_need(sizeof(struct ivshm_lock_shm))
-                            : MPID_nem_ivshmem_memory_take(sizeof(struct ivshm_lock_shm));
+    w->lock_memory = needed ? MPID_nem_ivshmem_memory_alloc_required(sizeof(struct ivshm_lock_shm))
+                            : MPID_nem_ivshmem_memory_alloc(sizeof(struct ivshm_lock_shm));
     if (w->lock_memory) {
         ivshm_lock_init(w->lock_memory);
         mine->lock = part_of(w->lock_memory, 0).off;
@@ -440,7 +440,7 @@ static void take_lock(window_t *w, part_t *mine, bool needed)
  * rank's; win->ivshmem says what came of it. `sizes`, of a window in one piece, are those of all
  * ranks, else NULL.
  */
-static int share(MPIR_Win *win, part_t mine, const MPI_Aint *sizes)
+static int share_window(MPIR_Win *win, part_t mine, const MPI_Aint *sizes)
 {
     int mpi_errno = MPI_SUCCESS, opened = 0;
     int rank = win->comm_ptr->rank, count = win->comm_ptr->local_size;
@@ -450,10 +450,11 @@ static int share(MPIR_Win *win, part_t mine, const MPI_Aint *sizes)
     part_t *parts = MPL_malloc(count * sizeof(*parts), MPL_MEM_RMA);
 
     MPIR_ERR_CHKANDJUMP(!w || !parts, mpi_errno, MPI_ERR_OTHER, "**nomem");
-    w->calls = (struct MPID_nem_ivshmem_window){fence, lock, unlock, check};
+    w->calls =
+        (struct MPID_nem_ivshmem_window){fence_window, lock_window, unlock_window, check_bounds};
     w->count = count;
     if (rank == 0 && has_part(&mine))
-        take_lock(w, &mine, sizes != NULL);
+        alloc_window_lock(w, &mine, sizes != NULL);
     parts[rank] = mine;
     mpi_errno = MPIR_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, parts, sizeof(*parts), MPI_BYTE,
                                win->comm_ptr, &errflag);
@@ -486,9 +487,9 @@ fn_exit:
     return mpi_errno;
 fn_fail:                   /* or not shared */
     if (!is_agreed && w) { /* a rank that has seen no error may store there later */
-        MPID_nem_ivshmem_memory_lose(w->lock_memory);
+        MPID_nem_ivshmem_memory_quarantine(w->lock_memory);
         if (has_part(&mine))
-            MPID_nem_ivshmem_memory_lose(address_of(mine.off));
+            MPID_nem_ivshmem_memory_quarantine(address_of(mine.off));
     }
     if (w)
         close_window(w);
@@ -502,11 +503,12 @@ static int win_create(void *base, MPI_Aint size, int disp_unit, MPIR_Info *info,
 {
     int mpi_errno = MPI_SUCCESS;
 
-    mpi_errno = stock.create(base, size, disp_unit, info, comm, win);
+    mpi_errno = stock_fns.create(base, size, disp_unit, info, comm, win);
     MPIR_ERR_CHECK(mpi_errno);
     if (!is_on_one_node((*win)->comm_ptr)) {
         /* If CH3 has found out that a node shares it, let that be. */
-        mpi_errno = share(*win, (*win)->shm_allocated ? (part_t){0} : own_part(base, size), NULL);
+        mpi_errno =
+            share_window(*win, (*win)->shm_allocated ? (part_t){0} : own_part(base, size), NULL);
         MPIR_ERR_CHECK(mpi_errno);
     }
 
@@ -517,8 +519,8 @@ fn_fail:
 }
 
 /* Our part is at `base`, in memory of the region. */
-static int place(MPIR_Win *win, void *base, MPI_Aint size, int disp_unit, MPIR_Info *info,
-                 MPIR_Comm *comm, void *baseptr)
+static int set_window_base(MPIR_Win *win, void *base, MPI_Aint size, int disp_unit, MPIR_Info *info,
+                           MPIR_Comm *comm, void *baseptr)
 {
     *(void **) baseptr = win->base = base;
     return MPIDI_CH3U_Win_fns.gather_info(base, size, disp_unit, info, comm, &win);
@@ -532,26 +534,27 @@ static int win_allocate(MPI_Aint size, int disp_unit, MPIR_Info *info, MPIR_Comm
     bool may_share = (*win)->info_args.alloc_shm;
     bool is_shared_by_stock = may_share && (*win)->comm_ptr->node_comm;
     bool on_one_node = is_on_one_node((*win)->comm_ptr);
-    void *base = on_one_node && is_shared_by_stock ? NULL : MPID_nem_ivshmem_memory_take(size);
+    void *base = on_one_node && is_shared_by_stock ? NULL : MPID_nem_ivshmem_memory_alloc(size);
 
     if (may_share && !on_one_node) {
-        mpi_errno = share(*win, own_part(base, size), NULL);
+        mpi_errno = share_window(*win, own_part(base, size), NULL);
         MPIR_ERR_CHECK(mpi_errno);
     }
     if (!(*win)->ivshmem && is_shared_by_stock) {
-        MPID_nem_ivshmem_memory_give_back(base);
+        MPID_nem_ivshmem_memory_free(base);
         base = NULL;
     }
     if ((*win)->ivshmem)
         window_of(*win)->memory = base;
-    mpi_errno = (*win)->ivshmem || base ? place(*win, base, size, disp_unit, info, comm, baseptr)
-                                        : stock.allocate(size, disp_unit, info, comm, baseptr, win);
+    mpi_errno = (*win)->ivshmem || base
+                    ? set_window_base(*win, base, size, disp_unit, info, comm, baseptr)
+                    : stock_fns.allocate(size, disp_unit, info, comm, baseptr, win);
     MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:
     return mpi_errno;
 fn_fail:
-    MPID_nem_ivshmem_memory_give_back(base);
+    MPID_nem_ivshmem_memory_free(base);
     goto fn_exit;
 }
 
@@ -569,7 +572,7 @@ static int win_allocate_shared(MPI_Aint size, int disp_unit, MPIR_Info *info, MP
     MPI_Aint *sizes = NULL;
 
     if (is_on_one_node((*win)->comm_ptr)) {
-        mpi_errno = stock.allocate_shared(size, disp_unit, info, comm, baseptr, win);
+        mpi_errno = stock_fns.allocate_shared(size, disp_unit, info, comm, baseptr, win);
         goto fn_exit;
     }
     sizes = MPL_malloc(count * sizeof(*sizes), MPL_MEM_RMA);
@@ -582,22 +585,23 @@ static int win_allocate_shared(MPI_Aint size, int disp_unit, MPIR_Info *info, MP
     part_t mine = own_part(NULL, 0);
     if (rank == 0 && has_part(&mine)) {
         MPI_Aint total = total_of(*win, sizes, count);
-        memory = total > 0 ? MPID_nem_ivshmem_memory_need(total) : NULL;
+        memory = total > 0 ? MPID_nem_ivshmem_memory_alloc_required(total) : NULL;
         if (memory)
             mine = part_of(memory, total);
     }
-    mpi_errno = share(*win, mine, sizes);
+    mpi_errno = share_window(*win, mine, sizes);
     MPIR_ERR_CHECK(mpi_errno);
     window_of(*win)->memory = memory;
     memory = NULL;
-    mpi_errno = place(*win, (*win)->shm_base_addrs[rank], size, disp_unit, info, comm, baseptr);
+    mpi_errno =
+        set_window_base(*win, (*win)->shm_base_addrs[rank], size, disp_unit, info, comm, baseptr);
     MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:
     MPL_free(sizes);
     return mpi_errno;
 fn_fail:
-    MPID_nem_ivshmem_memory_give_back(memory);
+    MPID_nem_ivshmem_memory_free(memory);
     goto fn_exit;
 }
 
@@ -609,7 +613,7 @@ static int win_shared_query(MPIR_Win *win, int target_rank, MPI_Aint *size, int 
     int rank = target_rank;
 
     if (!w)
-        return stock.shared_query(win, target_rank, size, disp_unit, baseptr);
+        return stock_fns.shared_query(win, target_rank, size, disp_unit, baseptr);
     if (rank == MPI_PROC_NULL) /* the first that has something */
         for (rank = 0; rank < w->count && w->ranks[rank].bytes == 0;)
             rank++;
@@ -636,7 +640,7 @@ static bool is_owed(const MPIR_Win *win)
  * a barrier, so that nobody leaves whose unlock is still in a queue of his own, which only his
  * calls of MPI would send, and so that all learn of it if one has waited in vain.
  */
-static int settle(MPIR_Win *win)
+static int settle_window(MPIR_Win *win)
 {
     int mpi_errno = MPI_SUCCESS, barrier_errno = MPI_SUCCESS;
     MPIR_Errflag_t errflag = MPIR_ERR_NONE;
@@ -674,7 +678,7 @@ static int win_free(MPIR_Win **win)
     bool is_own = (*win)->create_flavor == MPI_WIN_FLAVOR_ALLOCATE ||
                   (*win)->create_flavor == MPI_WIN_FLAVOR_SHARED;
 
-    mpi_errno = settle(*win);
+    mpi_errno = settle_window(*win);
     MPIR_ERR_CHECK(mpi_errno);
     MPID_nem_ivshmem_relation_forget_window(*win);
     if ((*win)->ivshmem) {
@@ -684,7 +688,7 @@ static int win_free(MPIR_Win **win)
         (*win)->ivshmem = NULL;
         if (is_own)
             (*win)->base = NULL;
-    } else if (is_own && MPID_nem_ivshmem_memory_give_back((*win)->base)) {
+    } else if (is_own && MPID_nem_ivshmem_memory_free((*win)->base)) {
         (*win)->base = NULL;
     }
     if (stock_free) {
@@ -701,7 +705,7 @@ fn_fail:
 /* In every rank, also in one that has no region: the others ask it. */
 void MPID_nem_ivshmem_window_init(void)
 {
-    stock = MPIDI_CH3U_Win_fns;
+    stock_fns = MPIDI_CH3U_Win_fns;
     stock_free = MPIDI_CH3U_Win_hooks.win_free;
     MPIDI_CH3U_Win_fns.create = win_create;
     MPIDI_CH3U_Win_fns.allocate = win_allocate;

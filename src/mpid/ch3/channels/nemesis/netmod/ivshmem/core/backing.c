@@ -38,7 +38,7 @@ static int fault_in(char *start, uint64_t bytes, bool write)
 }
 
 /* The pages of [off, off+bytes); or, if `inside`, those that have nothing else on them. */
-static char *pages(const struct ivshm_map *map, uint64_t off, uint64_t *bytes, bool inside)
+static char *page_range(const struct ivshm_map *map, uint64_t off, uint64_t *bytes, bool inside)
 {
     uint64_t page = (uint64_t) sysconf(_SC_PAGESIZE), end = off + *bytes;
     off = (inside ? off + page - 1 : off) / page * page;
@@ -52,22 +52,23 @@ int ivshm_backing_reserve(const struct ivshm_map *map, uint64_t off, uint64_t by
 {
     if (!map->sparse)
         return 0;
-    char *start = pages(map, off, &bytes, false);
+    char *start = page_range(map, off, &bytes, false);
     int err = fault_in(start, bytes, access == IVSHM_TO_WRITE && !map->readonly);
     if (err == -EFAULT)
-        return ivshm_backing_lacks(map, diag);
-    return err ? ivshm_fail(diag, -err, "cannot get memory of %s: %s", map->name, strerror(-err))
+        return ivshm_backing_no_memory(map, diag);
+    return err ? ivshm_diag_fail(diag, -err, "cannot get memory of %s: %s", map->name,
+                                 strerror(-err))
                : 0;
 }
 
 void ivshm_backing_discard(const struct ivshm_map *map, uint64_t off, uint64_t bytes)
 {
-    char *start = pages(map, off, &bytes, true);
+    char *start = page_range(map, off, &bytes, true);
     if (map->sparse)
         madvise(start, bytes, MADV_REMOVE); /* where that is not possible, the file keeps it */
 }
 
-bool ivshm_backing_spare(const struct ivshm_map *map, uint64_t bytes)
+bool ivshm_backing_can_spare(const struct ivshm_map *map, uint64_t bytes)
 {
     struct statfs fs;
     if (!map->sparse || statfs(map->path, &fs) != 0)
@@ -82,23 +83,24 @@ static bool find_again(const struct ivshm_map *map, struct stat *st)
     return stat(map->path, st) == 0 && st->st_dev == map->file_system && st->st_ino == map->id;
 }
 
-int ivshm_backing_lacks(const struct ivshm_map *map, struct ivshm_diag *diag)
+int ivshm_backing_no_memory(const struct ivshm_map *map, struct ivshm_diag *diag)
 {
     struct stat st;
     struct statfs fs;
     bool found = find_again(map, &st);
     if (found && (uint64_t) st.st_size < map->size)
-        return ivshm_fail(diag, ENOSPC,
-                          "%s was cut to %llu KiB while it is in use, it had %llu KiB: end all "
-                          "that use it, then make it anew",
-                          map->name, (unsigned long long) st.st_size >> 10,
-                          (unsigned long long) map->size >> 10);
+        return ivshm_diag_fail(
+            diag, ENOSPC,
+            "%s was cut to %llu KiB while it is in use, it had %llu KiB: end all "
+            "that use it, then make it anew",
+            map->name, (unsigned long long) st.st_size >> 10, (unsigned long long) map->size >> 10);
     if (!found || statfs(map->path, &fs) != 0)
-        return ivshm_fail(diag, ENOSPC,
-                          "%s has %llu MiB, but not the memory for all of it: its file system is "
-                          "full",
-                          map->name, (unsigned long long) map->size >> 20);
-    return ivshm_fail(
+        return ivshm_diag_fail(
+            diag, ENOSPC,
+            "%s has %llu MiB, but not the memory for all of it: its file system is "
+            "full",
+            map->name, (unsigned long long) map->size >> 20);
+    return ivshm_diag_fail(
         diag, ENOSPC,
         "%s has %llu MiB, but only %llu KiB of them have memory, and of its file system of %llu "
         "MiB no more than %llu KiB are free: free some of that, make it larger (mount -o "
@@ -114,7 +116,7 @@ struct text {
     char *next, *end;
 };
 
-static void add(struct text *t, const char *words)
+static void append_text(struct text *t, const char *words)
 {
     while (*words && t->next < t->end)
         *t->next++ = *words++;
@@ -127,7 +129,7 @@ static void add_number(struct text *t, uint64_t n)
     do
         *--first = (char) ('0' + n % 10);
     while (n /= 10);
-    add(t, first);
+    append_text(t, first);
 }
 
 size_t ivshm_backing_describe_fault(const struct ivshm_map *map, const void *base, const void *addr,
@@ -138,18 +140,19 @@ size_t ivshm_backing_describe_fault(const struct ivshm_map *map, const void *bas
     uint64_t off = (uint64_t) ((const char *) addr - (const char *) base);
     if (!base || off >= map->size)
         return 0;
-    add(&t, "the memory of region ");
-    add(&t, map->name);
-    add(&t, " at offset ");
+    append_text(&t, "the memory of region ");
+    append_text(&t, map->name);
+    append_text(&t, " at offset ");
     add_number(&t, off);
     if (find_again(map, &st) && (uint64_t) st.st_size < map->size) {
-        add(&t, " is gone: the file was cut to ");
+        append_text(&t, " is gone: the file was cut to ");
         add_number(&t, (uint64_t) st.st_size);
-        add(&t, " bytes while this process used it, it had ");
+        append_text(&t, " bytes while this process used it, it had ");
         add_number(&t, map->size);
-        add(&t, "; end all that use it, then make it anew");
+        append_text(&t, "; end all that use it, then make it anew");
     } else {
-        add(&t,
+        append_text(
+            &t,
             " cannot be had: the file system is full, or the memory is broken; `ivshmem format` "
             "takes all memory of a region before a job needs it");
     }

@@ -26,10 +26,10 @@ void ivshm_backing_discard(const struct ivshm_map *map, uint64_t off, uint64_t b
  * Whether a sparse file may grow by `bytes` for what can be done without: a part of the file system
  * stays free for others, who may not ask before they touch.
  */
-bool ivshm_backing_spare(const struct ivshm_map *map, uint64_t bytes);
+bool ivshm_backing_can_spare(const struct ivshm_map *map, uint64_t bytes);
 
 /* Why memory of the file cannot be had; -ENOSPC. */
-int ivshm_backing_lacks(const struct ivshm_map *map, struct ivshm_diag *diag);
+int ivshm_backing_no_memory(const struct ivshm_map *map, struct ivshm_diag *diag);
 
 /*
  * For a handler of SIGBUS, which may call it: writes one sentence about why the memory at `addr`

@@ -27,8 +27,8 @@ int ivshm_transport_open(struct ivshm_transport *t, struct ivshm_region *region,
     if (!r.channels || !r.rings ||
         ivshm_pool_init(&r.small, base + geo->small, geo->small_cells, geo->small_size) ||
         ivshm_pool_init(&r.large, base + geo->large, geo->large_cells, geo->large_size)) {
-        err =
-            ivshm_fail(diag, ENOMEM, "out of memory for the pools of region %s", region->map.name);
+        err = ivshm_diag_fail(diag, ENOMEM, "out of memory for the pools of region %s",
+                              region->map.name);
         goto leave;
     }
     ivshm_queue_consumer_init(&r.inbox, (struct ivshm_inbox_shm *) base, geo->inbox_slots);
@@ -60,103 +60,103 @@ void ivshm_transport_close(struct ivshm_transport *t)
 }
 
 /* Attaches to `peer`, without a user yet. */
-static int attach(struct ivshm_transport *t, struct ivshm_owner peer,
-                  struct ivshm_channel **channel, struct ivshm_diag *diag)
+static int attach_channel(struct ivshm_transport *t, struct ivshm_owner peer,
+                          struct ivshm_channel **channel, struct ivshm_diag *diag)
 {
     struct ivshm_channel *ch = calloc(1, sizeof(*ch));
     if (!ch)
-        return ivshm_fail(diag, ENOMEM, "out of memory for a channel");
+        return ivshm_diag_fail(diag, ENOMEM, "out of memory for a channel");
     ch->peer = peer;
     int err = ivshm_endpoint_attach(&t->endpoint, peer, &ch->base, diag);
     if (err) {
         free(ch);
         return err;
     }
-    IVSHM_POINT(channel_attached);
+    IVSHM_TRACEPOINT(channel_attached);
     ivshm_queue_producer_init(&ch->inbox, ch->base, t->region->geo.inbox_slots);
     t->channels[peer.endpoint] = ch;
     *channel = ch;
     return 0;
 }
 
-static void place_ring(struct ivshm_transport *t, struct ivshm_channel *ch, uint32_t place)
+static void set_poll_index(struct ivshm_transport *t, struct ivshm_channel *ch, uint32_t index)
 {
-    t->rings[place] = ch;
-    ch->place = place;
+    t->rings[index] = ch;
+    ch->poll_index = index;
 }
 
 static void swap_rings(struct ivshm_transport *t, uint32_t a, uint32_t b)
 {
     struct ivshm_channel *was = t->rings[a];
-    place_ring(t, t->rings[b], a);
-    place_ring(t, was, b);
+    set_poll_index(t, t->rings[b], a);
+    set_poll_index(t, was, b);
 }
 
 /* Looks at the ring in every call from now on, and, if those are too many, at another one less. */
-static void warm(struct ivshm_transport *t, struct ivshm_channel *ch)
+static void promote_ring(struct ivshm_transport *t, struct ivshm_channel *ch)
 {
-    if (ch->place < t->warm_count)
+    if (ch->poll_index < t->polled_count)
         return;
-    if (t->warm_count < IVSHM_RINGS_WARM) {
-        swap_rings(t, ch->place, t->warm_count++);
+    if (t->polled_count < IVSHM_RINGS_POLLED) {
+        swap_rings(t, ch->poll_index, t->polled_count++);
     } else {
-        uint32_t victim = t->next_warm % IVSHM_RINGS_WARM;
-        ivshm_ring_park(&t->rings[victim]->ring_in, true);
-        swap_rings(t, ch->place, victim);
+        uint32_t victim = t->next_polled % IVSHM_RINGS_POLLED;
+        ivshm_ring_set_idle(&t->rings[victim]->ring_in, true);
+        swap_rings(t, ch->poll_index, victim);
     }
-    ivshm_ring_park(&ch->ring_in, false);
+    ivshm_ring_set_idle(&ch->ring_in, false);
 }
 
 static void add_ring(struct ivshm_transport *t, struct ivshm_channel *ch)
 {
-    place_ring(t, ch, t->ring_count++);
-    warm(t, ch);
+    set_poll_index(t, ch, t->ring_count++);
+    promote_ring(t, ch);
 }
 
 static void remove_ring(struct ivshm_transport *t, struct ivshm_channel *ch)
 {
-    uint32_t hole = ch->place;
-    if (hole < t->warm_count) {
-        swap_rings(t, hole, --t->warm_count);
-        hole = t->warm_count;
+    uint32_t hole = ch->poll_index;
+    if (hole < t->polled_count) {
+        swap_rings(t, hole, --t->polled_count);
+        hole = t->polled_count;
     }
     swap_rings(t, hole, --t->ring_count);
 }
 
 /* Cells that a dead peer held are ours again. */
-static void recall(struct ivshm_transport *t, const struct ivshm_channel *ch)
+static void reclaim_cells(struct ivshm_transport *t, const struct ivshm_channel *ch)
 {
-    ivshm_pool_recall(&t->small, ch->peer.endpoint);
-    ivshm_pool_recall(&t->large, ch->peer.endpoint);
+    ivshm_pool_reclaim(&t->small, ch->peer.endpoint);
+    ivshm_pool_reclaim(&t->large, ch->peer.endpoint);
 }
 
-static void detach(struct ivshm_transport *t, struct ivshm_channel *ch)
+static void detach_channel(struct ivshm_transport *t, struct ivshm_channel *ch)
 {
-    IVSHM_POINT(channel_detach);
+    IVSHM_TRACEPOINT(channel_detach);
     /* The peer is gone, or never had it. */
     if (ch->ring_out.shm)
         ivshm_ring_free(t->region, t->endpoint.owner, &ch->ring_out);
     if (ch->ring_in.shm && !ch->paused)
         remove_ring(t, ch);
-    /* A live one hands them back, here or not. */
+    /* A live one releases them, here or not. */
     if (!ivshm_channel_is_live(t, ch))
-        recall(t, ch);
+        reclaim_cells(t, ch);
     t->pending -= ch->pending;
     ivshm_endpoint_detach(&t->endpoint, ch->peer.endpoint);
-    IVSHM_POINT(channel_detached);
+    IVSHM_TRACEPOINT(channel_detached);
     t->channels[ch->peer.endpoint] = NULL;
     free(ch);
 }
 
-bool ivshm_channel_has_more(struct ivshm_transport *t, struct ivshm_channel *ch, uint32_t place)
+bool ivshm_channel_has_more(struct ivshm_transport *t, struct ivshm_channel *ch, uint32_t position)
 {
     struct ivshm_record record;
     if (ch->ring_in.shm && !ch->paused &&
         ivshm_ring_peek_spsc(&ch->ring_in, ch->received, &record)) {
-        warm(t, ch);
+        promote_ring(t, ch);
         return true;
     }
-    return ivshm_transport_place(t) - place < t->inbox.slots &&
+    return ivshm_transport_inbox_position(t) - position < t->inbox.slots &&
            !ivshm_queue_is_empty_mpsc(&t->inbox);
 }
 
@@ -178,7 +178,7 @@ void ivshm_channel_resume(struct ivshm_transport *t, struct ivshm_channel *ch)
 static bool is_forgettable(struct ivshm_transport *t, struct ivshm_channel *ch)
 {
     return !ivshm_channel_is_live(t, ch) &&
-           !ivshm_channel_has_more(t, ch, ivshm_transport_place(t));
+           !ivshm_channel_has_more(t, ch, ivshm_transport_inbox_position(t));
 }
 
 int ivshm_channel_open(struct ivshm_transport *t, struct ivshm_owner peer,
@@ -190,13 +190,14 @@ int ivshm_channel_open(struct ivshm_transport *t, struct ivshm_owner peer,
         /* We are attached to another generation of that entry, so yours cannot exist, or no more.
          */
         if (ch->users || ivshm_channel_is_live(t, ch))
-            return ivshm_fail(diag, ESHUTDOWN, "endpoint %u generation %u of region %s has left",
-                              peer.endpoint, peer.generation, t->region->map.name);
-        detach(t, ch);
+            return ivshm_diag_fail(diag, ESHUTDOWN,
+                                   "endpoint %u generation %u of region %s has left", peer.endpoint,
+                                   peer.generation, t->region->map.name);
+        detach_channel(t, ch);
         ch = NULL;
     }
     if (!ch) {
-        int err = attach(t, peer, &ch, diag);
+        int err = attach_channel(t, peer, &ch, diag);
         if (err)
             return err;
     }
@@ -209,7 +210,7 @@ void ivshm_channel_close(struct ivshm_transport *t, struct ivshm_channel *channe
 {
     /* A cell may wait still, and the peer send on: while it lives, both count on the sequence. */
     if (--channel->users == 0 && is_forgettable(t, channel))
-        detach(t, channel);
+        detach_channel(t, channel);
 }
 
 /*
@@ -238,7 +239,7 @@ static struct ivshm_pool *pool_of(struct ivshm_transport *t, uint32_t *index)
 }
 
 /* Sends the waiting cell; true if none waits any more. */
-static bool flush(struct ivshm_transport *t, struct ivshm_channel *ch)
+static bool flush_pending(struct ivshm_transport *t, struct ivshm_channel *ch)
 {
     if (ch->pending && ivshm_queue_push_mpsc(&ch->inbox, ch->pending_ref) == 0) {
         ch->pending = false;
@@ -252,13 +253,13 @@ static int reserve_cell(struct ivshm_transport *t, size_t want, uint32_t stream,
                         struct ivshm_outgoing *out)
 {
     bool is_small = want <= t->small.size - sizeof(struct ivshm_cell_shm);
-    int index = is_small ? ivshm_pool_take(&t->small) : -1;
+    int index = is_small ? ivshm_pool_alloc(&t->small) : -1;
     struct ivshm_pool *pool = &t->small;
     uint32_t first = 0;
     if (index < 0) {
         pool = &t->large;
         first = t->small.count;
-        index = ivshm_pool_take(pool);
+        index = ivshm_pool_alloc(pool);
     }
     if (index < 0)
         return -EAGAIN;
@@ -278,19 +279,19 @@ static void seal_cell(struct ivshm_transport *t, struct ivshm_channel *channel,
     uint32_t index = out->cell;
     struct ivshm_pool *pool = pool_of(t, &index);
     struct ivshm_cell_shm *cell = ivshm_pool_cell(pool, index);
-    IVSHM_POINT(cell_filled);
+    IVSHM_TRACEPOINT(cell_filled);
     /* Relaxed: what names the cell releases them, edge Q1 or R1. */
-    ivshm_store32_relaxed(&cell->len, len);
-    ivshm_store32_relaxed(&cell->stream, out->stream);
-    ivshm_store32_relaxed(&cell->sequence, channel->sent);
-    ivshm_pool_sent(pool, index, channel->peer.endpoint);
+    ivshm_a32_store_relaxed(&cell->len, len);
+    ivshm_a32_store_relaxed(&cell->stream, out->stream);
+    ivshm_a32_store_relaxed(&cell->sequence, channel->sent);
+    ivshm_pool_set_in_flight(pool, index, channel->peer.endpoint);
 }
 
 static void post_cell(struct ivshm_transport *t, struct ivshm_channel *channel,
                       const struct ivshm_outgoing *out, uint32_t len)
 {
     seal_cell(t, channel, out, len);
-    IVSHM_POINT(cell_sealed);
+    IVSHM_TRACEPOINT(cell_sealed);
     channel->sent++;
     struct ivshm_ref ref = make_ref(t, out->cell);
     if (ivshm_queue_push_mpsc(&channel->inbox, ref) != 0) {
@@ -311,15 +312,15 @@ static void try_ring(struct ivshm_transport *t, struct ivshm_channel *channel)
     if (reserve_cell(t, sizeof(ivshm_off), IVSHM_STREAM_RING, &out) != 0)
         return;
     channel->ring_tried = true;
-    if (!ivshm_extent_spare(t->region, t->region->geo.ring_bytes) ||
+    if (!ivshm_extent_can_spare(t->region, t->region->geo.ring_bytes) ||
         ivshm_ring_alloc(t->region, t->endpoint.owner, &channel->ring_out) != 0) {
         ivshm_message_discard(t, &out);
         return;
     }
-    IVSHM_POINT(ring_allocated);
+    IVSHM_TRACEPOINT(ring_allocated);
     memcpy(out.payload, &channel->ring_out.off, sizeof(ivshm_off));
     post_cell(t, channel, &out, sizeof(ivshm_off));
-    IVSHM_POINT(ring_offered);
+    IVSHM_TRACEPOINT(ring_announced);
 }
 
 int ivshm_message_reserve_elsewhere(struct ivshm_transport *t, struct ivshm_channel *channel,
@@ -330,7 +331,7 @@ int ivshm_message_reserve_elsewhere(struct ivshm_transport *t, struct ivshm_chan
 
     if (!ring->shm && channel->sent >= t->ring_after && !channel->ring_tried && !channel->pending)
         try_ring(t, channel);
-    if (channel->pending && !flush(t, channel))
+    if (channel->pending && !flush_pending(t, channel))
         return -EAGAIN;
     if (want > t->piece)
         want = t->piece;
@@ -354,11 +355,11 @@ int ivshm_message_reserve_elsewhere(struct ivshm_transport *t, struct ivshm_chan
     return 0;
 }
 
-void ivshm_channel_knock(struct ivshm_transport *t, struct ivshm_channel *channel)
+void ivshm_channel_ring_doorbell(struct ivshm_transport *t, struct ivshm_channel *channel)
 {
     /* If the inbox is full, there is no need: the receiver is at work. */
-    IVSHM_POINT(knock);
-    ivshm_queue_push_mpsc(&channel->inbox, make_ref(t, IVSHM_REF_KNOCK));
+    IVSHM_TRACEPOINT(doorbell);
+    ivshm_queue_push_mpsc(&channel->inbox, make_ref(t, IVSHM_REF_DOORBELL));
 }
 
 void ivshm_message_publish_elsewhere(struct ivshm_transport *t, struct ivshm_channel *channel,
@@ -373,49 +374,50 @@ void ivshm_message_publish_elsewhere(struct ivshm_transport *t, struct ivshm_cha
     }
     if (out->cell != IVSHM_IN_BUFFER) {
         seal_cell(t, channel, out, len);
-        IVSHM_POINT(cell_in_ring);
+        IVSHM_TRACEPOINT(cell_in_ring);
         record.kind = IVSHM_RECORD_CELL;
         record.value = out->cell;
     }
     channel->sent++;
     ivshm_ring_publish_spsc(ring, record);
-    if (ivshm_ring_wants_knock(ring))
-        ivshm_channel_knock(t, channel);
+    if (ivshm_ring_wants_doorbell(ring))
+        ivshm_channel_ring_doorbell(t, channel);
 }
 
 void ivshm_cell_discard(struct ivshm_transport *t, uint32_t cell)
 {
     struct ivshm_pool *pool = pool_of(t, &cell);
-    ivshm_pool_put(pool, cell);
+    ivshm_pool_free(pool, cell);
 }
 
 void ivshm_transport_flush_pending(struct ivshm_transport *t)
 {
     for (uint32_t i = 0; i < t->region->geo.endpoints && t->pending; i++)
         if (t->channels[i] && t->channels[i]->pending)
-            flush(t, t->channels[i]);
+            flush_pending(t, t->channels[i]);
 }
 
-uint32_t ivshm_channel_cells_out(struct ivshm_transport *t, const struct ivshm_channel *channel)
+uint32_t ivshm_channel_cells_in_flight(struct ivshm_transport *t,
+                                       const struct ivshm_channel *channel)
 {
-    return ivshm_pool_out(&t->small, channel->peer.endpoint) +
-           ivshm_pool_out(&t->large, channel->peer.endpoint);
+    return ivshm_pool_in_flight(&t->small, channel->peer.endpoint) +
+           ivshm_pool_in_flight(&t->large, channel->peer.endpoint);
 }
 
-bool ivshm_transport_is_half_out(struct ivshm_transport *t)
+bool ivshm_transport_is_half_in_flight(struct ivshm_transport *t)
 {
-    return ivshm_pool_is_half_out(&t->small) || ivshm_pool_is_half_out(&t->large);
+    return ivshm_pool_is_half_in_flight(&t->small) || ivshm_pool_is_half_in_flight(&t->large);
 }
 
 /* Who sent `ref`: attaches on its first message. *stale if that one has left since, or is not heard
  * any more. */
-static struct ivshm_channel *sender(struct ivshm_transport *t, struct ivshm_ref ref, bool *stale,
-                                    struct ivshm_diag *diag)
+static struct ivshm_channel *channel_of_sender(struct ivshm_transport *t, struct ivshm_ref ref,
+                                               bool *stale, struct ivshm_diag *diag)
 {
     *stale = false;
     if (ref.endpoint >= t->region->geo.endpoints) {
-        ivshm_fail(diag, EBADMSG, "a message in region %s names endpoint %u of %u",
-                   t->region->map.name, ref.endpoint, t->region->geo.endpoints);
+        ivshm_diag_fail(diag, EBADMSG, "a message in region %s names endpoint %u of %u",
+                        t->region->map.name, ref.endpoint, t->region->geo.endpoints);
         return NULL;
     }
     struct ivshm_channel *ch = t->channels[ref.endpoint];
@@ -425,7 +427,7 @@ static struct ivshm_channel *sender(struct ivshm_transport *t, struct ivshm_ref 
     *stale = !is_of_generation(ref, peer.generation) || (ch && ch->broken);
     if (ch || *stale)
         return ch;
-    return attach(t, peer, &ch, diag) == 0 ? ch : NULL;
+    return attach_channel(t, peer, &ch, diag) == 0 ? ch : NULL;
 }
 
 /* NULL if the sender has no such cell. */
@@ -450,21 +452,21 @@ static int open_cell(struct ivshm_transport *t, struct ivshm_channel *ch, uint32
     uint32_t size;
     in->cell = cell_of(geo, ch, number, &size);
     if (!in->cell)
-        return ivshm_fail(diag, EBADMSG, "endpoint %u sent cell %u of %u", ch->peer.endpoint,
-                          number, geo->small_cells + geo->large_cells);
+        return ivshm_diag_fail(diag, EBADMSG, "endpoint %u sent cell %u of %u", ch->peer.endpoint,
+                               number, geo->small_cells + geo->large_cells);
     in->payload = in->cell->payload;
     /* Each read once, into a private copy that is checked and then used. */
-    in->len = ivshm_load32_relaxed(&in->cell->len);
-    in->stream = ivshm_load32_relaxed(&in->cell->stream);
-    uint32_t sequence = ivshm_load32_relaxed(&in->cell->sequence);
+    in->len = ivshm_a32_load_relaxed(&in->cell->len);
+    in->stream = ivshm_a32_load_relaxed(&in->cell->stream);
+    uint32_t sequence = ivshm_a32_load_relaxed(&in->cell->sequence);
     if (in->len > size - sizeof(struct ivshm_cell_shm))
-        return ivshm_fail(diag, EBADMSG, "endpoint %u sent %u bytes in a cell of %u",
-                          ch->peer.endpoint, in->len, size);
+        return ivshm_diag_fail(diag, EBADMSG, "endpoint %u sent %u bytes in a cell of %u",
+                               ch->peer.endpoint, in->len, size);
     if (sequence != ch->received)
-        return ivshm_fail(diag, EBADMSG,
-                          "endpoint %u sent cell number %u where %u was due: one is lost",
-                          ch->peer.endpoint, sequence, ch->received);
-    IVSHM_POINT(cell_opened);
+        return ivshm_diag_fail(diag, EBADMSG,
+                               "endpoint %u sent cell number %u where %u was due: one is lost",
+                               ch->peer.endpoint, sequence, ch->received);
+    IVSHM_TRACEPOINT(cell_opened);
     ch->received++;
     return 1;
 }
@@ -480,7 +482,7 @@ static void fetch_next_cell(const struct ivshm_transport *t, const struct ivshm_
         return;
     const struct ivshm_cell_shm *cell = cell_of(&t->region->geo, ch, next.value, &size);
     if (cell)
-        ivshm_prefetch(cell, size);
+        ivshm_lines_prefetch(cell, size);
 }
 
 static int open_record(struct ivshm_transport *t, struct ivshm_channel *ch,
@@ -510,8 +512,8 @@ static int open_record(struct ivshm_transport *t, struct ivshm_channel *ch,
         break;
     }
     ivshm_ring_consume_spsc(ring);
-    return ivshm_fail(diag, EBADMSG, "endpoint %u sent a record of kind %u and %u bytes",
-                      ch->peer.endpoint, (unsigned) record.kind, record.value);
+    return ivshm_diag_fail(diag, EBADMSG, "endpoint %u sent a record of kind %u and %u bytes",
+                           ch->peer.endpoint, (unsigned) record.kind, record.value);
 }
 
 /* The peer offers a ring for all that follows. */
@@ -522,35 +524,35 @@ static int bind_ring(struct ivshm_transport *t, const struct ivshm_incoming *in,
     ivshm_off off;
 
     if (in->len != sizeof(off) || ch->ring_in.shm)
-        return ivshm_fail(diag, EBADMSG, "endpoint %u offers a ring in %u bytes%s",
-                          ch->peer.endpoint, in->len, ch->ring_in.shm ? ", and has one" : "");
+        return ivshm_diag_fail(diag, EBADMSG, "endpoint %u offers a ring in %u bytes%s",
+                               ch->peer.endpoint, in->len, ch->ring_in.shm ? ", and has one" : "");
     memcpy(&off, in->payload, sizeof(off));
     int err = ivshm_ring_attach(t->region, ch->peer, off, &ch->ring_in, diag);
     if (err)
         return err;
-    IVSHM_POINT(ring_bound);
+    IVSHM_TRACEPOINT(ring_bound);
     if (!ch->paused)
         add_ring(t, ch);
     return 0;
 }
 
-/* From a ring: one of the warm ones, beginning where we left off, or the next parked one. */
+/* From a ring: one of the polled ones, beginning where we left off, or the next idle one. */
 static int from_rings(struct ivshm_transport *t, struct ivshm_incoming *in, struct ivshm_diag *diag)
 {
     struct ivshm_record record;
-    for (uint32_t n = t->warm_count; n > 0; n--) {
-        if (t->next_warm >= t->warm_count)
-            t->next_warm = 0;
-        struct ivshm_channel *ch = t->rings[t->next_warm++];
+    for (uint32_t n = t->polled_count; n > 0; n--) {
+        if (t->next_polled >= t->polled_count)
+            t->next_polled = 0;
+        struct ivshm_channel *ch = t->rings[t->next_polled++];
         if (ivshm_ring_peek_spsc(&ch->ring_in, ch->received, &record))
             return open_record(t, ch, record, in, diag);
     }
-    if (t->ring_count > t->warm_count) {
-        if (t->next_parked < t->warm_count || t->next_parked >= t->ring_count)
-            t->next_parked = t->warm_count;
-        struct ivshm_channel *ch = t->rings[t->next_parked++];
+    if (t->ring_count > t->polled_count) {
+        if (t->next_idle < t->polled_count || t->next_idle >= t->ring_count)
+            t->next_idle = t->polled_count;
+        struct ivshm_channel *ch = t->rings[t->next_idle++];
         if (ivshm_ring_peek_spsc(&ch->ring_in, ch->received, &record)) {
-            warm(t, ch);
+            promote_ring(t, ch);
             return open_record(t, ch, record, in, diag);
         }
     }
@@ -562,15 +564,15 @@ static int from_inbox(struct ivshm_transport *t, struct ivshm_incoming *in, stru
     struct ivshm_ref ref;
     for (int drops = 0; drops < DROPS_MAX && ivshm_queue_pop_mpsc(&t->inbox, &ref); drops++) {
         bool stale;
-        in->channel = sender(t, ref, &stale, diag);
+        in->channel = channel_of_sender(t, ref, &stale, diag);
         if (stale)
             continue;
         if (!in->channel)
             return -EBADMSG;
         int got = 0;
-        if ((ref.cell & 255) == IVSHM_REF_KNOCK) {
+        if ((ref.cell & 255) == IVSHM_REF_DOORBELL) {
             if (in->channel->ring_in.shm && !in->channel->paused)
-                warm(t, in->channel);
+                promote_ring(t, in->channel);
         } else {
             got = open_cell(t, in->channel, ref.cell & 255, in, diag);
             if (got != 1 || in->stream != IVSHM_STREAM_RING)
@@ -616,9 +618,9 @@ int ivshm_transport_receive(struct ivshm_transport *t, struct ivshm_incoming *in
 
 void ivshm_message_release(struct ivshm_incoming *in)
 {
-    IVSHM_POINT(hand_back);
+    IVSHM_TRACEPOINT(message_release);
     if (in->cell)
-        ivshm_store32_release(&in->cell->state, IVSHM_CELL_HOME); /* C1 */
+        ivshm_a32_store_release(&in->cell->state, IVSHM_CELL_FREE); /* C1 */
     else if (!in->channel->broken)
         ivshm_ring_consume_spsc(&in->channel->ring_in);
 }
@@ -629,8 +631,8 @@ void ivshm_transport_watch(struct ivshm_transport *t)
     for (uint32_t i = 0; i < t->region->geo.endpoints; i++) {
         struct ivshm_channel *ch = t->channels[i];
         if (ch && ch->users == 0 && is_forgettable(t, ch))
-            detach(t, ch);
+            detach_channel(t, ch);
         else if (ch && !ch->pending && !ivshm_channel_is_live(t, ch))
-            recall(t, ch); /* its users may need them before they let go of it */
+            reclaim_cells(t, ch); /* its users may need them before they let go of it */
     }
 }

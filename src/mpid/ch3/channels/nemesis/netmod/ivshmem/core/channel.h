@@ -13,7 +13,7 @@
 #include "ring.h"
 
 /* Rings that are looked at in every call; one of the others a call. */
-#define IVSHM_RINGS_WARM 16
+#define IVSHM_RINGS_POLLED 16
 
 struct ivshm_channel {
     struct ivshm_owner peer;
@@ -26,9 +26,9 @@ struct ivshm_channel {
     struct ivshm_ring_producer ring_out; /* once there is one, all goes that way */
     struct ivshm_ring_consumer ring_in;
     bool ring_tried;
-    bool broken;    /* the peer has sent nonsense; what it sends is not looked at any more */
-    bool paused;    /* its ring is not looked at for now */
-    uint32_t place; /* in the transport's rings, if there is a ring_in, and it is not paused */
+    bool broken;         /* the peer has sent nonsense; what it sends is not looked at any more */
+    bool paused;         /* its ring is not looked at for now */
+    uint32_t poll_index; /* in the transport's rings, if there is a ring_in, and it is not paused */
 };
 
 struct ivshm_transport {
@@ -40,9 +40,9 @@ struct ivshm_transport {
     uint32_t pending;                /* channels whose cell waits */
     uint32_t ring_after;             /* messages, before a channel gets a ring */
     uint32_t piece;                  /* bytes: of more, so many are reserved at a time */
-    struct ivshm_channel **rings;    /* those with a ring_in, the warm ones first */
-    uint32_t ring_count, warm_count;
-    uint32_t next_warm, next_parked; /* where to look next */
+    struct ivshm_channel **rings;    /* those with a ring_in, the polled ones first */
+    uint32_t ring_count, polled_count;
+    uint32_t next_polled, next_idle; /* where to look next */
     bool ring_was_last;
 };
 
@@ -117,7 +117,8 @@ static inline bool ivshm_channel_is_pending(const struct ivshm_channel *channel)
 }
 
 /* How many of our cells the peer holds. Cost: the number of cells. */
-uint32_t ivshm_channel_cells_out(struct ivshm_transport *t, const struct ivshm_channel *channel);
+uint32_t ivshm_channel_cells_in_flight(struct ivshm_transport *t,
+                                       const struct ivshm_channel *channel);
 
 /* Whether the peer is still there; one load. */
 static inline bool ivshm_channel_is_live(const struct ivshm_transport *t,
@@ -127,7 +128,7 @@ static inline bool ivshm_channel_is_live(const struct ivshm_transport *t,
 }
 
 /* Whether peers hold more than half of our small or large cells. Cost, if so: their number. */
-bool ivshm_transport_is_half_out(struct ivshm_transport *t);
+bool ivshm_transport_is_half_in_flight(struct ivshm_transport *t);
 
 /* The rest of the two below: what is not in a slot of the ring. */
 int ivshm_message_reserve_elsewhere(struct ivshm_transport *t, struct ivshm_channel *channel,
@@ -136,7 +137,7 @@ void ivshm_message_publish_elsewhere(struct ivshm_transport *t, struct ivshm_cha
                                      const struct ivshm_outgoing *out, uint32_t len);
 
 /* Tells a peer that does not poll our ring to look at it. */
-void ivshm_channel_knock(struct ivshm_transport *t, struct ivshm_channel *channel);
+void ivshm_channel_ring_doorbell(struct ivshm_transport *t, struct ivshm_channel *channel);
 
 /* Whether a message of `len` bytes on stream 0 could be reserved now, in a slot of the ring. */
 static inline unsigned char *ivshm_channel_slot(struct ivshm_channel *channel, size_t len)
@@ -179,8 +180,8 @@ ivshm_message_publish(struct ivshm_transport *t, struct ivshm_channel *channel,
     if (__builtin_expect(out->cell == IVSHM_IN_SLOT, 1)) {
         struct ivshm_record record = {channel->sent++, IVSHM_RECORD_INLINE, len};
         ivshm_ring_publish_spsc(&channel->ring_out, record);
-        if (ivshm_ring_wants_knock(&channel->ring_out))
-            ivshm_channel_knock(t, channel);
+        if (ivshm_ring_wants_doorbell(&channel->ring_out))
+            ivshm_channel_ring_doorbell(t, channel);
         return;
     }
     const struct ivshm_outgoing elsewhere = *out;
@@ -197,17 +198,17 @@ ivshm_message_discard(struct ivshm_transport *t, const struct ivshm_outgoing *ou
 }
 
 /* Whether a short look finds nothing to receive, nor rings that it does not look at. */
-static inline bool ivshm_transport_is_idle(const struct ivshm_transport *t)
+static inline bool ivshm_transport_is_empty(const struct ivshm_transport *t)
 {
     struct ivshm_record record;
-    for (uint32_t i = 0; i < t->warm_count; i++)
+    for (uint32_t i = 0; i < t->polled_count; i++)
         if (ivshm_ring_peek_spsc(&t->rings[i]->ring_in, t->rings[i]->received, &record))
             return false;
-    return t->ring_count == t->warm_count && ivshm_queue_is_empty_mpsc(&t->inbox);
+    return t->ring_count == t->polled_count && ivshm_queue_is_empty_mpsc(&t->inbox);
 }
 
 /*
- * The next message for us: 1, or 0 if none was found: parked rings are not looked at in every call.
+ * The next message for us: 1, or 0 if none was found: idle rings are not looked at in every call.
  * -EBADMSG if a peer sent nonsense: diag says what, and in->channel is the peer's if it is known,
  * else NULL. Nothing more is received on that channel.
  */
@@ -231,18 +232,18 @@ static inline bool ivshm_channel_is_paused(const struct ivshm_channel *channel)
 }
 
 /* Where in the inbox the next message is looked for. */
-static inline uint32_t ivshm_transport_place(const struct ivshm_transport *t)
+static inline uint32_t ivshm_transport_inbox_position(const struct ivshm_transport *t)
 {
     return (uint32_t) t->inbox.head;
 }
 
 /*
  * Whether a message of the peer's may be there, but in the ring of a paused channel; if so, the
- * next calls look for it. Once the peer was seen dead, at `place`, false is final: edge E2. What it
- * had sent by then lies within one lap of the inbox from there, whatever others send.
+ * next calls look for it. Once the peer was seen dead, at `position`, false is final: edge E2. What
+ * it had sent by then lies within one lap of the inbox from there, whatever others send.
  */
 bool ivshm_channel_has_more(struct ivshm_transport *t, struct ivshm_channel *channel,
-                            uint32_t place);
+                            uint32_t position);
 
 /* Sends cells that found a full inbox. To be called now and then; costs nothing if there is none.
  */

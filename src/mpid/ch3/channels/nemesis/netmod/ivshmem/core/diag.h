@@ -14,8 +14,8 @@ struct ivshm_diag {
 };
 
 /* Writes the text and returns -err, so that a failure is one statement. diag may be NULL. */
-__attribute__((format(printf, 3, 4))) static inline int ivshm_fail(struct ivshm_diag *diag, int err,
-                                                                   const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static inline int
+ivshm_diag_fail(struct ivshm_diag *diag, int err, const char *fmt, ...)
 {
     if (diag) {
         va_list ap;

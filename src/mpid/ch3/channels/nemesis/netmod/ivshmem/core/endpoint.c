@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: mpich2 */
 #include "endpoint.h"
-#include "point.h"
+#include "tracepoint.h"
 
 #include <errno.h>
 #include <string.h>
@@ -13,13 +13,13 @@
 
 _Static_assert(GEN_SHIFT + IVSHM_CLAIM_GEN_BITS == 64, "the claim fills its word");
 
-static uint64_t pack(struct ivshm_claim c)
+static uint64_t pack_claim(struct ivshm_claim c)
 {
     return (uint64_t) c.state | (uint64_t) c.pid << PID_SHIFT |
            (uint64_t) c.host_hash << HOST_SHIFT | (uint64_t) c.generation << GEN_SHIFT;
 }
 
-static struct ivshm_claim unpack(uint64_t word)
+static struct ivshm_claim unpack_claim(uint64_t word)
 {
     return (struct ivshm_claim){
         .state = (enum ivshm_claim_state)(word & LOW_BITS(IVSHM_CLAIM_STATE_BITS)),
@@ -49,7 +49,7 @@ struct ivshm_claim ivshm_endpoint_claim(const struct ivshm_region *region, uint3
 {
     if (!is_in_table(region, index))
         return (struct ivshm_claim){.state = IVSHM_FREE};
-    return unpack(ivshm_load64_acquire(claim_word(region, index)));
+    return unpack_claim(ivshm_a64_load_acquire(claim_word(region, index)));
 }
 
 bool ivshm_endpoint_is_live(const struct ivshm_region *region, struct ivshm_owner peer)
@@ -57,7 +57,7 @@ bool ivshm_endpoint_is_live(const struct ivshm_region *region, struct ivshm_owne
     if (!is_in_table(region, peer.endpoint))
         return false;
     /* Acquire E2: what a peer sent before it left is in our inbox. */
-    struct ivshm_claim c = unpack(ivshm_load64_acquire(claim_word(region, peer.endpoint)));
+    struct ivshm_claim c = unpack_claim(ivshm_a64_load_acquire(claim_word(region, peer.endpoint)));
     return c.state == IVSHM_LIVE && c.generation == peer.generation;
 }
 
@@ -70,14 +70,14 @@ static void store_text(ivshm_a64 *words, size_t count, const char *text)
     for (size_t i = 0; i < count; i++) {
         uint64_t w;
         memcpy(&w, bytes + i * 8, 8);
-        ivshm_store64_release(&words[i], w);
+        ivshm_a64_store_release(&words[i], w);
     }
 }
 
 static void load_text(const ivshm_a64 *words, size_t count, char *text)
 {
     for (size_t i = 0; i < count; i++) {
-        uint64_t w = ivshm_load64_acquire(&words[i]);
+        uint64_t w = ivshm_a64_load_acquire(&words[i]);
         memcpy(text + i * 8, &w, 8);
     }
     text[count * 8 - 1] = 0;
@@ -105,31 +105,31 @@ int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
         return -ENOENT;
     const struct ivshm_endpoint_shm *e = &region->endpoints[index];
     for (int tries = 0; tries < 8; tries++) {
-        uint64_t before = ivshm_load64_acquire(&e->claim); /* acquire E1 */
-        struct ivshm_endpoint_info r = {.claim = unpack(before)};
+        uint64_t before = ivshm_a64_load_acquire(&e->claim); /* acquire E1 */
+        struct ivshm_endpoint_info r = {.claim = unpack_claim(before)};
         if (r.claim.state == IVSHM_FREE)
             return -ENOENT;
         for (int i = 0; i < 2; i++) {
-            r.process.boot_id[i] = ivshm_load64_acquire(&e->boot_id[i]);
-            r.process.vm_uuid[i] = ivshm_load64_acquire(&e->vm_uuid[i]);
-            r.process.vm_generation[i] = ivshm_load64_acquire(&e->vm_generation[i]);
+            r.process.boot_id[i] = ivshm_a64_load_acquire(&e->boot_id[i]);
+            r.process.vm_uuid[i] = ivshm_a64_load_acquire(&e->vm_uuid[i]);
+            r.process.vm_generation[i] = ivshm_a64_load_acquire(&e->vm_generation[i]);
         }
-        r.process.traits = ivshm_load64_acquire(&e->traits);
-        r.process.pid_ns = ivshm_load64_acquire(&e->pid_ns);
-        r.process.pid = ivshm_load64_acquire(&e->pid);
-        r.process.start_time = ivshm_load64_acquire(&e->start_time);
-        r.named = ivshm_load64_acquire(&e->seal) == seal_of(&r.process, r.claim.generation);
-        r.base.bytes = ivshm_load64_acquire(&e->base);
-        r.joined_at = ivshm_load64_acquire(&e->joined_at);
-        r.rank = (uint32_t) ivshm_load64_acquire(&e->rank);
-        r.job_size = (uint32_t) ivshm_load64_acquire(&e->job_size);
+        r.process.traits = ivshm_a64_load_acquire(&e->traits);
+        r.process.pid_ns = ivshm_a64_load_acquire(&e->pid_ns);
+        r.process.pid = ivshm_a64_load_acquire(&e->pid);
+        r.process.start_time = ivshm_a64_load_acquire(&e->start_time);
+        r.named = ivshm_a64_load_acquire(&e->seal) == seal_of(&r.process, r.claim.generation);
+        r.base.bytes = ivshm_a64_load_acquire(&e->base);
+        r.joined_at = ivshm_a64_load_acquire(&e->joined_at);
+        r.rank = (uint32_t) ivshm_a64_load_acquire(&e->rank);
+        r.job_size = (uint32_t) ivshm_a64_load_acquire(&e->job_size);
         load_text(e->host, 8, r.process.host);
         load_text(e->job, 16, r.job);
         /*
          * Each field above is one whole word; the second look tells whether they are of one claim:
          * whoever reads a word of the next one has acquired its claim too, edge E3.
          */
-        if (ivshm_load64_seqcst(&e->claim) == before) {
+        if (ivshm_a64_load_seqcst(&e->claim) == before) {
             *info = r;
             return 0;
         }
@@ -147,49 +147,50 @@ static struct ivshm_process on_region(const struct ivshm_region *region,
     return me;
 }
 
-enum ivshm_place ivshm_endpoint_place(const struct ivshm_region *region,
-                                      const struct ivshm_process *self,
-                                      const struct ivshm_endpoint_info *info)
+enum ivshm_locality ivshm_endpoint_locality(const struct ivshm_region *region,
+                                            const struct ivshm_process *self,
+                                            const struct ivshm_endpoint_info *info)
 {
     struct ivshm_process me = on_region(region, self);
     uint32_t hash = ivshm_process_host_hash(&me);
     if (info->claim.state != IVSHM_JOINING)
-        return info->named ? ivshm_process_place(&me, &info->process) : IVSHM_PLACE_ELSEWHERE;
-    return hash && info->claim.host_hash == hash ? IVSHM_PLACE_HERE : IVSHM_PLACE_ELSEWHERE;
+        return info->named ? ivshm_process_locality(&me, &info->process) : IVSHM_LOCALITY_ELSEWHERE;
+    return hash && info->claim.host_hash == hash ? IVSHM_LOCALITY_HERE : IVSHM_LOCALITY_ELSEWHERE;
 }
 
-enum ivshm_verdict ivshm_endpoint_verdict(const struct ivshm_region *region,
-                                          const struct ivshm_process *self,
-                                          const struct ivshm_endpoint_info *info,
-                                          struct ivshm_census *census)
+enum ivshm_liveness ivshm_endpoint_liveness(const struct ivshm_region *region,
+                                            const struct ivshm_process *self,
+                                            const struct ivshm_endpoint_info *info,
+                                            struct ivshm_census *census)
 {
     struct ivshm_process me = on_region(region, self);
     switch (info->claim.state) {
     case IVSHM_DEAD:
-        return IVSHM_PROVED_DEAD;
+        return IVSHM_LIVENESS_DEAD;
     case IVSHM_JOINING:
         /*
          * The claim is all there is, and 20 bits of a hash can be those of another host. Then the
          * joiner finds, when it becomes NAMED, that the entry is not its own any more, and has lost
          * nothing else; what it writes into the next one's identity breaks the seal.
          */
-        return ivshm_endpoint_place(region, self, info) == IVSHM_PLACE_HERE
-                   ? ivshm_pid_verdict(info->claim.pid, 0)
-                   : IVSHM_UNKNOWN;
+        return ivshm_endpoint_locality(region, self, info) == IVSHM_LOCALITY_HERE
+                   ? ivshm_pid_liveness(info->claim.pid, 0)
+                   : IVSHM_LIVENESS_UNKNOWN;
     default: /* also in a state that does not exist: the seal tells whose the entry is */
-        return info->named ? ivshm_process_verdict(&me, &info->process, census) : IVSHM_UNKNOWN;
+        return info->named ? ivshm_process_liveness(&me, &info->process, census)
+                           : IVSHM_LIVENESS_UNKNOWN;
     }
 }
 
 /* The bitmap of a live endpoint's attachments, or NULL if its entry makes no sense. */
-static const ivshm_a64 *attachments(const struct ivshm_region *region, uint32_t index,
-                                    uint64_t claim)
+static const ivshm_a64 *attachment_bits(const struct ivshm_region *region, uint32_t index,
+                                        uint64_t claim)
 {
-    ivshm_off base = {ivshm_load64_relaxed(&region->endpoints[index].base)};
-    struct ivshm_owner owner = {index, unpack(claim).generation};
+    ivshm_off base = {ivshm_a64_load_relaxed(&region->endpoints[index].base)};
+    struct ivshm_owner owner = {index, unpack_claim(claim).generation};
     if (!ivshm_extent_owned(region, owner, IVSHM_KIND_BASE, base, region->geo.base_bytes))
         return NULL;
-    const char *addr = ivshm_resolve(region, base, region->geo.base_bytes);
+    const char *addr = ivshm_region_resolve(region, base, region->geo.base_bytes);
     return addr ? (const ivshm_a64 *) (addr + region->geo.attached) : NULL;
 }
 
@@ -197,35 +198,37 @@ static const ivshm_a64 *attachments(const struct ivshm_region *region, uint32_t 
 static bool is_attached_to(const struct ivshm_region *region, uint32_t index)
 {
     for (uint32_t i = 0; i < region->geo.endpoints; i++) {
-        uint64_t claim = ivshm_load64_seqcst(claim_word(region, i));
-        if (unpack(claim).state != IVSHM_LIVE || i == index)
+        uint64_t claim = ivshm_a64_load_seqcst(claim_word(region, i));
+        if (unpack_claim(claim).state != IVSHM_LIVE || i == index)
             continue;
-        const ivshm_a64 *bits = attachments(region, i, claim);
-        if (bits && ivshm_load64_seqcst(&bits[index / 64]) >> (index % 64) & 1)
+        const ivshm_a64 *bits = attachment_bits(region, i, claim);
+        if (bits && ivshm_a64_load_seqcst(&bits[index / 64]) >> (index % 64) & 1)
             return true;
     }
     return false;
 }
 
 /* Frees entry `index`, which is DEAD with claim `word`, if nobody is attached to it. */
-static bool reclaim(struct ivshm_region *region, uint32_t index, uint64_t word, uint64_t *blocks)
+static bool reclaim_entry(struct ivshm_region *region, uint32_t index, uint64_t word,
+                          uint64_t *blocks)
 {
-    struct ivshm_owner owner = {index, unpack(word).generation};
+    struct ivshm_owner owner = {index, unpack_claim(word).generation};
     if (is_attached_to(region, index))
         return false;
-    IVSHM_POINT(reap_free);
+    IVSHM_TRACEPOINT(reap_free);
     *blocks += ivshm_extent_reclaim(region, owner);
-    IVSHM_POINT(reap_freed);
+    IVSHM_TRACEPOINT(reap_freed);
     /* Keeps the generation, from which the next claim counts on. */
-    ivshm_cas64(claim_word(region, index), word,
-                pack((struct ivshm_claim){.state = IVSHM_FREE, .generation = owner.generation}));
+    ivshm_a64_cas_seqcst(
+        claim_word(region, index), word,
+        pack_claim((struct ivshm_claim){.state = IVSHM_FREE, .generation = owner.generation}));
     return true;
 }
 
 /* Also in a state that does not exist, which somebody has scribbled there. */
 static bool may_die(uint64_t word)
 {
-    enum ivshm_claim_state state = unpack(word).state;
+    enum ivshm_claim_state state = unpack_claim(word).state;
     return state != IVSHM_FREE && state != IVSHM_DEAD;
 }
 
@@ -233,12 +236,12 @@ static void mark_the_dead(struct ivshm_region *region, const struct ivshm_proces
                           struct ivshm_census *census)
 {
     for (uint32_t i = 0; i < region->geo.endpoints; i++) {
-        uint64_t word = ivshm_load64_acquire(claim_word(region, i));
+        uint64_t word = ivshm_a64_load_acquire(claim_word(region, i));
         struct ivshm_endpoint_info info;
         if (may_die(word) && ivshm_endpoint_read(region, i, &info) == 0 &&
-            pack(info.claim) == word &&
-            ivshm_endpoint_verdict(region, self, &info, census) == IVSHM_PROVED_DEAD)
-            ivshm_cas64(claim_word(region, i), word, with_state(word, IVSHM_DEAD));
+            pack_claim(info.claim) == word &&
+            ivshm_endpoint_liveness(region, self, &info, census) == IVSHM_LIVENESS_DEAD)
+            ivshm_a64_cas_seqcst(claim_word(region, i), word, with_state(word, IVSHM_DEAD));
     }
 }
 
@@ -250,8 +253,9 @@ void ivshm_endpoint_watch(struct ivshm_region *region, const struct ivshm_proces
 void ivshm_endpoint_declare_dead(struct ivshm_region *region, uint32_t index,
                                  struct ivshm_claim claim)
 {
-    if (is_in_table(region, index) && may_die(pack(claim)))
-        ivshm_cas64(claim_word(region, index), pack(claim), with_state(pack(claim), IVSHM_DEAD));
+    if (is_in_table(region, index) && may_die(pack_claim(claim)))
+        ivshm_a64_cas_seqcst(claim_word(region, index), pack_claim(claim),
+                             with_state(pack_claim(claim), IVSHM_DEAD));
 }
 
 void ivshm_endpoint_reap(struct ivshm_region *region, const struct ivshm_process *self,
@@ -262,10 +266,10 @@ void ivshm_endpoint_reap(struct ivshm_region *region, const struct ivshm_process
     mark_the_dead(region, self, &census);
     ivshm_census_free(&census);
     for (uint32_t i = 0; i < region->geo.endpoints; i++) {
-        uint64_t word = ivshm_load64_seqcst(claim_word(region, i));
-        if (unpack(word).state != IVSHM_DEAD)
+        uint64_t word = ivshm_a64_load_seqcst(claim_word(region, i));
+        if (unpack_claim(word).state != IVSHM_DEAD)
             continue;
-        if (reclaim(region, i, word, &r.blocks))
+        if (reclaim_entry(region, i, word, &r.blocks))
             r.endpoints++;
         else
             r.waiting++;
@@ -276,15 +280,17 @@ void ivshm_endpoint_reap(struct ivshm_region *region, const struct ivshm_process
 
 /*
  * MiB, a power of two and not less than the region has, in which a job of that size has room, a
- * lane a rank, and a quarter to spare.
+ * pipeline a rank, and a quarter to spare.
  */
 static unsigned long long size_for(uint32_t ranks, uint64_t at_least)
 {
     struct ivshm_geometry geo;
     uint64_t size = IVSHM_SIZE_MIN;
     for (; size < IVSHM_SIZE_MAX; size *= 2) {
-        if (size >= at_least && ivshm_geometry(size, &geo, NULL) == 0 && ranks <= geo.endpoints &&
-            geo.blocks >= ranks * ((geo.base_bytes + geo.lane_bytes) / geo.block_size + 2) * 5 / 4)
+        if (size >= at_least && ivshm_geometry_compute(size, &geo, NULL) == 0 &&
+            ranks <= geo.endpoints &&
+            geo.blocks >=
+                ranks * ((geo.base_bytes + geo.pipeline_bytes) / geo.block_size + 2) * 5 / 4)
             break;
     }
     return size >> 20;
@@ -296,15 +302,15 @@ static int explain_full(const struct ivshm_region *region, bool table, uint32_t 
 {
     struct ivshm_extent_usage usage;
     uint32_t used = 0;
-    uint64_t need = region->geo.base_bytes + region->geo.lane_bytes;
+    uint64_t need = region->geo.base_bytes + region->geo.pipeline_bytes;
     unsigned long long megabytes = size_for(job_size, region->geo.size);
     for (uint32_t i = 0; i < region->geo.endpoints; i++)
         used += ivshm_endpoint_claim(region, i).state != IVSHM_FREE;
     ivshm_extent_usage(region, &usage);
     if (!table && usage.longest_free * region->geo.block_size >= need)
-        return ivshm_backing_lacks(&region->map,
-                                   diag); /* there are blocks, but no memory for them */
-    return ivshm_fail(
+        return ivshm_backing_no_memory(&region->map,
+                                       diag); /* there are blocks, but no memory for them */
+    return ivshm_diag_fail(
         diag, ENOSPC,
         "region %s (%llu MiB) is full: %s; %u of %u endpoints are in use, %llu KiB are "
         "free, a rank needs %llu KiB. A job of %u ranks needs %lluM: pass size=%lluM to "
@@ -326,8 +332,8 @@ static bool claim_entry(struct ivshm_region *region, const struct ivshm_process 
                         struct ivshm_owner *owner)
 {
     for (uint32_t i = 0; i < region->geo.endpoints; i++) {
-        uint64_t word = ivshm_load64_relaxed(claim_word(region, i));
-        struct ivshm_claim c = unpack(word);
+        uint64_t word = ivshm_a64_load_relaxed(claim_word(region, i));
+        struct ivshm_claim c = unpack_claim(word);
         if (c.state != IVSHM_FREE)
             continue;
         c = (struct ivshm_claim){
@@ -336,7 +342,7 @@ static bool claim_entry(struct ivshm_region *region, const struct ivshm_process 
             .pid = (uint32_t) self->pid,
             .host_hash = ivshm_process_host_hash(self),
         };
-        if (ivshm_cas64(claim_word(region, i), word, pack(c))) {
+        if (ivshm_a64_cas_seqcst(claim_word(region, i), word, pack_claim(c))) {
             *owner = (struct ivshm_owner){i, c.generation};
             return true;
         }
@@ -345,12 +351,14 @@ static bool claim_entry(struct ivshm_region *region, const struct ivshm_process 
 }
 
 /* DEAD, and freed at once if possible; later by whoever reaps. */
-static void give_up(struct ivshm_endpoint *ep)
+static void release_entry(struct ivshm_endpoint *ep)
 {
-    uint64_t word = ivshm_load64_relaxed(claim_word(ep->region, ep->owner.endpoint));
-    if (unpack(word).generation == ep->owner.generation && unpack(word).state != IVSHM_FREE)
-        ivshm_cas64(claim_word(ep->region, ep->owner.endpoint), word, with_state(word, IVSHM_DEAD));
-    IVSHM_POINT(leave_dead);
+    uint64_t word = ivshm_a64_load_relaxed(claim_word(ep->region, ep->owner.endpoint));
+    if (unpack_claim(word).generation == ep->owner.generation &&
+        unpack_claim(word).state != IVSHM_FREE)
+        ivshm_a64_cas_seqcst(claim_word(ep->region, ep->owner.endpoint), word,
+                             with_state(word, IVSHM_DEAD));
+    IVSHM_TRACEPOINT(leave_dead);
     ivshm_endpoint_reap(ep->region, &ep->process, NULL);
 }
 
@@ -358,24 +366,26 @@ static void give_up(struct ivshm_endpoint *ep)
  * From one state of our own claim to the next: edge E1. False if somebody has marked it as dead, on
  * a false word: the entry may be another's by now.
  */
-static bool advance(const struct ivshm_endpoint *ep, enum ivshm_claim_state from,
-                    enum ivshm_claim_state to)
+static bool advance_claim(const struct ivshm_endpoint *ep, enum ivshm_claim_state from,
+                          enum ivshm_claim_state to)
 {
     struct ivshm_claim claim = {.state = from,
                                 .generation = ep->owner.generation,
                                 .pid = (uint32_t) ep->process.pid,
                                 .host_hash = ivshm_process_host_hash(&ep->process)};
-    uint64_t word = pack(claim);
-    return ivshm_cas64(claim_word(ep->region, ep->owner.endpoint), word, with_state(word, to));
+    uint64_t word = pack_claim(claim);
+    return ivshm_a64_cas_seqcst(claim_word(ep->region, ep->owner.endpoint), word,
+                                with_state(word, to));
 }
 
 static int explain_lost(const struct ivshm_endpoint *ep, struct ivshm_diag *diag)
 {
-    return ivshm_fail(diag, ESHUTDOWN,
-                      "somebody declared this process dead while it joined region %s, and its "
-                      "endpoint %u was taken back: see who uses `ivshmem reap` with --vm-gone, "
-                      "--container-gone or --endpoint, and start again",
-                      ep->region->map.name, ep->owner.endpoint);
+    return ivshm_diag_fail(
+        diag, ESHUTDOWN,
+        "somebody declared this process dead while it joined region %s, and its "
+        "endpoint %u was taken back: see who uses `ivshmem reap` with --vm-gone, "
+        "--container-gone or --endpoint, and start again",
+        ep->region->map.name, ep->owner.endpoint);
 }
 
 int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t rank,
@@ -387,65 +397,65 @@ int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t r
         return err;
     r.process = on_region(region, &r.process);
     ivshm_endpoint_reap(region, &r.process, NULL);
-    IVSHM_POINT(join_claim);
+    IVSHM_TRACEPOINT(join_claim);
     if (!claim_entry(region, &r.process, &r.owner))
         return explain_full(region, true, job_size, diag);
-    IVSHM_POINT(join_claimed);
+    IVSHM_TRACEPOINT(join_claimed);
 
     struct ivshm_endpoint_shm *e = &region->endpoints[r.owner.endpoint];
     /* Release E3: after the claim, for who reads the entry while it changes hands. */
     for (int i = 0; i < 2; i++) {
-        ivshm_store64_release(&e->boot_id[i], r.process.boot_id[i]);
-        ivshm_store64_release(&e->vm_uuid[i], r.process.vm_uuid[i]);
-        ivshm_store64_release(&e->vm_generation[i], r.process.vm_generation[i]);
+        ivshm_a64_store_release(&e->boot_id[i], r.process.boot_id[i]);
+        ivshm_a64_store_release(&e->vm_uuid[i], r.process.vm_uuid[i]);
+        ivshm_a64_store_release(&e->vm_generation[i], r.process.vm_generation[i]);
     }
-    ivshm_store64_release(&e->traits, r.process.traits);
-    ivshm_store64_release(&e->pid_ns, r.process.pid_ns);
-    ivshm_store64_release(&e->pid, r.process.pid);
-    IVSHM_POINT(join_half_written);
-    ivshm_store64_release(&e->start_time, r.process.start_time);
-    ivshm_store64_release(&e->joined_at, (uint64_t) time(NULL));
-    ivshm_store64_release(&e->rank, rank);
-    ivshm_store64_release(&e->job_size, job_size);
+    ivshm_a64_store_release(&e->traits, r.process.traits);
+    ivshm_a64_store_release(&e->pid_ns, r.process.pid_ns);
+    ivshm_a64_store_release(&e->pid, r.process.pid);
+    IVSHM_TRACEPOINT(join_half_written);
+    ivshm_a64_store_release(&e->start_time, r.process.start_time);
+    ivshm_a64_store_release(&e->joined_at, (uint64_t) time(NULL));
+    ivshm_a64_store_release(&e->rank, rank);
+    ivshm_a64_store_release(&e->job_size, job_size);
     store_text(e->host, 8, r.process.host);
     store_text(e->job, 16, job);
-    ivshm_store64_release(&e->seal, seal_of(&r.process, r.owner.generation));
-    IVSHM_POINT(join_written);
+    ivshm_a64_store_release(&e->seal, seal_of(&r.process, r.owner.generation));
+    IVSHM_TRACEPOINT(join_written);
     /* No block before: from here on the entry says in full who holds it. */
-    if (!advance(&r, IVSHM_JOINING, IVSHM_NAMED))
+    if (!advance_claim(&r, IVSHM_JOINING, IVSHM_NAMED))
         return explain_lost(&r, diag);
-    IVSHM_POINT(join_named);
+    IVSHM_TRACEPOINT(join_named);
     if (ivshm_extent_alloc(region, r.owner, IVSHM_KIND_BASE, region->geo.base_bytes, &r.base_off)) {
-        give_up(&r);
+        release_entry(&r);
         return explain_full(region, false, job_size, diag);
     }
-    IVSHM_POINT(join_allocated);
-    r.base = ivshm_resolve(region, r.base_off, region->geo.base_bytes);
+    IVSHM_TRACEPOINT(join_allocated);
+    r.base = ivshm_region_resolve(region, r.base_off, region->geo.base_bytes);
     r.attached = (ivshm_a64 *) ((char *) r.base + region->geo.attached);
     memset(r.base, 0, region->geo.base_bytes);
-    IVSHM_POINT(join_zeroed);
-    ivshm_store64_release(&e->base, r.base_off.bytes);
+    IVSHM_TRACEPOINT(join_zeroed);
+    ivshm_a64_store_release(&e->base, r.base_off.bytes);
     *ep = r;
     return 0;
 }
 
 int ivshm_endpoint_publish(struct ivshm_endpoint *ep, struct ivshm_diag *diag)
 {
-    if (!advance(ep, IVSHM_NAMED, IVSHM_LIVE)) {
+    if (!advance_claim(ep, IVSHM_NAMED, IVSHM_LIVE)) {
         /* What was taken from the map after who took the entry back had gone over it. */
         ivshm_extent_reclaim(ep->region, ep->owner);
         return explain_lost(ep, diag);
     }
-    IVSHM_POINT(join_published);
+    IVSHM_TRACEPOINT(join_published);
     return 0;
 }
 
 void ivshm_endpoint_leave(struct ivshm_endpoint *ep)
 {
     for (uint32_t i = 0; i < ep->region->geo.endpoints / 64; i++)
-        ivshm_store64_release(&ep->attached[i], 0);
-    IVSHM_POINT(leave_detached);
-    give_up(ep);
+        ivshm_a64_store_release(&ep->attached[i], 0);
+    IVSHM_TRACEPOINT(leave_detached);
+    release_entry(ep);
 }
 
 int ivshm_endpoint_attach(struct ivshm_endpoint *ep, struct ivshm_owner peer, void **base,
@@ -453,41 +463,42 @@ int ivshm_endpoint_attach(struct ivshm_endpoint *ep, struct ivshm_owner peer, vo
 {
     const struct ivshm_region *region = ep->region;
     if (!is_in_table(region, peer.endpoint))
-        return ivshm_fail(diag, EBADMSG, "endpoint %u is beyond the table of %u in region %s",
-                          peer.endpoint, region->geo.endpoints, region->map.name);
+        return ivshm_diag_fail(diag, EBADMSG, "endpoint %u is beyond the table of %u in region %s",
+                               peer.endpoint, region->geo.endpoints, region->map.name);
 
     /*
      * Announce, then look: edge A1. A reaper marks DEAD, then looks at the announcements. Both
      * orders are sequentially consistent, so at least one of us sees the other.
      */
     uint64_t bit = UINT64_C(1) << (peer.endpoint % 64);
-    bool was_attached = ivshm_or64(&ep->attached[peer.endpoint / 64], bit) & bit;
-    uint64_t word = ivshm_load64_seqcst(claim_word(region, peer.endpoint));
-    IVSHM_POINT(attach_announced);
-    struct ivshm_claim c = unpack(word);
+    bool was_attached = ivshm_a64_or_seqcst(&ep->attached[peer.endpoint / 64], bit) & bit;
+    uint64_t word = ivshm_a64_load_seqcst(claim_word(region, peer.endpoint));
+    IVSHM_TRACEPOINT(attach_announced);
+    struct ivshm_claim c = unpack_claim(word);
     if (c.state != IVSHM_LIVE || c.generation != peer.generation) {
         if (!was_attached)
             ivshm_endpoint_detach(ep, peer.endpoint);
-        return ivshm_fail(diag, ESHUTDOWN,
-                          "endpoint %u generation %u of region %s has left or is dead",
-                          peer.endpoint, peer.generation, region->map.name);
+        return ivshm_diag_fail(diag, ESHUTDOWN,
+                               "endpoint %u generation %u of region %s has left or is dead",
+                               peer.endpoint, peer.generation, region->map.name);
     }
-    ivshm_off off = {ivshm_load64_relaxed(&region->endpoints[peer.endpoint].base)};
-    void *addr = ivshm_resolve(region, off, region->geo.base_bytes);
+    ivshm_off off = {ivshm_a64_load_relaxed(&region->endpoints[peer.endpoint].base)};
+    void *addr = ivshm_region_resolve(region, off, region->geo.base_bytes);
     if (!addr || !ivshm_extent_owned(region, peer, IVSHM_KIND_BASE, off, region->geo.base_bytes)) {
         if (!was_attached)
             ivshm_endpoint_detach(ep, peer.endpoint);
-        return ivshm_fail(diag, EBADMSG,
-                          "endpoint %u of region %s names memory at %llu that is not its own: the "
-                          "region is damaged",
-                          peer.endpoint, region->map.name, (unsigned long long) off.bytes);
+        return ivshm_diag_fail(
+            diag, EBADMSG,
+            "endpoint %u of region %s names memory at %llu that is not its own: the "
+            "region is damaged",
+            peer.endpoint, region->map.name, (unsigned long long) off.bytes);
     }
-    IVSHM_POINT(attach_done);
+    IVSHM_TRACEPOINT(attach_done);
     *base = addr;
     return 0;
 }
 
 void ivshm_endpoint_detach(struct ivshm_endpoint *ep, uint32_t peer)
 {
-    ivshm_and64(&ep->attached[peer / 64], ~(UINT64_C(1) << (peer % 64)));
+    ivshm_a64_and_seqcst(&ep->attached[peer / 64], ~(UINT64_C(1) << (peer % 64)));
 }

@@ -9,7 +9,7 @@
 #ifndef IVSHM_ENDPOINT_H
 #define IVSHM_ENDPOINT_H
 
-#include "alive.h"
+#include "liveness.h"
 #include "extent.h"
 
 struct ivshm_claim {
@@ -87,15 +87,15 @@ int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
 /*
  * What `self` can prove of the process that made a claim of which `info` is a copy, and where it
  * runs; a joiner that has not written its identity yet is elsewhere, or here. For the census see
- * ivshm_process_verdict.
+ * ivshm_process_liveness.
  */
-enum ivshm_verdict ivshm_endpoint_verdict(const struct ivshm_region *region,
-                                          const struct ivshm_process *self,
-                                          const struct ivshm_endpoint_info *info,
-                                          struct ivshm_census *census);
-enum ivshm_place ivshm_endpoint_place(const struct ivshm_region *region,
-                                      const struct ivshm_process *self,
-                                      const struct ivshm_endpoint_info *info);
+enum ivshm_liveness ivshm_endpoint_liveness(const struct ivshm_region *region,
+                                            const struct ivshm_process *self,
+                                            const struct ivshm_endpoint_info *info,
+                                            struct ivshm_census *census);
+enum ivshm_locality ivshm_endpoint_locality(const struct ivshm_region *region,
+                                            const struct ivshm_process *self,
+                                            const struct ivshm_endpoint_info *info);
 
 struct ivshm_reaped {
     uint32_t endpoints; /* entries freed */

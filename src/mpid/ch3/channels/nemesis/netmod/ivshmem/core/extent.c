@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: mpich2 */
 #include "extent.h"
-#include "point.h"
+#include "tracepoint.h"
 
 #include <errno.h>
 
@@ -43,12 +43,12 @@ static int64_t block_index(const struct ivshm_region *region, ivshm_off off)
  * Frees `count` blocks of ours, the last first: until then the first says where the extent begins.
  * Only what is ours still: a joiner that was declared dead by mistake may have lost some.
  */
-static void give_back(ivshm_a64 *words, uint64_t count, struct ivshm_owner owner)
+static void clear_blocks(ivshm_a64 *words, uint64_t count, struct ivshm_owner owner)
 {
     while (count-- > 0) {
-        uint64_t found = ivshm_load64_relaxed(&words[count]);
+        uint64_t found = ivshm_a64_load_relaxed(&words[count]);
         if ((found & OWNER_MASK) == owner_bits(owner))
-            ivshm_cas64(&words[count], found, 0);
+            ivshm_a64_cas_seqcst(&words[count], found, 0);
     }
 }
 
@@ -69,19 +69,19 @@ int ivshm_extent_alloc(struct ivshm_region *region, struct ivshm_owner owner,
             start > region->geo.blocks - want) /* nothing is taken now */
             return -ENOSPC;
         ivshm_a64 *word = &map[start + run];
-        if (ivshm_load64_relaxed(word) == 0 &&
-            ivshm_cas64(word, 0, block_word(owner, kind, run == 0 ? want : 0))) {
-            IVSHM_POINT(extent_taken_one);
+        if (ivshm_a64_load_relaxed(word) == 0 &&
+            ivshm_a64_cas_seqcst(word, 0, block_word(owner, kind, run == 0 ? want : 0))) {
+            IVSHM_TRACEPOINT(extent_taken_one);
             run++;
             continue;
         }
-        uint64_t found = ivshm_load64_relaxed(word);
-        IVSHM_POINT(extent_collided);
-        give_back(&map[start], run, owner);
+        uint64_t found = ivshm_a64_load_relaxed(word);
+        IVSHM_TRACEPOINT(extent_collided);
+        clear_blocks(&map[start], run, owner);
         start += run + (found & FIRST_BIT && found >> COUNT_SHIFT ? found >> COUNT_SHIFT : 1);
         run = 0;
     }
-    IVSHM_POINT(extent_taken);
+    IVSHM_TRACEPOINT(extent_taken);
     uint64_t at = region->geo.data + start * region->geo.block_size;
     if (ivshm_backing_reserve(&region->map, at, want * region->geo.block_size, IVSHM_TO_WRITE,
                               NULL) != 0) {
@@ -103,10 +103,10 @@ void ivshm_extent_free(struct ivshm_region *region, struct ivshm_owner owner, iv
         return;
     for (uint64_t i = count; i-- > 0;) {
         ivshm_a64 *word = &region->block_map[(uint64_t) first + i];
-        uint64_t found = ivshm_load64_relaxed(word);
-        IVSHM_POINT(extent_free_one);
+        uint64_t found = ivshm_a64_load_relaxed(word);
+        IVSHM_TRACEPOINT(extent_free_one);
         if ((found & OWNER_MASK) == owner_bits(owner))
-            ivshm_cas64(word, found, 0);
+            ivshm_a64_cas_seqcst(word, found, 0);
     }
 }
 
@@ -118,7 +118,7 @@ bool ivshm_extent_owned(const struct ivshm_region *region, struct ivshm_owner ow
     if (first < 0 || count == 0 || count > region->geo.blocks - (uint64_t) first)
         return false;
     for (uint64_t i = 0; i < count; i++)
-        if ((ivshm_load64_relaxed(&region->block_map[(uint64_t) first + i]) & NAME_MASK) !=
+        if ((ivshm_a64_load_relaxed(&region->block_map[(uint64_t) first + i]) & NAME_MASK) !=
             (block_word(owner, kind, i == 0) & NAME_MASK))
             return false;
     return true;
@@ -134,27 +134,27 @@ bool ivshm_extent_covers(const struct ivshm_region *region, struct ivshm_owner o
         return false;
     for (uint64_t i = (off.bytes - geo->data) / geo->block_size;
          i <= (off.bytes + bytes - 1 - geo->data) / geo->block_size; i++)
-        if ((ivshm_load64_relaxed(&region->block_map[i]) & NAME_MASK & ~FIRST_BIT) != wanted)
+        if ((ivshm_a64_load_relaxed(&region->block_map[i]) & NAME_MASK & ~FIRST_BIT) != wanted)
             return false;
     return true;
 }
 
-bool ivshm_extent_spare(const struct ivshm_region *region, uint64_t bytes)
+bool ivshm_extent_can_spare(const struct ivshm_region *region, uint64_t bytes)
 {
     uint64_t wanted = block_count(region, bytes) + region->geo.blocks / SPARE_LEAVES, found = 0;
     for (uint64_t i = region->geo.blocks; i-- > 0 && found < wanted;) /* free ones are at the end */
-        found += ivshm_load64_relaxed(&region->block_map[i]) == 0;
-    return found >= wanted && ivshm_backing_spare(&region->map, bytes);
+        found += ivshm_a64_load_relaxed(&region->block_map[i]) == 0;
+    return found >= wanted && ivshm_backing_can_spare(&region->map, bytes);
 }
 
 uint64_t ivshm_extent_reclaim(struct ivshm_region *region, struct ivshm_owner owner)
 {
     uint64_t freed = 0;
-    /* Downwards, as in give_back. */
+    /* Downwards, as in clear_blocks. */
     for (uint64_t i = region->geo.blocks; i-- > 0;) {
-        uint64_t found = ivshm_load64_relaxed(&region->block_map[i]);
+        uint64_t found = ivshm_a64_load_relaxed(&region->block_map[i]);
         if ((found & OWNER_MASK) == owner_bits(owner) &&
-            ivshm_cas64(&region->block_map[i], found, 0))
+            ivshm_a64_cas_seqcst(&region->block_map[i], found, 0))
             freed++;
     }
     return freed;
@@ -165,7 +165,7 @@ void ivshm_extent_usage(const struct ivshm_region *region, struct ivshm_extent_u
     struct ivshm_extent_usage u = {0};
     uint64_t run = 0;
     for (uint64_t i = 0; i < region->geo.blocks; i++) {
-        uint64_t found = ivshm_load64_relaxed(&region->block_map[i]);
+        uint64_t found = ivshm_a64_load_relaxed(&region->block_map[i]);
         if (found == 0) {
             u.free_blocks++;
             if (++run > u.longest_free)
@@ -174,8 +174,8 @@ void ivshm_extent_usage(const struct ivshm_region *region, struct ivshm_extent_u
         }
         run = 0;
         switch (found >> OWNER_BITS & KIND_MASK) {
-        case IVSHM_KIND_LANE:
-            u.lane_blocks++;
+        case IVSHM_KIND_PIPELINE:
+            u.pipeline_blocks++;
             break;
         case IVSHM_KIND_RING:
             u.ring_blocks++;
@@ -194,7 +194,7 @@ uint64_t ivshm_extent_held(const struct ivshm_region *region, struct ivshm_owner
 {
     uint64_t held = 0;
     for (uint64_t i = 0; i < region->geo.blocks; i++)
-        if ((ivshm_load64_relaxed(&region->block_map[i]) & OWNER_MASK) == owner_bits(owner))
+        if ((ivshm_a64_load_relaxed(&region->block_map[i]) & OWNER_MASK) == owner_bits(owner))
             held++;
     return held;
 }

@@ -42,14 +42,14 @@ bool ivshm_extent_covers(const struct ivshm_region *region, struct ivshm_owner o
  * Whether `bytes` can be taken for what a job can do without: a part of the region stays free for
  * those who join.
  */
-bool ivshm_extent_spare(const struct ivshm_region *region, uint64_t bytes);
+bool ivshm_extent_can_spare(const struct ivshm_region *region, uint64_t bytes);
 
 /* Gives back all that `owner` holds; returns the number of blocks. The owner must be proved dead.
  */
 uint64_t ivshm_extent_reclaim(struct ivshm_region *region, struct ivshm_owner owner);
 
 struct ivshm_extent_usage {
-    uint64_t free_blocks, base_blocks, lane_blocks, ring_blocks, user_blocks;
+    uint64_t free_blocks, base_blocks, pipeline_blocks, ring_blocks, user_blocks;
     uint64_t longest_free; /* blocks in a row */
 };
 

@@ -54,10 +54,10 @@ struct ivshm_superblock_shm {
     ivshm_a64 small_size;     /* bytes of a small cell, header included */
     ivshm_a64 large_cells;
     ivshm_a64 large_size;
-    ivshm_a64 lane_chunks; /* of a bulk lane */
-    ivshm_a64 chunk_size;  /* bytes of a chunk */
-    ivshm_a64 ring_slots;  /* of a ring */
-    ivshm_a64 slot_size;   /* bytes of a slot, its word included */
+    ivshm_a64 pipeline_chunks; /* of a bulk pipeline */
+    ivshm_a64 chunk_size;      /* bytes of a chunk */
+    ivshm_a64 ring_slots;      /* of a ring */
+    ivshm_a64 slot_size;       /* bytes of a slot, its word included */
     ivshm_a64 ring_buffers;
     ivshm_a64 buffer_size; /* bytes */
 };
@@ -130,7 +130,7 @@ _Static_assert(offsetof(struct ivshm_endpoint_shm, seal) == 176, "layout version
  */
 enum ivshm_block_kind {
     IVSHM_KIND_BASE = 1,
-    IVSHM_KIND_LANE = 2,
+    IVSHM_KIND_PIPELINE = 2,
     IVSHM_KIND_RING = 3,
     IVSHM_KIND_USER = 4, /* memory that the program asked for */
 };
@@ -150,8 +150,8 @@ struct ivshm_inbox_shm {
     ivshm_a64 slot[]; /* CAS by producers (release Q1), consumer loads (acquire Q1) */
 };
 
-/* In the place of a cell's number: the sender's ring, which was parked, has a record. */
-#define IVSHM_REF_KNOCK 255
+/* In the place of a cell's number: the sender's ring, which was idle, has a record. */
+#define IVSHM_REF_DOORBELL 255
 
 _Static_assert(offsetof(struct ivshm_inbox_shm, tail_hint) == IVSHM_LINE, "consumer's line");
 _Static_assert(offsetof(struct ivshm_inbox_shm, slot) == 2 * IVSHM_LINE, "producers' line");
@@ -160,13 +160,13 @@ _Static_assert(offsetof(struct ivshm_inbox_shm, slot) == 2 * IVSHM_LINE, "produc
 
 /*
  * Cell: payload on its way from its owner, the sender, to one receiver. It changes hands as a
- * whole: the sender fills it while HOME and publishes it through an inbox; the receiver hands it
+ * whole: the sender fills it while FREE and publishes it through an inbox; the receiver hands it
  * back.
  */
-enum ivshm_cell_state { IVSHM_CELL_HOME = 0, IVSHM_CELL_OUT = 1 };
+enum ivshm_cell_state { IVSHM_CELL_FREE = 0, IVSHM_CELL_IN_FLIGHT = 1 };
 
 struct ivshm_cell_shm {
-    ivshm_a32 state;    /* sender stores OUT; receiver stores HOME when done (release C1) */
+    ivshm_a32 state;    /* sender stores IN_FLIGHT; receiver stores FREE when done (release C1) */
     ivshm_a32 len;      /* bytes of payload */
     ivshm_a32 stream;   /* which connection between the two endpoints; 0 is the job's own, or
                            IVSHM_STREAM_RING */
@@ -188,7 +188,7 @@ _Static_assert(sizeof(struct ivshm_cell_shm) == 16, "48 bytes of payload share t
 struct ivshm_ring_shm {
     ivshm_a64 head; /* receiver stores (release R2): records that it has read */
     ivshm_a64 reserved0[7];
-    ivshm_a64 parked; /* receiver stores, relaxed: odd while it looks here but seldom */
+    ivshm_a64 idle; /* receiver stores, relaxed: odd while it looks here but seldom */
     ivshm_a64 reserved1[7];
 };
 
@@ -207,8 +207,8 @@ struct ivshm_slot_shm {
 _Static_assert(sizeof(struct ivshm_ring_shm) == 2 * IVSHM_LINE, "slots begin with a line");
 
 /*
- * Lane: a ring of chunks through which one large message at a time flows, from its owner or to it.
- * Each chunk's word has a line of its own: 0 is empty, else the bytes in it. Chunks follow the
+ * Pipeline: a ring of chunks through which one large message at a time flows, from its owner or to
+ * it. Each chunk's word has a line of its own: 0 is empty, else the bytes in it. Chunks follow the
  * words at the next page.
  */
 struct ivshm_chunk_word_shm {
@@ -229,14 +229,14 @@ struct ivshm_lock_shm {
 };
 
 /*
- * Joint copy of a large message, in memory of its receiver. bits 0-15 pieces that were taken |
- * 16-31 those of the sender's that are copied (release and acquire J1) | 32-63 number of the copy
+ * Cooperative copy of a large message, in memory of its receiver. bits 0-15 pieces that were taken
+ * | 16-31 those of the sender's that are copied (release and acquire J1) | 32-63 number of the copy
  */
-struct ivshm_joint_shm {
+struct ivshm_coop_shm {
     ivshm_a64 word; /* receiver stores to begin; both take by CAS; sender finishes by add */
     ivshm_a64 reserved[7];
 };
 
-_Static_assert(sizeof(struct ivshm_joint_shm) == IVSHM_LINE, "a line each");
+_Static_assert(sizeof(struct ivshm_coop_shm) == IVSHM_LINE, "a line each");
 
 #endif

@@ -11,9 +11,9 @@ static uint64_t word_of(struct ivshm_owner owner)
 bool ivshm_lock_try(struct ivshm_lock_shm *lock, struct ivshm_owner self,
                     struct ivshm_owner *holder)
 {
-    uint64_t word = ivshm_load64_relaxed(&lock->holder);             /* a CAS would take the line */
-    if (word == 0 && ivshm_cas64(&lock->holder, 0, word_of(self))) { /* acquire K1 */
-        IVSHM_POINT(locked);
+    uint64_t word = ivshm_a64_load_relaxed(&lock->holder); /* a CAS would take the line */
+    if (word == 0 && ivshm_a64_cas_seqcst(&lock->holder, 0, word_of(self))) { /* acquire K1 */
+        IVSHM_TRACEPOINT(locked);
         return true;
     }
     *holder = (struct ivshm_owner){(uint32_t) word - 1, (uint32_t) (word >> GENERATION_SHIFT)};
@@ -23,19 +23,19 @@ bool ivshm_lock_try(struct ivshm_lock_shm *lock, struct ivshm_owner self,
 bool ivshm_lock_inherit(struct ivshm_lock_shm *lock, struct ivshm_owner self,
                         struct ivshm_owner holder)
 {
-    return ivshm_cas64(&lock->holder, word_of(holder), word_of(self)); /* acquire K1 */
+    return ivshm_a64_cas_seqcst(&lock->holder, word_of(holder), word_of(self)); /* acquire K1 */
 }
 
 void ivshm_lock_init(struct ivshm_lock_shm *lock)
 {
-    ivshm_store64_relaxed(&lock->turns, 0); /* others learn of it by a message */
-    ivshm_store64_relaxed(&lock->holder, 0);
+    ivshm_a64_store_relaxed(&lock->turns, 0); /* others learn of it by a message */
+    ivshm_a64_store_relaxed(&lock->holder, 0);
 }
 
-void ivshm_lock_look(struct ivshm_lock_shm *lock, struct ivshm_lock_watch *watch,
-                     struct ivshm_owner holder, uint64_t now)
+void ivshm_lock_watch_update(struct ivshm_lock_shm *lock, struct ivshm_lock_watch *watch,
+                             struct ivshm_owner holder, uint64_t now)
 {
-    uint64_t turns = ivshm_load64_relaxed(&lock->turns); /* if it is late, the wait is longer */
+    uint64_t turns = ivshm_a64_load_relaxed(&lock->turns); /* if it is late, the wait is longer */
     bool is_kept = watch->begun && watch->turns == turns &&
                    watch->holder.endpoint == holder.endpoint &&
                    watch->holder.generation == holder.generation;
@@ -51,7 +51,7 @@ void ivshm_lock_look(struct ivshm_lock_shm *lock, struct ivshm_lock_watch *watch
 
 void ivshm_lock_release(struct ivshm_lock_shm *lock)
 {
-    IVSHM_POINT(unlock);
-    ivshm_store64_relaxed(&lock->turns, ivshm_load64_relaxed(&lock->turns) + 1);
-    ivshm_store64_release(&lock->holder, 0); /* K1 */
+    IVSHM_TRACEPOINT(unlock);
+    ivshm_a64_store_relaxed(&lock->turns, ivshm_a64_load_relaxed(&lock->turns) + 1);
+    ivshm_a64_store_release(&lock->holder, 0); /* K1 */
 }

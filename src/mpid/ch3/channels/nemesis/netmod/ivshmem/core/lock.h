@@ -9,7 +9,7 @@
 #define IVSHM_LOCK_H
 
 #include "extent.h"
-#include "point.h"
+#include "tracepoint.h"
 
 /* Takes the lock. False if somebody has it: *holder is who, or nonsense that a peer has written. */
 bool ivshm_lock_try(struct ivshm_lock_shm *lock, struct ivshm_owner self,
@@ -38,7 +38,7 @@ struct ivshm_lock_watch {
  * named. Counted are units in which it has looked, not those that have passed: who was stopped in
  * between has not waited, and a job that was stopped as a whole may go on.
  */
-void ivshm_lock_look(struct ivshm_lock_shm *lock, struct ivshm_lock_watch *watch,
-                     struct ivshm_owner holder, uint64_t now);
+void ivshm_lock_watch_update(struct ivshm_lock_shm *lock, struct ivshm_lock_watch *watch,
+                             struct ivshm_owner holder, uint64_t now);
 
 #endif

@@ -84,10 +84,11 @@ static bool is_pci_address(const char *name)
 static int find_path(const char *name, struct ivshm_map *map, struct ivshm_diag *diag)
 {
     if (strlen(name) >= sizeof(map->name))
-        return ivshm_fail(diag, ENAMETOOLONG,
-                          "the region's name has %zu bytes, and can have %zu: go to its folder, or "
-                          "make a link to it; it begins with %.60s",
-                          strlen(name), sizeof(map->name) - 1, name);
+        return ivshm_diag_fail(
+            diag, ENAMETOOLONG,
+            "the region's name has %zu bytes, and can have %zu: go to its folder, or "
+            "make a link to it; it begins with %.60s",
+            strlen(name), sizeof(map->name) - 1, name);
     snprintf(map->name, sizeof(map->name), "%s", name);
     if (!is_pci_address(name)) {
         snprintf(map->path, sizeof(map->path), "%s", name);
@@ -96,15 +97,16 @@ static int find_path(const char *name, struct ivshm_map *map, struct ivshm_diag 
     }
     snprintf(map->path, sizeof(map->path), "%s/%s", ivshm_map_sysfs(), name);
     if (access(map->path, F_OK) != 0)
-        return ivshm_fail(diag, ENOENT,
-                          "there is no PCI device %s here: `lspci -nn -d 1af4:1110` lists the "
-                          "ivshmem devices of this machine",
-                          name);
+        return ivshm_diag_fail(diag, ENOENT,
+                               "there is no PCI device %s here: `lspci -nn -d 1af4:1110` lists the "
+                               "ivshmem devices of this machine",
+                               name);
     if (!is_ivshmem(name))
-        return ivshm_fail(diag, ENODEV,
-                          "PCI device %s is %04x:%04x, not an ivshmem device (1af4:1110): `lspci "
-                          "-nn -d 1af4:1110` lists those of this machine",
-                          name, read_hex(name, "vendor"), read_hex(name, "device"));
+        return ivshm_diag_fail(
+            diag, ENODEV,
+            "PCI device %s is %04x:%04x, not an ivshmem device (1af4:1110): `lspci "
+            "-nn -d 1af4:1110` lists those of this machine",
+            name, read_hex(name, "vendor"), read_hex(name, "device"));
     snprintf(map->path, sizeof(map->path), "%s/%s/" IVSHMEM_BAR, ivshm_map_sysfs(), name);
     map->is_device = true;
     return 0;
@@ -135,7 +137,7 @@ static int enable_memory(const char *address, struct ivshm_diag *diag)
     if (fd >= 0)
         close(fd);
     if (!enabled)
-        return ivshm_fail(
+        return ivshm_diag_fail(
             diag, EACCES,
             "ivshmem device %s is switched off, and only root can switch it on: echo 1 "
             ">%s",
@@ -192,7 +194,7 @@ static int open_name(int folder, const char *name, int flags)
  * leads, or to the end: *fd. Returns 0 or -errno, -ELOOP if a link may be a trap. The text of a
  * link in /proc may say nothing that can be opened: that one is left to the kernel.
  */
-static int step(int *folder, char rest[PATH_MAX], int flags, int *fd)
+static int walk_step(int *folder, char rest[PATH_MAX], int flags, int *fd)
 {
     char name[NAME_MAX + 1], target[PATH_MAX];
     size_t len = *rest == '/' ? 1 : strcspn(rest, "/");
@@ -248,18 +250,19 @@ static int open_file(const char *path, int flags, bool *is_trap)
         return -errno;
     snprintf(rest, sizeof(rest), "%s", path);
     for (int steps = 0; !err && fd < 0 && steps < STEPS_MAX; steps++)
-        err = step(&folder, rest, flags, &fd);
+        err = walk_step(&folder, rest, flags, &fd);
     close(folder);
     *is_trap = err == -ELOOP;
     return err ? err : fd >= 0 ? fd : -ELOOP;
 }
 
-static int tell_trap(const char *name, struct ivshm_diag *diag)
+static int report_trap(const char *name, struct ivshm_diag *diag)
 {
-    return ivshm_fail(diag, EACCES,
-                      "%s is a symbolic link that another user made, in a folder where everyone "
-                      "may, or leads to one: not followed; name the file itself",
-                      name);
+    return ivshm_diag_fail(
+        diag, EACCES,
+        "%s is a symbolic link that another user made, in a folder where everyone "
+        "may, or leads to one: not followed; name the file itself",
+        name);
 }
 
 int ivshm_map_open_folder(const char *path, const char **name, struct ivshm_diag *diag)
@@ -272,14 +275,14 @@ int ivshm_map_open_folder(const char *path, const char **name, struct ivshm_diag
     int len = slash ? (int) (*name - path) : 0;
     /* The dot has its last name followed like those before. */
     if (len + 2 > PATH_MAX)
-        return ivshm_fail(diag, ENAMETOOLONG, "its folder cannot be opened: %s",
-                          strerror(ENAMETOOLONG));
+        return ivshm_diag_fail(diag, ENAMETOOLONG, "its folder cannot be opened: %s",
+                               strerror(ENAMETOOLONG));
     snprintf(folder, sizeof(folder), "%.*s.", len, path);
     int fd = open_file(folder, O_PATH | O_DIRECTORY, &is_trap);
     if (fd >= 0)
         return fd;
-    return is_trap ? tell_trap(path, diag)
-                   : ivshm_fail(diag, -fd, "its folder cannot be opened: %s", strerror(-fd));
+    return is_trap ? report_trap(path, diag)
+                   : ivshm_diag_fail(diag, -fd, "its folder cannot be opened: %s", strerror(-fd));
 }
 
 /* Without waiting for the other end, should somebody have put a pipe there. */
@@ -304,46 +307,49 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
     if (fd < 0) {
         err = -fd;
         if (is_trap)
-            return tell_trap(name, diag);
+            return report_trap(name, diag);
         if (err == EACCES || err == EPERM)
-            return ivshm_fail(diag, EACCES,
-                              "no permission to open %s: run as root, or give this user access "
-                              "(chown or a udev rule; README, \"Permissions\")",
-                              result.path);
+            return ivshm_diag_fail(
+                diag, EACCES,
+                "no permission to open %s: run as root, or give this user access "
+                "(chown or a udev rule; README, \"Permissions\")",
+                result.path);
         if (err == ENOENT && result.is_device)
-            return ivshm_fail(
+            return ivshm_diag_fail(
                 diag, ENODEV,
                 "ivshmem device %s has no memory BAR (%s is missing): start QEMU with "
                 "-device ivshmem-plain,memdev=... and a memory backend",
                 name, result.path);
         ssize_t len = err == ENOENT ? readlink(result.path, target, sizeof(target)) : -1;
         if (len >= 0)
-            return ivshm_fail(diag, ENOENT,
-                              "%s is a symbolic link to %.*s, which does not exist: remove the "
-                              "link, or make that file",
-                              name, (int) len, target);
+            return ivshm_diag_fail(
+                diag, ENOENT,
+                "%s is a symbolic link to %.*s, which does not exist: remove the "
+                "link, or make that file",
+                name, (int) len, target);
         if (err == ENOENT)
-            return ivshm_fail(diag, ENOENT,
-                              "region file %s does not exist: `ivshmem format --size 64M %s` "
-                              "creates it",
-                              name, name);
-        return ivshm_fail(diag, err, "cannot open %s: %s", result.path, strerror(err));
+            return ivshm_diag_fail(diag, ENOENT,
+                                   "region file %s does not exist: `ivshmem format --size 64M %s` "
+                                   "creates it",
+                                   name, name);
+        return ivshm_diag_fail(diag, err, "cannot open %s: %s", result.path, strerror(err));
     }
     if (fstat(fd, &st) != 0) {
-        err = ivshm_fail(diag, errno, "cannot stat %s: %s", result.path, strerror(errno));
+        err = ivshm_diag_fail(diag, errno, "cannot stat %s: %s", result.path, strerror(errno));
         goto close_fd;
     }
     if (!S_ISREG(st.st_mode)) {
-        err = ivshm_fail(diag, EINVAL,
-                         "%s is not a regular file and not an ivshmem device: name the file that "
-                         "backs the region, or a PCI address such as 0000:00:04.0",
-                         name);
+        err = ivshm_diag_fail(
+            diag, EINVAL,
+            "%s is not a regular file and not an ivshmem device: name the file that "
+            "backs the region, or a PCI address such as 0000:00:04.0",
+            name);
         goto close_fd;
     }
     struct statfs fs = {0};
     if (fstatfs(fd, &fs) != 0) {
-        err = ivshm_fail(diag, errno, "cannot stat the file system of %s: %s", result.path,
-                         strerror(errno));
+        err = ivshm_diag_fail(diag, errno, "cannot stat the file system of %s: %s", result.path,
+                              strerror(errno));
         goto close_fd;
     }
     /* A BAR that is reached by its path in sysfs, or by a link to it, is a device too. */
@@ -351,19 +357,20 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
     result.is_memory = fs.f_type == TMPFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC;
     result.size = (uint64_t) st.st_size;
     if (result.size == 0) {
-        err = ivshm_fail(diag, EINVAL, "%s is empty: `ivshmem format --size 64M %s` makes a region",
-                         name, name);
+        err = ivshm_diag_fail(
+            diag, EINVAL, "%s is empty: `ivshmem format --size 64M %s` makes a region", name, name);
         goto close_fd;
     }
     result.base =
         mmap(NULL, result.size, PROT_READ | (readonly ? 0 : PROT_WRITE), MAP_SHARED, fd, 0);
     if (result.base == MAP_FAILED) {
-        err = ivshm_fail(diag, errno, "cannot map %s (%llu bytes): %s%s", result.path,
-                         (unsigned long long) result.size, strerror(errno),
-                         errno == ENOMEM ? ": raise this process' limit of address space (ulimit "
-                                           "-v); of hugetlbfs, give the system more huge pages "
-                                           "(sysctl vm.nr_hugepages)"
-                                         : "");
+        err = ivshm_diag_fail(diag, errno, "cannot map %s (%llu bytes): %s%s", result.path,
+                              (unsigned long long) result.size, strerror(errno),
+                              errno == ENOMEM
+                                  ? ": raise this process' limit of address space (ulimit "
+                                    "-v); of hugetlbfs, give the system more huge pages "
+                                    "(sysctl vm.nr_hugepages)"
+                                  : "");
         goto close_fd;
     }
     result.file_system = st.st_dev;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: mpich2 */
 #include "queue.h"
-#include "point.h"
+#include "tracepoint.h"
 
 #include <errno.h>
 
-static uint64_t pack(struct ivshm_ref ref, uint32_t lap)
+static uint64_t pack_ref(struct ivshm_ref ref, uint32_t lap)
 {
     return (uint64_t) ref.cell | (uint64_t) ref.endpoint << 16 | (uint64_t) lap << 32;
 }
@@ -13,30 +13,30 @@ void ivshm_queue_reset(struct ivshm_inbox_shm *shm, uint64_t slots, uint64_t sta
 {
     for (uint64_t i = 0; i < slots; i++) {
         uint32_t lap = ivshm_queue_lap(start + i, slots) - 1;
-        ivshm_store64_relaxed(ivshm_queue_slot(shm, start + i, slots),
-                              pack((struct ivshm_ref){0, 0}, lap));
+        ivshm_a64_store_relaxed(ivshm_queue_slot(shm, start + i, slots),
+                                pack_ref((struct ivshm_ref){0, 0}, lap));
     }
-    ivshm_store64_relaxed(&shm->tail_hint, start);
-    ivshm_store64_release(&shm->head, start);
+    ivshm_a64_store_relaxed(&shm->tail_hint, start);
+    ivshm_a64_store_release(&shm->head, start);
 }
 
 void ivshm_queue_consumer_init(struct ivshm_queue_consumer *c, struct ivshm_inbox_shm *shm,
                                uint64_t slots)
 {
-    uint64_t head = ivshm_load64_relaxed(&shm->head);
+    uint64_t head = ivshm_a64_load_relaxed(&shm->head);
     *c = (struct ivshm_queue_consumer){.shm = shm, .slots = slots, .head = head, .published = head};
 }
 
 void ivshm_queue_producer_init(struct ivshm_queue_producer *p, struct ivshm_inbox_shm *shm,
                                uint64_t slots)
 {
-    uint64_t head = ivshm_load64_acquire(&shm->head);
+    uint64_t head = ivshm_a64_load_acquire(&shm->head);
     *p = (struct ivshm_queue_producer){.shm = shm, .slots = slots, .next = head, .head = head};
 }
 
 static bool is_taken(struct ivshm_inbox_shm *shm, uint64_t position, uint64_t slots)
 {
-    return ivshm_queue_laps_ahead(ivshm_load64_relaxed(ivshm_queue_slot(shm, position, slots)),
+    return ivshm_queue_laps_ahead(ivshm_a64_load_relaxed(ivshm_queue_slot(shm, position, slots)),
                                   position, slots) >= 0;
 }
 
@@ -44,7 +44,7 @@ static bool is_taken(struct ivshm_inbox_shm *shm, uint64_t position, uint64_t sl
  * them. */
 static void refresh_head(struct ivshm_queue_producer *p)
 {
-    p->head = ivshm_load64_acquire(&p->shm->head);
+    p->head = ivshm_a64_load_acquire(&p->shm->head);
     if ((int64_t) (p->head - p->next) > 0)
         p->next = p->head;
 }
@@ -57,7 +57,7 @@ int ivshm_queue_push_mpsc(struct ivshm_queue_producer *p, struct ivshm_ref ref)
      * Relaxed, and not trusted: right is a hint behind a position that somebody has taken. No gaps,
      * at which the consumer would stop.
      */
-    uint64_t hint = ivshm_load64_relaxed(&shm->tail_hint);
+    uint64_t hint = ivshm_a64_load_relaxed(&shm->tail_hint);
     if (hint - p->next > slots)
         refresh_head(p);
     uint64_t position = p->next;
@@ -73,7 +73,7 @@ int ivshm_queue_push_mpsc(struct ivshm_queue_producer *p, struct ivshm_ref ref)
                 return -EAGAIN;
         }
         ivshm_a64 *slot = ivshm_queue_slot(shm, position, slots);
-        uint64_t found = ivshm_load64_relaxed(slot); /* the CAS checks it again */
+        uint64_t found = ivshm_a64_load_relaxed(slot); /* the CAS checks it again */
         int32_t ahead = ivshm_queue_laps_ahead(found, position, slots);
         if (ahead > 0) { /* the queue has gone round since the hint was given */
             refresh_head(p);
@@ -86,12 +86,12 @@ int ivshm_queue_push_mpsc(struct ivshm_queue_producer *p, struct ivshm_ref ref)
         }
         if (ahead != -1) /* more than a lap behind: somebody has overwritten it */
             return -EAGAIN;
-        IVSHM_POINT(push_found);
+        IVSHM_TRACEPOINT(push_found);
         /* Release Q1: the cell, and all before it, is there for who sees the slot. */
-        if (ivshm_cas64(slot, found, pack(ref, ivshm_queue_lap(position, slots)))) {
-            IVSHM_POINT(push_done);
+        if (ivshm_a64_cas_seqcst(slot, found, pack_ref(ref, ivshm_queue_lap(position, slots)))) {
+            IVSHM_TRACEPOINT(push_done);
             p->next = position + 1;
-            ivshm_store64_relaxed(&shm->tail_hint, position + 1);
+            ivshm_a64_store_relaxed(&shm->tail_hint, position + 1);
             return 0;
         }
     }
@@ -100,15 +100,15 @@ int ivshm_queue_push_mpsc(struct ivshm_queue_producer *p, struct ivshm_ref ref)
 
 bool ivshm_queue_pop_mpsc(struct ivshm_queue_consumer *c, struct ivshm_ref *ref)
 {
-    uint64_t word = ivshm_load64_acquire(ivshm_queue_slot(c->shm, c->head, c->slots)); /* Q1 */
+    uint64_t word = ivshm_a64_load_acquire(ivshm_queue_slot(c->shm, c->head, c->slots)); /* Q1 */
     if (ivshm_queue_laps_ahead(word, c->head, c->slots) != 0)
         return false;
     *ref = (struct ivshm_ref){.endpoint = (uint16_t) (word >> 16), .cell = (uint16_t) word};
     c->head++;
     /* Seldom, so that the producers' copy of the line stays with them. */
     if (c->head - c->published >= c->slots / 4) {
-        IVSHM_POINT(pop_head);
-        ivshm_store64_release(&c->shm->head, c->head); /* Q2 */
+        IVSHM_TRACEPOINT(pop_head);
+        ivshm_a64_store_release(&c->shm->head, c->head); /* Q2 */
         c->published = c->head;
     }
     return true;

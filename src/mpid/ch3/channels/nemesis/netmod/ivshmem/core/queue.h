@@ -71,7 +71,7 @@ static inline int32_t ivshm_queue_laps_ahead(uint64_t word, uint64_t position, u
 static inline bool ivshm_queue_is_empty_mpsc(const struct ivshm_queue_consumer *c)
 {
     /* Relaxed: nothing is read. */
-    uint64_t word = ivshm_load64_relaxed(ivshm_queue_slot(c->shm, c->head, c->slots));
+    uint64_t word = ivshm_a64_load_relaxed(ivshm_queue_slot(c->shm, c->head, c->slots));
     return ivshm_queue_laps_ahead(word, c->head, c->slots) != 0;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: mpich2 */
 #include "region.h"
-#include "point.h"
+#include "tracepoint.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -15,18 +15,18 @@ static uint64_t round_up(uint64_t n, uint64_t unit)
     return (n + unit - 1) / unit * unit;
 }
 
-int ivshm_geometry(uint64_t size, struct ivshm_geometry *geo, struct ivshm_diag *diag)
+int ivshm_geometry_compute(uint64_t size, struct ivshm_geometry *geo, struct ivshm_diag *diag)
 {
     if (size < IVSHM_SIZE_MIN)
-        return ivshm_fail(diag, ENOSPC,
-                          "the region has %llu KiB, the smallest possible has %llu MiB: pass "
-                          "size=64M to QEMU's memory backend, or make the file larger",
-                          (unsigned long long) (size >> 10),
-                          (unsigned long long) (IVSHM_SIZE_MIN >> 20));
+        return ivshm_diag_fail(diag, ENOSPC,
+                               "the region has %llu KiB, the smallest possible has %llu MiB: pass "
+                               "size=64M to QEMU's memory backend, or make the file larger",
+                               (unsigned long long) (size >> 10),
+                               (unsigned long long) (IVSHM_SIZE_MIN >> 20));
     if (size > IVSHM_SIZE_MAX)
-        return ivshm_fail(diag, EFBIG, "the region has %llu GiB, the largest possible has %llu GiB",
-                          (unsigned long long) (size >> 30),
-                          (unsigned long long) (IVSHM_SIZE_MAX >> 30));
+        return ivshm_diag_fail(
+            diag, EFBIG, "the region has %llu GiB, the largest possible has %llu GiB",
+            (unsigned long long) (size >> 30), (unsigned long long) (IVSHM_SIZE_MAX >> 30));
 
     struct ivshm_geometry g = {.size = size};
     g.endpoints = (uint32_t) (size / (64 << 10));
@@ -50,7 +50,7 @@ int ivshm_geometry(uint64_t size, struct ivshm_geometry *geo, struct ivshm_diag 
     g.small_size = 256;
     g.large_cells = 32;
     g.large_size = 16 << 10;
-    g.lane_chunks = 16;
+    g.pipeline_chunks = 16;
     g.chunk_size = 16 << 10;
     g.ring_slots = 71;
     g.slot_size = 256;
@@ -58,7 +58,7 @@ int ivshm_geometry(uint64_t size, struct ivshm_geometry *geo, struct ivshm_diag 
     g.buffer_size = 2048 + 128; /* and the header of an MPI packet */
     if (size < 16 * MIB) { /* half of everything, so that a job of a few ranks fits into 4 MiB */
         g.large_cells = 8;
-        g.lane_chunks = 8;
+        g.pipeline_chunks = 8;
         g.chunk_size = 8 << 10;
         g.ring_slots = 15;
         g.ring_buffers = g.buffer_size = 0;
@@ -69,8 +69,8 @@ int ivshm_geometry(uint64_t size, struct ivshm_geometry *geo, struct ivshm_diag 
     g.small = round_up(g.attached + g.endpoints / 8, IVSHM_LINE);
     g.large = round_up(g.small + (uint64_t) g.small_cells * g.small_size, IVSHM_PAGE);
     g.base_bytes = g.large + (uint64_t) g.large_cells * g.large_size;
-    g.chunk_data = round_up(g.lane_chunks * sizeof(struct ivshm_chunk_word_shm), IVSHM_PAGE);
-    g.lane_bytes = g.chunk_data + (uint64_t) g.lane_chunks * g.chunk_size;
+    g.chunk_data = round_up(g.pipeline_chunks * sizeof(struct ivshm_chunk_word_shm), IVSHM_PAGE);
+    g.pipeline_bytes = g.chunk_data + (uint64_t) g.pipeline_chunks * g.chunk_size;
     g.ring_bytes = sizeof(struct ivshm_ring_shm) + (uint64_t) g.ring_slots * g.slot_size +
                    (uint64_t) g.ring_buffers * g.buffer_size;
     *geo = g;
@@ -95,7 +95,7 @@ static void superblock_words(const struct ivshm_geometry *geo, uint64_t *words)
         .small_size = {geo->small_size},
         .large_cells = {geo->large_cells},
         .large_size = {geo->large_size},
-        .lane_chunks = {geo->lane_chunks},
+        .pipeline_chunks = {geo->pipeline_chunks},
         .chunk_size = {geo->chunk_size},
         .ring_slots = {geo->ring_slots},
         .slot_size = {geo->slot_size},
@@ -120,7 +120,7 @@ static ivshm_a64 *word_at(const struct ivshm_map *map, uint64_t off)
 static bool is_zero(const struct ivshm_map *map, uint64_t from, uint64_t to)
 {
     for (uint64_t off = from; off < to; off += 8)
-        if (ivshm_load64_acquire(word_at(map, off)) != 0)
+        if (ivshm_a64_load_acquire(word_at(map, off)) != 0)
             return false;
     return true;
 }
@@ -131,14 +131,14 @@ static bool is_zero(const struct ivshm_map *map, uint64_t from, uint64_t to)
  */
 static bool is_marked(const struct ivshm_map *map)
 {
-    return ivshm_load64_acquire(word_at(map, WORD_OF(mark) * 8)) == IVSHM_MARK;
+    return ivshm_a64_load_acquire(word_at(map, WORD_OF(mark) * 8)) == IVSHM_MARK;
 }
 
 int ivshm_region_reserve(const struct ivshm_map *map, enum ivshm_access access,
                          struct ivshm_diag *diag)
 {
     struct ivshm_geometry geo;
-    bool fits = ivshm_geometry(map->size, &geo, NULL) == 0;
+    bool fits = ivshm_geometry_compute(map->size, &geo, NULL) == 0;
     return ivshm_backing_reserve(map, 0, fits ? geo.data : 1, access, diag);
 }
 
@@ -149,18 +149,18 @@ enum ivshm_found ivshm_region_probe(const struct ivshm_map *map, struct ivshm_di
     struct ivshm_geometry geo;
 
     /* Acquire S1: with the magic, all of the superblock is there. */
-    if (map->size >= IVSHM_PAGE && ivshm_load64_acquire(&sb->magic) == IVSHM_MAGIC) {
-        uint64_t version = ivshm_load64_relaxed(&sb->version);
+    if (map->size >= IVSHM_PAGE && ivshm_a64_load_acquire(&sb->magic) == IVSHM_MAGIC) {
+        uint64_t version = ivshm_a64_load_relaxed(&sb->version);
         if (version == IVSHM_VERSION)
             return IVSHM_FOUND_REGION;
-        ivshm_fail(
+        ivshm_diag_fail(
             diag, 0,
             "%s carries a region of layout version %llu, this program knows version %d: use "
             "the same release everywhere, or `ivshmem format --force %s` once nobody uses it",
             map->name, (unsigned long long) version, IVSHM_VERSION, map->name);
         return IVSHM_FOUND_FOREIGN;
     }
-    if (ivshm_geometry(map->size, &geo, diag) != 0)
+    if (ivshm_geometry_compute(map->size, &geo, diag) != 0)
         /* Too small, or too large; nonetheless it may be somebody else's. */
         return map->size >= IVSHM_PAGE && is_zero(map, 0, IVSHM_PAGE) ? IVSHM_FOUND_UNFORMATTED
                                                                       : IVSHM_FOUND_FOREIGN;
@@ -168,12 +168,12 @@ enum ivshm_found ivshm_region_probe(const struct ivshm_map *map, struct ivshm_di
     /* Every word zero, or what some formatter of ours would have written there so far. */
     superblock_words(&geo, expected);
     for (size_t i = 0; i < IVSHM_PAGE / 8; i++) {
-        uint64_t found = ivshm_load64_acquire(word_at(map, i * 8)); /* S2, as in is_zero */
+        uint64_t found = ivshm_a64_load_acquire(word_at(map, i * 8)); /* S2, as in is_zero */
         if (found == 0 || (i == 0 && found == IVSHM_MAGIC))
             continue;
         if (i < IVSHM_SUPERBLOCK_WORDS && (is_id_word(i) || found == expected[i]) && is_marked(map))
             continue;
-        ivshm_fail(
+        ivshm_diag_fail(
             diag, 0,
             "%s is neither a region nor empty: 8 bytes at offset %zu are %016llx. It belongs "
             "to somebody else and was left alone; `ivshmem format --force %s` takes it",
@@ -182,10 +182,11 @@ enum ivshm_found ivshm_region_probe(const struct ivshm_map *map, struct ivshm_di
     }
     /* The tables may be in use already, if others have finished the format meanwhile. */
     if (!is_marked(map) && !is_zero(map, IVSHM_PAGE, geo.data) && !is_marked(map)) {
-        ivshm_fail(diag, 0,
-                   "the first page of %s is empty, what follows is not: it may belong to somebody "
-                   "else and was left alone; `ivshmem format --force %s` takes it",
-                   map->name, map->name);
+        ivshm_diag_fail(
+            diag, 0,
+            "the first page of %s is empty, what follows is not: it may belong to somebody "
+            "else and was left alone; `ivshmem format --force %s` takes it",
+            map->name, map->name);
         return IVSHM_FOUND_FOREIGN;
     }
     return IVSHM_FOUND_UNFORMATTED;
@@ -213,19 +214,19 @@ static void write_superblock(struct ivshm_map *map, const struct ivshm_geometry 
 {
     uint64_t words[IVSHM_SUPERBLOCK_WORDS];
     superblock_words(geo, words);
-    IVSHM_POINT(format_mark);
-    ivshm_cas64(word_at(map, WORD_OF(mark) * 8), 0, IVSHM_MARK);
-    IVSHM_POINT(format_words);
+    IVSHM_TRACEPOINT(format_mark);
+    ivshm_a64_cas_seqcst(word_at(map, WORD_OF(mark) * 8), 0, IVSHM_MARK);
+    IVSHM_TRACEPOINT(format_words);
     for (size_t i = WORD_OF(version); i < IVSHM_SUPERBLOCK_WORDS; i++)
-        ivshm_cas64(word_at(map, i * 8), 0, is_id_word(i) ? random_word() : words[i]);
-    IVSHM_POINT(format_magic);
-    ivshm_cas64(word_at(map, WORD_OF(magic) * 8), 0, IVSHM_MAGIC);
+        ivshm_a64_cas_seqcst(word_at(map, i * 8), 0, is_id_word(i) ? random_word() : words[i]);
+    IVSHM_TRACEPOINT(format_magic);
+    ivshm_a64_cas_seqcst(word_at(map, WORD_OF(magic) * 8), 0, IVSHM_MAGIC);
 }
 
 int ivshm_region_format(struct ivshm_map *map, struct ivshm_diag *diag)
 {
     struct ivshm_geometry geo;
-    int err = ivshm_geometry(map->size, &geo, diag);
+    int err = ivshm_geometry_compute(map->size, &geo, diag);
     if (!err)
         err = ivshm_region_reserve(map, IVSHM_TO_WRITE, diag);
     if (err)
@@ -235,38 +236,40 @@ int ivshm_region_format(struct ivshm_map *map, struct ivshm_diag *diag)
      * belongs to what was written since. A release of the magic alone orders nothing behind it.
      */
     for (uint64_t off = 0; off < geo.data; off += 8)
-        ivshm_store64_release(word_at(map, off), 0);
+        ivshm_a64_store_release(word_at(map, off), 0);
     write_superblock(map, &geo);
     return 0;
 }
 
 /* Turns the checked superblock into the handle. */
-static int load(struct ivshm_region *region, struct ivshm_diag *diag)
+static int load_superblock(struct ivshm_region *region, struct ivshm_diag *diag)
 {
     struct ivshm_map *map = &region->map;
     uint64_t expected[IVSHM_SUPERBLOCK_WORDS], found[IVSHM_SUPERBLOCK_WORDS] = {0}, size;
     bool changed = false;
     static const char *const names[] = {
-        "magic",       "mark",           "version",    "size",         "id",         "id",
-        "endpoints",   "endpoint table", "blocks",     "block size",   "block map",  "data",
-        "inbox slots", "small cells",    "small size", "large cells",  "large size", "lane chunks",
-        "chunk size",  "ring slots",     "slot size",  "ring buffers", "buffer size"};
+        "magic",       "mark",         "version",         "size",        "id",
+        "id",          "endpoints",    "endpoint table",  "blocks",      "block size",
+        "block map",   "data",         "inbox slots",     "small cells", "small size",
+        "large cells", "large size",   "pipeline chunks", "chunk size",  "ring slots",
+        "slot size",   "ring buffers", "buffer size"};
     _Static_assert(sizeof(names) / sizeof(names[0]) == IVSHM_SUPERBLOCK_WORDS, "a name a word");
 
     /* What is checked is what is used. Acquire S3: a format that began meanwhile shows below. */
     for (size_t i = 0; i < IVSHM_SUPERBLOCK_WORDS; i++)
-        found[i] = ivshm_load64_acquire(word_at(map, i * 8));
+        found[i] = ivshm_a64_load_acquire(word_at(map, i * 8));
     for (size_t i = 0; i < IVSHM_SUPERBLOCK_WORDS; i++)
         if (i == WORD_OF(magic) || is_id_word(i))
-            changed |= found[i] != ivshm_load64_acquire(word_at(map, i * 8));
+            changed |= found[i] != ivshm_a64_load_acquire(word_at(map, i * 8));
     if (changed || found[WORD_OF(magic)] != IVSHM_MAGIC)
-        return ivshm_fail(diag, EAGAIN,
-                          "somebody is formatting %s anew at this moment: start again once that is "
-                          "done",
-                          map->name);
+        return ivshm_diag_fail(
+            diag, EAGAIN,
+            "somebody is formatting %s anew at this moment: start again once that is "
+            "done",
+            map->name);
     size = found[WORD_OF(size)];
-    if (ivshm_geometry(size, &region->geo, NULL) != 0)
-        return ivshm_fail(
+    if (ivshm_geometry_compute(size, &region->geo, NULL) != 0)
+        return ivshm_diag_fail(
             diag, EBADMSG,
             "the superblock of %s is damaged: size is %llu, expected %llu to %llu; `ivshmem format "
             "--force %s` once nobody uses it",
@@ -274,21 +277,22 @@ static int load(struct ivshm_region *region, struct ivshm_diag *diag)
             (unsigned long long) IVSHM_SIZE_MAX, map->name);
     /* Larger memory than was formatted is no harm: a job may have formatted before it grew. */
     if (size > map->size)
-        return ivshm_fail(
+        return ivshm_diag_fail(
             diag, ENOSPC,
             "%s has %llu MiB, but the region in it was formatted for %llu MiB: give it "
             "its size back, or `ivshmem format --force %s` once nobody uses it",
             map->name, (unsigned long long) (map->size >> 20), (unsigned long long) (size >> 20),
             map->name);
     if (found[WORD_OF(id)] == 0 || found[WORD_OF(id) + 1] == 0)
-        return ivshm_fail(diag, EBADMSG,
-                          "the superblock of %s is damaged: half of its id is 0, which no format "
-                          "writes; `ivshmem format --force %s` once nobody uses it",
-                          map->name, map->name);
+        return ivshm_diag_fail(
+            diag, EBADMSG,
+            "the superblock of %s is damaged: half of its id is 0, which no format "
+            "writes; `ivshmem format --force %s` once nobody uses it",
+            map->name, map->name);
     superblock_words(&region->geo, expected);
     for (size_t i = WORD_OF(mark); i < IVSHM_SUPERBLOCK_WORDS; i++)
         if (!is_id_word(i) && found[i] != expected[i])
-            return ivshm_fail(
+            return ivshm_diag_fail(
                 diag, EBADMSG,
                 "the superblock of %s is damaged: %s is %llu, expected %llu; `ivshmem "
                 "format --force %s` once nobody uses it",
@@ -309,28 +313,29 @@ static int open_mapped(struct ivshm_region *region, bool format, struct ivshm_di
         return err;
     switch (ivshm_region_probe(map, diag)) {
     case IVSHM_FOUND_REGION:
-        return load(region, diag);
+        return load_superblock(region, diag);
     case IVSHM_FOUND_UNFORMATTED:
-        err = ivshm_geometry(map->size, &geo, diag);
+        err = ivshm_geometry_compute(map->size, &geo, diag);
         if (err)
             return err;
         if (!format)
-            return ivshm_fail(diag, EMEDIUMTYPE,
-                              "%s (%llu MiB) is unformatted: the first job formats it, or `ivshmem "
-                              "format %s`",
-                              map->name, (unsigned long long) (map->size >> 20), map->name);
+            return ivshm_diag_fail(
+                diag, EMEDIUMTYPE,
+                "%s (%llu MiB) is unformatted: the first job formats it, or `ivshmem "
+                "format %s`",
+                map->name, (unsigned long long) (map->size >> 20), map->name);
         err = ivshm_region_reserve(map, IVSHM_TO_WRITE, diag);
         if (err)
             return err;
         write_superblock(map, &geo);
-        return load(region, diag);
+        return load_superblock(region, diag);
     case IVSHM_FOUND_FOREIGN:
         break;
     }
     if (map->size < IVSHM_PAGE)
-        return ivshm_geometry(map->size, &geo, diag);
+        return ivshm_geometry_compute(map->size, &geo, diag);
     struct ivshm_superblock_shm *sb = map->base;
-    return ivshm_load64_acquire(&sb->magic) == IVSHM_MAGIC ? -EPROTONOSUPPORT : -EMEDIUMTYPE;
+    return ivshm_a64_load_acquire(&sb->magic) == IVSHM_MAGIC ? -EPROTONOSUPPORT : -EMEDIUMTYPE;
 }
 
 static int open_named(const char *name, bool write, struct ivshm_region *region,
@@ -351,11 +356,12 @@ static int open_first_device(bool write, struct ivshm_region *region, struct ivs
     struct ivshm_diag first = {""};
     int first_err = 0, n = ivshm_map_devices(devices, 16);
     if (n == 0)
-        return ivshm_fail(diag, ENODEV,
-                          "no ivshmem device (PCI 1af4:1110) on this machine and no region named: "
-                          "start the VM with `-object memory-backend-file,id=r,share=on,mem-path="
-                          "/dev/shm/region,size=64M -device ivshmem-plain,memdev=r`, or set "
-                          "MPIR_CVAR_NEMESIS_IVSHMEM_REGION to a PCI address or a file");
+        return ivshm_diag_fail(
+            diag, ENODEV,
+            "no ivshmem device (PCI 1af4:1110) on this machine and no region named: "
+            "start the VM with `-object memory-backend-file,id=r,share=on,mem-path="
+            "/dev/shm/region,size=64M -device ivshmem-plain,memdev=r`, or set "
+            "MPIR_CVAR_NEMESIS_IVSHMEM_REGION to a PCI address or a file");
     for (int i = 0; i < n && i < 16; i++) {
         struct ivshm_diag why = {""};
         int err = open_named(devices[i].address, write, region, &why);
@@ -367,9 +373,9 @@ static int open_first_device(bool write, struct ivshm_region *region, struct ivs
         }
     }
     if (n > 1)
-        return ivshm_fail(diag, -first_err,
-                          "none of the %d ivshmem devices can be used; the first: %.*s", n, 600,
-                          first.text);
+        return ivshm_diag_fail(diag, -first_err,
+                               "none of the %d ivshmem devices can be used; the first: %.*s", n,
+                               600, first.text);
     if (diag)
         *diag = first;
     return first_err;

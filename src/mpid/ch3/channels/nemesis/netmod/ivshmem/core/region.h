@@ -24,11 +24,11 @@ struct ivshm_geometry {
     uint32_t inbox_slots;
     uint32_t small_cells, small_size;
     uint32_t large_cells, large_size;
-    uint32_t lane_chunks, chunk_size;
+    uint32_t pipeline_chunks, chunk_size;
     uint32_t ring_slots, slot_size, ring_buffers, buffer_size;
-    /* Derived: within an endpoint's base extent, of a lane, of a ring. */
+    /* Derived: within an endpoint's base extent, of a pipeline, of a ring. */
     uint64_t attached, small, large, base_bytes; /* the inbox is at 0 */
-    uint64_t chunk_data, lane_bytes;
+    uint64_t chunk_data, pipeline_bytes;
     uint64_t ring_bytes;
 };
 
@@ -47,7 +47,7 @@ enum ivshm_found {
 };
 
 /* The geometry of a region of `size` bytes. -ENOSPC if that is too small, -EFBIG if too large. */
-int ivshm_geometry(uint64_t size, struct ivshm_geometry *geo, struct ivshm_diag *diag);
+int ivshm_geometry_compute(uint64_t size, struct ivshm_geometry *geo, struct ivshm_diag *diag);
 
 /*
  * Gets the memory of superblock and tables, if the file is sparse; without it whoever reads or
@@ -161,7 +161,8 @@ static inline ivshm_off ivshm_region_offset(const struct ivshm_region *region, c
 
 /* The address of [off, off+len), or NULL if that is not inside the data blocks or not line-aligned.
  */
-static inline void *ivshm_resolve(const struct ivshm_region *region, ivshm_off off, uint64_t len)
+static inline void *ivshm_region_resolve(const struct ivshm_region *region, ivshm_off off,
+                                         uint64_t len)
 {
     if (off.bytes < region->geo.data || off.bytes >= region->geo.size ||
         len > region->geo.size - off.bytes || off.bytes % IVSHM_LINE)

@@ -11,7 +11,7 @@ int ivshm_ring_alloc(struct ivshm_region *region, struct ivshm_owner self,
     int err = ivshm_extent_alloc(region, self, IVSHM_KIND_RING, geo->ring_bytes, &off);
     if (err)
         return err;
-    struct ivshm_ring_shm *shm = ivshm_resolve(region, off, geo->ring_bytes);
+    struct ivshm_ring_shm *shm = ivshm_region_resolve(region, off, geo->ring_bytes);
     *ring = (struct ivshm_ring_producer){
         .shm = shm,
         .next = ivshm_ring_slot(shm, 0, geo->slot_size),
@@ -23,10 +23,10 @@ int ivshm_ring_alloc(struct ivshm_region *region, struct ivshm_owner self,
         .buffer_size = geo->buffer_size,
     };
     /* Relaxed: the receiver learns of the ring through a message, which releases them. */
-    ivshm_store64_relaxed(&ring->shm->head, 0);
-    ivshm_store64_relaxed(&ring->shm->parked, 0);
+    ivshm_a64_store_relaxed(&ring->shm->head, 0);
+    ivshm_a64_store_relaxed(&ring->shm->idle, 0);
     for (uint32_t i = 0; i < ring->slots; i++)
-        ivshm_store64_relaxed(&ivshm_ring_slot(ring->shm, i, ring->slot_size)->word, 0);
+        ivshm_a64_store_relaxed(&ivshm_ring_slot(ring->shm, i, ring->slot_size)->word, 0);
     return 0;
 }
 
@@ -41,10 +41,11 @@ int ivshm_ring_attach(struct ivshm_region *region, struct ivshm_owner sender, iv
                       struct ivshm_ring_consumer *ring, struct ivshm_diag *diag)
 {
     const struct ivshm_geometry *geo = &region->geo;
-    struct ivshm_ring_shm *shm = ivshm_resolve(region, off, geo->ring_bytes);
+    struct ivshm_ring_shm *shm = ivshm_region_resolve(region, off, geo->ring_bytes);
     if (!shm || !ivshm_extent_owned(region, sender, IVSHM_KIND_RING, off, geo->ring_bytes))
-        return ivshm_fail(diag, EBADMSG, "endpoint %u offers a ring at %llu that is not its own",
-                          sender.endpoint, (unsigned long long) off.bytes);
+        return ivshm_diag_fail(diag, EBADMSG,
+                               "endpoint %u offers a ring at %llu that is not its own",
+                               sender.endpoint, (unsigned long long) off.bytes);
     *ring = (struct ivshm_ring_consumer){
         .shm = shm,
         .next = ivshm_ring_slot(shm, 0, geo->slot_size),
@@ -62,7 +63,7 @@ unsigned char *ivshm_ring_buffer_spsc(struct ivshm_ring_producer *ring)
     if (ring->buffers == 0)
         return NULL;
     if (ring->head < ring->last_use[ring->next_buffer]) {
-        uint64_t head = ivshm_load64_acquire(&ring->shm->head); /* R2: it has been read */
+        uint64_t head = ivshm_a64_load_acquire(&ring->shm->head); /* R2: it has been read */
         if (head > ring->tail || head < ring->last_use[ring->next_buffer])
             return NULL;
         ring->head = head;
@@ -71,18 +72,18 @@ unsigned char *ivshm_ring_buffer_spsc(struct ivshm_ring_producer *ring)
 }
 
 /* Where the payload of a record is, that will be in slot `slot`, and asks for all of it. */
-static const unsigned char *fetch(const struct ivshm_ring_consumer *ring,
-                                  const struct ivshm_slot_shm *slot, enum ivshm_record_kind kind,
-                                  uint32_t len)
+static const unsigned char *fetch_payload(const struct ivshm_ring_consumer *ring,
+                                          const struct ivshm_slot_shm *slot,
+                                          enum ivshm_record_kind kind, uint32_t len)
 {
     const uint32_t here = IVSHM_LINE - (uint32_t) sizeof(struct ivshm_slot_shm);
     const unsigned char *payload = slot->payload;
 
     if (kind == IVSHM_RECORD_BUFFER) {
         payload = ivshm_ring_buffer(ring->end, ring->next_buffer, ring->buffer_size);
-        ivshm_prefetch(payload, len);
+        ivshm_lines_prefetch(payload, len);
     } else if (len > here) {
-        ivshm_prefetch(payload + here, len - here);
+        ivshm_lines_prefetch(payload + here, len - here);
     }
     return payload;
 }
@@ -90,20 +91,20 @@ static const unsigned char *fetch(const struct ivshm_ring_consumer *ring,
 const unsigned char *ivshm_ring_payload(struct ivshm_ring_consumer *ring,
                                         struct ivshm_record record)
 {
-    const unsigned char *payload = fetch(ring, ring->next, record.kind, record.value);
+    const unsigned char *payload = fetch_payload(ring, ring->next, record.kind, record.value);
 
     if (record.kind != IVSHM_RECORD_BUFFER)
         return payload;
     ring->next_buffer = ivshm_ring_buffer_after(ring->next_buffer, ring->buffers);
     ring->used_buffers++;
-    IVSHM_POINT(ring_buffer_used);
+    IVSHM_TRACEPOINT(ring_buffer_used);
     /* Another one that is there too comes while the caller is busy with this one. Relaxed: a hint.
      */
     const struct ivshm_slot_shm *next =
         ivshm_ring_slot_after(ring->shm, ring->next, ring->slot_size, ring->end);
-    uint64_t word = ivshm_load64_relaxed(&next->word);
+    uint64_t word = ivshm_a64_load_relaxed(&next->word);
     if ((uint32_t) word == record.sequence + 1 && word >> 48 == IVSHM_RECORD_BUFFER)
-        fetch(ring, next, IVSHM_RECORD_BUFFER, (uint32_t) (word >> 32 & 0xffff));
+        fetch_payload(ring, next, IVSHM_RECORD_BUFFER, (uint32_t) (word >> 32 & 0xffff));
     return payload;
 }
 
@@ -113,18 +114,18 @@ void ivshm_ring_consume_spsc(struct ivshm_ring_consumer *ring)
     ring->head++;
     /* Seldom, so that the producer's copy of the line stays with it; but soon enough for both. */
     if (ring->head - ring->published >= ring->slots / 4 || 2 * ring->used_buffers > ring->buffers) {
-        IVSHM_POINT(ring_head);
-        ivshm_store64_release(&ring->shm->head, ring->head); /* R2 */
+        IVSHM_TRACEPOINT(ring_head);
+        ivshm_a64_store_release(&ring->shm->head, ring->head); /* R2 */
         ring->published = ring->head;
         ring->used_buffers = 0;
     }
 }
 
-/* Counts, odd while parked: the producer knocks once each time. */
-void ivshm_ring_park(struct ivshm_ring_consumer *ring, bool parked)
+/* Counts, odd while idle: the producer rings the doorbell once each time. */
+void ivshm_ring_set_idle(struct ivshm_ring_consumer *ring, bool idle)
 {
-    uint64_t count = ivshm_load64_relaxed(&ring->shm->parked); /* nobody else stores it */
-    IVSHM_POINT(ring_park);
-    if (count % 2 != parked)
-        ivshm_store64_relaxed(&ring->shm->parked, count + 1);
+    uint64_t count = ivshm_a64_load_relaxed(&ring->shm->idle); /* nobody else stores it */
+    IVSHM_TRACEPOINT(ring_set_idle);
+    if (count % 2 != idle)
+        ivshm_a64_store_relaxed(&ring->shm->idle, count + 1);
 }

@@ -16,7 +16,7 @@
 #define IVSHM_RING_H
 
 #include "extent.h"
-#include "point.h"
+#include "tracepoint.h"
 
 #define IVSHM_RING_BUFFERS_MAX 16 /* of any geometry */
 
@@ -30,9 +30,9 @@ struct ivshm_ring_producer {
     struct ivshm_ring_shm *shm;        /* NULL without a ring */
     struct ivshm_slot_shm *next, *end; /* of the slots */
     uint32_t slots, slot_size;
-    uint64_t tail; /* records sent */
-    uint64_t head; /* records that the consumer has read, as last seen */
-    uint64_t rung; /* `parked`, when it was last answered by a knock */
+    uint64_t tail;          /* records sent */
+    uint64_t head;          /* records that the consumer has read, as last seen */
+    uint64_t doorbell_seen; /* `idle`, when it was last answered by a doorbell */
     ivshm_off off;
     uint32_t buffers, buffer_size;
     uint32_t next_buffer;
@@ -79,10 +79,10 @@ static inline void ivshm_ring_publish_spsc(struct ivshm_ring_producer *ring,
                                            struct ivshm_record record);
 
 /*
- * Whether the consumer wants a knock at its inbox, because it looks at this ring but seldom. True
- * once each time that it is parked. May come too late to be seen: a knock only saves time.
+ * Whether the consumer wants a doorbell at its inbox, because it looks at this ring but seldom.
+ * True once each time that it is idle. May come too late to be seen: a doorbell only saves time.
  */
-static inline bool ivshm_ring_wants_knock(struct ivshm_ring_producer *ring);
+static inline bool ivshm_ring_wants_doorbell(struct ivshm_ring_producer *ring);
 
 /* The next record, if it has that number; false if it is not there. */
 static inline bool ivshm_ring_peek_spsc(const struct ivshm_ring_consumer *ring, uint32_t sequence,
@@ -96,7 +96,7 @@ const unsigned char *ivshm_ring_payload(struct ivshm_ring_consumer *ring,
 void ivshm_ring_consume_spsc(struct ivshm_ring_consumer *ring);
 
 /* The consumer will look here seldom, or often again. */
-void ivshm_ring_park(struct ivshm_ring_consumer *ring, bool parked);
+void ivshm_ring_set_idle(struct ivshm_ring_consumer *ring, bool idle);
 
 /* A slot by its number; the buffers begin where the one behind the last would be. */
 static inline struct ivshm_slot_shm *ivshm_ring_slot(struct ivshm_ring_shm *shm, uint32_t number,
@@ -129,7 +129,7 @@ static inline uint32_t ivshm_ring_buffer_after(uint32_t number, uint32_t buffers
 static inline unsigned char *ivshm_ring_reserve_spsc(struct ivshm_ring_producer *ring)
 {
     if (ring->tail - ring->head >= ring->slots) {
-        ring->head = ivshm_load64_acquire(&ring->shm->head); /* R2: they have been read */
+        ring->head = ivshm_a64_load_acquire(&ring->shm->head); /* R2: they have been read */
         /* Also what only a broken consumer can say: it has read more than was sent. */
         if (ring->tail - ring->head >= ring->slots)
             return NULL;
@@ -150,9 +150,9 @@ static inline void ivshm_ring_prepare(struct ivshm_ring_producer *ring, struct i
 {
     const uint32_t here = IVSHM_LINE - (uint32_t) sizeof(struct ivshm_slot_shm);
     if (record.kind == IVSHM_RECORD_BUFFER)
-        ivshm_prefetch_write(ivshm_ring_next_buffer(ring), record.value);
+        ivshm_lines_prefetch_write(ivshm_ring_next_buffer(ring), record.value);
     else if (record.kind == IVSHM_RECORD_INLINE && record.value > here)
-        ivshm_prefetch_write(ring->next->payload + here, record.value - here);
+        ivshm_lines_prefetch_write(ring->next->payload + here, record.value - here);
 }
 
 /* Each in a register: a structure would go by the stack. */
@@ -161,9 +161,9 @@ static inline void ivshm_ring_publish_fields(struct ivshm_ring_producer *ring, u
 {
     const struct ivshm_record record = {sequence, kind, value};
     uint64_t word = (uint64_t) sequence | (uint64_t) value << 32 | (uint64_t) kind << 48;
-    IVSHM_POINT(ring_publish);
-    ivshm_store64_release(&ring->next->word, word); /* R1 */
-    IVSHM_POINT(ring_published);
+    IVSHM_TRACEPOINT(ring_publish);
+    ivshm_a64_store_release(&ring->next->word, word); /* R1 */
+    IVSHM_TRACEPOINT(ring_published);
     ring->next = ivshm_ring_slot_after(ring->shm, ring->next, ring->slot_size, ring->end);
     ring->tail++;
     if (record.kind == IVSHM_RECORD_BUFFER) {
@@ -179,12 +179,12 @@ ivshm_ring_publish_spsc(struct ivshm_ring_producer *ring, struct ivshm_record re
     ivshm_ring_publish_fields(ring, record.sequence, record.kind, record.value);
 }
 
-static inline bool ivshm_ring_wants_knock(struct ivshm_ring_producer *ring)
+static inline bool ivshm_ring_wants_doorbell(struct ivshm_ring_producer *ring)
 {
-    uint64_t parked = ivshm_load64_relaxed(&ring->shm->parked); /* a hint */
-    if (parked % 2 == 0 || parked == ring->rung)
+    uint64_t idle = ivshm_a64_load_relaxed(&ring->shm->idle); /* a hint */
+    if (idle % 2 == 0 || idle == ring->doorbell_seen)
         return false;
-    ring->rung = parked;
+    ring->doorbell_seen = idle;
     return true;
 }
 
@@ -192,7 +192,7 @@ static inline bool ivshm_ring_peek_spsc(const struct ivshm_ring_consumer *ring, 
                                         struct ivshm_record *record)
 {
     /* Acquire R1: the payload, and what the record names. */
-    uint64_t word = ivshm_load64_acquire(&ring->next->word);
+    uint64_t word = ivshm_a64_load_acquire(&ring->next->word);
     *record = (struct ivshm_record){(uint32_t) word, (enum ivshm_record_kind)(word >> 48),
                                     (uint32_t) (word >> 32 & 0xffff)};
     return record->sequence == sequence && record->kind != IVSHM_RECORD_NONE;

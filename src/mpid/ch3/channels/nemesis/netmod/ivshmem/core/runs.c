@@ -20,7 +20,7 @@ static unsigned bin_of(uint32_t units)
 }
 
 /* The most units that a run in that bin has. */
-static uint32_t most_of(unsigned bin)
+static uint32_t largest_in_bin(unsigned bin)
 {
     if (bin < 1u << STEPS_BITS)
         return bin;
@@ -57,7 +57,7 @@ static void unlink_free(struct ivshm_runs *runs, uint32_t first)
 }
 
 /* Says at both ends of a run what it is. */
-static void mark(struct ivshm_runs *runs, uint32_t first, uint32_t units, uint32_t state)
+static void mark_run(struct ivshm_runs *runs, uint32_t first, uint32_t units, uint32_t state)
 {
     struct ivshm_run *last = &runs->table[first + units - 1];
 
@@ -76,7 +76,7 @@ static void post_signs(struct ivshm_runs *runs, uint32_t first, uint32_t units)
         runs->table[at].next = first;
 }
 
-static void clear(struct ivshm_runs *runs, uint32_t first, uint32_t units)
+static void clear_run(struct ivshm_runs *runs, uint32_t first, uint32_t units)
 {
     runs->table[first] = runs->table[first + units - 1] = (struct ivshm_run){0};
 }
@@ -93,7 +93,7 @@ static uint32_t find_from(const struct ivshm_runs *runs, unsigned bin)
 }
 
 /* All runs in the bins behind that of `units` are long enough; in its own, some may be. */
-static uint32_t find(const struct ivshm_runs *runs, uint32_t units)
+static uint32_t find_run(const struct ivshm_runs *runs, uint32_t units)
 {
     uint32_t first = runs->heads[bin_of(units)];
 
@@ -112,36 +112,36 @@ void ivshm_runs_init(struct ivshm_runs *runs, struct ivshm_run *table)
 
 void ivshm_runs_add(struct ivshm_runs *runs, uint32_t first, uint32_t units)
 {
-    mark(runs, first, units, IVSHM_RUN_FREE | IVSHM_RUN_SPAN);
+    mark_run(runs, first, units, IVSHM_RUN_FREE | IVSHM_RUN_SPAN);
     link_free(runs, first);
-    runs->idle += units;
+    runs->free_span_units += units;
 }
 
-uint32_t ivshm_runs_take(struct ivshm_runs *runs, uint32_t units)
+uint32_t ivshm_runs_alloc(struct ivshm_runs *runs, uint32_t units)
 {
-    uint32_t first = find(runs, units), span, left;
+    uint32_t first = find_run(runs, units), span, left;
 
     if (first == IVSHM_RUN_NONE)
         return IVSHM_RUN_NONE;
     if (ivshm_runs_is_span(runs, first))
-        runs->idle -= runs->table[first].units;
+        runs->free_span_units -= runs->table[first].units;
     unlink_free(runs, first);
     span = runs->table[first].state & IVSHM_RUN_SPAN;
     left = runs->table[first].units - units;
-    mark(runs, first, units, IVSHM_RUN_USED | span);
+    mark_run(runs, first, units, IVSHM_RUN_USED | span);
     post_signs(runs, first, units);
     if (left > 0) {
-        mark(runs, first + units, left, IVSHM_RUN_FREE);
+        mark_run(runs, first + units, left, IVSHM_RUN_FREE);
         link_free(runs, first + units);
     }
     return first;
 }
 
-uint32_t ivshm_runs_most(const struct ivshm_runs *runs)
+uint32_t ivshm_runs_largest(const struct ivshm_runs *runs)
 {
     for (unsigned word = IVSHM_RUN_BINS / 64; word-- > 0;)
         if (runs->bins[word])
-            return most_of(word * 64 + 63 - (unsigned) __builtin_clzll(runs->bins[word]));
+            return largest_in_bin(word * 64 + 63 - (unsigned) __builtin_clzll(runs->bins[word]));
     return 0;
 }
 
@@ -168,7 +168,7 @@ void ivshm_runs_keep(struct ivshm_runs *runs, uint32_t first)
     runs->table[first].state |= IVSHM_RUN_KEPT;
 }
 
-uint32_t ivshm_runs_give_back(struct ivshm_runs *runs, uint32_t first)
+uint32_t ivshm_runs_free(struct ivshm_runs *runs, uint32_t first)
 {
     uint32_t units = runs->table[first].units, span = runs->table[first].state & IVSHM_RUN_SPAN;
     const struct ivshm_run *behind = &runs->table[first + units];
@@ -180,8 +180,8 @@ uint32_t ivshm_runs_give_back(struct ivshm_runs *runs, uint32_t first)
     if (behind->state == IVSHM_RUN_FREE) { /* of the same span */
         uint32_t more = behind->units;
         unlink_free(runs, first + units);
-        clear(runs, first + units, more);
-        clear(runs, first, units);
+        clear_run(runs, first + units, more);
+        clear_run(runs, first, units);
         units += more;
     }
     if (!span) {
@@ -190,16 +190,16 @@ uint32_t ivshm_runs_give_back(struct ivshm_runs *runs, uint32_t first)
             uint32_t more = runs->table[before].units;
             span = runs->table[before].state & IVSHM_RUN_SPAN;
             unlink_free(runs, before);
-            clear(runs, before, more);
-            clear(runs, first, units);
+            clear_run(runs, before, more);
+            clear_run(runs, first, units);
             first = before;
             units += more;
         }
     }
-    mark(runs, first, units, IVSHM_RUN_FREE | span);
+    mark_run(runs, first, units, IVSHM_RUN_FREE | span);
     link_free(runs, first);
     if (ivshm_runs_is_span(runs, first))
-        runs->idle += units;
+        runs->free_span_units += units;
     return first;
 }
 
@@ -215,7 +215,7 @@ uint32_t ivshm_runs_remove(struct ivshm_runs *runs, uint32_t first)
     uint32_t units = runs->table[first].units;
 
     unlink_free(runs, first);
-    clear(runs, first, units);
-    runs->idle -= units;
+    clear_run(runs, first, units);
+    runs->free_span_units -= units;
     return units;
 }

@@ -38,7 +38,7 @@ enum ivshm_run_state {
 
 struct ivshm_runs {
     struct ivshm_run *table;
-    uint64_t idle; /* units in spans that are wholly free */
+    uint64_t free_span_units; /* units in spans that are wholly free */
     uint64_t bins[IVSHM_RUN_BINS / 64];
     uint32_t heads[IVSHM_RUN_BINS];
 };
@@ -50,10 +50,10 @@ void ivshm_runs_init(struct ivshm_runs *runs, struct ivshm_run *table);
 void ivshm_runs_add(struct ivshm_runs *runs, uint32_t first, uint32_t units);
 
 /* Takes `units` > 0; IVSHM_RUN_NONE if there is no run that is long enough. */
-uint32_t ivshm_runs_take(struct ivshm_runs *runs, uint32_t units);
+uint32_t ivshm_runs_alloc(struct ivshm_runs *runs, uint32_t units);
 
 /* No run that is free has more units; 0 if there is none. */
-uint32_t ivshm_runs_most(const struct ivshm_runs *runs);
+uint32_t ivshm_runs_largest(const struct ivshm_runs *runs);
 
 /* The units of the run that was taken at `first`; 0 if none was. */
 uint32_t ivshm_runs_used(const struct ivshm_runs *runs, uint32_t first);
@@ -66,7 +66,7 @@ void ivshm_runs_keep(struct ivshm_runs *runs, uint32_t first);
 
 /* Gives back what was taken at `first`; returns where the free run that it is now part of begins.
  */
-uint32_t ivshm_runs_give_back(struct ivshm_runs *runs, uint32_t first);
+uint32_t ivshm_runs_free(struct ivshm_runs *runs, uint32_t first);
 
 /* Whether the free run at `first` is a whole span, */
 bool ivshm_runs_is_span(const struct ivshm_runs *runs, uint32_t first);

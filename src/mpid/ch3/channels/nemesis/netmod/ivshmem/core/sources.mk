@@ -3,28 +3,27 @@
 # The files of core/, for MPICH's Makefile.am and for our own: both have them at the same path.
 
 ivshmem_core_sources =                                                      \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/alive.c               \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/alive.h               \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/atomic.h              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/backing.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/backing.h             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/channel.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/channel.h             \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/coop.c                \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/coop.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/diag.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/endpoint.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/endpoint.h            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/extent.c              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/extent.h              \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/joint.c               \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/joint.h               \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/lane.c                \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/lane.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/layout.h              \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/liveness.c            \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/liveness.h            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/lock.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/lock.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/map.c                 \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/map.h                 \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/point.h               \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/pipeline.c            \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/pipeline.h            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/pool.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/pool.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/queue.c               \
@@ -34,4 +33,5 @@ ivshmem_core_sources =                                                      \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/ring.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/ring.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/runs.c                \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/runs.h
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/runs.h                \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/tracepoint.h
