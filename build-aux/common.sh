@@ -64,6 +64,34 @@ trap 'step_stop 130' INT
 trap 'step_stop 143' TERM
 trap 'step_stop 129' HUP
 
+# How MPICH is configured, in each of its builds.
+# shellcheck disable=SC2034
+mpich_options=(
+    "--with-device=ch3:nemesis:ivshmem,tcp"
+    --with-hwloc-prefix=/usr
+    --enable-shared --disable-static
+    # By default nothing on Linux, and ranks that outnumber the cores wait for the timer at each turn.
+    --enable-yield=sched_yield
+    # These go into mpicc's own flags, too, so they are empty. MPICH's own flags are given as MPICHLIB_CFLAGS and so
+    # on, which do not.
+    CPPFLAGS= CFLAGS= CXXFLAGS= LDFLAGS= LIBS=
+)
+
+# configure_mpich TREE OPTION...: only the options count, whatever the environment holds. For use in a step.
+configure_mpich() {
+    cd "$1" || return
+    shift
+    unset CPP CONFIG_SITE "${!MPICHLIB_@}"
+    ./configure "${mpich_options[@]}" "$@"
+}
+
+# make_mpich TREE ARGUMENT...: variables of our make's command line are not for this one.
+make_mpich() {
+    local tree=$1
+    shift
+    MAKEFLAGS='' make -C "$tree" -j "${JOBS:-$(nproc)}" "$@"
+}
+
 # lock FD FILE WHAT: waits until no other process holds FILE; until the script ends, or FD is closed.
 lock() {
     eval "exec $1>\"\$2\""
