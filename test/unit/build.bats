@@ -56,6 +56,7 @@ setup() {
         share/mpich-ivshmem/netmod/ivshmem/core/sources.mk; do
         [ -e "image/usr/$file" ]
     done
+    cmp <(image/usr/bin/ivshmem-graft --edits) <(../checkout/tools/ivshmem-graft --edits)
     [ "$(readlink image/usr/lib/libivshmem-malloc.so)" = libivshmem-malloc.so.0 ]
     [[ $(readelf -d image/usr/lib/libivshmem-malloc.so) == *"soname: [libivshmem-malloc.so.0]"* ]]
     run ! grep -rIl "$BATS_FILE_TMPDIR" image

@@ -5,67 +5,123 @@
 
 # shellcheck disable=SC2016 # make expands these, not the shell.
 
-setup() {
-    graft=${IVSHM_SRC:-$BATS_TEST_DIRNAME/../..}/tools/ivshmem-graft
-    tree=$BATS_TEST_TMPDIR/mpich
-    parent=$tree/src/mpid/ch3/channels/nemesis/netmod
-    netmod=$parent/ivshmem
-    mkdir -p "$parent/tcp" "$tree/maint"
+top=${IVSHM_SRC:-$BATS_TEST_DIRNAME/../..}
+netmod_dir=src/mpid/ch3/channels/nemesis/netmod
+# An installed graft. It has only some files of the netmod, as each costs time in each run.
+graft=$BATS_FILE_TMPDIR/prefix/bin/ivshmem-graft
+
+# That, and the trees before and after it, once for all tests: each works on a copy.
+setup_file() {
+    local tree=$BATS_FILE_TMPDIR/before share=$BATS_FILE_TMPDIR/prefix/share/mpich-ivshmem edits i n
+    mkdir -p "${graft%/*}" "$share/netmod/ivshmem/core"
+    cp "$top/tools/ivshmem-graft" "${graft%/*}"
+    cp "$top/tools/ivshmem-graft.edits" "$share"
+    cp "$top/$netmod_dir"/ivshmem/*.{mk,m4,txt} "$share/netmod/ivshmem"
+    cp "$top/$netmod_dir"/ivshmem/core/*.c "$share/netmod/ivshmem/core"
+    mkdir -p "$tree/$netmod_dir/tcp" "$tree/maint"
     touch "$tree/autogen.sh"
     echo 'm4_define([MPICH_VERSION_m4],[4.0.2])dnl' >"$tree/maint/version.m4"
     # A line that only looks like ours must stay.
-    printf '%s\n' '## comment' 'include $(top_srcdir)/src/mpid/ch3/channels/nemesis/netmod/ivshmem/MakefileXmk' >"$parent/Makefile.mk"
-    # The repair, the file, how often a text is in it, the text, and what becomes of it.
-    mapfile -d '' edits < <("$graft" --edits)
-    local i n
+    printf '%s\n' '## comment' "include \$(top_srcdir)/$netmod_dir/ivshmem/MakefileXmk" >"$tree/$netmod_dir/Makefile.mk"
+    # The group, the file, how often a text is in it, the text, and what becomes of it.
+    "$graft" --edits >"$BATS_FILE_TMPDIR/edits"
+    mapfile -d '' edits <"$BATS_FILE_TMPDIR/edits"
     for ((i = 0; i < ${#edits[@]}; i += 5)); do
-        mkdir -p "$(dirname "$tree/${edits[i + 1]}")"
+        [ -d "$tree/${edits[i + 1]%/*}" ] || mkdir -p "$tree/${edits[i + 1]%/*}"
         for ((n = 0; n < edits[i + 2]; n++)); do
             printf 'before %s\n%s\nafter\n' "$n" "${edits[i + 3]}"
         done >>"$tree/${edits[i + 1]}"
     done
     chmod 600 "$tree/${edits[1]}"
-    cp -a "$tree" "$tree.before"
+    cp -a "$tree" "$BATS_FILE_TMPDIR/after"
+    "$graft" --quiet "$BATS_FILE_TMPDIR/after"
 }
 
-files() { # [REPAIR...]: that the edits are of
+setup() {
+    before=$BATS_FILE_TMPDIR/before after=$BATS_FILE_TMPDIR/after
+    tree=$BATS_TEST_TMPDIR/mpich
+    parent=$tree/$netmod_dir
+    netmod=$parent/ivshmem
+    mapfile -d '' edits <"$BATS_FILE_TMPDIR/edits"
+    cp -a "$before" "$tree"
+}
+
+# start_from TREE: $tree is a copy of it.
+start_from() {
+    rm -rf "$tree"
+    cp -a "$1" "$tree"
+}
+
+files() { # [GROUP...]: that the edits are of
     local i
     for ((i = 0; i < ${#edits[@]}; i += 5)); do
         (($# > 0)) && [[ " $* " != *" ${edits[i]} "* ]] || echo "${edits[i + 1]}"
     done | sort -u
 }
 
-repairs() { # FILE: that have edits in it
+groups_of() { # FILE: that have edits in it
     local i
     for ((i = 0; i < ${#edits[@]}; i += 5)); do
         [ "${edits[i + 1]}" != "$1" ] || echo "${edits[i]}"
     done | sort -u
 }
 
-# edited FILE [REPAIR...]: what becomes of it, but for those repairs.
-edited() {
-    local i text
-    text=$(cat "$tree.before/$1"; echo .)
-    for ((i = 0; i < ${#edits[@]}; i += 5)); do
-        [[ ${edits[i + 1]} != "$1" || " ${*:2} " == *" ${edits[i]} "* ]] || text=${text//"${edits[i + 3]}"/"${edits[i + 4]}"}
-    done
-    printf '%s' "${text%.}"
+# expect [GROUP...]: the tree before with all edits made but those of the groups, in $expected. Not by graft's own code.
+expect() {
+    expected=$BATS_TEST_TMPDIR/expected
+    rm -rf "$expected"
+    cp -a "$before" "$expected"
+    python3 - "$BATS_FILE_TMPDIR/edits" "$expected" "$@" <<'END'
+import sys
+
+fields = open(sys.argv[1]).read().split("\0")[:-1]
+for group, file, _, text, new in zip(*[iter(fields)] * 5):
+    if group not in sys.argv[3:]:
+        with open(f"{sys.argv[2]}/{file}", "r+") as f:
+            changed = f.read().replace(text, new)
+            f.seek(0)
+            f.truncate()
+            f.write(changed)
+END
 }
 
 as_before() {
-    diff -r -x ivshmem "$tree.before" "$tree"
+    diff -r -x ivshmem "$before" "$tree"
+}
+
+@test "each group of edits says why, and each edit stands by itself" {
+    python3 - "$BATS_FILE_TMPDIR/edits" "$top/tools/ivshmem-graft.edits" <<'END'
+import sys
+
+fields = open(sys.argv[1]).read().split("\0")[:-1]
+edits = list(zip(*[iter(fields)] * 5))
+assert len(edits) > 150
+for i, (group, file, count, text, new) in enumerate(edits):
+    assert text != new and text not in ("", "\n"), (group, text)
+    # What an edit leaves must not look as if it were still to be made, nor as if it had been.
+    assert new not in text, (group, text)
+    for j, (other, same, _, before, after) in enumerate(edits):
+        if i != j and file == same:
+            assert text not in before and text not in after, (group, other, text)
+            assert new not in before and new not in after, (group, other, new)
+lines = open(sys.argv[2]).read().splitlines()
+groups = [i for i, line in enumerate(lines) if line.startswith("group ")]
+assert [lines[i].split()[1] for i in groups] == list(dict.fromkeys(edit[0] for edit in edits))
+for i in groups:
+    assert len(lines[i].split()) > 4 and lines[i + 1].startswith("# "), lines[i]
+END
 }
 
 @test "adds the folder, makes the edits, and changes nothing else" {
+    graft=$top/tools/ivshmem-graft
     run "$graft" "$tree"
     [ "$status" -eq 0 ]
     [[ $output == *"include line added"* && $output == *"./autogen.sh"* ]]
     [ "$(cd "$netmod" && find . -type f | sed 's,^./,,' | LC_ALL=C sort)" = "$("$graft" --list)" ]
     [ "$(files | wc -l)" -gt 20 ]
-    for file in $(files); do
-        edited "$file" | cmp - "$tree/$file"
-    done
-    [ "$(diff -rq -x ivshmem "$tree.before" "$tree" | wc -l)" -eq "$(files | wc -l)" ]
+    expect
+    diff -r -x ivshmem "$expected" "$tree"
+    [ "$(diff -rq -x ivshmem "$before" "$tree" | wc -l)" -eq "$(files | wc -l)" ]
     [ "$(stat -c %a "$tree/${edits[1]}")" = 600 ]
     grep -qxF 'include $(top_srcdir)/src/mpid/ch3/channels/nemesis/netmod/ivshmem/Makefile.mk' "$parent/Makefile.mk"
     # What is included of ours is there.
@@ -77,12 +133,15 @@ as_before() {
 }
 
 @test "a text that is not there, or too often, is an error, and nothing is changed" {
-    for ((i = 0; i < ${#edits[@]}; i += 5)); do
-        file=${edits[i + 1]}
-        if ((i % 2)); then
-            : >"$tree/$file"
+    local twice=
+    for file in $(files); do
+        # One way for each file, since the same code judges them all.
+        if [ "$twice" ]; then
+            cat "$before/$file" >>"$tree/$file"
+            twice=
         else
-            cat "$tree.before/$file" >>"$tree/$file"
+            : >"$tree/$file"
+            twice=1
         fi
         cp "$tree/$file" "$BATS_TEST_TMPDIR/broken"
         run "$graft" --quiet "$tree"
@@ -90,36 +149,33 @@ as_before() {
         [[ $output == "ivshmem-graft: $file is neither as in MPICH 4.0.2 nor as ivshmem-graft left it"* ]]
         cmp "$BATS_TEST_TMPDIR/broken" "$tree/$file"
         [ ! -e "$netmod" ]
-        cp "$tree.before/$file" "$tree/$file"
-        as_before
+        cp "$before/$file" "$tree/$file"
     done
+    as_before
     rm "$tree/${edits[6]}"
     run "$graft" --quiet "$tree"
     [ "$status" -eq 1 ]
     [[ $output == "ivshmem-graft: ${edits[6]} is neither"* ]]
 }
 
-@test "--force leaves a repair out that does not fit, all of it, and says so" {
-    "$graft" --quiet "$tree"
-    cp -a "$tree" "$tree.after"
-    "$graft" --quiet --undo "$tree"
-    for repair in errors windows collectives revoke leaders; do
-        last=$(files "$repair" | tail -n 1)
+@test "--force leaves a group out that does not fit, all of it, and says so" {
+    for group in errors windows collectives revoke leaders; do
+        last=$(files "$group" | tail -n 1)
         echo "something else" >"$tree/$last"
         run "$graft" --quiet --force "$tree"
         [ "$status" -eq 0 ]
         [[ $output == "ivshmem-graft: $last is neither"*"this edit is left out: "* ]]
-        mapfile -t out < <(repairs "$last")
-        for file in $(files "${out[@]}"); do
-            [ "$file" = "$last" ] || edited "$file" "${out[@]}" | cmp - "$tree/$file"
-        done
-        [ "$(diff -rq "$tree.after" "$tree" | sed "s,.* $tree/\(.*\) differ$,\1," | sort)" = "$(files "${out[@]}")" ]
+        mapfile -t out < <(groups_of "$last")
+        expect "${out[@]}"
+        cp "$tree/$last" "$expected/$last"
+        diff -r -x ivshmem "$expected" "$tree"
+        diff -r "$after/$netmod_dir/ivshmem" "$netmod"
         run "$graft" --quiet --force "$tree"
         [ "$status" -eq 0 ]
         [[ $output == "ivshmem-graft: $last is neither"* ]]
         "$graft" --quiet --undo "$tree"
         [ "$(cat "$tree/$last")" = "something else" ]
-        cp "$tree.before/$last" "$tree/$last"
+        cp "$before/$last" "$tree/$last"
         as_before
     done
     echo >"$parent/Makefile.mk"
@@ -128,7 +184,7 @@ as_before() {
 }
 
 @test "a tree that somebody else has edited since is left alone" {
-    "$graft" --quiet "$tree"
+    start_from "$after"
     file=$(files collectives | tail -n 1)
     echo "something else" >"$tree/$file"
     cp -a "$tree" "$tree.half"
@@ -144,31 +200,29 @@ as_before() {
 repaired() {
     local option
     for option in --quiet --undo; do
-        rm -rf "$tree"
-        cp -a "$tree.half" "$tree"
+        start_from "$tree.half"
         run "$graft" $option "$tree"
         [ "$status" -eq 0 ] || { echo "$option: $output" && return 1; }
-        if [ $option = --undo ]; then diff -r "$tree.before" "$tree"; else diff -r "$tree.after" "$tree"; fi || return 1
+        if [ $option = --undo ]; then diff -r "$before" "$tree"; else diff -r "$after" "$tree"; fi || return 1
     done
 }
 
 @test "what an interrupted run has left is completed by the next one, or taken back" {
-    cp -a "$tree" "$tree.half"
-    "$graft" --quiet "$tree"
-    cp -a "$tree" "$tree.after"
-    # Half of the files, of each repair.
+    # Half of the files, of each group.
     for odd in 0 1; do
         i=$odd
-        cp -a "$tree.after/." "$tree.half"
+        rm -rf "$tree.half"
+        cp -a "$after" "$tree.half"
         for file in $(files); do
-            ((i++ % 2)) || cp "$tree.before/$file" "$tree.half/$file"
+            ((i++ % 2)) || cp "$before/$file" "$tree.half/$file"
         done
         echo half >"$tree.half/$file.graft"
         echo half >"$tree.half/${netmod#"$tree"/}/core/map.c.graft"
         repaired
     done
     # Half of the edits of a file.
-    cp -a "$tree.after/." "$tree.half"
+    rm -rf "$tree.half"
+    cp -a "$after" "$tree.half"
     for ((i = 0; i < ${#edits[@]}; i += 10)); do
         [ "${edits[i]}" = ports ] || [ "${edits[i]}" = netmod ] || continue
         text=$(cat "$tree.half/${edits[i + 1]}"; echo .)
@@ -198,57 +252,50 @@ END
         rm -f "$BATS_TEST_TMPDIR/moved"
         run env KILL_AT="$1" "${@:3}" "$graft" "$2" "$tree"
     }
-    cp -a "$tree" "$tree.plain"
-    "$graft" --quiet "$tree"
-    cp -a "$tree" "$tree.after"
     for option in --quiet --undo; do
-        if [ $option = --undo ]; then start=$tree.after; else start=$tree.plain; fi
+        if [ $option = --undo ]; then start=$after; else start=$before; fi
         for at in 2 23; do
-            rm -rf "$tree" "$tree.half"
-            cp -a "$start" "$tree"
+            start_from "$start"
             killed $at $option PERL5LIB="$BATS_TEST_TMPDIR/double" PERL5OPT=-MKilled
             [ "$status" -eq 1 ]
             [[ $output == *"run it again, or with --undo"* ]]
             [ -z "$(find "$tree" -name '*.graft')" ]
-            cp -a "$tree" "$tree.half"
+            rm -rf "$tree.half"
+            mv "$tree" "$tree.half"
             repaired
         done
         for at in 1 11; do
-            rm -rf "$tree" "$tree.half"
-            cp -a "$start" "$tree"
+            start_from "$start"
             killed $at $option PATH="$BATS_TEST_TMPDIR/double:$PATH"
             [ "$status" -ne 0 ] || [ $option = --undo ] # which moves but once
-            cp -a "$tree" "$tree.half"
+            rm -rf "$tree.half"
+            mv "$tree" "$tree.half"
             repaired
         done
     done
 }
 
 @test "a file that cannot be written is told, and the next run goes on" {
-    cp -a "$tree" "$tree.half"
-    "$graft" --quiet "$tree"
-    cp -a "$tree" "$tree.after"
     for kilobytes in 1 20; do
-        rm -rf "$tree"
-        cp -a "$tree.half" "$tree"
+        start_from "$before"
         run bash -c 'ulimit -f "$1" && exec "$2" --quiet "$3"' - "$kilobytes" "$graft" "$tree"
         [ "$status" -eq 1 ]
         [[ $output == *"ivshmem-graft: cannot write $netmod"* ]]
         [ -z "$(find "$tree" -name '*.graft')" ]
         "$graft" --quiet "$tree"
-        diff -r "$tree.after" "$tree"
+        diff -r "$after" "$tree"
     done
 }
 
 @test "says that there is nothing to change" {
-    "$graft" "$tree"
+    start_from "$after"
     run "$graft" "$tree"
     [ "$status" -eq 0 ]
     [ "$output" = "nothing to change" ]
 }
 
 @test "updates what differs, removes what is gone, leaves alone what make put there" {
-    "$graft" "$tree"
+    start_from "$after"
     find "$netmod" -type f -exec touch -d 2001-01-01 {} +
     echo >>"$netmod/core/map.c"
     touch "$netmod/core/gone.c" "$netmod/core/map.o"
@@ -261,27 +308,29 @@ END
 }
 
 @test "--undo restores the tree" {
-    "$graft" "$tree"
+    start_from "$after"
     touch "$netmod/core/map.o"
     run "$graft" --undo "$tree"
     [ "$status" -eq 0 ]
-    diff -r "$tree.before" "$tree"
+    diff -r "$before" "$tree"
     run "$graft" --undo "$tree"
     [ "$output" = "nothing to change" ]
 }
 
-@test "finds the netmod where it is installed" {
-    mkdir -p "$BATS_TEST_TMPDIR"/prefix/{bin,share/mpich-ivshmem/netmod}
-    cp "$graft" "$BATS_TEST_TMPDIR/prefix/bin"
-    run "$BATS_TEST_TMPDIR/prefix/bin/ivshmem-graft" "$tree"
-    [ "$status" -eq 1 ]
-    [[ $output == *"is not in $BATS_TEST_TMPDIR/prefix/bin/../share/mpich-ivshmem"* ]]
-    cp -r "$(dirname "$graft")/../src/mpid/ch3/channels/nemesis/netmod/ivshmem" \
-        "$BATS_TEST_TMPDIR/prefix/share/mpich-ivshmem/netmod"
-    ln -s ../prefix/bin/ivshmem-graft "$BATS_TEST_TMPDIR/mpich/link"
-    "$BATS_TEST_TMPDIR/mpich/link" "$tree"
-    run "$graft" "$tree"
-    [ "$output" = "nothing to change" ]
+@test "finds the netmod and the table where they are installed" {
+    local prefix=$BATS_TEST_TMPDIR/prefix part
+    ln -s ../prefix/bin/ivshmem-graft "$tree/link"
+    for part in netmod ivshmem-graft.edits; do
+        cp -r "$BATS_FILE_TMPDIR/prefix" "$prefix"
+        "$tree/link" --quiet "$tree"
+        run "$prefix/bin/ivshmem-graft" "$tree"
+        [ "$output" = "nothing to change" ]
+        rm -r "$prefix/share/mpich-ivshmem/$part"
+        run "$prefix/bin/ivshmem-graft" "$tree"
+        [ "$status" -eq 1 ]
+        [[ $output == *"/../share/mpich-ivshmem"*"install it again"* ]]
+        rm -r "$prefix"
+    done
 }
 
 @test "refuses what is no MPICH tree, and says why" {
