@@ -192,9 +192,21 @@ static void told_later(void)
     CHECK(class_of(err) == MPIX_ERR_PROC_FAILED, "class %d", class_of(err));
 }
 
-/* The text of an error, of however many calls its stack is, fits into what MPI says is room. */
+static int ends_with(const char *text, const char *end)
+{
+    size_t length = strlen(text), wanted = strlen(end);
+    return length >= wanted && strcmp(text + length - wanted, end) == 0;
+}
+
+/*
+ * The text of an error fits into MPI_MAX_ERROR_STRING, however many calls its stack has. It begins
+ * with the call, and ends with the innermost reason.
+ */
 static void check_text(const char *call, int err)
 {
+    static const char *const reasons[] = {"its process is dead", "Communication error with rank 1",
+                                          "Failure during collective"};
+    int reason_told = 0;
     struct {
         char text[MPI_MAX_ERROR_STRING], behind[64];
     } said;
@@ -207,6 +219,10 @@ static void check_text(const char *call, int err)
           "%s: %d characters", call, len);
     for (size_t i = 0; i < sizeof(said.behind); i++)
         CHECK(said.behind[i] == 'z', "%s: byte %zu behind the text is changed", call, i);
+    CHECK(strstr(said.text, call), "the text of %s does not tell the call: %s", call, said.text);
+    for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
+        reason_told |= ends_with(said.text, reasons[i]);
+    CHECK(reason_told, "the text of %s does not end with a reason: %s", call, said.text);
 }
 
 static void texts(void)

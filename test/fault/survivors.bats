@@ -45,7 +45,7 @@ survives() {
     survives detach
 }
 
-@test "the text of each error fits into its room" {
+@test "the text of each error fits into its room, and tells the innermost reason" {
     survives texts
 }
 
