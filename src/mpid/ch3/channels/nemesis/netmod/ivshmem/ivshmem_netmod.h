@@ -150,6 +150,10 @@ typedef struct {
     __typeof__(((MPIDI_VC_t *) 0)->ch.iSendIov) iSendIov;
 } MPID_nem_ivshmem_ops_t;
 
+#define IVSHMEM_SENDER_PIPELINES_MAX 4
+#define IVSHMEM_FREE_PIPELINES_MAX (1 + IVSHMEM_SENDER_PIPELINES_MAX)
+#define IVSHMEM_OUTSTANDING_BUCKETS 4096
+
 typedef struct {
     bool joined;   /* region and transport are open */
     bool tcp;      /* MPICH's tcp netmod is open */
@@ -174,6 +178,52 @@ typedef struct {
     bool prefers_direct; /* copies from and to memory of the region, also of smaller messages */
     int failure;         /* an MPI error that the current call is to end with */
     MPID_nem_ivshmem_stats_t stats;
+
+    /*
+     * What one file alone keeps from call to call. Apart from it are only what outlives
+     * MPI_Finalize or is used without MPICH's lock: the program's memory (ivshmem_memory.c) and the
+     * handler of SIGBUS (ivshmem_fault.c).
+     */
+    struct {
+        bool inside;
+        unsigned idle_calls, busy_calls;
+        time_t watched_at; /* for deaths, in seconds */
+        bool seen_gone;    /* some peer, that has not been failed yet */
+        struct MPID_nem_ivshmem_held *held, **held_end; /* messages that came too early */
+        /*
+         * CH3's handlers of packets, by type: the table that Nemesis keeps to itself. With it a
+         * packet's header can be a private copy while its data stays where it is.
+         */
+        MPIDI_CH3_PktHandler_Fcn *handlers[MPIDI_CH3_PKT_END_ALL + 1];
+    } progress;
+    struct {
+        struct ivshm_pipeline free_pipelines[IVSHMEM_FREE_PIPELINES_MAX];
+        int free_count;
+        unsigned calls_to_retry; /* before the region is asked for a pipeline again: that takes
+                                    long, and many may wait */
+        struct MPID_nem_ivshmem_quarantined *quarantined;
+        struct ivshm_coop_shm *words; /* for cooperative copies, once there was one */
+        uint64_t words_in_use;        /* a bit each; all, if the region had no memory for them */
+    } lmt_pool;
+    struct {
+        uint32_t streams;     /* named so far */
+        time_t patient_since; /* in seconds */
+    } port;
+    struct {
+        MPIR_Comm **comms; /* by the context of their receives, but for its last bit, which tells
+                              collectives */
+        struct MPID_nem_ivshmem_claim *claims;
+        struct MPID_nem_ivshmem_opened *opened; /* dynamic windows */
+        int failed_vcs;                         /* CH3's count, as last seen */
+    } relation;
+    struct {
+        MPIDI_CH3U_Win_fns_t stock;
+        int (*stock_free)(MPIR_Win **);
+        time_t checked_at; /* for deaths, in seconds */
+    } windows;
+    struct {
+        struct MPID_nem_ivshmem_outstanding *buckets[IVSHMEM_OUTSTANDING_BUCKETS]; /* by handle */
+    } outstanding;
 } MPID_nem_ivshmem_t;
 
 extern MPID_nem_ivshmem_t MPID_nem_ivshmem;
@@ -453,7 +503,6 @@ bool MPID_nem_ivshmem_copy_coop_send(MPID_nem_ivshmem_transfer_t *t, const char 
  * sight of, is lost until that one has left, or is dead: lmt_pool_quarantine, of a word or a
  * pipeline.
  */
-#define IVSHMEM_SENDER_PIPELINES_MAX 4
 int MPID_nem_ivshmem_lmt_pool_init(int job_size);
 void MPID_nem_ivshmem_lmt_pool_finalize(void);
 void MPID_nem_ivshmem_lmt_pool_begin_progress(void);

@@ -53,12 +53,9 @@ static int answer_to(const MPIDI_CH3_Pkt_t *pkt, MPI_Request *handle)
 }
 
 /* By handle: answers may come in any order, and there may be very many. */
-enum { BUCKETS = 4096 };
-static outstanding_t *request_buckets[BUCKETS];
-
 static outstanding_t **bucket_of(MPI_Request handle)
 {
-    return &request_buckets[(unsigned) handle % BUCKETS];
+    return &MPID_nem_ivshmem.outstanding.buckets[(unsigned) handle % IVSHMEM_OUTSTANDING_BUCKETS];
 }
 
 static outstanding_t *find_outstanding(MPIDI_VC_t *vc, MPI_Request handle)

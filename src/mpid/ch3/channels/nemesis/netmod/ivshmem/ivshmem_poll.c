@@ -14,11 +14,7 @@
 #define POLLS_PER_CLOCK 4096 /* a power of two: turns between two looks at the clock */
 #define WATCH_SECONDS 1
 
-/*
- * CH3's handlers of packets, by type: the table that Nemesis keeps to itself. With it a packet's
- * header can be a private copy while its data stays where it is.
- */
-static MPIDI_CH3_PktHandler_Fcn *packet_handlers[MPIDI_CH3_PKT_END_ALL + 1];
+static __typeof__(MPID_nem_ivshmem.progress) *const progress = &MPID_nem_ivshmem.progress;
 
 /*
  * CH3 could not do what the packet asks for. Either the connection has failed meanwhile, or that
@@ -42,9 +38,10 @@ int MPID_nem_ivshmem_poll_init(void)
 {
     int mpi_errno = MPI_SUCCESS;
 
-    mpi_errno = MPIDI_CH3_PktHandler_Init(packet_handlers, MPIDI_CH3_PKT_END_ALL + 1);
+    progress->held_end = &progress->held;
+    mpi_errno = MPIDI_CH3_PktHandler_Init(progress->handlers, MPIDI_CH3_PKT_END_ALL + 1);
     MPIR_ERR_CHECK(mpi_errno);
-    mpi_errno = MPID_nem_lmt_pkthandler_init(packet_handlers, MPIDI_CH3_PKT_END_ALL + 1);
+    mpi_errno = MPID_nem_lmt_pkthandler_init(progress->handlers, MPIDI_CH3_PKT_END_ALL + 1);
     MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:
@@ -142,7 +139,7 @@ static bool begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len
     *data += header;
     *len -= header;
     intptr_t taken = hold ? 0 : (intptr_t) *len;
-    int mpi_errno = packet_handlers[pkt.type](vc, &pkt, (void *) *data, &taken, &rreq);
+    int mpi_errno = progress->handlers[pkt.type](vc, &pkt, (void *) *data, &taken, &rreq);
     if (unlikely(mpi_errno)) {
         handle_refusal(vc, mpi_errno);
         return true;
@@ -237,12 +234,10 @@ static void mark_channel_failed(struct ivshm_channel *channel, const char *why)
  * communicator, is on its way, by another rank. They wait where they are, with all that the same
  * peer sends after them; so a stranger, whose wait in vain, holds up nobody but himself.
  */
-typedef struct held {
-    struct held *next;
+typedef struct MPID_nem_ivshmem_held {
+    struct MPID_nem_ivshmem_held *next;
     struct ivshm_incoming in;
 } held_t;
-
-static held_t *held_messages, **held_end = &held_messages;
 
 /* False if it cannot be kept: no peer has more messages on their way than cells, and a ring. */
 static bool hold_message(const struct ivshm_incoming *in)
@@ -250,7 +245,7 @@ static bool hold_message(const struct ivshm_incoming *in)
     uint32_t count = 0;
     held_t *new;
 
-    for (const held_t *h = held_messages; h; h = h->next)
+    for (const held_t *h = progress->held; h; h = h->next)
         count += h->in.channel == in->channel;
     if (count > ivshm_region_cells(&MPID_nem_ivshmem.region)) {
         mark_channel_failed(in->channel, "sends cells again that it has not been given back");
@@ -262,8 +257,8 @@ static bool hold_message(const struct ivshm_incoming *in)
         return false;
     }
     *new = (held_t){.in = *in};
-    *held_end = new;
-    held_end = &new->next;
+    *progress->held_end = new;
+    progress->held_end = &new->next;
     ivshm_channel_pause(&MPID_nem_ivshmem.transport, in->channel);
     return true;
 }
@@ -308,11 +303,11 @@ fn_fail:
 static int process_held(void)
 {
     int mpi_errno = MPI_SUCCESS, err;
-    held_t *next, *h = held_messages;
+    held_t *next, *h = progress->held;
 
     MPID_nem_ivshmem.news = false;
-    held_messages = NULL;
-    held_end = &held_messages;
+    progress->held = NULL;
+    progress->held_end = &progress->held;
     for (held_t *each = h; each; each = each->next)
         ivshm_channel_resume(&MPID_nem_ivshmem.transport, each->in.channel);
     for (; h; h = next) {
@@ -329,13 +324,13 @@ static void drop_held(bool all)
 {
     struct ivshm_transport *t = &MPID_nem_ivshmem.transport;
 
-    held_end = &held_messages;
-    for (held_t *h; (h = *held_end);) {
+    progress->held_end = &progress->held;
+    for (held_t *h; (h = *progress->held_end);) {
         if (!all && ivshm_channel_is_live(t, h->in.channel)) {
-            held_end = &h->next;
+            progress->held_end = &h->next;
             continue;
         }
-        *held_end = h->next;
+        *progress->held_end = h->next;
         ivshm_message_release(&h->in);
         ivshm_channel_close(t, h->in.channel);
         MPL_free(h);
@@ -459,9 +454,6 @@ static inline int pop_failure(void)
  */
 static int watch_peers(bool idle)
 {
-    static time_t last;
-    static bool seen_gone;
-    static unsigned idle_calls;
     int mpi_errno = MPI_SUCCESS;
     struct timespec now;
 
@@ -470,20 +462,20 @@ static int watch_peers(bool idle)
         mpi_errno = MPID_nem_ivshmem_relation_forget_locks();
     if (unlikely(mpi_errno))
         goto fn_exit;
-    if (likely(!seen_gone)) {
-        if (idle && (++idle_calls & (POLLS_PER_CLOCK - 1)) != 0)
+    if (likely(!progress->seen_gone)) {
+        if (idle && (++progress->idle_calls & (POLLS_PER_CLOCK - 1)) != 0)
             goto fn_exit;
         clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-        if (now.tv_sec - last < WATCH_SECONDS)
+        if (now.tv_sec - progress->watched_at < WATCH_SECONDS)
             goto fn_exit;
-        last = now.tv_sec;
+        progress->watched_at = now.tv_sec;
         drop_held(false);
         MPID_nem_ivshmem_memory_trim();
         ivshm_transport_watch(&MPID_nem_ivshmem.transport);
     }
-    mpi_errno = fail_the_gone(&seen_gone);
+    mpi_errno = fail_the_gone(&progress->seen_gone);
     if (!mpi_errno && idle)
-        mpi_errno = fail_the_unmet(&seen_gone);
+        mpi_errno = fail_the_unmet(&progress->seen_gone);
 
 fn_exit:
     return mpi_errno;
@@ -523,8 +515,6 @@ static inline bool finds_nothing(int polls)
 
 int MPID_nem_ivshmem_poll(int in_blocking_poll)
 {
-    static bool inside;
-    static unsigned busy_calls;
     int mpi_errno = MPI_SUCCESS;
     struct ivshm_incoming in;
     struct ivshm_diag diag;
@@ -532,9 +522,9 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
 
     /* Packet handlers may poll again; cells must reach CH3 in order, so the inner turn does
      * nothing. */
-    if (inside)
+    if (progress->inside)
         return MPI_SUCCESS;
-    inside = true;
+    progress->inside = true;
 
     if (unlikely(MPID_nem_ivshmem.poll_tcp)) {
         mpi_errno = MPID_nem_ivshmem_path_tcp_poll(in_blocking_poll);
@@ -581,12 +571,12 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
             MPIR_ERR_CHECK(mpi_errno);
         }
         mpi_errno = watch_peers(true);
-    } else if (unlikely((++busy_calls & (POLLS_PER_CLOCK - 1)) == 0)) {
+    } else if (unlikely((++progress->busy_calls & (POLLS_PER_CLOCK - 1)) == 0)) {
         mpi_errno = watch_peers(false);
     }
 
 fn_exit:
-    inside = false;
+    progress->inside = false;
     return mpi_errno;
 fn_fail:
     goto fn_exit;

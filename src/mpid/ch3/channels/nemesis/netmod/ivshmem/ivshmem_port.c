@@ -44,12 +44,11 @@ fn_fail:
 /* One that is not in use, and never 0, which is the job's own connection. */
 static uint32_t new_stream(const struct ivshm_channel *channel, int port_tag)
 {
-    static uint32_t count;
-    uint32_t stream;
+    uint32_t *count = &MPID_nem_ivshmem.port.streams, stream;
 
     do {
-        count = count % STREAM_COUNT_MASK + 1;
-        stream = ((uint32_t) port_tag & STREAM_TAG_MASK) << STREAM_TAG_SHIFT | count;
+        *count = *count % STREAM_COUNT_MASK + 1;
+        stream = ((uint32_t) port_tag & STREAM_TAG_MASK) << STREAM_TAG_SHIFT | *count;
     } while (MPID_nem_ivshmem_vc_find_call(channel, stream));
     return stream;
 }
@@ -166,13 +165,13 @@ static void turn_away(const struct ivshm_incoming *in)
 /* Whether to wait a little for callers to take what we say to them, of whom some may never. */
 static bool have_patience(void)
 {
-    static time_t start;
+    time_t *start = &MPID_nem_ivshmem.port.patient_since;
     struct timespec now;
 
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    if (start == 0 || now.tv_sec - start > IMPATIENT_SECONDS)
-        start = now.tv_sec;
-    return now.tv_sec - start < PATIENT_SECONDS;
+    if (*start == 0 || now.tv_sec - *start > IMPATIENT_SECONDS)
+        *start = now.tv_sec;
+    return now.tv_sec - *start < PATIENT_SECONDS;
 }
 
 /*

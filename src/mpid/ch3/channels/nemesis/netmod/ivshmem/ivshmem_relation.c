@@ -16,15 +16,14 @@
 #define HAVE_ATTACH 0
 #endif
 
-/* Communicators by the context of their receives, of which the last bit tells collectives. */
-static MPIR_Comm **known_comms;
+static __typeof__(MPID_nem_ivshmem.relation) *const relation = &MPID_nem_ivshmem.relation;
 
 /*
  * Messages on a communicator that we have not made yet: its other members may be faster. Whether
  * their sender is who it says is settled when we have.
  */
-typedef struct claim {
-    struct claim *next;
+typedef struct MPID_nem_ivshmem_claim {
+    struct MPID_nem_ivshmem_claim *next;
     MPIDI_VC_t *vc;
     MPIDI_Message_match match;
 } claim_t;
@@ -35,22 +34,18 @@ typedef struct claim {
 #define CALL_MESSAGES_MAX (1 << 14)
 #define CALL_BYTES_MAX (1 << 26)
 
-static claim_t *claim_list;
-
 /* Memory that the program has attached to its dynamic windows. */
 typedef struct attached {
     struct attached *next; /* of those that overlap with one that is in the tree */
     uintptr_t start, bytes;
 } attached_t;
 
-typedef struct opened {
-    struct opened *next;
+typedef struct MPID_nem_ivshmem_opened {
+    struct MPID_nem_ivshmem_opened *next;
     const MPIR_Win *win;
     void *tree; /* by address, of tsearch */
     attached_t *others;
 } opened_t;
-
-static opened_t *opened_windows;
 
 /* What a member of a window of ours may do once: CH3 counts that for all of them together. */
 struct MPID_nem_ivshmem_member {
@@ -83,12 +78,12 @@ static void forget_all_known(void)
 static MPIR_Comm *comm_of(MPIR_Context_id_t context)
 {
     MPIR_Context_id_t own = context & ~MPIR_CONTEXT_SUFFIX_MASK;
-    MPIR_Comm *comm = known_comms[own >> MPIR_CONTEXT_SUFFIX_WIDTH];
+    MPIR_Comm *comm = relation->comms[own >> MPIR_CONTEXT_SUFFIX_WIDTH];
 
     if (comm)
         return comm;
     MPIR_Context_id_t parent = own & ~(MPIR_CONTEXT_SUBCOMM_MASK | MPIR_CONTEXT_IS_LOCALCOMM_MASK);
-    comm = known_comms[parent >> MPIR_CONTEXT_SUFFIX_WIDTH];
+    comm = relation->comms[parent >> MPIR_CONTEXT_SUFFIX_WIDTH];
     if (comm) {
         MPIR_Comm *parts[] = {comm->node_comm, comm->node_roots_comm, comm->local_comm};
         for (int i = 0; i < 3; i++)
@@ -119,8 +114,9 @@ static int rank_of(MPIDI_VC_t *vc, MPIR_Comm *comm)
 
 bool MPID_nem_ivshmem_relation_shares_comm(MPIDI_VC_t *vc)
 {
-    for (int i = 0; known_comms && i < 1 << (MPIR_CONTEXT_ID_BITS - MPIR_CONTEXT_SUFFIX_WIDTH); i++)
-        if (known_comms[i] && rank_of(vc, known_comms[i]) >= 0)
+    for (int i = 0; relation->comms && i < 1 << (MPIR_CONTEXT_ID_BITS - MPIR_CONTEXT_SUFFIX_WIDTH);
+         i++)
+        if (relation->comms[i] && rank_of(vc, relation->comms[i]) >= 0)
             return true;
     return false;
 }
@@ -146,7 +142,7 @@ const char MPID_nem_ivshmem_too_early[] = "speaks for a rank that another one sp
 /* Of which there is one at most. */
 static const claim_t *find_claim(const MPIDI_Message_match *match)
 {
-    const claim_t *c = claim_list;
+    const claim_t *c = relation->claims;
 
     while (c && (c->match.parts.rank != match->parts.rank ||
                  c->match.parts.context_id != match->parts.context_id))
@@ -167,15 +163,15 @@ static const char *make_claim(MPIDI_VC_t *vc, const MPIDI_Message_match *match)
     const claim_t *other = find_claim(match);
     if (other)
         return other->vc == vc ? NULL : MPID_nem_ivshmem_too_early;
-    for (const claim_t *c = claim_list; c; c = c->next)
+    for (const claim_t *c = relation->claims; c; c = c->next)
         own += c->vc == vc;
     if (own >= CLAIMS_MAX)
         return "sent messages on too many communicators that it is no member of";
     claim_t *claim = MPL_malloc(sizeof(*claim), MPL_MEM_OTHER);
     if (!claim)
         return "sent a message on an unknown communicator, and there is no memory to note that";
-    *claim = (claim_t){.next = claim_list, .vc = vc, .match = *match};
-    claim_list = claim;
+    *claim = (claim_t){.next = relation->claims, .vc = vc, .match = *match};
+    relation->claims = claim;
     return NULL;
 }
 
@@ -256,9 +252,9 @@ static void drop_call(const MPIDI_VC_t *vc)
 
 static int comm_created(MPIR_Comm *comm, void *param ATTRIBUTE((unused)))
 {
-    known_comms[comm->recvcontext_id >> MPIR_CONTEXT_SUFFIX_WIDTH] = comm;
+    relation->comms[comm->recvcontext_id >> MPIR_CONTEXT_SUFFIX_WIDTH] = comm;
     MPID_nem_ivshmem.news = true;
-    for (claim_t *claim, **link = &claim_list; (claim = *link);) {
+    for (claim_t *claim, **link = &relation->claims; (claim = *link);) {
         if (comm_of(claim->match.parts.context_id) != comm) {
             link = &claim->next;
             continue;
@@ -274,7 +270,7 @@ static int comm_created(MPIR_Comm *comm, void *param ATTRIBUTE((unused)))
 
 static int comm_destroyed(MPIR_Comm *comm, void *param ATTRIBUTE((unused)))
 {
-    MPIR_Comm **entry = &known_comms[comm->recvcontext_id >> MPIR_CONTEXT_SUFFIX_WIDTH];
+    MPIR_Comm **entry = &relation->comms[comm->recvcontext_id >> MPIR_CONTEXT_SUFFIX_WIDTH];
 
     if (*entry == comm)
         *entry = NULL;
@@ -287,7 +283,7 @@ void MPID_nem_ivshmem_relation_forget_vc(MPIDI_VC_t *vc)
     forget_known(vc);
     if (VC_IVSHMEM(vc)->stream)
         drop_call(vc);
-    for (claim_t *claim, **link = &claim_list; (claim = *link);) {
+    for (claim_t *claim, **link = &relation->claims; (claim = *link);) {
         if (claim->vc != vc) {
             link = &claim->next;
             continue;
@@ -485,7 +481,7 @@ bool MPID_nem_ivshmem_relation_is_target(MPIDI_VC_t *vc, const MPIR_Win *win, in
 /* The window's, or where it would be linked in. */
 static opened_t **find_opened(const MPIR_Win *win)
 {
-    opened_t **link = &opened_windows;
+    opened_t **link = &relation->opened;
 
     while (*link && (*link)->win != win)
         link = &(*link)->next;
@@ -751,12 +747,11 @@ fn_fail:
 /* What ranks wait for that were lost since the last call. */
 int MPID_nem_ivshmem_relation_forget_locks(void)
 {
-    static int failed;
     int mpi_errno = MPI_SUCCESS;
 
-    if (likely(MPIDI_Failed_vc_count == failed))
+    if (likely(MPIDI_Failed_vc_count == relation->failed_vcs))
         goto fn_exit;
-    failed = MPIDI_Failed_vc_count;
+    relation->failed_vcs = MPIDI_Failed_vc_count;
     mpi_errno = forget_locks(MPIDI_RMA_Win_active_list_head);
     MPIR_ERR_CHECK(mpi_errno);
     mpi_errno = forget_locks(MPIDI_RMA_Win_inactive_list_head);
@@ -772,12 +767,10 @@ int MPID_nem_ivshmem_relation_init(void)
 {
     int mpi_errno = MPI_SUCCESS;
 
-    claim_list = NULL;
-    opened_windows = NULL;
     /* 256 KiB, of which what is not used is never touched. */
-    known_comms = MPL_calloc((size_t) 1 << (MPIR_CONTEXT_ID_BITS - MPIR_CONTEXT_SUFFIX_WIDTH),
-                             sizeof(*known_comms), MPL_MEM_COMM);
-    MPIR_ERR_CHKANDJUMP(!known_comms, mpi_errno, MPI_ERR_OTHER, "**nomem");
+    relation->comms = MPL_calloc((size_t) 1 << (MPIR_CONTEXT_ID_BITS - MPIR_CONTEXT_SUFFIX_WIDTH),
+                                 sizeof(*relation->comms), MPL_MEM_COMM);
+    MPIR_ERR_CHKANDJUMP(!relation->comms, mpi_errno, MPI_ERR_OTHER, "**nomem");
     mpi_errno = MPIDI_CH3U_Comm_register_create_hook(comm_created, NULL);
     MPIR_ERR_CHECK(mpi_errno);
     mpi_errno = MPIDI_CH3U_Comm_register_destroy_hook(comm_destroyed, NULL);

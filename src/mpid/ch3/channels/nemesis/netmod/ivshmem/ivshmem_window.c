@@ -50,8 +50,7 @@ typedef struct {
     ivshm_off lock; /* of rank 0 */
 } part_t;
 
-static MPIDI_CH3U_Win_fns_t stock_fns;
-static int (*stock_free)(MPIR_Win **);
+static __typeof__(MPID_nem_ivshmem.windows) *const windows = &MPID_nem_ivshmem.windows;
 
 static window_t *window_of(MPIR_Win *win)
 {
@@ -80,13 +79,12 @@ static int rank_of(const window_t *w, struct ivshm_owner holder, int self)
 /* Once a second at most: who of this VM has died, and of whom the process manager says so? */
 static void check_for_deaths(void)
 {
-    static time_t last;
     struct timespec now;
 
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    if (now.tv_sec == last)
+    if (now.tv_sec == windows->checked_at)
         return;
-    last = now.tv_sec;
+    windows->checked_at = now.tv_sec;
     ivshm_transport_mark_dead(&MPID_nem_ivshmem.transport);
     if (MPIR_CVAR_ENABLE_FT)
         MPIDI_CH3U_Check_for_failed_procs();
@@ -503,7 +501,7 @@ static int win_create(void *base, MPI_Aint size, int disp_unit, MPIR_Info *info,
 {
     int mpi_errno = MPI_SUCCESS;
 
-    mpi_errno = stock_fns.create(base, size, disp_unit, info, comm, win);
+    mpi_errno = windows->stock.create(base, size, disp_unit, info, comm, win);
     MPIR_ERR_CHECK(mpi_errno);
     if (!is_on_one_node((*win)->comm_ptr)) {
         /* If CH3 has found out that a node shares it, let that be. */
@@ -548,7 +546,7 @@ static int win_allocate(MPI_Aint size, int disp_unit, MPIR_Info *info, MPIR_Comm
         window_of(*win)->memory = base;
     mpi_errno = (*win)->ivshmem || base
                     ? set_window_base(*win, base, size, disp_unit, info, comm, baseptr)
-                    : stock_fns.allocate(size, disp_unit, info, comm, baseptr, win);
+                    : windows->stock.allocate(size, disp_unit, info, comm, baseptr, win);
     MPIR_ERR_CHECK(mpi_errno);
 
 fn_exit:
@@ -572,7 +570,7 @@ static int win_allocate_shared(MPI_Aint size, int disp_unit, MPIR_Info *info, MP
     MPI_Aint *sizes = NULL;
 
     if (is_on_one_node((*win)->comm_ptr)) {
-        mpi_errno = stock_fns.allocate_shared(size, disp_unit, info, comm, baseptr, win);
+        mpi_errno = windows->stock.allocate_shared(size, disp_unit, info, comm, baseptr, win);
         goto fn_exit;
     }
     sizes = MPL_malloc(count * sizeof(*sizes), MPL_MEM_RMA);
@@ -613,7 +611,7 @@ static int win_shared_query(MPIR_Win *win, int target_rank, MPI_Aint *size, int 
     int rank = target_rank;
 
     if (!w)
-        return stock_fns.shared_query(win, target_rank, size, disp_unit, baseptr);
+        return windows->stock.shared_query(win, target_rank, size, disp_unit, baseptr);
     if (rank == MPI_PROC_NULL) /* the first that has something */
         for (rank = 0; rank < w->count && w->ranks[rank].bytes == 0;)
             rank++;
@@ -691,8 +689,8 @@ static int win_free(MPIR_Win **win)
     } else if (is_own && MPID_nem_ivshmem_memory_free((*win)->base)) {
         (*win)->base = NULL;
     }
-    if (stock_free) {
-        mpi_errno = stock_free(win);
+    if (windows->stock_free) {
+        mpi_errno = windows->stock_free(win);
         MPIR_ERR_CHECK(mpi_errno);
     }
 
@@ -705,8 +703,8 @@ fn_fail:
 /* In every rank, also in one that has no region: the others ask it. */
 void MPID_nem_ivshmem_window_init(void)
 {
-    stock_fns = MPIDI_CH3U_Win_fns;
-    stock_free = MPIDI_CH3U_Win_hooks.win_free;
+    windows->stock = MPIDI_CH3U_Win_fns;
+    windows->stock_free = MPIDI_CH3U_Win_hooks.win_free;
     MPIDI_CH3U_Win_fns.create = win_create;
     MPIDI_CH3U_Win_fns.allocate = win_allocate;
     MPIDI_CH3U_Win_fns.allocate_shared = win_allocate_shared;
