@@ -441,9 +441,9 @@ static void never_ours(const char *region, int how, const char *said)
 /* Somebody keeps it, or it is never free when we look: an error in the end. */
 static void stuck(const char *region)
 {
-    never_ours(region, STAYS, "keeps its lock for a minute");
-    never_ours(region, IS_TAKEN_ANEW, "was not to be had for ten minutes");
-    never_ours(region, IS_OVERWRITTEN, "was not to be had for ten minutes");
+    never_ours(region, STAYS, "has held its lock for a minute");
+    never_ours(region, IS_TAKEN_ANEW, "could not get the lock of a window for ten minutes");
+    never_ours(region, IS_OVERWRITTEN, "could not get the lock of a window for ten minutes");
     never_ours(region, STOPPED_WITH_US, NULL);
 }
 
@@ -477,8 +477,7 @@ static void liar(const char *name)
             CHECK(class == MPI_ERR_RMA_SHARED, "class %d", class);
             error_line(err, text);
             snprintf(said, sizeof(said),
-                     "rank 1 of MPI_Win_allocate_shared says that it is "
-                     "endpoint %u of generation %u",
+                     "rank 1 of MPI_Win_allocate_shared claims endpoint %u, generation %u",
                      lies[i].endpoint, lies[i].generation);
             CHECK(strstr(text, said), "%s", text);
         } else {

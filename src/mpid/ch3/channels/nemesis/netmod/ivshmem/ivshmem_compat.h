@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * All that differs between the releases of MPICH that the netmod is grafted onto, and nothing else
- * does. 4.0.2 is built and tested; what is here for later ones follows their sources and was never
- * compiled, which is why ivshmem-graft asks before it goes on with them.
+ * All differences between the releases of MPICH onto which the netmod is grafted, and nothing else.
+ * 4.0.2 is built and tested. The code for later releases follows their sources and was never
+ * compiled, which is why ivshmem-graft asks before it continues with them.
  */
 #ifndef IVSHMEM_COMPAT_H
 #define IVSHMEM_COMPAT_H
@@ -44,7 +44,8 @@ static inline int ivshmem_compat_max_val_size(void)
 #define ivshmem_compat_unpack(in, size, buf, count, type, offset, actual)                          \
     MPIR_Typerep_unpack(in, size, buf, count, type, offset, actual IVSHMEM_COMPAT_TYPEREP_FLAGS)
 
-/* Whether one-sided operations between the two are loads and stores, in a window that CH3 shares.
+/*
+ * Whether one-sided operations between the two are loads and stores, where CH3 shares the window.
  */
 #ifdef IVSHMEM_SHARED_H
 #define ivshmem_compat_shares(win, origin, target) MPID_nem_ivshmem_shares(win, origin, target)

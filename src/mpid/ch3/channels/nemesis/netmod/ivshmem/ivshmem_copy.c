@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Large messages from or to memory of the region: copied once, by the sender, by the receiver, or
- * by both. And the user's buffer, whatever its datatype, for all ways.
+ * Large messages from or to memory of the region: a single copy, made by the sender, by the
+ * receiver, or by both. And copy_pack, which reads the user's buffer, of any datatype, for all
+ * kinds of transfer. Called by ivshmem_lmt.c and ivshmem_pipeline.c, under MPICH's global lock.
  */
 #include "ivshmem_netmod.h"
 
-#define DIRECT_BYTES (256 << 10) /* copied in one turn */
+#define DIRECT_BYTES (256 << 10) /* copied in one progress call */
 
-/* Up to `max` bytes of the user's, the next ones. */
 void MPID_nem_ivshmem_copy_pack(MPID_nem_ivshmem_transfer_t *t, void *to, intptr_t max)
 {
     MPIR_Request *req = t->req;
@@ -38,7 +38,7 @@ bool MPID_nem_ivshmem_copy_read(MPID_nem_ivshmem_transfer_t *t, const char **why
         ivshmem_compat_unpack(t->peer_buffer + t->moved, len, req->dev.user_buf,
                               req->dev.user_count, req->dev.datatype, t->moved, &done);
     IVSHM_TRACEPOINT(read_direct);
-    /* Only whole elements are unpacked. What is left of the last one is no element. */
+    /* Only whole elements are unpacked. The rest after the last one is not an element. */
     t->moved += t->moved + len == t->size ? len : done;
     if (t->moved < t->size && done == 0)
         *why = "sent data that cannot be unpacked";
@@ -56,7 +56,7 @@ bool MPID_nem_ivshmem_copy_coop_receive(MPID_nem_ivshmem_transfer_t *t, const ch
     }
     int64_t left = ivshm_coop_remaining(&t->coop, t->taken);
     if (left < 0)
-        *why = "changed what says who copies what";
+        *why = "overwrote the state of a cooperative copy";
     return left == 0;
 }
 
@@ -71,7 +71,7 @@ bool MPID_nem_ivshmem_copy_coop_send(MPID_nem_ivshmem_transfer_t *t, const char 
         !ivshm_extent_covers(region, ivshm_channel_peer(VC_IVSHMEM(t->vc)->channel),
                              IVSHM_KIND_USER, MPID_nem_ivshmem_offset_of(t->peer_buffer),
                              (uint64_t) t->size)) {
-        *why = "asks for help with a buffer that is not its own";
+        *why = "asked for a cooperative copy into a buffer that it does not own";
         return false;
     }
     MPID_nem_ivshmem.stats.coop += t->moved == 0;

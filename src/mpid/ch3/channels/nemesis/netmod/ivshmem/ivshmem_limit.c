@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * How large a message may be that is sent at once. As long as it fits into a few cells, one trip
- * beats the three of a rendezvous; where buffers are in the region, one copy beats both.
+ * The size up to which a message is sent eagerly. While it fits into a few cells, one trip beats
+ * the three of a rendezvous. Where buffers are in the region, a single copy beats both. Called by
+ * the netmod's other files, under MPICH's global lock.
  */
 #include "ivshmem_netmod.h"
 
@@ -22,7 +23,7 @@ void MPID_nem_ivshmem_limit_set(MPIDI_VC_t *vc)
     vc->ready_eager_max_msg_sz = vc->eager_max_msg_sz;
 }
 
-/* The program has memory in the region, from or to which it will send. */
+/* The program has memory in the region, and will send from it or receive into it. */
 void MPID_nem_ivshmem_limit_prefer_direct(void)
 {
     if (MPID_nem_ivshmem.prefers_direct)

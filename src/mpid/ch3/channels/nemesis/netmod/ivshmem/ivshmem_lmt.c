@@ -1,31 +1,35 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Large messages, by Nemesis' LMT hooks. Each side's first packet may carry a cookie:
+ * Large messages, through Nemesis' LMT hooks. The first packet of each side may carry a cookie:
  *
- *   sender                            receiver
- *   RTS, offers a pipeline of its own matched: empties chunks
- *   or fills chunks          ====>    at the same time
+ *   sender                                  receiver
  *
- *   RTS, offers its buffer   ====>    matched: copies it
- *                            <----    DONE
+ *   RTS: a pipeline of the sender   ---->
+ *   fills chunks                    ====>   matched: empties chunks at the same time
  *
- *   RTS, offers nothing      ---->    matched: offers a pipeline, or its buffer
- *                            <----    CTS
- *   fills chunks, or copies  ====>    empties chunks
- *   DONE, if it has copied   ---->
+ *   RTS: the sender's buffer        ---->   matched: copies from the buffer
+ *                                   <----   DONE
  *
- *   RTS, offers its buffer   ---->    matched: its own is in the region as well, and it is large:
- *                            <----    CTS, asks for help; copies pieces
- *   copies pieces            ====>    has all of them
- *                            <----    DONE
+ *   RTS: nothing                    ---->   matched
+ *                                   <----   CTS: a pipeline of the receiver, or its buffer
+ *   fills chunks                    ====>   empties chunks at the same time
+ *   or copies into the buffer       ====>
+ *   DONE                            ---->
  *
- * A buffer can be offered if it is memory of the region: then there is one copy. Otherwise both
- * sides copy through a pipeline. The sender's pipelines spare a trip, but wait for the receiver; so
- * they are few, and each rank keeps one to lend, so that one receive can always go on. Where all
- * are lent and the region has no memory for another, receives wait their turn. A peer whose last
- * receive went into the region is offered none: it will want that copy alone again.
+ *   RTS: the sender's buffer        ---->   matched; its own buffer is in the region too, and large
+ *                                   <----   CTS: its buffer, for a cooperative copy
+ *   copies pieces                   ====>   copies pieces, until it has all of them
+ *                                   <----   DONE
  *
- * Each turn of the progress engine moves what it can and goes on.
+ * A cookie can name a buffer if that is memory of the region: then there is a single copy.
+ * Otherwise both sides copy through a pipeline. If the sender provides it, a trip is saved, but the
+ * pipeline is in use until the receiver is done. So a rank sends through few of its pipelines at a
+ * time, and always keeps one for receiving, so that one receive can make progress. When all are in
+ * use and the region has no memory for another, receives wait for one. A peer whose last receive
+ * went into memory of the region is sent no pipeline, because it will want a single copy again.
+ *
+ * Each progress call copies as much as it can, and returns. Called by CH3 through the hooks and by
+ * the progress call, under MPICH's global lock.
  */
 #include "ivshmem_netmod.h"
 
@@ -38,7 +42,10 @@ static void link_transfer(MPID_nem_ivshmem_transfer_t *t)
     if (t->next)
         t->next->prev = t;
     MPID_nem_ivshmem.transfers = t;
-    /* A request that CH3 cancels is complete before we are told. */
+    /*
+     * CH3 completes a request that it cancels before we hear of it, so the transfer holds a
+     * reference.
+     */
     MPIR_Request_add_ref(t->req);
 }
 
@@ -64,7 +71,7 @@ static MPID_nem_ivshmem_transfer_t *new_transfer(MPIDI_VC_t *vc, MPIR_Request *r
     return t;
 }
 
-/* Sets where the user's data is, and returns how many bytes that are. */
+/* Finds the user's data, and returns its size in bytes. */
 static intptr_t find_buffer(MPID_nem_ivshmem_transfer_t *t)
 {
     MPIR_Request *req = t->req;
@@ -78,7 +85,7 @@ static intptr_t find_buffer(MPID_nem_ivshmem_transfer_t *t)
     return size;
 }
 
-/* From now on one side works in the other's memory. */
+/* From now on one side accesses the other's memory. */
 static void activate_transfer(MPID_nem_ivshmem_transfer_t *t, int state, intptr_t size)
 {
     t->state = state;
@@ -88,8 +95,8 @@ static void activate_transfer(MPID_nem_ivshmem_transfer_t *t, int state, intptr_
 }
 
 /*
- * The transfer is over: takes it off the list and completes its request. The pipeline is given
- * back, unless it is lost.
+ * The transfer has ended: unlinks it and completes its request. Its pipeline returns to the pool
+ * unless it is in quarantine.
  */
 static int finish_transfer(MPID_nem_ivshmem_transfer_t *t, bool pipeline_is_free)
 {
@@ -99,7 +106,8 @@ static int finish_transfer(MPID_nem_ivshmem_transfer_t *t, bool pipeline_is_free
     MPID_nem_ivshmem.sender_pipelines -= t->own_pipeline && t->state == IVSHMEM_SENDING;
     if (t->own_pipeline && pipeline_is_free)
         MPID_nem_ivshmem_lmt_pool_free_pipeline(&t->pipeline);
-    if (MPIR_CVAR_ENABLE_FT) /* what has had no CTS is still on CH3's list */
+    /* A request that has had no CTS is still on CH3's list. */
+    if (MPIR_CVAR_ENABLE_FT)
         MPID_nem_lmt_rtsq_search_remove(&t->vc->ch.lmt_rts_queue, req->handle, &entry);
     int mpi_errno = MPIR_Request_is_complete(req) ? MPI_SUCCESS : MPID_Request_complete(req);
     unlink_transfer(t);
@@ -154,7 +162,7 @@ fn_fail:
     goto fn_exit;
 }
 
-/* All is copied, once, by this side. */
+/* This side has copied everything, in a single copy. */
 static int end_direct(MPID_nem_ivshmem_transfer_t *t, int (*end)(MPID_nem_ivshmem_transfer_t *))
 {
     int mpi_errno = MPI_SUCCESS;
@@ -171,14 +179,14 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Receiver: both have copied all pieces. */
+/* Receiver: both sides have copied all pieces. */
 static int end_coop(MPID_nem_ivshmem_transfer_t *t)
 {
     MPID_nem_ivshmem_lmt_pool_free_coop(ivshm_coop_word(&t->coop));
     return end_direct(t, end_received);
 }
 
-/* Receiver: sends our cookie, from the transfer, which outlives the call: it may have to wait. */
+/* Receiver: sends our cookie in a CTS. */
 static int send_cts(MPID_nem_ivshmem_transfer_t *t)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -201,7 +209,7 @@ static void set_pipeline_cookie(MPID_nem_ivshmem_transfer_t *t)
                                             .bytes = (uint64_t) t->size};
 }
 
-/* Lends a pipeline to the sender, if there is one, and tells it. */
+/* Receiver: allocates a pipeline for the sender, if there is one, and tells the sender. */
 static int start_pipeline_receive(MPID_nem_ivshmem_transfer_t *t)
 {
     if (!MPID_nem_ivshmem_lmt_pool_alloc_pipeline(&t->pipeline, 0))
@@ -211,7 +219,7 @@ static int start_pipeline_receive(MPID_nem_ivshmem_transfer_t *t)
     return send_cts(t);
 }
 
-/* CH3 has cancelled the send: the receiver knows nothing of it any more. */
+/* CH3 has cancelled the send: the receiver no longer knows of it. */
 static int forget_transfer(MPID_nem_ivshmem_transfer_t *t)
 {
     if (t->own_pipeline)
@@ -236,7 +244,7 @@ static int advance_transfer(MPID_nem_ivshmem_transfer_t *t, const char **why)
         return MPID_nem_ivshmem_copy_coop_receive(t, why) ? end_coop(t) : MPI_SUCCESS;
     case IVSHMEM_COOP_SENDING:
         if (MPID_nem_ivshmem_copy_coop_send(t, why))
-            t->state = IVSHMEM_AWAIT_CTS; /* for the receiver's DONE */
+            t->state = IVSHMEM_AWAIT_CTS; /* waits for the receiver's DONE */
         return MPI_SUCCESS;
     case IVSHMEM_AWAIT_PIPELINE:
         return start_pipeline_receive(t);
@@ -248,7 +256,7 @@ static int advance_transfer(MPID_nem_ivshmem_transfer_t *t, const char **why)
     return MPI_SUCCESS;
 }
 
-/* Has the transfer moved on; if the peer has done what it must not, its connection is to fail. */
+/* Advances the transfer. If the peer breaks the protocol, its connection is marked as failed. */
 static int advance_or_mark_failed(MPID_nem_ivshmem_transfer_t *t)
 {
     const char *why = NULL;
@@ -289,7 +297,10 @@ int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t *vc, int req_errno)
             continue;
         if (!is_gone && (t->state == IVSHMEM_AWAIT_DONE || t->state == IVSHMEM_COOP_RECEIVING))
             MPID_nem_ivshmem_memory_quarantine(t->contig);
-        /* What the peer may still write is used for no other transfer before it is gone. */
+        /*
+         * Memory that the peer may still write is used for no other transfer until the peer has
+         * gone.
+         */
         if (t->state == IVSHMEM_COOP_RECEIVING)
             MPID_nem_ivshmem_lmt_pool_quarantine(VC_IVSHMEM(vc)->peer, ivshm_coop_word(&t->coop),
                                                  NULL);
@@ -306,7 +317,7 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Makes our buffer the cookie, if it is memory of the region. */
+/* Puts our buffer into the cookie, if it is memory of the region. */
 static bool set_buffer_cookie(MPID_nem_ivshmem_transfer_t *t)
 {
     intptr_t size = t->req->ch.lmt_data_sz;
@@ -319,8 +330,8 @@ static bool set_buffer_cookie(MPID_nem_ivshmem_transfer_t *t)
 }
 
 /*
- * Sender: a large message begins. The RTS is on its way before the pipeline is filled; nothing is
- * complete before CH3 has entered the request into its lists.
+ * Sender: begins a large message. The RTS is sent before the pipeline is filled, so that the
+ * receiver can start early. Nothing completes before CH3 has entered the request into its lists.
  */
 static int initiate_lmt(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, MPIR_Request *req)
 {
@@ -329,7 +340,7 @@ static int initiate_lmt(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, MPIR_Request *req)
     MPID_nem_ivshmem_transfer_t *t = NULL;
 
     if (unlikely(!VC_IVSHMEM(vc)->channel)) {
-        mpi_errno = MPID_nem_ivshmem_vc_error(vc, "its call is over");
+        mpi_errno = MPID_nem_ivshmem_vc_error(vc, "its call has ended");
         goto fn_fail;
     }
     t = new_transfer(vc, req, IVSHMEM_AWAIT_CTS);
@@ -362,7 +373,10 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Begins to use what `peer` offers, in the direction of our request; or says why that cannot be. */
+/*
+ * Begins the transfer that the peer's cookie describes, in the direction of our request. Returns
+ * NULL, or what is wrong with the cookie.
+ */
 static const char *use_cookie(MPID_nem_ivshmem_transfer_t *t,
                               const MPID_nem_ivshmem_cookie_t *cookie, intptr_t size,
                               struct ivshm_owner peer, struct ivshm_diag *diag)
@@ -379,25 +393,29 @@ static const char *use_cookie(MPID_nem_ivshmem_transfer_t *t,
         return NULL;
     case IVSHMEM_COOKIE_BUFFER:
         if (!ivshm_extent_covers(region, peer, IVSHM_KIND_USER, cookie->off, (uint64_t) size))
-            return "offers a buffer that is not its own";
+            return "sent a cookie for a buffer that it does not own";
         t->peer_buffer = ivshm_region_address(region, cookie->off);
         activate_transfer(t, sends ? IVSHMEM_WRITING : IVSHMEM_READING, size);
         return NULL;
     case IVSHMEM_COOKIE_COOP:
         if (!sends || t->cookie.what != IVSHMEM_COOKIE_BUFFER || cookie->bytes != (uint64_t) size)
-            return "asks for help with what it was not offered";
+            return "asked for a cooperative copy that does not fit the transfer";
         if (ivshm_coop_attach(region, peer, cookie->coop, cookie->first, (uint64_t) size, &t->coop,
                               diag) != 0)
             return diag->text;
-        t->peer_buffer = ivshm_region_address(region, cookie->off); /* checked when it is used */
+        /* checked when it is first used */
+        t->peer_buffer = ivshm_region_address(region, cookie->off);
         activate_transfer(t, IVSHMEM_COOP_SENDING, size);
         return NULL;
     default:
-        return "offers what is unknown";
+        return "sent a cookie of an unknown kind";
     }
 }
 
-/* Whether a CTS does not have to wait. One that did could be sent when its transfer is over. */
+/*
+ * Whether a CTS can be sent at once. A CTS that had to wait might be sent after its transfer has
+ * ended.
+ */
 static bool can_send_cts(MPIDI_VC_t *vc)
 {
     const MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
@@ -407,8 +425,9 @@ static bool can_send_cts(MPIDI_VC_t *vc)
 }
 
 /*
- * Receiver: asks the sender, whose buffer it reads, to copy a part, if that is worth it. Where more
- * is under way, both processors have enough to do, each with what it will use itself.
+ * Receiver: asks the sender, whose buffer it reads, to copy a part, if that is worth it. If other
+ * transfers are under way, both processors have enough to do, each with data that it will use
+ * itself.
  */
 static int start_coop_receive(MPID_nem_ivshmem_transfer_t *t)
 {
@@ -427,7 +446,10 @@ static int start_coop_receive(MPID_nem_ivshmem_transfer_t *t)
     return send_cts(t);
 }
 
-/* Receiver: whether our buffer is better than the sender's pipeline, from which we copy too. */
+/*
+ * Receiver: whether to use our buffer rather than the sender's pipeline, out of which we would have
+ * to copy as well.
+ */
 static bool prefer_buffer(MPID_nem_ivshmem_transfer_t *t, const MPID_nem_ivshmem_cookie_t *cookie,
                           struct ivshm_owner peer)
 {
@@ -439,11 +461,12 @@ static bool prefer_buffer(MPID_nem_ivshmem_transfer_t *t, const MPID_nem_ivshmem
                               NULL) == 0 &&
         ivshm_pipeline_waiting(&pipeline) < cookie->bytes)
         return true;
-    t->cookie.what = IVSHMEM_COOKIE_NOTHING; /* the message is there already */
+    /* The whole message is in the pipeline already. */
+    t->cookie.what = IVSHMEM_COOKIE_NOTHING;
     return false;
 }
 
-/* Receiver: goes on with what the sender offers. False if it offers nothing that is of use. */
+/* Receiver: begins with what the sender's cookie names. False if it names nothing that we use. */
 static bool accept_cookie(MPID_nem_ivshmem_transfer_t *t, struct iovec s_cookie, const char **why,
                           struct ivshm_diag *diag)
 {
@@ -462,20 +485,20 @@ static bool accept_cookie(MPID_nem_ivshmem_transfer_t *t, struct iovec s_cookie,
     return true;
 }
 
-/* Receiver: a large message has met its receive. */
+/* Receiver: a large message has matched a receive. */
 static int start_recv(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec s_cookie)
 {
     int mpi_errno = MPI_SUCCESS;
     struct ivshm_diag diag;
     const char *why = NULL;
 
-    if (vc->state == MPIDI_VC_STATE_MORIBUND) { /* the peer died before this was received */
+    if (vc->state == MPIDI_VC_STATE_MORIBUND) { /* the peer died before the message was received */
         req->status.MPI_ERROR =
             MPID_nem_ivshmem_vc_error(vc, "its process died before its message was received");
         mpi_errno = MPID_Request_complete(req);
         goto fn_exit;
     }
-    if (req->ch.lmt_data_sz == 0) { /* the receive takes nothing */
+    if (req->ch.lmt_data_sz == 0) { /* the receive takes no data */
         MPID_nem_lmt_send_CTS(vc, req, NULL, 0);
         mpi_errno = MPID_Request_complete(req);
         MPIR_ERR_CHECK(mpi_errno);
@@ -508,7 +531,7 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Sender: the receiver does without our pipeline. */
+/* Sender: the receiver does not use our pipeline. */
 static void withdraw_pipeline(MPID_nem_ivshmem_transfer_t *t)
 {
     ivshm_pipeline_reset(&t->pipeline);
@@ -518,7 +541,7 @@ static void withdraw_pipeline(MPID_nem_ivshmem_transfer_t *t)
     MPID_nem_ivshmem.sender_pipelines--;
 }
 
-/* Sender: the receiver has a cookie of its own, or takes nothing. */
+/* Sender: the receiver has answered with a cookie of its own, or takes no data. */
 static int start_send(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec r_cookie)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -531,14 +554,14 @@ static int start_send(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec r_cookie)
     if (r_cookie.iov_len == sizeof(cookie))
         memcpy(&cookie, r_cookie.iov_base, sizeof(cookie));
     VC_IVSHMEM(vc)->takes_direct = cookie.what == IVSHMEM_COOKIE_BUFFER;
-    if (cookie.what == IVSHMEM_COOKIE_NOTHING || size <= 0) { /* the receive takes nothing */
+    if (cookie.what == IVSHMEM_COOKIE_NOTHING || size <= 0) { /* the receive takes no data */
         mpi_errno = forget_transfer(t);
         MPIR_ERR_CHECK(mpi_errno);
         goto fn_exit;
     }
     if (t->cookie.what != IVSHMEM_COOKIE_NOTHING && cookie.what != IVSHMEM_COOKIE_COOP &&
         (t->cookie.what != IVSHMEM_COOKIE_PIPELINE || cookie.what != IVSHMEM_COOKIE_BUFFER))
-        why = "answered a cookie with another that is no better";
+        why = "answered a cookie with one that cannot replace it";
     if (t->own_pipeline)
         withdraw_pipeline(t);
     if (!why)
@@ -564,11 +587,11 @@ static int handle_cookie(MPIDI_VC_t *vc ATTRIBUTE((unused)), MPIR_Request *req A
 
 static int refuse_done(MPIDI_VC_t *vc)
 {
-    MPID_nem_ivshmem_vc_mark_failed(vc, "says that it is done with what it was not offered");
+    MPID_nem_ivshmem_vc_mark_failed(vc, "sent DONE for a transfer that was never offered");
     return MPI_SUCCESS;
 }
 
-/* Sender: the receiver has copied our buffer, or wants no more of our pipeline. */
+/* Sender: the receiver has copied our buffer, or needs no more of our pipeline. */
 static int done_send(MPIDI_VC_t *vc, MPIR_Request *req)
 {
     MPID_nem_ivshmem_transfer_t *t = REQ_TRANSFER(req);

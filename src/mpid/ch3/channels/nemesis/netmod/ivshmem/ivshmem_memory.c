@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Memory in the region for the program: for MPI_Alloc_mem, for windows, and for malloc where
- * libivshmem-malloc is loaded. Large messages from or to it are copied once. What the region cannot
- * spare, and what is small and for messages, comes from the C library.
+ * The program's memory in the region: for MPI_Alloc_mem, for windows, and for malloc where
+ * libivshmem-malloc is loaded. Large messages from or to this memory need only a single copy. The C
+ * library serves what the region cannot spare, and what is too small for a large message.
  *
- * The program sees it in a second mapping of the region, in which nothing else is used. When the
- * process leaves the region, or is the child of a fork, private memory takes the place of that
- * mapping, as a whole, and holds what the program had there. The first mapping, which MPICH uses,
- * is never in a child. What the program does with mprotect to its mapping does not concern the
- * first one: all that is done here to live blocks goes by that.
+ * The program sees this memory in a second mapping of the region, which is used for nothing else.
+ * When the process leaves the region, or in the child of a fork, private memory replaces that whole
+ * mapping and holds what the program had there. The first mapping, which MPICH uses, never exists
+ * in a child. The program may use mprotect on its mapping; that does not affect the first one, so
+ * everything done here to blocks in use goes through the first mapping.
  *
- * malloc is called by any thread at any time, also without MPICH's lock, so there is a lock here. A
- * thread that calls malloc may hold any lock of the C library's, such as a stream's, and fork takes
- * these after our handler: so nobody in malloc or free waits for a fork. While one is under way,
- * the tables stay as the child is to have them; the C library serves malloc, and what is freed is
- * noted.
+ * malloc may be called by any thread at any time, without MPICH's lock, so there is a mutex here. A
+ * thread that calls malloc may hold any lock of the C library, such as a stream's, and fork takes
+ * these after our handler has run. So no thread in malloc or free waits for a fork. While a fork is
+ * under way, the tables stay as the child must find them: the C library serves malloc, and freed
+ * blocks are only noted.
  */
 #include "ivshmem_netmod.h"
 
@@ -30,52 +30,60 @@
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 
-#define MESSAGE_MIN (12 << 10) /* bytes: nothing smaller is sent by rendezvous */
-#define MALLOC_MIN (16 << 10)  /* worth a system of its own */
-#define MALLOC_LEAVES 4        /* one part in so many, beside what nobody takes */
-#define SHARES 256 /* one part in so many is taken at once, from which many are served */
+#define MESSAGE_MIN (12 << 10) /* bytes: no smaller message is sent by rendezvous */
+#define MALLOC_MIN (16 << 10)  /* bytes: smaller blocks are not worth the effort */
+/* malloc leaves a quarter of the region free, beside the memory that nobody takes. */
+#define MALLOC_LEAVES 4
+/* At least 1/SHARES of the region is allocated at once, and serves many blocks. */
+#define SHARES 256
 #define SHARE_MAX (UINT64_C(16) << 20) /* bytes */
-#define KEPT_SHARES 16                 /* one part in so many is kept for malloc when it is free */
-#define RETRY_MS 100                   /* ms after a refusal */
-#define DISCARD_PART (UINT64_C(1) << 20) /* bytes that are zeroed at once */
+/* malloc keeps up to 1/KEPT_SHARES of the region in free extents. */
+#define KEPT_SHARES 16
+#define RETRY_MS 100 /* ms after a refusal */
+/* Bytes that are zeroed before the mutex is released for a moment. */
+#define DISCARD_PART (UINT64_C(1) << 20)
 #define UNITS_MAX (UINT64_C(1) << 24)
-#define RESERVE 8 /* mappings that are given up when another one is needed */
+#define RESERVE 8 /* mappings that are unmapped when others are needed */
 
-static pthread_mutex_t tables_mutex =
-    PTHREAD_MUTEX_INITIALIZER; /* of all that follows; for a short time */
+/* Guards all that follows. Held only for a short time. */
+static pthread_mutex_t tables_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t fork_done = PTHREAD_COND_INITIALIZER;
 static bool is_forking;
 static uint32_t freed_meanwhile = IVSHM_RUN_NONE; /* a list by `next` */
-static uint32_t spared_run = IVSHM_RUN_NONE; /* where an extent begins that is not given back yet */
-static char *user_base; /* the second mapping, or what has taken its place; NULL if there is none */
-static uint64_t user_size; /* of it, in bytes */
-static char *first_block;  /* the first one */
-static void
-    *private_view;      /* the same file, privately, to take that place; NULL if that cannot be */
-static char *fork_copy; /* during a fork: private memory with what the child is to have */
-static uint64_t
-    fork_copy_bytes;    /* `user_size`, or less: then the extents are one after the other */
-static bool is_private; /* it has taken that place */
-static bool is_of_file; /* that is a private mapping of the file */
+/* The beginning of a free extent that has not been returned to the region yet. */
+static uint32_t spared_run = IVSHM_RUN_NONE;
+/* The second mapping, or what has replaced it; NULL if there is none. */
+static char *user_base;
+static uint64_t user_size; /* bytes of the second mapping */
+static char *first_block;  /* the region's first block, in the second mapping */
+/* The same file mapped privately, to replace the second mapping; NULL if that is impossible. */
+static void *private_view;
+/* During a fork: private memory with what the child will have. */
+static char *fork_copy;
+/* `user_size`, or less: then the extents follow each other without gaps. */
+static uint64_t fork_copy_bytes;
+static bool is_private; /* private memory has replaced the second mapping */
+static bool is_of_file; /* that private memory is a private mapping of the file */
 static bool is_mallocs; /* libivshmem-malloc serves blocks of it */
-static bool
-    *owns_mapping; /* on a page that is zero in a child: this process has the first mapping */
+/* This process has the first mapping. In a page that the kernel zeroes in a child. */
+static bool *owns_mapping;
 static void *reserve_mappings[RESERVE];
 
 static uint64_t block_size, unit_bytes; /* bytes */
-static uint32_t *extent_blocks;     /* of each block: how many its extent has, if it is the first */
-static struct ivshm_runs user_runs; /* of units */
-static _Atomic bool is_protected;   /* the program may have made some pages inaccessible, */
-static _Atomic bool is_locked;      /* or locked some in memory */
-static _Atomic uint64_t largest_free;  /* bytes: no run that is free has more */
-static _Atomic uint64_t *foreign_bits; /* a bit for each unit: others have left something there */
+/* By block: how many blocks its extent has, if it is the first of them. */
+static uint32_t *extent_blocks;
+static struct ivshm_runs user_runs;    /* of units */
+static _Atomic bool is_protected;      /* the program may have made some pages inaccessible */
+static _Atomic bool is_locked;         /* the program may have locked some pages in memory */
+static _Atomic uint64_t largest_free;  /* bytes: no free run is larger */
+static _Atomic uint64_t *foreign_bits; /* a bit for each unit: others have left data there */
 
-/* What is asked of the region for one kind of memory. */
+/* The rules by which one kind of memory is allocated. */
 struct thrift {
     bool can_wait;   /* until a fork is over */
-    bool is_needed;  /* takes also what stays free for those who join */
+    bool is_needed;  /* may take what stays free for ranks that join */
     uint64_t leaves; /* bytes that stay free beside that */
-    /* So many, and more, were refused, and are until then: it takes long to find that out. */
+    /* At least `refused` bytes were refused, and are `until` then: a search takes long. */
     _Atomic uint64_t refused, until;
 };
 static struct thrift malloc_thrift, messages_thrift;
@@ -98,8 +106,8 @@ static uint64_t table_bytes(void)
 }
 
 /*
- * A handler of signals may interrupt a thread that has the lock, and fork. So the lock is of a kind
- * that tells, at any instruction, who has it.
+ * A signal handler may interrupt a thread that holds the mutex, and fork. So the mutex is of a kind
+ * that tells, at any instruction, whether this thread holds it.
  */
 static void make_mutex(void)
 {
@@ -112,7 +120,7 @@ static void make_mutex(void)
     pthread_mutexattr_destroy(&attr);
 }
 
-/* False if this thread has it already. */
+/* False if this thread holds it already. */
 static bool lock_tables(void)
 {
     return pthread_mutex_lock(&tables_mutex) != EDEADLK;
@@ -129,7 +137,8 @@ static bool lock_when_forked(void)
 
     if (!lock_tables())
         return false;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was); /* who ends there would keep the lock */
+    /* a thread cancelled there would keep the mutex */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was);
     while (is_forking)
         pthread_cond_wait(&fork_done, &tables_mutex);
     pthread_setcancelstate(was, NULL);
@@ -137,21 +146,21 @@ static bool lock_when_forked(void)
 }
 
 /*
- * Whether this is a child by _Fork(3) or clone(2), which no handler has seen: it has the second
- * mapping alone, and what it took or gave back there would be its parent's.
+ * Whether this is a child of _Fork(3) or clone(2), which ran no handler. It has the second mapping
+ * alone. If it allocated or freed there, that would change its parent's memory.
  */
 static bool is_stranger(void)
 {
     return owns_mapping && !*owns_mapping && !is_private;
 }
 
-/* `user_base` in the first mapping. */
+/* What corresponds to `user_base` in the first mapping. */
 static char *first_base(void)
 {
     return is_stranger() ? user_base : ivshm_region_base(&MPID_nem_ivshmem.region);
 }
 
-/* Where the block begins, in units; IVSHM_RUN_NONE if that is not the beginning of one. */
+/* The unit at which a block begins; IVSHM_RUN_NONE if `start` is not the beginning of a block. */
 static uint32_t run_at(const void *start)
 {
     uint64_t off = (uintptr_t) start - (uintptr_t) first_block;
@@ -168,9 +177,9 @@ static uint64_t bytes_of(uint32_t run)
     return ivshm_runs_used(&user_runs, run) * unit_bytes;
 }
 
-/* Taking, and giving back */
+/* Allocating and freeing */
 
-/* In `extent_blocks`, of a block that is not the first. */
+/* In `extent_blocks`: a block that is not the first of its extent. */
 #define FURTHER UINT32_MAX
 
 static void note_extent(uint64_t block, uint64_t count)
@@ -180,7 +189,10 @@ static void note_extent(uint64_t block, uint64_t count)
     extent_blocks[block] = (uint32_t) count;
 }
 
-/* Whether any of these blocks is ours already: the map, in which anybody can write, is wrong. */
+/*
+ * Whether we have any of these blocks already. Then the block map is wrong: anybody can write
+ * there.
+ */
 static bool is_held(uint64_t block, uint64_t count)
 {
     for (uint64_t i = 0; i < count; i++)
@@ -189,7 +201,7 @@ static bool is_held(uint64_t block, uint64_t count)
     return false;
 }
 
-/* Takes an extent; false if the region has none, or gives what this process has already. */
+/* Allocates an extent. False if the region has none, or returns one that we have already. */
 static bool add_extent(uint64_t bytes, const struct thrift *thrift)
 {
     struct ivshm_region *region = &MPID_nem_ivshmem.region;
@@ -227,13 +239,13 @@ static bool is_refused(const struct thrift *thrift, uint64_t bytes)
     return bytes >= thrift->refused && now_ms() < thrift->until;
 }
 
-/* For those who have no lock. */
+/* For readers that do not hold the mutex. */
 static void update_largest_free(void)
 {
     largest_free = ivshm_runs_largest(&user_runs) * unit_bytes;
 }
 
-/* The extent at `run`, all of which is free, goes back to the region. */
+/* Returns the extent at `run`, all of which is free, to the region. */
 static void release_extent(uint32_t run)
 {
     uint64_t bytes = ivshm_runs_remove(&user_runs, run) * unit_bytes;
@@ -245,7 +257,7 @@ static void release_extent(uint32_t run)
     malloc_thrift.refused = messages_thrift.refused = UINT64_MAX;
 }
 
-/* What release_later has spared; false if there is nothing, or it is in use again. */
+/* Returns the extent that release_later has spared. False if there is none, or if it is in use. */
 static bool release_spared(void)
 {
     uint32_t run = spared_run;
@@ -258,8 +270,9 @@ static bool release_spared(void)
 }
 
 /*
- * An extent that is free goes back, but for some; the last one not yet, as a program that frees a
- * large block may want another one at once: memory that comes back from the region is zeroed first.
+ * Returns a free extent to the region, except for some that are kept. The last one is spared for
+ * now: a program that frees a large block may want another at once, and memory from the region must
+ * be zeroed first.
  */
 static void release_later(uint32_t run)
 {
@@ -274,7 +287,7 @@ static void release_later(uint32_t run)
     spared_run = run;
 }
 
-/* Takes an extent that has room for `bytes`, and, if the region has enough, for others. */
+/* Allocates an extent with room for `bytes`, and for more blocks if the region has enough. */
 static bool acquire_extent(uint64_t bytes, struct thrift *thrift)
 {
     uint64_t share = MPL_MIN(ivshm_region_size(&MPID_nem_ivshmem.region) / SHARES, SHARE_MAX);
@@ -288,7 +301,7 @@ static bool acquire_extent(uint64_t bytes, struct thrift *thrift)
     return found;
 }
 
-/* Zeroes, of what has just been taken, what others have left there; or all. */
+/* Zeroes the parts of a newly allocated block that hold data of others, or all of it. */
 static void clean_units(char *start, uint64_t bytes, bool all)
 {
     uint64_t first = (uint64_t) (start - first_block) / unit_bytes,
@@ -350,13 +363,14 @@ static void free_run(uint32_t run)
         syscall(SYS_mprotect, start, bytes_of(run), PROT_READ | PROT_WRITE);
     if (is_locked)
         munlock(start, bytes_of(run));
-    if (is_private) /* the addresses stay ours, by which a block is told from the C library's */
+    /* The address range stays ours: it distinguishes our blocks from the C library's. */
+    if (is_private)
         syscall(SYS_madvise, start, bytes_of(run), MADV_DONTNEED);
     release_later(ivshm_runs_free(&user_runs, run));
     update_largest_free();
 }
 
-/* Notes what cannot be given back yet; false if it has been noted before. */
+/* Notes a block that cannot be freed yet. False if it has been noted before. */
 static bool note_freed(uint32_t run)
 {
     if (user_runs.table[run].prev == IVSHM_RUN_NONE)
@@ -381,14 +395,17 @@ static bool free_block(void *start)
     return is_right;
 }
 
-/* For others to see: they are not to see what this process had there before, either. */
+/*
+ * This memory is for others to see. They must not see what this process had there before either, so
+ * all of it is zeroed.
+ */
 void *MPID_nem_ivshmem_memory_alloc(MPI_Aint bytes)
 {
     struct thrift thrift = {.can_wait = true, .refused = UINT64_MAX};
     return alloc_block((uint64_t) bytes, &thrift, true);
 }
 
-/* For what there is no way without: also what stays free for those who join. */
+/* For what cannot work without it: may also take the memory that stays free for ranks that join. */
 void *MPID_nem_ivshmem_memory_alloc_required(MPI_Aint bytes)
 {
     struct thrift thrift = {.can_wait = true, .is_needed = true, .refused = UINT64_MAX};
@@ -400,7 +417,7 @@ bool MPID_nem_ivshmem_memory_free(void *start)
     return free_block(start);
 }
 
-/* Now and then: others may want what was kept for a while. */
+/* Called now and then: others may want the memory that was kept for reuse. */
 void MPID_nem_ivshmem_memory_trim(void)
 {
     lock_tables();
@@ -437,7 +454,7 @@ bool MPID_nem_ivshmem_memory_find(const void *start, intptr_t bytes, ivshm_off *
                                *off, (uint64_t) bytes);
 }
 
-/* Not given to anybody else any more: a peer was writing into it when we lost sight of it. */
+/* The block is never allocated again: a peer was writing into it when its connection failed. */
 void MPID_nem_ivshmem_memory_quarantine(const void *start)
 {
     lock_tables();
@@ -452,7 +469,7 @@ void MPID_nem_ivshmem_memory_quarantine(const void *start)
 
 /* For libivshmem-malloc */
 
-/* What MPI_Init itself allocates, some MiB, is not for others to see, nor sent. */
+/* MPI_Init itself allocates some MiB, which are neither sent nor for others to see. */
 static void *malloc_alloc_block(size_t bytes, bool all_zero)
 {
     if (MPL_atomic_load_int(&MPIR_Process.mpich_state) != MPICH_MPI_STATE__INITIALIZED)
@@ -487,11 +504,11 @@ static void malloc_locked(void)
     is_locked = true;
 }
 
-/* The same for memory of this process' own, in a private mapping of the file. */
+/* Zeroes this process' own memory, in a private mapping of the file. */
 static void zero_private(char *start, size_t bytes)
 {
     for (char *page = start; page < start + bytes; page += IVSHM_PAGE) {
-        /* The kernel looks whether a page can be written to, and read, and says so. */
+        /* The kernel tells whether the page can be written, and whether it can be read. */
         if (!is_protected || syscall(SYS_clock_getres, CLOCK_MONOTONIC, page) == 0) {
             memset(page, 0, IVSHM_PAGE);
         } else {
@@ -502,7 +519,7 @@ static void zero_private(char *start, size_t bytes)
     }
 }
 
-/* Memory of a file keeps what it holds when it is not needed; anonymous memory does not. */
+/* Memory of a file keeps its contents when they are not needed; anonymous memory does not. */
 static bool malloc_discard(void *start, size_t bytes, bool to_zero)
 {
     uint64_t off = (uintptr_t) start - (uintptr_t) first_block;
@@ -518,28 +535,28 @@ static bool malloc_discard(void *start, size_t bytes, bool to_zero)
         size_t part = MPL_MIN((size_t) (end - at), DISCARD_PART);
         memset(first_base() + (at - user_base), 0, part);
         at += part;
-        unlock_tables(); /* others wait */
+        unlock_tables(); /* others wait for the mutex */
         lock_tables();
     }
     bool was_private = is_private;
     unlock_tables();
     if (!is_ours || !to_zero || at == end || !was_private)
         return is_ours;
-    if (!is_of_file) /* since a moment ago */
+    if (!is_of_file) /* it has just been replaced */
         return syscall(SYS_madvise, start, bytes, MADV_DONTNEED) == 0;
     zero_private(at, (size_t) (end - at));
     return true;
 }
 
-/* Private memory in the place of the second mapping */
+/* Private memory in place of the second mapping */
 
-/* Extents without a gap between them. */
+/* Extents that follow each other without a gap. */
 struct stretch {
     char *start; /* NULL: look for the first */
     uint64_t bytes;
 };
 
-/* The stretch behind that one; false if there is none. */
+/* The next stretch; false if there is none. */
 static bool next_stretch(struct stretch *stretch)
 {
     uint64_t count = ivshm_region_blocks(&MPID_nem_ivshmem.region), first = 0, end;
@@ -554,7 +571,7 @@ static bool next_stretch(struct stretch *stretch)
     return stretch->bytes > 0;
 }
 
-/* Calls `call` for each block that the program has there; with `to` moved as far as that. */
+/* Calls `call` for each block of the program in the stretch. `to` advances with the blocks. */
 static void for_each_block(struct stretch in, void (*call)(char *start, uint64_t bytes, char *to),
                            char *to)
 {
@@ -572,7 +589,7 @@ static void copy_block(char *start, uint64_t bytes, char *to)
     memcpy(to, first_base() + (start - user_base), bytes);
 }
 
-/* Makes each page of it this process' own, whatever other threads are writing there. */
+/* Makes each page of the block this process' own, whatever other threads are writing there. */
 static void own_block(char *start, uint64_t bytes, char *to ATTRIBUTE((unused)))
 {
     for (char *page = start; page < start + bytes; page += IVSHM_PAGE) {
@@ -582,8 +599,9 @@ static void own_block(char *start, uint64_t bytes, char *to ATTRIBUTE((unused)))
 }
 
 /*
- * A process can have no more than so many mappings, and what goes on here must not fail for that.
- * Each is of a file of its own, so that the kernel does not make one of several.
+ * The kernel limits the number of a process' mappings, and replacing the second mapping must not
+ * fail for that. Each reserve mapping has a file of its own, so that the kernel does not merge
+ * them.
  */
 static void map_reserve(void)
 {
@@ -605,7 +623,10 @@ static void unmap_reserve(void)
         }
 }
 
-/* Not locked, also after mlockall(MCL_FUTURE): that would take memory for all of it at once. */
+/*
+ * The copy must not be locked, even after mlockall(MCL_FUTURE): that would take memory for all of
+ * it at once.
+ */
 static bool map_copy(uint64_t bytes)
 {
     fork_copy = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -621,8 +642,9 @@ static bool map_copy(uint64_t bytes)
 }
 
 /*
- * Private memory, at another place, with all that the program has; as large as the region, of which
- * no more than that is used. Where so much cannot be mapped, only what is, if that `can_be_packed`.
+ * Makes a copy, at another address, of all blocks that the program has. Its mapping is as large as
+ * the region, but no more memory is used than the blocks need. If so much cannot be mapped and
+ * `can_be_packed`, only the stretches are mapped, without gaps.
  */
 static bool make_copy(bool can_be_packed)
 {
@@ -642,7 +664,7 @@ static bool make_copy(bool can_be_packed)
     return true;
 }
 
-/* `memory` becomes what the program has; that is in one step, for other threads, too. */
+/* `memory` replaces the second mapping, for other threads too in a single step. */
 static bool replace_by(void *memory)
 {
     unmap_reserve();
@@ -652,8 +674,8 @@ static bool replace_by(void *memory)
 }
 
 /*
- * The same piece by piece, in a child, where there are no others. What cannot be moved for lack of
- * a mapping is not accessible.
+ * The same stretch by stretch, in a child, which has no other threads. A stretch that cannot be
+ * moved for lack of a mapping stays inaccessible.
  */
 static bool replace_by_packed(void)
 {
@@ -683,7 +705,7 @@ static bool make_copy_private(void)
     return is_private;
 }
 
-/* By the links of its folder: two, and one for each thread. False also where there is no /proc. */
+/* /proc/self/task has two links, and one for each thread. False also where there is no /proc. */
 static bool has_one_thread(void)
 {
     struct stat tasks;
@@ -691,9 +713,9 @@ static bool has_one_thread(void)
 }
 
 /*
- * At the end of MPI. A copy, and where other threads may store meanwhile, first a private mapping
- * of the same file: then no store is lost. It becomes this process' own page by page; but if the
- * file is cut, the kernel takes these pages away too.
+ * At the end of MPI. The program gets a copy. If other threads may store in the meantime, a private
+ * mapping of the file comes first, so that no store is lost. Page by page, that mapping becomes
+ * this process' own. But if the file is truncated, the kernel takes those pages away too.
  */
 static bool make_private(void)
 {
@@ -718,14 +740,15 @@ bool MPID_nem_ivshmem_memory_is_of_file(void)
     return is_of_file;
 }
 
-/* The child gets what there is before the fork. */
+/* The child gets what there was before the fork. */
 
-/* The thread that has the lock, and was interrupted by a handler that forks; or 0. */
+/* The thread that holds the mutex and was interrupted by a signal handler that forks; or 0. */
 static pthread_t interrupted_thread;
 
 static void before_fork(void)
 {
-    if (!lock_when_forked()) { /* that cannot wait for us: its child gets no copy */
+    /* This thread cannot wait for itself: its child gets no copy. */
+    if (!lock_when_forked()) {
         interrupted_thread = pthread_self();
         return;
     }
@@ -758,28 +781,34 @@ static void after_fork_in_parent(void)
     unlock_tables();
 }
 
-/* What other threads have freed meanwhile is not free here: what they noted may be here in part. */
+/*
+ * Blocks that other threads freed during the fork are not free here: their notes may be incomplete
+ * here.
+ */
 static void after_fork_in_child(void)
 {
     bool is_interrupted = interrupted_thread == pthread_self();
 
     interrupted_thread = 0;
-    make_mutex(); /* they may have been in it */
+    make_mutex(); /* other threads may have held it */
     if (is_interrupted)
-        lock_tables(); /* for what goes on behind the handler */
+        lock_tables(); /* for the code that the signal handler interrupted */
     fork_done = (pthread_cond_t) PTHREAD_COND_INITIALIZER;
     is_forking = false;
     freed_meanwhile = IVSHM_RUN_NONE;
     if (owns_mapping)
         *owns_mapping = true;
     if (user_base && !is_private) {
-        /* No memory: it can look, but not write into what may be another's in the end. */
+        /*
+         * Without a copy, the child can read, but not write into memory that may belong to another
+         * process later.
+         */
         if (is_interrupted || !fork_copy ||
             !(fork_copy_bytes == user_size ? replace_by(fork_copy) : replace_by_packed()))
             mprotect(user_base, user_size, PROT_READ);
         is_private = true;
     }
-    private_view = NULL; /* is not in a child */
+    private_view = NULL; /* does not exist in a child */
 }
 
 static bool serve_malloc(void)
@@ -803,9 +832,11 @@ static bool serve_malloc(void)
     return ivshmem_malloc_serve && ivshmem_malloc_serve(&source);
 }
 
-/* Beginning and end */
+/* Start and shutdown */
 
-/* Memory of a device cannot be mapped privately, nor can huge pages for which there are no others.
+/*
+ * Maps the file privately. Impossible for memory of a device, and for huge pages when no spare ones
+ * exist.
  */
 static void map_view(int fd)
 {
@@ -822,7 +853,7 @@ static void map_view(int fd)
         madvise(private_view, user_size, MADV_DONTFORK);
 }
 
-/* Maps the region again; false if that cannot be, and then there is no memory for the program. */
+/* Maps the region again. False if that is impossible: then the program has no memory there. */
 static bool map_again(bool is_limited)
 {
     const struct ivshm_region *region = &MPID_nem_ivshmem.region;
@@ -905,9 +936,9 @@ int MPID_nem_ivshmem_memory_init(void)
     const struct ivshm_region *region = &MPID_nem_ivshmem.region;
     bool is_limited = is_limited_by(RLIMIT_AS) || is_limited_by(RLIMIT_DATA);
 
-    /* What a child of a fork knows of MPI is not to lead it to the region. */
+    /* What a child of a fork inherits of MPI's state must not lead it to the region. */
     madvise(ivshm_region_base(region), ivshm_region_size(region), MADV_DONTFORK);
-    if (!MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY || is_mallocs /* from an earlier MPI_Init */)
+    if (!MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY || is_mallocs /* in an earlier MPI_Init */)
         goto fn_exit;
     if (!has_mutex)
         make_mutex();
@@ -924,7 +955,7 @@ int MPID_nem_ivshmem_memory_init(void)
     unlock_tables();
     if (!user_base)
         goto fn_exit;
-    /* malloc's addresses are told apart for ever, for which there must be room. */
+    /* malloc's address range stays reserved for ever, which needs enough address space. */
     is_mallocs = !is_limited && serve_malloc();
     if (is_mallocs)
         MPID_nem_ivshmem_limit_prefer_direct();
@@ -936,8 +967,8 @@ fn_exit:
 }
 
 /*
- * What the program has not freed goes with the endpoint; but malloc's blocks are there to stay. If
- * they cannot, false: then the region is not to be left before the process ends.
+ * What the program has not freed goes with the endpoint, but malloc's blocks must stay. False if
+ * they cannot be made private: then the region must not be left before the process ends.
  */
 bool MPID_nem_ivshmem_memory_finalize(void)
 {

@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * Large messages through a pipeline: the sender fills chunks while the receiver empties them.
+ * Called by ivshmem_lmt.c, under MPICH's global lock.
  */
 #include "ivshmem_netmod.h"
 
 #define PIECE_BYTES_MIN (4 << 10)
-#define TAKEN_BYTES_MAX (8 << 10) /* more lines at once are in the way of what is read */
+/* Bytes. Prefetching more lines at once would displace the data that is read. */
+#define TAKEN_BYTES_MAX (8 << 10)
 
 void MPID_nem_ivshmem_pipeline_fill(MPID_nem_ivshmem_transfer_t *t)
 {
     unsigned char *chunk;
-    /* Small enough that the receiver soon has something to do, large enough to be worth a trip. */
+    /*
+     * Small enough that the receiver soon has something to do, large enough to be worth its
+     * overhead.
+     */
     intptr_t piece = MPL_MIN(MPL_MAX(t->size / 8, PIECE_BYTES_MIN),
                              (intptr_t) ivshm_pipeline_chunk_size(&t->pipeline));
 
@@ -26,13 +31,14 @@ void MPID_nem_ivshmem_pipeline_fill(MPID_nem_ivshmem_transfer_t *t)
 bool MPID_nem_ivshmem_pipeline_send(MPID_nem_ivshmem_transfer_t *t)
 {
     MPID_nem_ivshmem_pipeline_fill(t);
-    /* Our own pipeline is ours again, and the message matched, once it is empty. */
+    /* A pipeline of our own is free again, and the message matched, once the pipeline is empty. */
     return t->moved == t->size && (!t->own_pipeline || ivshm_pipeline_is_drained(&t->pipeline));
 }
 
 /*
- * Unpacks a chunk into a non-contiguous buffer. Only whole elements are unpacked: the rest of one
- * is carried to the next chunk. False if the carry is not less than an element can have.
+ * Unpacks a chunk into a non-contiguous buffer. Only whole elements are unpacked: the incomplete
+ * rest is carried over to the next chunk. False if that rest is larger than an element can be, or
+ * if there is no memory.
  */
 static bool unpack_chunk(MPID_nem_ivshmem_transfer_t *t, const unsigned char *chunk, uint32_t len)
 {
@@ -72,7 +78,7 @@ bool MPID_nem_ivshmem_pipeline_receive(MPID_nem_ivshmem_transfer_t *t, const cha
         if (t->is_part && left < (intptr_t) len)
             len = (uint32_t) left;
         if (len == 0 || (intptr_t) len > left) {
-            *why = "sent a chunk of a length that is not possible";
+            *why = "sent a chunk of an impossible length";
             return false;
         }
         if (t->contig) {
@@ -83,7 +89,7 @@ bool MPID_nem_ivshmem_pipeline_receive(MPID_nem_ivshmem_transfer_t *t, const cha
             return false;
         }
         if (t->is_part && t->moved + t->carry_len == t->size)
-            break; /* never empty: what ends the send is our DONE, and nothing else */
+            break; /* the pipeline must not become empty, so that only our DONE ends the send */
         ivshm_pipeline_consume_spsc(&t->pipeline);
     }
     return t->moved + t->carry_len == t->size;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * The counters: MPI_T performance variables, and a line at finalize for
- * MPIR_CVAR_NEMESIS_IVSHMEM_STATS. They prove which path a run took, so they are always there, also
- * where MPICH's own are compiled out.
+ * The counters: MPI_T performance variables, and a line at finalize if
+ * MPIR_CVAR_NEMESIS_IVSHMEM_STATS is set. They prove which path a run took, so they always exist,
+ * even where MPICH's own are compiled out. Called at start and at the end, under MPICH's global
+ * lock.
  */
 #include "ivshmem_netmod.h"
 
-/* MPICH's macro for those that may be compiled out ends in this one, which may not. */
+/* MPICH's macro for variables that may be compiled out ends in this one, which never is. */
 #define REGISTER(name, field, desc)                                                                \
     MPIR_T_PVAR_COUNTER_REGISTER_DYNAMIC_impl(                                                     \
         MPI_UNSIGNED_LONG_LONG, name, &MPID_nem_ivshmem.stats.field, 1,                            \
@@ -31,11 +32,14 @@ void MPID_nem_ivshmem_stats_register(void)
     REGISTER(ivshmem_lmt_received, lmt_received, "large messages received");
     REGISTER(ivshmem_lmt_received_bytes, lmt_received_bytes, "bytes of large messages received");
     REGISTER(ivshmem_single_copy, single_copy,
-             "large messages that this rank copied once, from or to memory of MPI_Alloc_mem");
-    REGISTER(ivshmem_coop, coop,
-             "large messages sent of which this rank and the receiver copied a part each, once");
-    REGISTER(ivshmem_windows, windows,
-             "windows made whose one-sided operations are loads and stores in an ivshmem region");
+             "large messages that this rank copied in a single copy, from or to memory of "
+             "MPI_Alloc_mem");
+    REGISTER(
+        ivshmem_coop, coop,
+        "large messages sent by a cooperative copy: this rank and the receiver copied a part each");
+    REGISTER(
+        ivshmem_windows, windows,
+        "windows created whose one-sided operations are loads and stores in an ivshmem region");
     REGISTER(ivshmem_cells_sent, cells_sent, "slots and cells sent");
     REGISTER(ivshmem_cells_received, cells_received, "slots and cells received");
     REGISTER(ivshmem_waits, waits,
@@ -44,7 +48,7 @@ void MPID_nem_ivshmem_stats_register(void)
     REGISTER(ivshmem_tcp_sent_bytes, tcp_sent_bytes, "bytes sent by tcp, with headers");
 }
 
-/* One line, so that the lines of many ranks stay whole. */
+/* One line in one call, so that the lines of many ranks do not mix. */
 void MPID_nem_ivshmem_stats_print(void)
 {
     const MPID_nem_ivshmem_stats_t *s = &MPID_nem_ivshmem.stats;
@@ -68,7 +72,7 @@ void MPID_nem_ivshmem_stats_print(void)
             s->cells_sent, s->cells_received, s->waits, s->tcp_sent, s->tcp_sent_bytes);
 }
 
-/* What came by tcp is counted where it was sent: tcp gives it to CH3 by itself. */
+/* Messages by tcp are counted only where they are sent: tcp itself passes them to CH3. */
 void MPID_nem_ivshmem_stats_print_vc(MPIDI_VC_t *vc)
 {
     char how[80] = "path=tcp";

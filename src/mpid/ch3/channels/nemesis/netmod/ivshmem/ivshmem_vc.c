@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * The virtual connections through the region: which there are, how they are found, and what is
- * noted of one that is to fail. Nothing here begins one, sends on it or ends it.
+ * The virtual connections through the region: the lists of them, how they are found, and the mark
+ * on one that is about to fail. Nothing here opens a connection, sends on it or closes it. Called
+ * by the netmod's other files, under MPICH's global lock.
  */
 #include "ivshmem_netmod.h"
 
@@ -84,7 +85,6 @@ MPIDI_VC_t *MPID_nem_ivshmem_vc_next(MPID_nem_ivshmem_ranks_t *at)
     return vc;
 }
 
-/* Who is at the other end, for messages. Valid until the next call. NULL is of no job yet. */
 const char *MPID_nem_ivshmem_vc_name(const MPIDI_VC_t *vc)
 {
     static char name[200];
@@ -98,7 +98,6 @@ const char *MPID_nem_ivshmem_vc_name(const MPIDI_VC_t *vc)
     return name;
 }
 
-/* The MPI error that says who is at the other end, and what is wrong there. */
 int MPID_nem_ivshmem_vc_error(const MPIDI_VC_t *vc, const char *why)
 {
     char text[600];
@@ -107,10 +106,6 @@ int MPID_nem_ivshmem_vc_error(const MPIDI_VC_t *vc, const char *why)
     return MPID_nem_ivshmem_peer_error(text);
 }
 
-/*
- * Has the connection fail at the next safe point. From now on nothing is taken from the peer: what
- * it sends is dropped.
- */
 void MPID_nem_ivshmem_vc_mark_failed(MPIDI_VC_t *vc, const char *why)
 {
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
