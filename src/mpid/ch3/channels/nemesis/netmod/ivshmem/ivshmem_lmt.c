@@ -587,7 +587,7 @@ static int handle_cookie(MPIDI_VC_t *vc ATTRIBUTE((unused)), MPIR_Request *req A
 
 static int refuse_done(MPIDI_VC_t *vc)
 {
-    MPID_nem_ivshmem_vc_mark_failed(vc, "sent DONE for a transfer that was never offered");
+    MPID_nem_ivshmem_vc_mark_failed(vc, "sent DONE for a transfer that does not wait for it");
     return MPI_SUCCESS;
 }
 
