@@ -78,7 +78,7 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
 @test "a file of somebody else" {
     head -c 8M /dev/urandom >"$file"
     poke 0 'PNG image'
-    untouched "$file is neither a region nor empty" "belongs to somebody else" "ivshmem format --force $file"
+    untouched "$file is neither a region nor empty" "belong to another program" "ivshmem format --force $file"
 }
 
 @test "a file of somebody else whose first page is zero" {
@@ -89,12 +89,12 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
 
 @test "a text file" {
     echo "hello, world" >"$file"
-    untouched "the smallest possible has 4 MiB"
+    untouched "at least 4 MiB are needed"
 }
 
 @test "a file that is too small" {
     truncate -s 1M "$file"
-    untouched "1024 KiB, the smallest possible has 4 MiB" "size=64M"
+    untouched "1024 KiB, at least 4 MiB are needed" "size=64M"
 }
 
 @test "not a file at all" {
@@ -120,7 +120,7 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
 @test "memory smaller than was formatted" {
     ivshmem format --size 8M "$file"
     truncate -s 6M "$file"
-    untouched "$file has 6 MiB, but the region in it was formatted for 8 MiB" "give it its size back"
+    untouched "$file has 6 MiB, but the region in it was formatted for 8 MiB" "restore its size"
 }
 
 @test "no permission" {

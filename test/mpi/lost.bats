@@ -102,7 +102,7 @@ cut_under() {
 ended() { grep -qx "$1" "$ends" && ! grep -x "134\|139" "$ends"; }
 by_signal=135 # 128 and SIGBUS
 
-words='ivshmem: rank [0-2]: the memory of region .* is gone: the file was cut to '
+words='ivshmem: rank [0-2]: the memory of region .* is gone: the file was truncated to '
 
 @test "a file that is cut: words, and the end that there would have been" {
     local to

@@ -76,7 +76,7 @@ TEST(test_cut)
     must(ftruncate(fd, MIB) == 0);
     assert_int_equal(ivshm_backing_reserve(&map, 0, MIB, IVSHM_TO_WRITE, &diag), 0);
     assert_int_equal(ivshm_backing_reserve(&map, 0, MIB + 1, IVSHM_TO_WRITE, &diag), -ENOSPC);
-    assert_says(diag, "was cut to 1024 KiB while it is in use, it had 4096 KiB");
+    assert_says(diag, "was truncated to 1024 KiB while in use, it had 4096 KiB");
     ivshm_map_close(&map);
     close(fd);
 }
@@ -222,7 +222,7 @@ static void fill_region(void *arg)
     must(other >= 0 && fallocate(other, 0, 0, 4 * MIB) == 0);
     fd = small_file(32 * MIB);
     must(ivshm_region_open("/dev/shm/file", &region, &diag) == -ENOSPC);
-    must(strstr(diag.text, "no more than 0 KiB are free"));
+    must(strstr(diag.text, "only 0 KiB are free"));
     must(ivshm_region_inspect("/dev/shm/file", &region, &diag) == -ENOSPC);
     must(memory_of(fd) == 0);
 }
@@ -264,7 +264,7 @@ TEST(test_fault)
     snprintf(expected, sizeof(expected), "memory of region %s at offset 2097152 is gone",
              file_name(fd));
     assert_non_null(strstr(text, expected));
-    assert_non_null(strstr(text, "cut to 12288 bytes"));
+    assert_non_null(strstr(text, "truncated to 12288 bytes"));
     assert_non_null(strstr(text, "it had 4194304"));
 
     /* Not ours; of ours, but whole; no room; closed. */
@@ -278,7 +278,7 @@ TEST(test_fault)
     memset(text, 0, sizeof(text));
     assert_true(ivshm_backing_describe_fault(&faulted, faulted.base, base, text, sizeof(text) - 1) >
                 0);
-    assert_non_null(strstr(text, "at offset 0 cannot be had"));
+    assert_non_null(strstr(text, "at offset 0 is not available"));
     memset(text, 0, sizeof(text));
     assert_int_equal(ivshm_backing_describe_fault(&faulted, faulted.base, base, text, 5), 5);
     assert_string_equal(text, "the m");

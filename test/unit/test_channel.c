@@ -413,7 +413,7 @@ TEST(test_nonsense)
         }
         assert_nothing_comes(&b);
     }
-    assert_says(diag, "cell 254 of 136");
+    assert_says(diag, "cell 254, but has only 136 cells");
 
     /* A length beyond the cell, for both sizes, and at 2^31 and above. */
     const struct {
@@ -438,12 +438,12 @@ TEST(test_nonsense)
     assert_int_equal(ivshm_queue_push_mpsc(&ab->inbox, again), 0);
     assert_int_equal(ivshm_transport_receive(&b, &in, &diag), 1);
     assert_int_equal(ivshm_transport_receive(&b, &in, &diag), -EBADMSG);
-    assert_says(diag, "one is lost");
+    assert_says(diag, "messages are lost");
     in.channel->broken = false;
     ab->sent++;
     assert_true(send_numbered(&a, ab, 10, 2));
     assert_int_equal(ivshm_transport_receive(&b, &in, &diag), -EBADMSG);
-    assert_says(diag, "one is lost");
+    assert_says(diag, "messages are lost");
 
     /* From now on it is not heard, and others are. */
     struct ivshm_transport c = transport_new(&r, 2);
@@ -769,13 +769,14 @@ TEST(test_ring_nonsense)
     const struct {
         uint32_t kind, value;
         const char *words;
-    } lies[] = {{IVSHM_RECORD_INLINE, ivshm_ring_room(&r) + 1, "a record of kind 1 and 249 bytes"},
-                {IVSHM_RECORD_INLINE, 0xffff, "65535 bytes"},
-                {IVSHM_RECORD_BUFFER, 2177, "a record of kind 3"},
-                {4, 8, "a record of kind 4"},
-                {0xffff, 8, "a record of kind 65535"},
-                {IVSHM_RECORD_CELL, 136, "cell 136 of 136"},
-                {IVSHM_RECORD_CELL, 0xffff, "cell 65535 of 136"}};
+    } lies[] = {
+        {IVSHM_RECORD_INLINE, ivshm_ring_room(&r) + 1, "invalid record, of kind 1 and 249 bytes"},
+        {IVSHM_RECORD_INLINE, 0xffff, "65535 bytes"},
+        {IVSHM_RECORD_BUFFER, 2177, "record, of kind 3"},
+        {4, 8, "record, of kind 4"},
+        {0xffff, 8, "record, of kind 65535"},
+        {IVSHM_RECORD_CELL, 136, "cell 136, but has only 136"},
+        {IVSHM_RECORD_CELL, 0xffff, "cell 65535, but has only 136"}};
     for (size_t i = 0; i < LENGTH(lies); i++) {
         a = transport_new(&r, 0);
         ab = channel_to(&a, &b);
@@ -811,7 +812,7 @@ TEST(test_ring_nonsense)
         memcpy(out.payload, &ring.off, sizeof(ring.off)); /* a's */
         ivshm_message_publish(&c, cb, &out, second ? 8 : 7);
         assert_int_equal(ivshm_transport_receive(&b, &in, &diag), -EBADMSG);
-        assert_says(diag, second ? "not its own" : "offers a ring in 7 bytes");
+        assert_says(diag, second ? "has no such ring" : "announced a ring in a message of 7 bytes");
         ivshm_transport_close(&c);
         ivshm_transport_watch(&b);
     }

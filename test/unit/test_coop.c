@@ -77,7 +77,7 @@ TEST(test_attach)
     struct ivshm_diag diag;
     assert_int_equal(ivshm_coop_attach(&r, owner, off, 1, 1, &coop, &diag), 0);
     assert_int_equal(ivshm_coop_attach(&r, helper, off, 1, 1, &coop, &diag), -EBADMSG);
-    assert_says(diag, "endpoint 3 asks for help");
+    assert_says(diag, "endpoint 3 proposed a cooperative copy");
     assert_int_equal(ivshm_coop_attach(&r, owner, off, 1, 0, &coop, &diag), -EBADMSG);
     assert_int_equal(ivshm_extent_alloc(&r, owner, IVSHM_KIND_PIPELINE, 4096, &pipeline), 0);
     const uint64_t bad[] = {0,          off.bytes + 8, off.bytes + 4096, pipeline.bytes,

@@ -198,7 +198,7 @@ TEST(test_attach_errors)
     assert_int_equal(
         ivshm_endpoint_attach(&a, (struct ivshm_owner){b.owner.endpoint, 2}, &base, &diag),
         -ESHUTDOWN);
-    assert_says(diag, "endpoint 2 generation 2");
+    assert_says(diag, "endpoint 2 (generation 2)");
     assert_says(diag, "has left or is dead");
 
     /* An entry that names memory which is not its own, or none. */
@@ -740,7 +740,7 @@ TEST(test_declared_dead_while_joining)
         }
         word = ivshm_a64_load_relaxed(claim_at(&r, ep.owner.endpoint));
         assert_int_equal(ivshm_endpoint_publish(&ep, &diag), -ESHUTDOWN);
-        assert_says(diag, "declared this process dead");
+        assert_says(diag, "this process was declared dead");
         assert_int_equal(ivshm_a64_load_relaxed(claim_at(&r, ep.owner.endpoint)), word);
         assert_int_equal(ivshm_extent_held(&r, ep.owner), 0);
         if (freed > 1) {

@@ -133,10 +133,10 @@ TEST(test_bad_files)
     memset(name, 'n', sizeof(name));
     name[sizeof(map.name)] = 0;
     assert_int_equal(ivshm_map_open(name, false, &map, &diag), -ENAMETOOLONG);
-    assert_says(diag, "name has 512 bytes, and can have 511");
+    assert_says(diag, "name has 512 bytes, at most 511 are possible");
     name[sizeof(map.name) - 1] = 0; /* longer than a file's name can be, but this is the system's */
     assert_int_equal(ivshm_map_open(name, false, &map, &diag), -ENAMETOOLONG);
-    assert_null(strstr(diag.text, "can have"));
+    assert_null(strstr(diag.text, "are possible"));
 
     assert_int_equal(ivshm_map_open(path_of("nothing"), false, &map, NULL), -ENOENT);
     assert_memory_equal(&map, &before, sizeof(map)); /* outputs are set on success only */
@@ -270,7 +270,7 @@ TEST(test_open_folder)
     }
     must(chdir("/") == 0);
     assert_int_equal(ivshm_map_open_folder(path_of("nowhere/new"), &name, &diag), -ENOENT);
-    assert_says(diag, "its folder cannot be opened");
+    assert_says(diag, "cannot open its directory");
     assert_int_equal(ivshm_map_open_folder(path_of("plain/new"), &name, &diag), -ENOTDIR);
     memset(path, '/', sizeof(path));
     snprintf(path + PATH_MAX - 2, 100, "new");
@@ -390,7 +390,7 @@ TEST(test_links_that_change)
     must(symlink("link", "good") == 0);
     never_followed("good", "link", "file");
     assert_int_equal(ivshm_map_open("good", false, &map, &diag), -EACCES);
-    assert_says(diag, "or leads to one");
+    assert_says(diag, "or leads to such a link");
     assert_int_equal(ivshm_map_open("detour/region", true, &map, &diag), -EACCES);
     must(chdir("/") == 0);
 }
@@ -549,7 +549,7 @@ TEST(test_switched_off_device)
 
     write_file("0000:03:00.0/config", "\xf4\x1a\x10\x11\x01", 0); /* I/O only */
     assert_int_equal(ivshm_map_open("0000:03:00.0", false, &map, &diag), -EACCES);
-    assert_says(diag, "0000:03:00.0 is switched off");
+    assert_says(diag, "0000:03:00.0 is disabled");
     assert_says(diag, path_of("0000:03:00.0/enable"));
 
     write_file("0000:03:00.0/enable", "0", 0);

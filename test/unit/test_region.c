@@ -209,7 +209,7 @@ TEST(test_foreign_first_page)
         for (size_t v = 0; v < LENGTH(values); v++) {
             int fd = file_new(4 * MIB);
             put_word(fd, offsets[o], values[v]);
-            assert_refused(fd, 4 * MIB, EMEDIUMTYPE, "was left alone");
+            assert_refused(fd, 4 * MIB, EMEDIUMTYPE, "was not changed");
             assert_refused(fd, 4 * MIB, EMEDIUMTYPE, "ivshmem format --force");
             close(fd);
         }
@@ -219,7 +219,7 @@ TEST(test_foreign_first_page)
         put_word(fd, 8, IVSHM_MARK);
         put_word(fd, w * 8, 0x5555);
         if (w != 4 && w != 5) /* an id may have any value */
-            assert_refused(fd, 4 * MIB, EMEDIUMTYPE, "was left alone");
+            assert_refused(fd, 4 * MIB, EMEDIUMTYPE, "was not changed");
         close(fd);
     }
 }
@@ -254,7 +254,7 @@ TEST(test_other_version)
         put_word(fd, 16, versions[i]);
         snprintf(text, sizeof(text), "layout version %llu", (unsigned long long) versions[i]);
         assert_refused(fd, 4 * MIB, EPROTONOSUPPORT, text);
-        assert_refused(fd, 4 * MIB, EPROTONOSUPPORT, "knows version 7");
+        assert_refused(fd, 4 * MIB, EPROTONOSUPPORT, "needs version 7");
         ivshm_region_close(&region);
         close(fd);
     }
@@ -287,7 +287,7 @@ TEST(test_too_small)
         struct ivshm_diag diag = {""};
         int fd = file_new(sizes[i]);
         assert_int_equal(ivshm_region_open(file_name(fd), &region, &diag), -ENOSPC);
-        assert_says(diag, "smallest possible has 4 MiB");
+        assert_says(diag, "at least 4 MiB are needed");
         close(fd);
     }
 }
@@ -303,7 +303,7 @@ TEST(test_too_small_and_foreign)
         put_word(fd, 16, 1);
         int err = ivshm_region_open(file_name(fd), &region, &diag);
         assert_true(err == -ENOSPC || err == -EMEDIUMTYPE);
-        assert_says(diag, "smallest possible has 4 MiB");
+        assert_says(diag, "at least 4 MiB are needed");
         assert_int_equal(get_word(fd, 16), 1);
         close(fd);
     }

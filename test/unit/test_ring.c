@@ -61,7 +61,7 @@ TEST(test_alloc_and_free)
 
     /* A ring of somebody else's, not a ring, not even in the region. */
     assert_int_equal(ivshm_ring_attach(&r, receiver, p.out.off, &ring, &diag), -EBADMSG);
-    assert_says(diag, "endpoint 2 offers a ring at");
+    assert_says(diag, "endpoint 2 announced a ring at");
     const uint64_t offs[] = {0, 64, r.geo.data, p.out.off.bytes + 64, r.geo.size - 64, UINT64_MAX};
     for (size_t i = 0; i < LENGTH(offs); i++)
         if (offs[i] != p.out.off.bytes)

@@ -233,7 +233,7 @@ says_usage() {
 @test "format of an empty or zeroed file; the name from the environment" {
     : >"$r"
     run -1 ivshmem format "$r"
-    says "is empty: \`ivshmem format --size 64M"
+    says "is empty: run \`ivshmem format --size 64M"
     run -0 ivshmem format --size 4M "$r"
     says "formatted $r"
     truncate -s 4M "$dir/zero"
@@ -387,7 +387,7 @@ public_folder() {
     for cmd in format "format --size 4M" "format --force" info ps check reap "check --between 0"; do
         # shellcheck disable=SC2086
         run -1 ivshmem $cmd "${deep}region"
-        says "the region's name has $((${#deep} + 6)) bytes, and can have 511: go to its folder"
+        says "the region's name has $((${#deep} + 6)) bytes, at most 511 are possible: use a relative path"
         # shellcheck disable=SC2086
         run -1 ivshmem $cmd "$long"
         says "name has 4200 bytes" >/dev/null || says "too long"
@@ -423,7 +423,7 @@ on_small_shm() {
             [ $? = 1 ] || { echo "$cmd: not status 1"; exit 1; }
         done
         exit 0'
-    [ "$(grep -c "region has 64 MiB, but only .* KiB of them have memory, and of its file system of 3 MiB no more" \
+    [ "$(grep -c "region has 64 MiB, but only .* KiB of them have memory, and of its file system of 3 MiB only" \
         <<<"$output")" -eq 8 ] || { echo "$output"; return 1; }
     says "cannot allocate 64 MiB for /dev/shm/other: No space left on device"
 }
@@ -443,12 +443,12 @@ on_small_shm() {
     run -1 ivshmem format "$r"
     says "does not exist: \`ivshmem format --size 64M $r\` creates it"
     run -1 ivshmem format --size 1M "$r"
-    says "the smallest possible has 4 MiB"
+    says "at least 4 MiB are needed"
     run -1 ivshmem format --size 2T "$r"
-    says "the largest possible has 1024 GiB"
+    says "at most 1024 GiB are possible"
     [ ! -e "$r" ]
     run -1 ivshmem format --size 4M "$dir/none/region"
-    says "cannot create $dir/none/region: its folder cannot be opened: No such file"
+    says "cannot create $dir/none/region: cannot open its directory: No such file"
     run -1 ivshmem format --size 4M "$dir"
     says "cannot create $dir"
     run -1 ivshmem format --size 4M 0000:00:04.0
@@ -471,7 +471,7 @@ on_small_shm() {
     ln -s "$dir/nowhere" "$dir/link"
     for cmd in format info; do
         run -1 ivshmem $cmd "$dir/link"
-        says "$dir/link is a symbolic link to $dir/nowhere, which does not exist: remove the link, or make that file"
+        says "$dir/link is a symbolic link to $dir/nowhere, which does not exist: remove the link, or create that file"
     done
 }
 
@@ -502,7 +502,7 @@ on_small_shm() {
         # shellcheck disable=SC2086
         run -1 ivshmem $cmd "$r"
         says "neither a region nor empty"
-        says "\`ivshmem format --force $r\` takes it"
+        says "run \`ivshmem format --force $r\`"
     done
     [ "$sum" = "$(cksum <"$r")" ]
     run -0 ivshmem format --force "$r"
@@ -522,11 +522,11 @@ on_small_shm() {
 @test "too small, another version, damaged, shrunk: each is told" {
     truncate -s 1M "$r"
     run -1 ivshmem format "$r"
-    says "has 1024 KiB, the smallest possible has 4 MiB"
+    says "has 1024 KiB, at least 4 MiB are needed"
     [ "$(memory_of "$r")" -eq 0 ]
     head -c 100 /dev/zero >"$r"
     run -1 ivshmem format "$r"
-    says "smallest possible"
+    says "at least 4 MiB are needed"
     rm "$r"
 
     format 8M
@@ -540,17 +540,17 @@ on_small_shm() {
     for size in 0 4096 $((1 << 40 | 4096)) -1; do
         poke 24 "$size"
         run -1 ivshmem info "$r"
-        says "superblock of $r is damaged: size is $(printf %u "$size"), expected 4194304 to 1099511627776; \`ivshmem format --force $r\`"
+        says "superblock of $r is damaged: size is $(printf %u "$size"), expected 4194304 to 1099511627776; run \`ivshmem format --force $r\`"
     done
     poke 24 $((8 << 20))
     id=$(peek 40)
     poke 40 0
     run -1 ivshmem info "$r"
-    says "superblock of $r is damaged: half of its id is 0, which no format writes"
+    says "superblock of $r is damaged: half of its id is 0, which no formatter writes"
     poke 40 "$id"
     poke 16 9
     run -1 ivshmem format "$r"
-    says "layout version 9, this program knows version 7"
+    says "layout version 9, this program needs version 7"
     run -0 ivshmem format --force "$r"
     run -0 ivshmem check "$r"
 }
