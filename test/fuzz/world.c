@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #define GUARD (64 * MIB)
-#define LATER_MAX 16 /* changes under way at once */
+#define LATER_MAX 16 /* pending changes at once */
 
 uint64_t take(struct input *in, unsigned bytes)
 {
@@ -41,14 +41,14 @@ void image_restore(const struct image *image)
     must(madvise(image->base, image->size, MADV_DONTNEED) == 0);
 }
 
-/* In the place of core/map.c: every name is of this image. */
+/* Replaces core/map.c: every name leads to this image. */
 
 const char *ivshm_map_sysfs(void)
 {
     return "";
 }
 
-/* fuzz_open's files are the kernel's own. */
+/* fuzz_open's files are real files. */
 const char *ivshm_liveness_root(void)
 {
     return "/fuzz";
@@ -79,8 +79,8 @@ int ivshm_map_devices(struct ivshm_device *devices, int max)
 }
 
 /*
- * What core/liveness.c asks the system, as it is compiled for this: one process, PID, is there and
- * no other, so that the answers are the same in each run.
+ * The system that core/liveness.c asks, as it is compiled here: only one process exists, PID, so
+ * that the answers are the same in each run.
  */
 
 #define PID 42
@@ -127,7 +127,7 @@ int fuzz_open(const char *path, int flags, ...)
 /* Parties */
 
 static struct {
-    const struct world *world; /* NULL: there is an image alone */
+    const struct world *world; /* NULL: there is only an image */
     struct ivshm_transport party[PARTIES];
     bool confined;
 } now;
@@ -145,7 +145,7 @@ uint64_t table_limit(const struct ivshm_region *region)
     return 4 * geo->endpoints * (geo->endpoints * attachments + geo->blocks + entry);
 }
 
-/* A sends to B, who takes it; enough of that makes a ring. */
+/* A sends to B, which receives; enough of that makes a ring. */
 static void talk(struct ivshm_transport *a, struct ivshm_transport *b)
 {
     struct ivshm_outgoing out;
@@ -205,7 +205,7 @@ static void pool_copy(struct ivshm_pool *pool)
     pool->holder = pool->in_flight + pool->count;
 }
 
-/* All that a transport holds outside the region, once more. */
+/* Another copy of all that a transport keeps outside the region. */
 static struct ivshm_transport transport_copy(const struct ivshm_transport *t)
 {
     uint32_t entries = t->region->geo.endpoints;
@@ -256,7 +256,7 @@ void parties_end(void)
     allow(table_limit(&now.world->region), false);
     ivshm_transport_close(&now.party[OWN]);
     now.party[OWN].channels = NULL;
-    for (enum party p = 0; p < OWN; p++) { /* whatever these two would do, others have done */
+    for (enum party p = 0; p < OWN; p++) { /* whatever these two could do, others have done */
         struct ivshm_transport *t = &now.party[p];
         for (uint32_t i = 0; i < t->region->geo.endpoints; i++)
             free(t->channels[i]);
@@ -286,7 +286,7 @@ enum location {
     AT_CLAIM,
     AT_ENTRY,
     AT_BLOCK,
-    AT_EXTENT, /* the blocks from the beginning of an extent */
+    AT_EXTENT, /* the block words at the beginning of an extent */
     AT_INBOX,  /* the slots from the next one on */
     AT_INBOX_END,
     AT_ATTACHED,
@@ -305,9 +305,9 @@ struct change {
     uint8_t location, who, field, value;
     uint16_t index;
     uint64_t operand;
-    bool on_word;    /* counts accesses to the place, else all */
-    bool is_lasting; /* done at each access from then on */
-    uint32_t after;  /* so many accesses */
+    bool on_word;    /* counts accesses to the target word, else all */
+    bool is_lasting; /* made at each access from then on */
+    uint32_t after;  /* this many accesses */
 };
 
 static struct {
@@ -363,7 +363,7 @@ static char *at(uint64_t off)
     return (char *) state.image->base + off;
 }
 
-/* The ring by which `who` sends to us, and we to HOSTILE. */
+/* The ring through which `who` sends to us, or we to HOSTILE. */
 static struct ivshm_ring_shm *ring_of(enum party who, uint32_t *next)
 {
     struct ivshm_channel *channel = channel_of(OWN, who == OWN ? HOSTILE : who);
@@ -405,7 +405,7 @@ static ivshm_off extent_of(unsigned which, enum party who)
     }
 }
 
-/* The beginning of an extent, or behind it. */
+/* The beginning of an extent, or beyond it. */
 static uint64_t offset_near(uint64_t operand)
 {
     return extent_of(operand & 3, (operand >> 2 & 3) % PARTIES).bytes + (operand >> 4 & 0xfff) * 64;
@@ -436,7 +436,7 @@ static struct ivshm_cell_shm *cell_at(const struct change *c)
                                     : ivshm_pool_cell(&t->large, index - geo->small_cells);
 }
 
-/* The place's word, or NULL if there is none now; most have 8 bytes. */
+/* The target word, or NULL if there is none now. Most have 8 bytes. */
 static void *word_of(const struct change *c, const void *this, unsigned *bytes)
 {
     const struct world *w = now.world;
@@ -496,7 +496,7 @@ static void *word_of(const struct change *c, const void *this, unsigned *bytes)
     }
 }
 
-/* A value of the form that is expected there, of which the operand decides the rest. */
+/* A value of the form that is expected there; the operand decides the rest. */
 static uint64_t fitting(const struct change *c)
 {
     uint64_t operand = c->operand;
@@ -519,7 +519,7 @@ static uint64_t fitting(const struct change *c)
                (uint64_t) owner.endpoint << 16 |
                (inbox_position(c) / now.world->region.geo.inbox_slots + 1) << 32;
     case AT_CELL:
-    case AT_RING: /* the number that is due, and what is said with it */
+    case AT_RING: /* the expected sequence number, and what comes with it */
         channel = c->who < PARTIES && c->who != OWN ? channel_of(OWN, c->who) : NULL;
         if (c->location == AT_CELL)
             return c->field % 4 == 3 && channel ? channel->received + operand : operand;

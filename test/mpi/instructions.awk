@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: mpich2
 #
-# callgrind_annotate's list of functions, in; instructions a message, by layer, out.
+# Reads callgrind_annotate's list of functions; prints the instructions of a message, by layer.
 
 BEGIN { split("mpich netmod core libc", order, " ") }
 /^ *[0-9,]+ \(/ && /:/ && !/PROGRAM TOTALS/ {

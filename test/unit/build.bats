@@ -1,15 +1,15 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: mpich2
 #
-# The build as a packager knows it: out of the source folder, from an archive, with flags, prefix and DESTDIR of
-# his own, without root and without a network. MPICH itself is not built here.
+# The build as a packager uses it: outside the source folder, from an archive, with his own flags, prefix and DESTDIR,
+# without root and without a network. MPICH itself is not built here.
 
 bats_require_minimum_version 1.5.0
 
 setup_file() {
     src=${IVSHM_SRC:-$(realpath "$BATS_TEST_DIRNAME/../..")}
     cd "$BATS_FILE_TMPDIR" || exit
-    # What would be in an archive; the checkout may be configured, and so no source for another build folder.
+    # The files of an archive. The checkout itself may be configured, and then cannot serve another build folder.
     mkdir checkout build
     tar -C "$src" -c --exclude=./.git --exclude=./obj --exclude=./inst --exclude=./logs --exclude=./cache --exclude='*.[oa]' . |
         tar -C checkout -x
@@ -24,7 +24,7 @@ setup() {
     unset MAKEFLAGS MAKELEVEL MFLAGS MPICH_IVSHMEM_CACHE
 }
 
-@test "a tree that is not configured says how, and does nothing" {
+@test "make in a tree that is not configured says how to configure it, and does nothing" {
     cd ../checkout
     for goal in '' all install fetch; do
         # shellcheck disable=SC2086
@@ -38,7 +38,7 @@ setup() {
     [ "$status" -eq 0 ]
 }
 
-@test "compiles with the flags that configure was given, and makes an error of no warning" {
+@test "compiles with configure's flags, and warnings are not errors" {
     make V=1 >output
     [ ! -e inst ]
     while read -r line; do
@@ -50,7 +50,7 @@ setup() {
     grep -q -- ' -shared ' output
 }
 
-@test "installs below DESTDIR, nothing elsewhere, and takes all away again" {
+@test "installs below DESTDIR and nowhere else, and uninstalls everything" {
     make install DESTDIR="$PWD/image"
     for file in bin/ivshmem bin/ivshmem-graft bin/ivshmem-vms lib/libivshmem-malloc.so share/man/man1/ivshmem.1 \
         share/mpich-ivshmem/netmod/ivshmem/core/sources.mk; do
@@ -64,7 +64,7 @@ setup() {
     [ -z "$(find image ! -type d)" ]
 }
 
-@test "an archive is enough, without git" {
+@test "builds from an archive, without git" {
     mkdir archive
     tar -C archive --strip-components=1 -xf mpich-ivshmem-*.tar.gz
     cd archive
@@ -75,7 +75,7 @@ setup() {
     [ ! -e Makefile ]
 }
 
-@test "nothing is fetched without being told: MPICH's source is asked for" {
+@test "downloads nothing unless told to: asks for MPICH's source" {
     mkdir with
     cd with
     ../../checkout/configure
@@ -85,13 +85,13 @@ setup() {
     [ -z "$(find cache -type f)" ]
 }
 
-@test "a folder that is not below the prefix is refused" {
+@test "refuses a folder that is not below the prefix" {
     run ../checkout/configure --libdir=/usr/lib64
     [ "$status" -eq 1 ]
     [[ $output == *"--libdir=/usr/lib64: must be PREFIX/lib"* ]]
 }
 
-@test "the compilers and flags that configure was given are for MPICH, too" {
+@test "configure's compilers and flags are used for MPICH, too" {
     mkdir flags
     cd flags
     CC=clang CXXFLAGS=-O3 ../../checkout/configure FC=gfortran-12 LDFLAGS=-Wl,-z,now --without-mpich

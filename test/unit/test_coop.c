@@ -3,7 +3,7 @@
 
 static const struct ivshm_owner owner = {2, 9}, helper = {3, 1};
 
-/* A region, and in it words of `owner`'s. */
+/* A region, and in it words that `owner` has. */
 static struct ivshm_coop_shm *words_new(struct ivshm_region *r, ivshm_off *off)
 {
     *r = region_new(4 * MIB);
@@ -11,7 +11,7 @@ static struct ivshm_coop_shm *words_new(struct ivshm_region *r, ivshm_off *off)
     return (struct ivshm_coop_shm *) ((char *) r->map.base + off->bytes);
 }
 
-/* Both cut alike, and every byte is in one piece. */
+/* Both sides cut alike, and every byte is in one piece. */
 TEST(test_pieces)
 {
     struct ivshm_region r;
@@ -45,7 +45,7 @@ TEST(test_pieces)
     ivshm_region_close(&r);
 }
 
-/* A helper that comes when the next copy is under way takes nothing of it. */
+/* A helper that comes when the next copy is under way claims nothing of it. */
 TEST(test_late)
 {
     struct ivshm_region r;
@@ -104,9 +104,9 @@ TEST(test_nonsense)
         int64_t left; /* when we have copied one */
     } rows[] = {
         {0, -1},
-        {number, -1},                     /* nobody has taken ours */
-        {number | 1, (int64_t) next - 1}, /* as it is */
-        {number | 1 << 16 | 1, -1},       /* the helper has finished what it did not take */
+        {number, -1},                     /* nobody has claimed ours */
+        {number | 1, (int64_t) next - 1}, /* unchanged */
+        {number | 1 << 16 | 1, -1},       /* the helper has finished what it did not claim */
         {number | 1 << 16 | 2, (int64_t) next - 2},
         {number | (next - 1) << 16 | next, 0},
         {number | next << 16 | next, -1},
@@ -125,7 +125,9 @@ TEST(test_nonsense)
     ivshm_region_close(&r);
 }
 
-/* Two copy a message after the other; each byte is written once a round, by one of them. */
+/*
+ * Two threads copy one message after the other. Each byte is written once a round, by one of them.
+ */
 
 #define ROUNDS 300
 #define BYTES 300000
@@ -133,8 +135,8 @@ TEST(test_nonsense)
 static struct ivshm_region shared;
 static ivshm_off shared_off;
 static char from[BYTES], to[BYTES];
-static ivshm_a64 asked; /* bits 0-31 the copy's number | 32-63 the round: stands for a message */
-static ivshm_a64 seen;  /* the last round that the helper is done with */
+static ivshm_a64 asked; /* bits 0-31 the copy's number | 32-63 the round: replaces a message */
+static ivshm_a64 seen;  /* the last round that the helper has finished */
 
 static void *help(void *unused)
 {
@@ -179,7 +181,7 @@ TEST(test_threads)
         }
         for (int i = 0; i < BYTES; i++)
             must(to[i] == (char) round);
-        while (ivshm_a64_load_acquire(&seen) != round) /* `from` is still read by nobody */
+        while (ivshm_a64_load_acquire(&seen) != round) /* nobody still reads `from` */
             sched_yield();
     }
     pthread_join(thread, NULL);

@@ -51,7 +51,7 @@ TEST(test_alloc_and_free)
         assert_int_equal(table[i].state, 0);
 }
 
-/* Neighbours in memory, yet each can go as it came. */
+/* Adjacent in memory, yet each can be removed as it was added. */
 TEST(test_spans_stay_apart)
 {
     begin();
@@ -72,7 +72,7 @@ TEST(test_spans_stay_apart)
     assert_true(ivshm_runs_is_span(&runs, ivshm_runs_free(&runs, part)));
 }
 
-/* What was freed is found again, also where its bin has shorter ones. */
+/* A freed run is found again, even where its bin has shorter ones. */
 TEST(test_same_size_again)
 {
     begin();
@@ -108,7 +108,7 @@ TEST(test_find_and_keep)
     assert_true(ivshm_runs_alloc(&runs, 1) == IVSHM_RUN_NONE);
 }
 
-/* Every unit of every run, wherever runs have begun and ended before. */
+/* Every unit of every run, wherever runs began and ended before. */
 TEST(test_find_in_all_positions)
 {
     enum { SPAN = 150 };
@@ -200,7 +200,7 @@ TEST(test_at_random)
     assert_int_equal(runs.free_span_units, 0);
 }
 
-/* The longest that there can be; each unit of one is found without a look at all before it. */
+/* The longest possible run: each unit of it is found without any search before it. */
 TEST(test_large)
 {
     enum { LARGE = 1 << 24 };

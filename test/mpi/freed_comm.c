@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * freed BYTES: messages of communicators that their receiver has freed, without receiving them. The
- * sender takes them back, and other communicators have the same contexts by then.
+ * freed_comm BYTES
+ *
+ * Messages of communicators that their receiver has freed without receiving them. The sender
+ * cancels them, when other communicators have the same contexts.
  */
 #include "mpitest.h"
 
@@ -18,10 +20,10 @@ static void take_back(MPI_Request *req)
     MPI_Cancel(req);
     MPI_Wait(req, &status);
     MPI_Test_cancelled(&status, &cancelled);
-    CHECK(cancelled, "a message that nobody receives was not taken back");
+    CHECK(cancelled, "a message that nobody receives was not cancelled");
 }
 
-/* `first`: rank 0 takes its messages back before the others free the communicators. */
+/* `first`: rank 0 cancels its messages before the others free the communicators. */
 static void in_turn(int first)
 {
     MPI_Comm comms[MANY];
@@ -43,7 +45,7 @@ static void in_turn(int first)
     MPI_Barrier(MPI_COMM_WORLD);
 }
 
-/* Of which the ranks are others, and each is used. */
+/* Their ranks are others, and each is used. */
 static void make_others(void)
 {
     for (int i = 0; i < ROUNDS; i++) {

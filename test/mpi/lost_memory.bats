@@ -3,8 +3,8 @@
 # The suites and mpi.bash share variables and functions.
 # shellcheck disable=SC2154
 #
-# The memory behind the region's file: a sparse file where there is no room for it, and a file that is cut
-# while a job runs. No rank ends by a signal without a word.
+# The memory behind the region's file: a sparse file in a file system without room for it, and a file that is truncated
+# while a job runs. No rank ends by a signal without a message.
 
 load mpi
 
@@ -13,10 +13,10 @@ setup() {
     folder=$(mktemp -d /dev/shm/ivshm-test.XXXXXX)
     file=$folder/region
     export MPIR_CVAR_NEMESIS_IVSHMEM_REGION=$file
-    # A rank, and its status in the file `ends`: what mpiexec says is of whichever rank it saw first.
+    # A rank, whose status goes to the file `ends`: mpiexec returns the status of whichever rank it saw first.
     ends=$BATS_TEST_TMPDIR/ends
     # shellcheck disable=SC2016
-    lost=(sh -c '"$@"; status=$?; echo $status >>"$0"; exit $status' "$ends" "$programs/lost")
+    lost=(sh -c '"$@"; status=$?; echo $status >>"$0"; exit $status' "$ends" "$programs/lost_memory")
 }
 
 teardown() {
@@ -26,7 +26,7 @@ teardown() {
 
 # Small file systems
 
-# with_room SIZE FOLDER COMMAND...: where FOLDER is a file system of that size, with a sparse file of 64 MiB.
+# with_room SIZE FOLDER COMMAND...: runs it where FOLDER is a file system of that size, with a sparse file of 64 MiB.
 with_room() {
     unshare -m true 2>/dev/null || skip "no mount namespaces here"
     MPIR_CVAR_NEMESIS_IVSHMEM_REGION=$2/region
@@ -41,39 +41,39 @@ direct_copies() {
     sed -n 's/^ivshmem: rank=.* single_copy=\([0-9]*\).*/\1/p' <<<"$output" | awk '{ n += $1 } END { print n + 0 }'
 }
 
-# The region is as it was, and others still find room.
+# The region is empty again, and the file system still has room for others.
 # shellcheck disable=SC2016
 left_in_order='"${@:2}" && ivshmem check "$1/region" && ivshmem info --json "$1/region" |
     jq -e ".usage.endpoints == 0 and .usage.free_blocks == .geometry.blocks" && head -c 2M /dev/zero >"$1/other"'
 
-@test "a sparse file: what room there is is used, the rest is the C library's" {
-    # In the folder alone, and where MPICH has its own shared memory too.
+@test "a sparse file: memory of the region as far as there is room, then the C library's" {
+    # In a folder of its own, and in /dev/shm, where MPICH has its shared memory, too.
     for place in "$folder" /dev/shm; do
-        with_room 48m "$place" bash -c "$left_in_order" - "$place" timeout 100 mpiexec -n 3 "$programs/lost" fill 20
+        with_room 48m "$place" bash -c "$left_in_order" - "$place" timeout 240 mpiexec -n 3 "$programs/lost_memory" fill 20
         [ "$status" -eq 0 ]
         grep -qx 'No errors' <<<"$output"
         [ "$(direct_copies)" -gt 0 ]
     done
 }
 
-@test "a sparse file: malloc's blocks as well" {
-    with_room 48m "$folder" bash -c "$left_in_order" - "$folder" timeout 100 ivshmem-env --malloc \
-        mpiexec -n 3 "$programs/lost" heap 30
+@test "a sparse file: the same for blocks of malloc" {
+    with_room 48m "$folder" bash -c "$left_in_order" - "$folder" timeout 240 ivshmem-env --malloc \
+        mpiexec -n 3 "$programs/lost_memory" heap 30
     [ "$status" -eq 0 ]
     grep -qx 'No errors' <<<"$output"
     [ "$(direct_copies)" -gt 0 ]
 }
 
-@test "a sparse file: somebody else fills the file system while a job runs" {
-    with_room 24m "$folder" bash -c "$left_in_order" - "$folder" timeout 100 mpiexec -n 3 "$programs/lost" starve
+@test "a sparse file: the file system fills up while a job runs" {
+    with_room 24m "$folder" bash -c "$left_in_order" - "$folder" timeout 240 mpiexec -n 3 "$programs/lost_memory" starve
     [ "$status" -eq 0 ]
     grep -qx 'No errors' <<<"$output"
 }
 
-@test "no room for a rank: told when it joins" {
+@test "a file system without room for a rank: an error when it joins" {
     local size
     for size in 600k 1m 2m; do
-        with_room $size "$folder" timeout 100 mpiexec -n 3 "$programs/lost" fill 1
+        with_room $size "$folder" timeout 240 mpiexec -n 3 "$programs/lost_memory" fill 1
         [ "$status" -ne 0 ] && [ "$status" -ne 124 ]
         [[ $output == *"$file has 64 MiB, but only "*" KiB of them have memory, and of its file system of "*" free"* ]]
         [[ $output == *"mount -o remount,size="* ]]
@@ -83,7 +83,7 @@ left_in_order='"${@:2}" && ivshmem check "$1/region" && ivshmem info --json "$1/
 
 # A file that is cut
 
-# cut_under WHAT...: a job of three, whose file is then cut to $to. What it says is in $said.
+# cut_under WHAT...: runs a job of three ranks, and truncates its file to $to. Its output is in $said.
 cut_under() {
     local status=0
     ivshmem format --size 16M "$file" >/dev/null
@@ -98,13 +98,13 @@ cut_under() {
     [ "$status" -ne 0 ] && [ "$status" -ne 124 ]
 }
 
-# ended STATUS: one rank at least has ended so, and none crashed. Others mpiexec has ended, or an MPI error.
+# ended STATUS: at least one rank has this status, and none crashed. mpiexec, or an MPI error, has ended the others.
 ended() { grep -qx "$1" "$ends" && ! grep -x "134\|139" "$ends"; }
 by_signal=135 # 128 and SIGBUS
 
 words='ivshmem: rank [0-2]: the memory of region .* is gone: the file was truncated to '
 
-@test "a file that is cut: words, and the end that there would have been" {
+@test "a file that is truncated: a message, then the process ends as it would have" {
     local to
     for to in 0 4096 1M; do
         cut_under run
@@ -114,7 +114,7 @@ words='ivshmem: rank [0-2]: the memory of region .* is gone: the file was trunca
     done
 }
 
-@test "a file that is cut: a handler of the program's own, from before or after" {
+@test "a file that is truncated: with a SIGBUS handler that the program installed before or after MPI_Init" {
     to=4096 cut_under run before
     grep -qE "^$words" <<<"$said"
     grep -q "the program's own handler" <<<"$said"
@@ -127,7 +127,7 @@ words='ivshmem: rank [0-2]: the memory of region .* is gone: the file was trunca
     ended $by_signal
     rm "$file"
 
-    to=4096 cut_under run ignore # which nobody can
+    to=4096 cut_under run ignore # which is impossible for SIGBUS
     grep -qE "^$words" <<<"$said"
     ended $by_signal
     rm "$file"
@@ -138,7 +138,7 @@ words='ivshmem: rank [0-2]: the memory of region .* is gone: the file was trunca
     ended 9
 }
 
-@test "a SIGBUS that has nothing to do with the region" {
+@test "a SIGBUS that has nothing to do with the region goes to the program" {
     local what
     ivshmem format --size 16M "$file" >/dev/null
     for what in own sent; do
@@ -147,13 +147,13 @@ words='ivshmem: rank [0-2]: the memory of region .* is gone: the file was trunca
         said=$(cat "$BATS_TEST_TMPDIR/job.out" "$BATS_TEST_TMPDIR/job.err")
         run ! grep -E "went on|memory of region" <<<"$said"
         ended $by_signal
-        mpi job -n 1 "$programs/lost" "$what" before && { say job; false; }
+        mpi job -n 1 "$programs/lost_memory" "$what" before && { say job; false; }
         grep -q "the program's own handler" "$BATS_TEST_TMPDIR/job.err"
     done
-    mpi job -n 1 "$programs/lost" sent ignore || { say job; false; }
+    mpi job -n 1 "$programs/lost_memory" sent ignore || { say job; false; }
     grep -q "went on" "$BATS_TEST_TMPDIR/job.out"
     for what in "" before once ignore; do
-        mpi job -n 2 "$programs/lost" ends "$what" || { say job; false; }
+        mpi job -n 2 "$programs/lost_memory" ends "$what" || { say job; false; }
         grep -qx "No errors" "$BATS_TEST_TMPDIR/job.out"
     done
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Windows of one instruction, which threads and luck do not find: a child is single-stepped through
- * a function, stopped behind each of its instructions in turn, and the other side acts there, or
- * the child is killed there. Not in clang's code, whose steps are twice as many, nor with a
- * sanitizer of threads, which makes thousands of each access.
+ * Windows of one instruction, which threads and luck do not hit. A child is single-stepped through
+ * a function and stopped after each instruction. There the other side acts, or the child is killed.
+ * Not built with clang, whose code takes twice as many steps, nor with ThreadSanitizer, which makes
+ * thousands of steps of each access.
  */
 #include "unit.h"
 
@@ -27,7 +27,7 @@ static pid_t step_start(void (*body)(void *), void *arg)
     return WIFSTOPPED(status) ? pid : -1;
 }
 
-/* One instruction, and false when the child has ended. */
+/* One instruction; false when the child has ended. */
 static bool step(pid_t pid)
 {
     int status;
@@ -96,7 +96,7 @@ static void leave(void *arg)
     ivshm_endpoint_leave(&p->b);
 }
 
-/* Steps until `reached`; the number of instructions. */
+/* Steps until `reached`; returns the number of instructions. */
 static uint32_t steps_until(void (*body)(void *), bool (*reached)(const struct pair *))
 {
     struct pair p;
@@ -115,8 +115,8 @@ static uint32_t steps_until(void (*body)(void *), bool (*reached)(const struct p
 #define WINDOW 150
 
 /*
- * Edge A1: behind each instruction of attach a reaper marks the peer dead, and looks whether
- * somebody is attached. It will free the memory if not, however late: then the attach must not
+ * Edge A1: after each instruction of attach, a reaper marks the peer dead and checks whether
+ * somebody is attached. If not, it will free the memory, however late; then the attach must not
  * succeed.
  */
 TEST(test_reap_inside_attach)
@@ -149,8 +149,10 @@ TEST(test_reap_inside_attach)
     assert_true(failed > 0 && succeeded > 0); /* the window holds the edge */
 }
 
-/* And the other way round: a peer attaches behind each instruction of leave, around the claim's
- * change. */
+/*
+ * The other way round: a peer attaches after each instruction of leave, around the change of the
+ * claim.
+ */
 TEST(test_attach_inside_leave)
 {
     uint32_t dead = steps_until(leave, is_dead);
@@ -178,15 +180,17 @@ TEST(test_attach_inside_leave)
     assert_true(failed > 0 && succeeded > 0);
 }
 
-/* A producer dies behind each instruction of a push: it has published or not, and is in nobody's
- * way. */
+/*
+ * A producer dies after each instruction of a push: it has published or not, and does not block
+ * others.
+ */
 
 #define SLOTS 4
 
 struct push {
     struct ivshm_inbox_shm *shm;
     struct ivshm_queue_producer out;
-    ivshm_a64 *done; /* shared: the child is through */
+    ivshm_a64 *done; /* shared: the child has finished */
 };
 
 static void push(void *arg)
@@ -218,7 +222,7 @@ TEST(test_death_inside_push)
             must(step(pid));
         child_kill(pid);
 
-        /* Three laps past it. */
+        /* Three laps beyond it. */
         uint16_t sent = 1, got = 0;
         for (bool seen = false; got < 3 * SLOTS;) {
             sent += ivshm_queue_push_mpsc(&other, (struct ivshm_ref){2, sent}) == 0;
@@ -241,24 +245,24 @@ TEST(test_death_inside_push)
 }
 
 /*
- * Edge S3: behind every few instructions with which a region is looked at it is formatted anew.
- * Whoever looks gets the one of before, the one after, or none; never an id that is half of each.
+ * Edge S3: the region is formatted again after every few instructions of an opener. The opener gets
+ * the earlier region, the later one, or none; never an id that is half of each.
  */
 
 #define STRIDE 13       /* less than what is between two reads */
 #define LOOK_STEPS 1600 /* by then the superblock has been read */
 
-struct look {
-    struct ivshm_region r; /* of who formats */
+struct opener {
+    struct ivshm_region r; /* of the formatter */
     const char *name;
     struct {
         ivshm_a64 id[2], through;
     } * found; /* shared */
 };
 
-static void look(void *arg)
+static void open_region(void *arg)
 {
-    struct look *l = arg;
+    struct opener *l = arg;
     struct ivshm_region r;
     int err = ivshm_region_inspect(l->name, &r, NULL);
     for (int i = 0; i < 2 && err == 0; i++)
@@ -283,21 +287,22 @@ static bool step_calls(pid_t pid, uint32_t n)
 TEST(test_format_inside_open)
 {
     int fd = file_new(4 * MIB), after = 0, none = 0;
-    must(posix_fallocate(fd, 0, 4 * MIB) == 0); /* else the last calls of a look ask for memory */
-    struct look l = {.r = region_of_file(fd), .name = file_name(fd)};
+    must(posix_fallocate(fd, 0, 4 * MIB) ==
+         0); /* else the last calls of an opener ask for memory */
+    struct opener l = {.r = region_of_file(fd), .name = file_name(fd)};
     struct ivshm_superblock_shm *sb = l.r.map.base;
     l.found = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     must(l.found != MAP_FAILED);
 
-    /* The last of a look closes the file, which is mapped by then. */
+    /* The last system call of an opener closes the file, which is mapped by then. */
     uint32_t calls = 0;
-    pid_t pid = step_start(look, &l);
+    pid_t pid = step_start(open_region, &l);
     while (step_calls(pid, 1))
         calls += ivshm_a64_load_relaxed(&l.found->through) == 0;
     for (uint32_t k = 0; k < LOOK_STEPS; k += STRIDE) {
         uint64_t was[] = {ivshm_a64_load_relaxed(&sb->id[0]), ivshm_a64_load_relaxed(&sb->id[1])};
         ivshm_a64_store_relaxed(&l.found->through, 0);
-        pid = step_start(look, &l);
+        pid = step_start(open_region, &l);
         must(step_calls(pid, calls));
         for (uint32_t i = 0; i < k; i++)
             must(step(pid));

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * everybody BYTES...: each rank sends so many bytes to each other one, for each argument, all at
- * once. For many ranks.
+ * all_pairs BYTES...
+ *
+ * For each argument, each rank sends a message of that size to each other one, all at once. For
+ * many ranks.
  */
 #include "mpitest.h"
 

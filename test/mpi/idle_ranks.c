@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * quiet SECONDS: a token goes round, waits so long with the last rank, and goes round again. All
- * others are idle meanwhile, and look for deaths near them.
+ * idle_ranks SECONDS
+ *
+ * A token goes round, stays with the last rank for that long, and goes round again. All others are
+ * idle meanwhile, and check whether their peers have died.
  */
 #include "mpitest.h"
 

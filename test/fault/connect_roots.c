@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * roots accept|connect FILE [PROGRAM ARG...]: two jobs of one rank each meet at the port in FILE.
- * One may have a companion, a process that it spawns with that command. Whichever is struck, and
- * wherever from the tracepoint `called` on: the calls of the others end, and so does MPI_Finalize.
+ * connect_roots accept|connect FILE [PROGRAM ARG...]
+ *
+ * Two jobs of one rank each meet at the port in FILE. One of them may spawn a companion with that
+ * command. Whichever process is struck, anywhere after the tracepoint `called`: the calls of the
+ * others end, and so does their MPI_Finalize.
  */
 #include "../../src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/tracepoint.h"
 #include "../mpi/mpitest.h"
@@ -18,7 +20,7 @@ int main(int argc, char **argv)
     start(&argc, &argv);
     CHECK(argc >= 3, "see the head of the source");
     int accepts = strcmp(argv[1], "accept") == 0;
-    signal(SIGUSR1, SIG_IGN); /* the process manager's word that a rank is dead */
+    signal(SIGUSR1, SIG_IGN); /* the process manager's signal that a rank has died */
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
     MPI_Comm_get_parent(&parent);

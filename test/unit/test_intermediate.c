@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * What others see while a process is in the middle of something: code of core is built in here,
- * with a hook that looks before each store, or changes what is about to be loaded.
+ * What other processes see in the middle of an operation. The code of core is compiled into this
+ * file, with a hook that checks the state before each store, or changes what is about to be loaded.
  */
 #define IVSHM_STEPS
 #include "unit.h"
@@ -11,9 +11,9 @@
 #include "core/region.c"
 
 static struct ivshm_map *watched;
-static uint32_t unformatted, formatted; /* how often the region was found so */
+static uint32_t unformatted, formatted; /* how often the region was found in this state */
 
-static struct ivshm_endpoint_shm *entry; /* changes hands after so many loads: */
+static struct ivshm_endpoint_shm *entry; /* changes owner after this many loads: */
 static uint32_t loads_left;
 
 static void take_entry(uint32_t generation)
@@ -24,8 +24,7 @@ static void take_entry(uint32_t generation)
     ivshm_a64_store_relaxed(&entry->rank, generation);
 }
 
-static struct ivshm_transport
-    *leaver; /* sends and leaves, when its claim has been loaded as often */
+static struct ivshm_transport *leaver; /* sends and leaves after this many loads of its claim */
 
 static void send_and_leave(void)
 {
@@ -51,7 +50,7 @@ void ivshm_access_step(const void *word, bool writes)
         take_entry(2);
     if (!writes || !map)
         return;
-    watched = NULL; /* not while we look ourselves */
+    watched = NULL; /* not while the test itself reads */
     struct ivshm_region seen = {.map = *map};
     if (ivshm_region_probe(map, NULL) == IVSHM_FOUND_REGION) {
         must(load_superblock(&seen, NULL) == 0);
@@ -63,7 +62,7 @@ void ivshm_access_step(const void *word, bool writes)
     watched = map;
 }
 
-/* Edges S1 and S2: half a format is never a region, nor somebody else's. */
+/* Edges S1 and S2: a partial format is never taken for a region, nor for foreign data. */
 TEST(test_format)
 {
     struct ivshm_map map;
@@ -71,7 +70,7 @@ TEST(test_format)
     int fd = file_new(4 * MIB);
     assert_int_equal(ivshm_map_open(file_name(fd), false, &map, NULL), 0);
     assert_int_equal(ivshm_geometry_compute(map.size, &geo, NULL), 0);
-    for (int again = 0; again < 2; again++) { /* the second time by who comes late */
+    for (int again = 0; again < 2; again++) { /* the second time by an opener that comes late */
         watched = &map;
         write_superblock(&map, &geo);
         watched = NULL;
@@ -82,7 +81,7 @@ TEST(test_format)
     close(fd);
 }
 
-/* Edge E3: what is read of an entry is of one owner, whenever it changes hands. */
+/* Edge E3: whatever is read of an entry belongs to one owner, even if the entry changes hands. */
 TEST(test_read)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -105,7 +104,7 @@ TEST(test_read)
     ivshm_region_close(&r);
 }
 
-/* Edge E2: who is forgotten has nothing left in our inbox, whenever it sends and leaves. */
+/* Edge E2: a peer that is forgotten has nothing left in our inbox, whenever it sends and leaves. */
 TEST(test_forget)
 {
     bool left = true;

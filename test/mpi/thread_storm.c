@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * MPI_THREAD_MULTIPLE, all at once: the threads of all ranks send, probe, wait, reduce, make
- * communicators, reach into windows and spawn. The argument is the part of MPI that they do it to.
+ * MPI_THREAD_MULTIPLE, all at once: the threads of all ranks send, probe, wait, reduce, create
+ * communicators, access windows and spawn. The argument says which of these.
  */
 #include "mpitest.h"
 
@@ -31,8 +31,8 @@ static void ring(MPI_Comm comm, int thread, int tag, int turns)
         MPI_Sendrecv(out, len, MPI_BYTE, next, tag, in, LARGE, MPI_BYTE, before, tag, comm,
                      &status);
         MPI_Get_count(&status, MPI_BYTE, &count);
-        CHECK(count == len, "thread %d turn %d: %d bytes, sent %d", thread, i, count, len);
-        CHECK_PATTERN(in, len, seed_of(before, thread, i), "thread %d turn %d", thread, i);
+        CHECK(count == len, "thread %d round %d: %d bytes, sent %d", thread, i, count, len);
+        CHECK_PATTERN(in, len, seed_of(before, thread, i), "thread %d round %d", thread, i);
     }
     free(out);
     free(in);
@@ -40,8 +40,8 @@ static void ring(MPI_Comm comm, int thread, int tag, int turns)
 
 static void sent_around(int rings, int turns)
 {
-    /* Each ring has all lengths, whatever it begins with. */
-    CHECK(turns % LENGTHS == 0, "%d turns", turns);
+    /* Each ring sends all lengths, whatever it begins with. */
+    CHECK(turns % LENGTHS == 0, "%d rounds", turns);
     for (int i = 0; i < LENGTHS; i++)
         sent(next, (long long) rings * turns / LENGTHS, lengths[i]);
 }
@@ -61,7 +61,7 @@ static void one_communicator(int thread)
     ring(MPI_COMM_WORLD, thread, thread, 4 * LENGTHS);
 }
 
-/* Threads that send to everybody, and threads that take what is there, from whomever. */
+/* Threads that send to all, and threads that receive whatever is there, from any rank. */
 static void probes(int thread)
 {
     enum { EACH = 60, SENDERS = 2, TAKERS = THREADS - SENDERS, STOP = 1, MESSAGE = 2 };
@@ -123,7 +123,9 @@ static void sent_probes(void)
             sent(to, 2, lengths[i % LENGTHS] + 8);
 }
 
-/* One thread waits in a collective that does not end before rank 0's others are through. */
+/*
+ * One thread waits in a collective that does not end before rank 0's other threads have finished.
+ */
 static void collective(int thread)
 {
     static int through;
@@ -137,7 +139,7 @@ static void collective(int thread)
     MPI_Barrier(comms[0]);
 }
 
-/* Communicators are made, used and freed by all threads at once. */
+/* All threads create, use and free communicators at once. */
 static void communicators(int thread)
 {
     for (int i = 0; i < 10; i++) {
@@ -155,7 +157,7 @@ static void communicators(int thread)
     }
 }
 
-/* Every thread has many requests, and takes them as they come, each in its way. */
+/* Every thread has many requests, and completes them in its own way as they come. */
 static void completions(int thread)
 {
     enum { N = 2 * LENGTHS, TURNS = 4 };
@@ -201,7 +203,7 @@ static void completions(int thread)
                 CHECK(count == lengths[i] && statuses[k].MPI_TAG == thread * LENGTHS + i,
                       "%d bytes, tag %d", count, statuses[k].MPI_TAG);
                 CHECK_PATTERN(in[i], count, seed_of(before, thread, turn * LENGTHS + i),
-                              "thread %d turn %d", thread, turn);
+                              "thread %d round %d", thread, turn);
             }
         }
     }
@@ -211,7 +213,7 @@ static void completions(int thread)
     }
 }
 
-/* Each thread has a window; half of them send meanwhile. */
+/* Each thread has a window; half of the threads send meanwhile. */
 static MPI_Win windows[THREADS];
 static long long *counters[THREADS];
 
@@ -244,7 +246,7 @@ static void one_sided(int thread)
     MPI_Win_unlock(rank, windows[thread]);
 }
 
-/* One thread has children, the others go on. */
+/* One thread spawns, the others continue. */
 static char *program;
 
 static void spawns(int thread)
@@ -265,7 +267,7 @@ static void spawns(int thread)
     }
 }
 
-/* Ports that were opened one after the other: what is said at one is not for the next. */
+/* Ports that were opened one after the other: a message to one of them must not reach the next. */
 static void ports(int thread)
 {
     enum { CALLS = 20 };
@@ -379,7 +381,7 @@ int main(int argc, char **argv)
         CHECK(part, "unknown part %s", argv[1]);
         storm();
     }
-    expected.lmt_max = 1LL << 40; /* what MPICH sends for itself */
+    expected.lmt_max = 1LL << 40; /* what MPICH itself sends */
     finish();
     return 0;
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * leaders CALL DIR: a call on an intercommunicator whose other group is dead. Only rank 0 has ever
- * spoken to that group; the other ranks have to learn of its end from rank 0, and each says by a
- * file in DIR that it has. "list" lists the calls.
+ * dead_group CALL DIR
+ *
+ * A call on an intercommunicator whose other group is dead. Only rank 0 has ever talked to that
+ * group. The other ranks have to learn of its death from rank 0. Each creates a file in DIR when
+ * its call has ended. "list" lists the calls.
  */
 #include "../mpi/mpitest.h"
 
@@ -28,7 +30,7 @@ static int call_create(void)
     MPI_Comm_group(children, &group);
     return MPI_Comm_create(children, group, &comm);
 }
-/* The leader of the other group is dead; the peer communicator is that of the two leaders. */
+/* The leader of the other group is dead; the peer communicator connects the two leaders. */
 static int call_intercomm_create(void)
 {
     return MPI_Intercomm_create(MPI_COMM_WORLD, 0, children, 0, 1, &comm);
@@ -67,7 +69,7 @@ int main(int argc, char **argv)
     while (at < CALLS && strcmp(argv[1], calls[at].name) != 0)
         at++;
     CHECK(at < CALLS, "no call %s", argv[1]);
-    signal(SIGUSR1, SIG_IGN); /* the process manager's word that a rank is dead */
+    signal(SIGUSR1, SIG_IGN); /* the process manager's signal that a rank has died */
     MPI_Comm_spawn(argv[0], MPI_ARGV_NULL, 1, MPI_INFO_NULL, 0, MPI_COMM_WORLD, &children,
                    MPI_ERRCODES_IGNORE);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
@@ -81,7 +83,7 @@ int main(int argc, char **argv)
     fflush(stdout);
     snprintf(path, sizeof(path), "%s/%d", argv[2], rank);
     write_line(path, "done");
-    for (int i = 0; done < size && i < 3000; i++) {
+    for (int i = 0; done < size && i < 12000; i++) {
         usleep(10000);
         for (int r = done = 0; r < size; r++) {
             snprintf(path, sizeof(path), "%s/%d", argv[2], r);

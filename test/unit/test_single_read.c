@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * What a peer has written is read once: between two looks at a word it could change it, and what
- * was checked would not be what is used. The code that reads it is built in here, with a hook that
- * counts.
+ * Whatever a peer has written is read once. Otherwise the peer could change a word between two
+ * reads, and the value in use would not be the one that was checked. The code that reads is
+ * compiled into this file, with a hook that counts.
  */
 #define IVSHM_STEPS
 #include "unit.h"
@@ -33,7 +33,7 @@ static void watch(const void *start, uint64_t bytes)
     read_count = 0;
 }
 
-/* Something was read, and nothing twice. */
+/* Something was read, and nothing was read twice. */
 static void assert_read_once(void)
 {
     watched = watched_end = NULL;
@@ -51,7 +51,7 @@ static void send(struct ivshm_transport *t, struct ivshm_channel *ch, uint32_t l
     ivshm_message_publish(t, ch, &out, len);
 }
 
-/* Cells by the inbox, then records of all kinds: in slots, in buffers, in cells. */
+/* Cells through the inbox, then records of all kinds: in slots, in buffers, in cells. */
 TEST(test_messages)
 {
     struct ivshm_region r = region_new(16 * MIB);
@@ -71,7 +71,7 @@ TEST(test_messages)
         bool by_ring = ab->ring_out.shm && i >= a.ring_after;
         watch(by_ring ? (void *) ab->ring_out.shm : a.endpoint.base,
               by_ring ? r.geo.ring_bytes : r.geo.base_bytes);
-        /* The offer of the ring comes in one call with the first record in it. */
+        /* The announcement of the ring arrives in one call with the first record in it. */
         assert_int_equal(ivshm_transport_receive(&b, &in, NULL), 1);
         assert_read_once();
         assert_int_equal(in.len, lens[i / 2]);

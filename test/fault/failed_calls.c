@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * withdrawn CALL DIR, CALL: plain, sendrecv, replace. Rank 1 dies while ranks 0 and 2 are in
- * blocking calls with each other, of which the other sides never come. The calls end with errors,
- * and leave nothing behind: no receive that writes into the program's memory later, and no message
- * that a later receive would take.
+ * failed_calls plain|sendrecv|replace DIR
+ *
+ * Rank 1 dies while ranks 0 and 2 wait for each other in blocking calls that nobody matches. The
+ * calls end with errors and leave nothing behind: no receive that writes into the program's memory
+ * later, and no message that a later receive would take. The ranks meet by files in DIR.
  */
 #include "../mpi/mpitest.h"
 
@@ -15,8 +16,10 @@ enum { OUT, IN, OTHER, LATER };
 static char *out, *in;
 static const char *dir;
 
-/* By files, since no message may be what makes the ranks meet; in MPI, for what the other calls
- * back. */
+/*
+ * The ranks meet by files, as no message may help them. Meanwhile they make progress, for the
+ * cancellations of the other side.
+ */
 static void meet(const char *what)
 {
     char path[1000];
@@ -24,7 +27,7 @@ static void meet(const char *what)
     snprintf(path, sizeof(path), "%s/%s.%d", dir, what, rank);
     write_line(path, "here");
     snprintf(path, sizeof(path), "%s/%s.%d", dir, what, 2 - rank);
-    for (int i = 0; !(found = access(path, F_OK) == 0) && i < 3000; i++) {
+    for (int i = 0; !(found = access(path, F_OK) == 0) && i < 12000; i++) {
         MPI_Iprobe(2 - rank, 99, MPI_COMM_WORLD, &flag, MPI_STATUS_IGNORE);
         usleep(10000);
     }
@@ -53,7 +56,7 @@ int main(int argc, char **argv)
 
     start(&argc, &argv);
     CHECK(argc == 3 && size == 3, "CALL, DIR and three ranks are expected");
-    signal(SIGUSR1, SIG_IGN); /* the process manager's word that a rank is dead */
+    signal(SIGUSR1, SIG_IGN); /* the process manager's signal that a rank has died */
     dir = argv[2];
     out = malloc(LARGE);
     in = malloc(LARGE);
@@ -69,7 +72,7 @@ int main(int argc, char **argv)
     MPI_Error_class(err, &class);
     CHECK(class == MPIX_ERR_PROC_FAILED, "class %d", class);
 
-    /* The memory of both is the program's. */
+    /* Both buffers belong to the program again. */
     fill(in, LARGE, IN);
     fill(out, LARGE, LATER);
     meet("ended");
@@ -79,7 +82,7 @@ int main(int argc, char **argv)
     err = MPI_Waitall(2, reqs, MPI_STATUSES_IGNORE);
     CHECK(err == MPI_SUCCESS, "error %d afterwards", err);
     CHECK_PATTERN(buf, LARGE, LATER, "what was called back has come");
-    /* What was to be received by the call that ended, by another. */
+    /* Another call receives what the failed call would have received. */
     fill(out, LARGE, OTHER);
     MPI_Irecv(buf, LARGE, MPI_BYTE, 2 - rank, 1, MPI_COMM_WORLD, &reqs[0]);
     MPI_Isend(out, LARGE, MPI_BYTE, 2 - rank, 1, MPI_COMM_WORLD, &reqs[1]);

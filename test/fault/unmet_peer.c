@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * unmet accept|connect FILE wait|part, as a job of two ranks and a job of one: rank 1 of the first
- * dies before it has exchanged a message with the second. Who waits there for one from it gets an
- * error, and goes on with rank 0; who is about to part from the other job does that.
+ * unmet_peer accept|connect FILE wait|part, as a job of two ranks and a job of one
+ *
+ * Rank 1 of the first job dies before it has exchanged a message with the second job. If the second
+ * waits for a message from it, it gets an error, and continues with rank 0. If it is about to
+ * disconnect from the first job, it can.
  */
 #include "../mpi/mpitest.h"
 
@@ -16,7 +18,7 @@ static void wait_for_the_dead(MPI_Comm inter)
     char byte;
     int class;
 
-    /* Of two receives the one is posted while its sender lives. */
+    /* One of the two receives is posted while its sender lives. */
     MPI_Irecv(&byte, 1, MPI_BYTE, 1, 1, inter, &req);
     MPI_Send("die", 4, MPI_BYTE, 0, 1, inter);
     int err = MPI_Wait(&req, MPI_STATUS_IGNORE);
@@ -48,7 +50,7 @@ int main(int argc, char **argv)
     start(&argc, &argv);
     CHECK(argc == 4, "see the head of the source");
     int accepts = strcmp(argv[1], "accept") == 0, parts = strcmp(argv[3], "part") == 0;
-    signal(SIGUSR1, SIG_IGN); /* the process manager's word that a rank is dead */
+    signal(SIGUSR1, SIG_IGN); /* the process manager's signal that a rank has died */
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     if (accepts) {
         if (rank == 0) {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Beginnings and ends other than MPI_Init and MPI_Finalize. Two ranks.
+ * MPI_T and sessions: beginnings and ends other than MPI_Init and MPI_Finalize. Two ranks.
  *
  *   variables   MPI_T before, during and after MPI: the netmod's control variables are found, read
  *               and obeyed, its counters follow the rules for their kind
- *   sessions    two at once, inside and around the world
- *   after       a session that goes on after MPI_Finalize
+ *   sessions    two at once, inside and around MPI_Init and MPI_Finalize
+ *   after       a session that continues after MPI_Finalize
  *   again       a session after the last one has ended
  */
 #include "mpitest.h"
@@ -22,7 +22,7 @@
         CHECK(code_ == (class), "error %d, expected %d", code_, (class));                          \
     } while (0)
 
-/* Where MPI_Abort is no more. */
+/* Where MPI_Abort is not available. */
 #define CHECK_AFTER(condition)                                                                     \
     do {                                                                                           \
         if (!(condition)) {                                                                        \
@@ -33,9 +33,9 @@
 
 #define PREFIX "MPIR_CVAR_NEMESIS_IVSHMEM_"
 
-enum { LIMIT = 1000 }; /* the eager limit that we set */
+enum { LIMIT = 1000 }; /* the eager limit that the test sets */
 
-/* Whether the netmod's control variables are among all, and described. */
+/* Whether the netmod's control variables are among all, and have descriptions. */
 static int has_cvars(void)
 {
     static const char *const names[] = {"REGION", "EAGER_LIMIT", "STATS"};
@@ -62,7 +62,7 @@ static int has_cvars(void)
     return found == 7;
 }
 
-/* A control variable of one int; sets it if `set`. */
+/* A control variable with one int; sets it if `set`. */
 static int cvar(const char *name, const int *set)
 {
     int index, count, value;
@@ -84,7 +84,7 @@ static unsigned long long pvar(MPI_T_pvar_session session, MPI_T_pvar_handle han
     return value;
 }
 
-/* Messages of more than our limit, each way. */
+/* Messages above the test's limit, in both directions. */
 static void talk(int n)
 {
     static char out[LIMIT + 1], in[LIMIT + 1];
@@ -92,7 +92,7 @@ static void talk(int n)
         fill(out, sizeof(out), rank);
         MPI_Sendrecv(out, sizeof(out), MPI_BYTE, !rank, 0, in, sizeof(in), MPI_BYTE, !rank, 0,
                      MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-        CHECK_PATTERN(in, sizeof(in), !rank, "turn %d", i);
+        CHECK_PATTERN(in, sizeof(in), !rank, "round %d", i);
     }
     if (is_remote(!rank)) {
         expected.messages += n;
@@ -117,7 +117,7 @@ static void counters(void)
         OK(MPI_T_pvar_session_create(&sessions[i]));
         OK(MPI_T_pvar_handle_alloc(sessions[i], index, NULL, &handles[i], &count));
     }
-    /* They run without being started, and are not for us to stop, set or put back. */
+    /* They run without being started, and cannot be stopped, set or reset. */
     REFUSED(MPI_T_pvar_start(sessions[0], handles[0]), MPI_T_ERR_PVAR_NO_STARTSTOP);
     REFUSED(MPI_T_pvar_stop(sessions[0], handles[0]), MPI_T_ERR_PVAR_NO_STARTSTOP);
     REFUSED(MPI_T_pvar_write(sessions[0], handles[0], &value), MPI_T_ERR_PVAR_NO_WRITE);
@@ -156,8 +156,8 @@ static void variables(void)
     int provided, limit = LIMIT;
 
     /*
-     * Many times before MPI_Init, one inside the other. The outermost lasts to the end: MPICH 4.0.2
-     * does not begin again after it.
+     * Many times before MPI_Init, nested. The outermost lasts to the end: MPICH 4.0.2 cannot begin
+     * again after it.
      */
     OK(MPI_T_init_thread(MPI_THREAD_MULTIPLE, &provided));
     for (int i = 0; i < 20; i++) {
@@ -183,7 +183,7 @@ static void variables(void)
     unsigned long long last = pvar(sessions[0], handles[0]);
     finish();
 
-    /* And after MPI_Finalize: what was counted stays. */
+    /* And after MPI_Finalize: the counts remain. */
     int done;
     MPI_Finalized(&done);
     CHECK_AFTER(done && has_cvars());
@@ -207,7 +207,7 @@ static MPI_Session open_session(void)
     return session;
 }
 
-/* Talks within the world of a session. */
+/* Communicates within the world of a session. */
 static void use(MPI_Session session, const char *name)
 {
     static char out[200000], in[200000];
@@ -265,7 +265,7 @@ static void after_the_world(void)
     MPI_Session session;
     start(NULL, NULL);
     session = open_session();
-    expected.lmt_max = 1LL << 40; /* said before it is sent */
+    expected.lmt_max = 1LL << 40; /* printed before it is sent */
     finish();
     use(session, "after the world");
     MPI_Session_finalize(&session);

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * A region that has less memory than bytes, or loses what it has.
+ * A region that has less memory than bytes, or loses some of it.
  *
- *   fill MIB    takes so much memory by MPI_Alloc_mem, more than there is, and sends from and to it
+ *   fill MIB    allocates that much by MPI_Alloc_mem, more than there is, and sends from and to it
  *   heap MIB    the same by malloc
- *   starve      once the job runs, somebody fills the file system of the region; then sends
+ *   starve      once the job runs, somebody fills the file system of the region; then it sends
  *   run [HOW]   exchanges messages until the file is cut. HOW: `before` or `after` MPI_Init the
- *               program makes a handler of its own, which ends it; `once` before, one
- *               that goes when it was called; `ignore`
+ *               program installs a handler, which ends it; `once`: before, one that is removed
+ *               when it is called; `ignore`
  *   own         touches lost memory of a file of its own
  *   sent        is sent a SIGBUS
- *   ends        SIGBUS is after MPI_Finalize what it was before MPI_Init
+ *   ends        after MPI_Finalize, SIGBUS is handled as it was before MPI_Init
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -70,7 +70,7 @@ static void fill(int mib, int by_malloc)
 
 static char other[512];
 
-/* In the folder of the region, until there is no room. */
+/* Fills the file system of the region. */
 static void fill_file_system(void)
 {
     static char zeros[4096];

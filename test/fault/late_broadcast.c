@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * latecomer DIR: rank 0 broadcasts; rank 3 dies before that, and rank 1 comes late, when the others
- * have long learned of it and may use their buffers for something else. Rank 1 must not take that
- * for the broadcast. The communicator is lost for all; another one is as good as ever. Each says by
- * a file in DIR that it is done.
+ * late_broadcast DIR
+ *
+ * Rank 0 broadcasts. Rank 3 dies before that. Rank 1 comes late, when the others have long known of
+ * the death and may use their buffers for something else. Rank 1 must not take that for the
+ * broadcast. All lose the communicator, but another one works as before. Each rank creates a file
+ * in DIR when it is done.
  */
 #include "../mpi/mpitest.h"
 
@@ -18,7 +20,7 @@ static void tell(const char *what, int err)
     int class = MPI_SUCCESS;
     if (err)
         MPI_Error_class(err, &class);
-    /* Rank 1 may have all or an error. */
+    /* Rank 1 may have the whole broadcast, or an error. */
     printf("rank %d: %s %s class %d\n", rank, what, rank == 1 ? "came to" : "ended with", class);
     fflush(stdout);
 }
@@ -31,13 +33,13 @@ int main(int argc, char **argv)
 
     start(&argc, &argv);
     CHECK(argc == 2 && size == 4, "DIR and four ranks are expected");
-    signal(SIGUSR1, SIG_IGN); /* the process manager's word that a rank is dead */
+    signal(SIGUSR1, SIG_IGN); /* the process manager's signal that a rank has died */
     buf = calloc(1, LEN);
     other = calloc(1, LEN);
     MPI_Comm_dup(MPI_COMM_WORLD, &comm);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
-    /* All know all, and will find out about rank 3. */
+    /* All have met, and will find out about rank 3. */
     MPI_Alltoall(buf, 8, MPI_BYTE, other, 8, MPI_BYTE, MPI_COMM_WORLD);
     if (rank == 3)
         raise(SIGKILL);
@@ -50,7 +52,7 @@ int main(int argc, char **argv)
     tell("broadcast", err);
     fill(buf, LEN, 3);
     if (rank < 2) {
-        /* Whoever has not learned of the death yet does so here, and not in what follows. */
+        /* A rank that does not know of the death yet learns of it here, and not in what follows. */
         err = MPI_Recv(other, 1, MPI_BYTE, 3, 0, comm, MPI_STATUS_IGNORE);
         CHECK(err, "a message of the dead");
         err = MPI_Sendrecv(buf, LEN, MPI_BYTE, !rank, 0, other, LEN, MPI_BYTE, !rank, 0, comm,
@@ -60,7 +62,7 @@ int main(int argc, char **argv)
     }
     snprintf(path, sizeof(path), "%s/%d", argv[1], rank);
     write_line(path, "done");
-    for (int i = 0; done < size - 1 && i < 3000; i++) {
+    for (int i = 0; done < size - 1 && i < 12000; i++) {
         usleep(10000);
         for (int r = done = 0; r < size; r++) {
             snprintf(path, sizeof(path), "%s/%d", argv[1], r);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * Three ranks add to a word of rank 0's, under the lock of a shared window. Rank 1 dies meanwhile,
- * at best while it holds the lock: the others get it and add all of theirs.
+ * perhaps while it holds the lock. The others get the lock, and add everything that they have to.
  */
 #include "../mpi/mpitest.h"
 
