@@ -49,16 +49,10 @@ static void setup(const void *arg)
     shape = arg;
     memset(&sender, 0, sizeof(sender));
     memset(&receiver, 0, sizeof(receiver));
-    sender.ring = (struct ivshm_ring_producer){.shm = &stage->shm,
-                                               .slots = shape->slots,
-                                               .slot_size = SLOT_SIZE,
-                                               .buffers = BUFFERS,
-                                               .buffer_size = BUFFER_SIZE};
-    receiver.ring = (struct ivshm_ring_consumer){.shm = &stage->shm,
-                                                 .slots = shape->slots,
-                                                 .slot_size = SLOT_SIZE,
-                                                 .buffers = BUFFERS,
-                                                 .buffer_size = BUFFER_SIZE};
+    ivshm_ring_producer_init(&sender.ring, &stage->shm, shape->slots, SLOT_SIZE, BUFFERS,
+                             BUFFER_SIZE);
+    ivshm_ring_consumer_init(&receiver.ring, &stage->shm, shape->slots, SLOT_SIZE, BUFFERS,
+                             BUFFER_SIZE);
 }
 
 static unsigned char *reserve(enum ivshm_record_kind kind)

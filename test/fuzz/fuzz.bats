@@ -10,9 +10,10 @@ fuzz() {
 }
 
 @test "hostile memory: region" { fuzz region 1; }
-@test "hostile memory: transport" { fuzz transport 4; }
+@test "hostile memory: transport" { fuzz transport 3; }
 @test "hostile memory: endpoint" { fuzz endpoint 2; }
 @test "hostile memory: pipeline" { fuzz pipeline 1; }
+@test "hostile memory: cooperative copy" { fuzz coop 1; }
 @test "hostile memory: the command ivshmem" { fuzz tool 2; }
 
 @test "the corpus covers the lines that read peers' memory" { "$BATS_TEST_DIRNAME/fuzz" coverage; }

@@ -20,7 +20,7 @@ all: $(patsubst $(SRC)/target_%.c,$(out)/%,$(wildcard $(SRC)/target_*.c))
 	@:
 
 # What it asks the system is answered by world.c.
-$(out)/core/alive.o: compile += -Dopen=fuzz_open -Dkill=fuzz_kill -Dgetpid=fuzz_getpid
+$(out)/core/liveness.o: compile += -Dopen=fuzz_open -Dkill=fuzz_kill -Dgetpid=fuzz_getpid
 # It is asked before each access, and checks addresses itself.
 $(out)/world.o: compile += -fno-sanitize=address
 # Nobody goes on while it waits.

@@ -160,6 +160,32 @@ static void talk(struct ivshm_transport *a, struct ivshm_transport *b)
     }
 }
 
+/* What the functions of handles answer, whatever a peer has made of the superblock by then. */
+static void check_handles(const struct world *w)
+{
+    const struct ivshm_region *r = &w->region;
+    const struct ivshm_transport *t = &w->party[OWN];
+    const struct ivshm_channel *channel =
+        w->party[OWN].channels[ivshm_transport_self(&w->party[HOSTILE]).endpoint];
+    size_t bytes;
+
+    must(strcmp(ivshm_region_name(r), "region") == 0 && !ivshm_region_is_device(r));
+    must(ivshm_region_map(r)->base == ivshm_region_base(r));
+    must(ivshm_region_size(r) == w->image.size && (ivshm_region_id(r)[0] | ivshm_region_id(r)[1]));
+    must(ivshm_transport_self(t).endpoint < ivshm_region_endpoints(r));
+    must(ivshm_region_first_block(r).bytes + ivshm_region_blocks(r) * ivshm_region_block_size(r) <=
+         ivshm_region_size(r));
+    must(ivshm_region_address(r, w->memory) == ivshm_region_resolve(r, w->memory, 64));
+    must(ivshm_region_offset(r, ivshm_region_address(r, w->memory)).bytes == w->memory.bytes);
+    must(ivshm_transport_memory(t, &bytes) && bytes >= ivshm_region_cell_size(r));
+    must(ivshm_region_cells(r) > 0);
+    must(ivshm_channel_peer(channel).endpoint == ivshm_transport_self(&w->party[HOSTILE]).endpoint);
+    must(!ivshm_channel_is_pending(channel) && !ivshm_channel_is_paused(channel));
+    must(ivshm_pipeline_chunk_size(&w->pipeline[OWN]) < ivshm_pipeline_bytes(r));
+    must(ivshm_pipeline_offset(&w->pipeline[OWN]).bytes != 0 &&
+         ivshm_pipeline_next(&w->pipeline[OWN]) == 0);
+}
+
 static void world_build(struct world *w, enum world_kind kind)
 {
     static const char *const jobs[PARTIES] = {"hostile", "job", "job"};
@@ -188,6 +214,7 @@ static void world_build(struct world *w, enum world_kind kind)
         for (enum party q = 0; q < PARTIES; q++)
             if (p != q)
                 talk(&w->party[p], &w->party[q]);
+    check_handles(w);
     image_seal(&w->image);
 }
 

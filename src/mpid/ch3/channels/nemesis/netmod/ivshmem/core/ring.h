@@ -132,6 +132,14 @@ void ivshm_ring_consume_spsc(struct ivshm_ring_consumer *ring);
 /* Consumer: whether it checks this ring only in turn (idle) or in every receive (polled). */
 void ivshm_ring_set_idle(struct ivshm_ring_consumer *ring, bool idle);
 
+/* Handles of the ring of that shape at `shm`, at its first slot; `buffers` may be 0. */
+void ivshm_ring_producer_init(struct ivshm_ring_producer *ring, struct ivshm_ring_shm *shm,
+                              uint32_t slots, uint32_t slot_size, uint32_t buffers,
+                              uint32_t buffer_size);
+void ivshm_ring_consumer_init(struct ivshm_ring_consumer *ring, struct ivshm_ring_shm *shm,
+                              uint32_t slots, uint32_t slot_size, uint32_t buffers,
+                              uint32_t buffer_size);
+
 /* A slot by its number. The buffers begin where the slot after the last one would. */
 static inline struct ivshm_slot_shm *ivshm_ring_slot(struct ivshm_ring_shm *shm, uint32_t number,
                                                      uint32_t slot_size)
