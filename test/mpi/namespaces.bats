@@ -144,7 +144,7 @@ firmware() {
     # Another container cannot know, and reports who can.
     leaves container
     tells unknown container
-    jq -e '.endpoints[0].why | contains("by root on the machine itself")' "$work/ps"
+    jq -e '.endpoints[0].why | contains("as root on the machine itself")' "$work/ps"
     # Nor can a visible process be declared dead.
     run -1 ivshmem reap --container-gone 0.1 "$region"
     [[ $output == *"is alive and uses its memory: end it"* ]]
