@@ -10,12 +10,13 @@
     [ "$status" -eq 0 ] || { echo "mend: build-aux/packet-table doc/trust.md"; return 1; }
 }
 
-# Each type that CH3 or Nemesis knows, except those that neither sends through a netmod.
 @test "files of the netmod call only files that doc/netmod.md shows below them" {
     run "$IVSHM_SRC/build-aux/layers"
     echo "$output"
     [ "$status" -eq 0 ]
 }
+
+# Each type that CH3 or Nemesis knows, except those that neither sends through a netmod.
 @test "each row of the table of packets has a check" {
     run awk -F'|' '/^\| [A-Z_]+ \| (a rank|a caller|a rank or a caller) \|/ && $4 !~ /[A-Z]/ { print; bad = 1 } END { exit bad }' \
         "$IVSHM_SRC/doc/trust.md"
