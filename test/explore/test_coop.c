@@ -32,7 +32,7 @@ static struct stage *stage(void)
 static struct side {
     struct ivshm_coop coop;
     uint32_t copy, taken;
-    bool lost; /* the owner waits for what a dead helper has claimed */
+    bool lost; /* the owner waits for what a dead helper has taken */
 } sides[2];
 
 static void setup(const void *unused)
@@ -64,7 +64,7 @@ static void own(void)
         ivshm_a64_store_release(&stage()->asked, s->coop.number);
         for (;;) {
             explore_knows(s);
-            if (ivshm_coop_claim(&s->coop, &piece)) {
+            if (ivshm_coop_take_piece(&s->coop, &piece)) {
                 copy(&piece, s->coop.number);
                 s->taken++;
             }
@@ -99,7 +99,7 @@ static void help(void)
             explore_idle(s);
         }
         s->coop = coop_of((uint32_t) number);
-        while (ivshm_coop_claim(&s->coop, &piece)) {
+        while (ivshm_coop_take_piece(&s->coop, &piece)) {
             copy(&piece, s->coop.number);
             ivshm_coop_finish(&s->coop);
             explore_knows(s);

@@ -28,7 +28,7 @@ TEST(test_pieces)
         assert_int_equal(ivshm_coop_attach(&r, owner, off, mine.number, sizes[i], &its, NULL), 0);
         assert_int_equal(mine.pieces, its.pieces);
         assert_in_range(mine.pieces, sizes[i] >= 32768 ? 4 : 1, 32768);
-        for (int turn = 0; ivshm_coop_claim(turn % 3 ? &its : &mine, &piece); turn++) {
+        for (int turn = 0; ivshm_coop_take_piece(turn % 3 ? &its : &mine, &piece); turn++) {
             assert_int_equal(piece.first, at);
             assert_in_range(piece.bytes, 1, its.piece_bytes);
             at += piece.bytes;
@@ -39,13 +39,13 @@ TEST(test_pieces)
             assert_int_equal(ivshm_coop_remaining(&mine, taken), mine.pieces - (uint32_t) turn - 1);
         }
         assert_int_equal(at, sizes[i]);
-        assert_false(ivshm_coop_claim(&mine, &piece));
+        assert_false(ivshm_coop_take_piece(&mine, &piece));
         assert_int_equal(ivshm_coop_remaining(&mine, taken), 0);
     }
     ivshm_region_close(&r);
 }
 
-/* A helper that comes when the next copy is under way claims nothing of it. */
+/* A helper that comes when the next copy is under way takes nothing of it. */
 TEST(test_late)
 {
     struct ivshm_region r;
@@ -59,10 +59,10 @@ TEST(test_late)
         ivshm_coop_begin(&words[1], 1, &mine);
         assert_int_equal(ivshm_coop_attach(&r, owner, off, mine.number, 1, &late, NULL), 0);
         assert_int_equal(ivshm_coop_remaining(&mine, 0), 1);
-        assert_true(ivshm_coop_claim(&mine, &piece));
+        assert_true(ivshm_coop_take_piece(&mine, &piece));
         assert_int_equal(ivshm_coop_remaining(&mine, 1), 0);
         ivshm_coop_begin(&words[1], 1, &mine);
-        assert_false(ivshm_coop_claim(&late, &piece));
+        assert_false(ivshm_coop_take_piece(&late, &piece));
         assert_int_equal(ivshm_coop_remaining(&mine, 0), 1);
     }
     ivshm_region_close(&r);
@@ -97,16 +97,16 @@ TEST(test_nonsense)
     struct ivshm_coop mine;
     struct ivshm_piece piece;
     ivshm_coop_begin(words, 1000000, &mine);
-    assert_true(ivshm_coop_claim(&mine, &piece));
+    assert_true(ivshm_coop_take_piece(&mine, &piece));
     const uint64_t number = (uint64_t) mine.number << 32, next = mine.pieces;
     const struct {
         uint64_t word;
         int64_t left; /* when we have copied one */
     } rows[] = {
         {0, -1},
-        {number, -1},                     /* nobody has claimed ours */
+        {number, -1},                     /* nobody has taken ours */
         {number | 1, (int64_t) next - 1}, /* unchanged */
-        {number | 1 << 16 | 1, -1},       /* the helper has finished what it did not claim */
+        {number | 1 << 16 | 1, -1},       /* the helper has finished what it did not take */
         {number | 1 << 16 | 2, (int64_t) next - 2},
         {number | (next - 1) << 16 | next, 0},
         {number | next << 16 | next, -1},
@@ -119,7 +119,7 @@ TEST(test_nonsense)
         words->word.word = rows[i].word;
         if (ivshm_coop_remaining(&mine, 1) != rows[i].left)
             fail_msg("row %zu: %lld left", i, (long long) ivshm_coop_remaining(&mine, 1));
-        for (int tries = 0; ivshm_coop_claim(&mine, &piece); tries++)
+        for (int tries = 0; ivshm_coop_take_piece(&mine, &piece); tries++)
             assert_true(tries < 32768 && piece.first + piece.bytes <= 1000000);
     }
     ivshm_region_close(&r);
@@ -148,7 +148,7 @@ static void *help(void *unused)
             sched_yield();
         must(ivshm_coop_attach(&shared, owner, shared_off, (uint32_t) message, BYTES, &coop,
                                NULL) == 0);
-        while (ivshm_coop_claim(&coop, &piece)) {
+        while (ivshm_coop_take_piece(&coop, &piece)) {
             memcpy(to + piece.first, from + piece.first, piece.bytes);
             ivshm_coop_finish(&coop);
         }
@@ -172,7 +172,7 @@ TEST(test_threads)
         ivshm_a64_store_release(&asked, round << 32 | coop.number);
         while ((left = ivshm_coop_remaining(&coop, taken)) != 0) {
             must(left > 0);
-            if (ivshm_coop_claim(&coop, &piece)) {
+            if (ivshm_coop_take_piece(&coop, &piece)) {
                 memcpy(to + piece.first, from + piece.first, piece.bytes);
                 taken++;
             }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * The LMT pool: the pipelines, and the words for cooperative copies, that this rank has in the
- * region for its large messages. Called by ivshmem_lmt.c, under MPICH's global lock.
+ * region for its large messages. Called by the ways for large messages (ivshmem_pipeline.c and
+ * ivshmem_copy.c), and by ivshmem_lmt.c, under MPICH's global lock.
  */
 #include "ivshmem_netmod.h"
 

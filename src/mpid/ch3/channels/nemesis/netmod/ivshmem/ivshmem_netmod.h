@@ -46,26 +46,23 @@ typedef struct {
     ivshm_off coop; /* the cooperative copy's word */
 } MPID_nem_ivshmem_cookie_t;
 
-/* One large message, from RTS to its end. Lives in the request's netmod area. */
+/* One large message, from RTS to its end. Lives in the request's netmod area, and fills it. */
 typedef struct MPID_nem_ivshmem_transfer {
     struct MPIR_Request *req;
     struct MPIDI_VC *vc;
     struct MPID_nem_ivshmem_transfer *next, *prev;
+    /* How it is copied; NULL: not decided yet. The CTS may replace the way of the RTS. */
+    const struct MPID_nem_ivshmem_way *way;
     enum {
-        IVSHMEM_AWAIT_CTS,      /* sender: not matched yet, or the peer reads our buffer */
-        IVSHMEM_AWAIT_PIPELINE, /* receiver: all our pipelines are in use */
-        IVSHMEM_AWAIT_DONE,     /* receiver: the sender writes into our buffer */
-        IVSHMEM_SENDING,        /* sender: through a pipeline */
-        IVSHMEM_RECEIVING,      /* receiver: through a pipeline */
-        IVSHMEM_WRITING,        /* sender: copies into the receiver's buffer */
-        IVSHMEM_READING,        /* receiver: copies out of the sender's buffer */
-        IVSHMEM_COOP_RECEIVING, /* receiver: copies, and the sender may copy a part */
-        IVSHMEM_COOP_SENDING    /* sender: copies a part */
-    } state;
-    bool active;        /* counted in the connection's `transfers` */
-    bool own_pipeline;  /* `pipeline` was allocated from our LMT pool */
-    bool is_part;       /* receiver: the receive takes only the first part of the message */
-    uint32_t carry_len; /* bytes in `carry`: the incomplete element at the end of the last chunk */
+        IVSHMEM_AWAIT_PEER,   /* the peer's CTS or DONE comes next */
+        IVSHMEM_AWAIT_MEMORY, /* receiver: the way has no memory for a CTS yet */
+        IVSHMEM_COPYING       /* each progress call does a step of the way */
+    } state : 8;
+    bool sends;        /* this rank is the sender */
+    bool active;       /* counted in the connection's `transfers` */
+    bool own_pipeline; /* `pipeline` was allocated from our LMT pool */
+    bool is_part;      /* receiver: the receive takes only the first part of the message */
+    uint8_t carry_len; /* bytes in `carry`: the incomplete element at the end of the last chunk */
     intptr_t moved, size; /* bytes copied so far, and in all */
     intptr_t counted;     /* bytes of the whole message, even if the receive takes fewer */
     char *contig;         /* the user's buffer, or NULL if it needs packing */
@@ -587,27 +584,80 @@ void MPID_nem_ivshmem_lmt_vc_init(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_lmt_progress(void);
 int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t *vc, int req_errno);
 
-/*
- * ivshmem_pipeline.c: large messages through a pipeline. Each copies as much as it can now. send
- * and receive return true once everything is sent or received. receive sets *why, and returns
- * false, if the peer sent a chunk that cannot be right.
- */
-void MPID_nem_ivshmem_pipeline_fill(MPID_nem_ivshmem_transfer_t *t);
-bool MPID_nem_ivshmem_pipeline_send(MPID_nem_ivshmem_transfer_t *t);
-bool MPID_nem_ivshmem_pipeline_receive(MPID_nem_ivshmem_transfer_t *t, const char **why);
+/* What follows a step. */
+typedef enum {
+    IVSHMEM_STEP_MORE, /* another step, in the next progress call */
+    IVSHMEM_STEP_WAIT, /* this side has copied its part: the peer's DONE ends the transfer */
+    IVSHMEM_STEP_DONE, /* everything is copied: our DONE tells the peer */
+    IVSHMEM_STEP_END   /* everything is copied, and the peer knows */
+} MPID_nem_ivshmem_step_t;
+
+/* Whether a receiver answers the RTS by a way. */
+typedef enum {
+    IVSHMEM_ANSWER_NO,
+    IVSHMEM_ANSWER_LATER, /* ask again in the next progress call; the answer is not NO then */
+    IVSHMEM_ANSWER_CTS
+} MPID_nem_ivshmem_answer_t;
 
 /*
- * ivshmem_copy.c: a single copy from or to memory of the region. copy_pack copies the next bytes of
- * the user's buffer, at most `max`, to `to`. The others do one progress call's part of the work:
- * write copies into the receiver's buffer, read out of the sender's, and the coop functions are the
- * two sides of a cooperative copy. They return true once everything is copied; coop_send, once
- * nothing is left to claim. *why is set if the peer's memory is not what it said.
+ * A way to copy a large message, as ivshmem_lmt.c sees it. A kind of cookie in an RTS belongs to
+ * one way, and so does a kind of cookie in a CTS. The transfer's `sends`, `size` and `contig` are
+ * set before any of the functions is called.
  */
+typedef struct MPID_nem_ivshmem_way {
+    int cookie;       /* the kind of its cookie */
+    unsigned answers; /* in a CTS, to an RTS with these kinds: bits 1 << kind; 0: never in a CTS */
+
+    /* Sender: sets our cookie for the RTS. False: not this way. NULL: never in an RTS. */
+    bool (*offer)(MPID_nem_ivshmem_transfer_t *t);
+
+    /* Sender, after the RTS: may copy, but must not end the transfer. NULL: copies nothing. */
+    void (*rts_sent)(MPID_nem_ivshmem_transfer_t *t);
+
+    /*
+     * Receiver, if the kind of the RTS is in `answers`: sets our cookie for the CTS. The transfer's
+     * way is that of the RTS, which is attached, or NULL.
+     */
+    MPID_nem_ivshmem_answer_t (*answer)(MPID_nem_ivshmem_transfer_t *t);
+
+    /* Attaches to what the peer's cookie names. Returns NULL, or what is wrong with the cookie. */
+    const char *(*attach)(MPID_nem_ivshmem_transfer_t *t, const MPID_nem_ivshmem_cookie_t *cookie,
+                          struct ivshm_owner peer, struct ivshm_diag *diag);
+
+    /*
+     * One progress call's part of the copy. The last step frees what this side has allocated. If
+     * the peer's memory is not what it said: sets *why, and returns MORE; the connection fails.
+     * NULL: this side waits for the peer's packet.
+     */
+    MPID_nem_ivshmem_step_t (*send)(MPID_nem_ivshmem_transfer_t *t, const char **why);
+    MPID_nem_ivshmem_step_t (*receive)(MPID_nem_ivshmem_transfer_t *t, const char **why);
+
+    /*
+     * Sender: the peer does not use what the RTS offers, or no longer: the send was cancelled, the
+     * CTS names another way, or DONE has arrived. Frees what this side has allocated. NULL: it has
+     * allocated nothing.
+     */
+    void (*withdraw)(MPID_nem_ivshmem_transfer_t *t);
+
+    /*
+     * The connection has failed: quarantines what this side has allocated, and the user's buffer if
+     * a peer that is not gone may still write there. NULL: the peer writes nowhere.
+     */
+    void (*quarantine)(MPID_nem_ivshmem_transfer_t *t, bool peer_is_gone);
+} MPID_nem_ivshmem_way_t;
+
+/* ivshmem_pipeline.c: both sides copy through a pipeline, that of the sender or the receiver. */
+extern const MPID_nem_ivshmem_way_t MPID_nem_ivshmem_way_pipeline;
+
+/*
+ * ivshmem_copy.c: a single copy, from or to memory of the region: the receiver reads the sender's
+ * buffer, the sender writes into the receiver's, or both copy pieces. copy_pack, for all ways,
+ * copies the next bytes of the user's buffer, at most `max`, to `to`.
+ */
+extern const MPID_nem_ivshmem_way_t MPID_nem_ivshmem_way_read;
+extern const MPID_nem_ivshmem_way_t MPID_nem_ivshmem_way_write;
+extern const MPID_nem_ivshmem_way_t MPID_nem_ivshmem_way_coop;
 void MPID_nem_ivshmem_copy_pack(MPID_nem_ivshmem_transfer_t *t, void *to, intptr_t max);
-bool MPID_nem_ivshmem_copy_write(MPID_nem_ivshmem_transfer_t *t);
-bool MPID_nem_ivshmem_copy_read(MPID_nem_ivshmem_transfer_t *t, const char **why);
-bool MPID_nem_ivshmem_copy_coop_receive(MPID_nem_ivshmem_transfer_t *t, const char **why);
-bool MPID_nem_ivshmem_copy_coop_send(MPID_nem_ivshmem_transfer_t *t, const char **why);
 
 /*
  * ivshmem_lmt_pool.c: our pipelines, and our words for cooperative copies. The alloc functions

@@ -375,8 +375,7 @@ static const char *check_awaits_cts(const MPIDI_VC_t *vc, MPI_Request handle)
 {
     const MPID_nem_ivshmem_transfer_t *t = find_transfer(vc, handle);
 
-    return t && !t->active && (t->state == IVSHMEM_AWAIT_CTS || t->state == IVSHMEM_SENDING) &&
-                   !MPIR_Request_is_complete(t->req)
+    return t && t->sends && !t->active && !MPIR_Request_is_complete(t->req)
                ? NULL
                : "sent CTS for a transfer that was never offered";
 }

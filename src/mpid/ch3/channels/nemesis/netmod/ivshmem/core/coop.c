@@ -59,7 +59,7 @@ int ivshm_coop_attach(struct ivshm_region *region, struct ivshm_owner owner, ivs
     return 0;
 }
 
-bool ivshm_coop_claim(struct ivshm_coop *coop, struct ivshm_piece *piece)
+bool ivshm_coop_take_piece(struct ivshm_coop *coop, struct ivshm_piece *piece)
 {
     for (int tries = 0; tries < TRIES; tries++) {
         uint64_t word = ivshm_a64_load_relaxed(&coop->shared->word); /* the CAS checks it */
@@ -68,7 +68,7 @@ bool ivshm_coop_claim(struct ivshm_coop *coop, struct ivshm_piece *piece)
             return false;
         if (!ivshm_a64_cas_seqcst(&coop->shared->word, word, word + 1))
             continue;
-        IVSHM_TRACEPOINT(coop_claimed);
+        IVSHM_TRACEPOINT(coop_taken);
         piece->first = next * coop->piece_bytes;
         piece->bytes = coop->bytes - piece->first < coop->piece_bytes ? coop->bytes - piece->first
                                                                       : coop->piece_bytes;

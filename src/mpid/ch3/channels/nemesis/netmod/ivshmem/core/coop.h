@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * A cooperative copy: a message between two buffers that both lie in the region, of which each side
- * copies pieces. One word says which pieces have been claimed. It lies in memory of the owner, the
+ * copies pieces. One word says which pieces have been taken. It lies in memory of the owner, the
  * receiver, which completes the copy, if need be alone. The helper, the sender, may come late or
  * never. Neither side waits.
  *
@@ -54,16 +54,16 @@ int ivshm_coop_attach(struct ivshm_region *region, struct ivshm_owner owner, ivs
                       struct ivshm_diag *diag);
 
 /*
- * Claims a piece, which the caller then copies. False if none is left, if the word belongs to
+ * Takes a piece, which the caller then copies. False if none is left, if the word belongs to
  * another copy by now, or if it changed too often meanwhile; calling it again does no harm.
  */
-bool ivshm_coop_claim(struct ivshm_coop *coop, struct ivshm_piece *piece);
+bool ivshm_coop_take_piece(struct ivshm_coop *coop, struct ivshm_piece *piece);
 
-/* Helper: the piece that it claimed last is copied (release J1). */
+/* Helper: the piece that it took last is copied (release J1). */
 void ivshm_coop_finish(struct ivshm_coop *coop);
 
 /*
- * Owner, after it has copied `taken` pieces itself: how many pieces are still to be claimed, or
+ * Owner, after it has copied `taken` pieces itself: how many pieces are still to be taken, or
  * with the helper. 0 means that the whole message is there (acquire J1); -1 that a peer has written
  * an invalid word.
  */

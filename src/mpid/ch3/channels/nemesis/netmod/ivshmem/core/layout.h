@@ -243,11 +243,11 @@ struct ivshm_lock_shm {
 
 /*
  * Cooperative copy of a large message, in memory of its receiver.
- * word: bits 0-15 pieces that were claimed | 16-31 pieces that the sender has finished (release J1,
+ * word: bits 0-15 pieces that were taken | 16-31 pieces that the sender has finished (release J1,
  * acquire J1) | 32-63 number of the copy
  */
 struct ivshm_coop_shm {
-    ivshm_a64 word; /* receiver stores it to begin; both claim by CAS; sender finishes by add */
+    ivshm_a64 word; /* receiver stores it to begin; both take by CAS; sender finishes by add */
     ivshm_a64 reserved[7];
 };
 
