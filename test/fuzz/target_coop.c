@@ -30,7 +30,7 @@ static void call(struct input *in, unsigned op)
     case 0:
     case 1:
     case 2:
-        if (!ivshm_coop_claim(&coop, &piece))
+        if (!ivshm_coop_take_piece(&coop, &piece))
             break;
         must(piece.bytes > 0 && piece.bytes <= coop.bytes);
         must(piece.first <= coop.bytes - piece.bytes);
