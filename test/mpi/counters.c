@@ -9,7 +9,7 @@ static const char *const names[] = {"ivshmem_eager_sent",     "ivshmem_eager_sen
                                     "ivshmem_eager_received", "ivshmem_eager_received_bytes",
                                     "ivshmem_lmt_sent",       "ivshmem_lmt_sent_bytes",
                                     "ivshmem_lmt_received",   "ivshmem_lmt_received_bytes",
-                                    "ivshmem_cells_sent",     "ivshmem_cells_received",
+                                    "ivshmem_messages_sent",  "ivshmem_messages_received",
                                     "ivshmem_waits"};
 enum {
     EAGER,
@@ -20,8 +20,8 @@ enum {
     LMT_BYTES,
     LMT_IN,
     LMT_IN_BYTES,
-    CELLS,
-    CELLS_IN,
+    MESSAGES,
+    MESSAGES_IN,
     WAITS,
     N
 };
@@ -83,8 +83,8 @@ int main(int argc, char **argv)
           "%llu bytes", delta[LMT_BYTES]);
     CHECK(delta[EAGER] >= 23 && delta[EAGER] <= 27, "%llu eager", delta[EAGER]);
     CHECK(delta[EAGER_IN] >= 22 && delta[EAGER_IN] <= 27, "%llu eager in", delta[EAGER_IN]);
-    CHECK(delta[CELLS] == delta[EAGER], "%llu cells for %llu messages that fit into one",
-          delta[CELLS], delta[EAGER]);
+    CHECK(delta[MESSAGES] == delta[EAGER], "%llu messages for %llu packets that fit into one",
+          delta[MESSAGES], delta[EAGER]);
     CHECK(delta[EAGER_BYTES] >= SMALL * SMALL_LEN + 23 * 16 &&
               delta[EAGER_BYTES] <= SMALL * SMALL_LEN + 27 * 128,
           "%llu eager bytes", delta[EAGER_BYTES]);

@@ -29,7 +29,8 @@
 
 #define LARGE 300000
 #define PAGE 4096
-#define DIRECT_MIN 12288 /* a message from a block of the region, of that size, is copied once */
+#define SINGLE_COPY_MIN                                                                            \
+    12288 /* a message from a block of the region, of that size, is copied once */
 
 static long long single_copies;
 static bool is_malloc_served = true; /* else it belongs to another rank, or to the C library */
@@ -112,7 +113,7 @@ static void echo(void *block, int bytes, int seed)
     }
     if (rank < 2) {
         sent(1 - rank, 1, bytes);
-        single_copies += is_malloc_served && bytes >= DIRECT_MIN && is_remote(1 - rank);
+        single_copies += is_malloc_served && bytes >= SINGLE_COPY_MIN && is_remote(1 - rank);
     }
 }
 
@@ -134,7 +135,7 @@ static void kinds(void)
             void *block;
             for (int by = 0; (block = make(by, sizes[i])); by++) {
                 echo(block, sizes[i], by);
-                echo(block, DIRECT_MIN, by);
+                echo(block, SINGLE_COPY_MIN, by);
                 free(block);
             }
         }

@@ -134,7 +134,7 @@ good() {
             for (name in max)
                 if (sum[name] > max[name])
                     wrong(sum[name] " " name ", expected " max[name] " or less")
-            split("eager_ eager__bytes lmt_ lmt__bytes cells_", kinds, " ")
+            split("eager_ eager__bytes lmt_ lmt__bytes messages_", kinds, " ")
             for (k in kinds) {
                 out = kinds[k]; sub("_", "_sent", out)
                 into = kinds[k]; sub("_", "_received", into)

@@ -7,7 +7,7 @@
  */
 #include "ivshmem_netmod.h"
 
-#define DIRECT_BYTES (256 << 10) /* copied in one progress call */
+#define SINGLE_COPY_BYTES (256 << 10) /* copied in one progress call */
 #define COOP_BYTES_MIN (12 << 10)
 
 void MPID_nem_ivshmem_copy_pack(MPID_nem_ivshmem_transfer_t *t, void *to, intptr_t max)
@@ -66,8 +66,8 @@ static MPID_nem_ivshmem_answer_t write_answer(MPID_nem_ivshmem_transfer_t *t)
 static MPID_nem_ivshmem_step_t write_send(MPID_nem_ivshmem_transfer_t *t,
                                           const char **why ATTRIBUTE((unused)))
 {
-    MPID_nem_ivshmem_copy_pack(t, t->peer_buffer + t->moved, DIRECT_BYTES);
-    IVSHM_TRACEPOINT(write_direct);
+    MPID_nem_ivshmem_copy_pack(t, t->peer_buffer + t->moved, SINGLE_COPY_BYTES);
+    IVSHM_TRACEPOINT(single_copy_write);
     return t->moved == t->size ? end_single_copy() : IVSHMEM_STEP_MORE;
 }
 
@@ -91,14 +91,14 @@ const MPID_nem_ivshmem_way_t MPID_nem_ivshmem_way_write = {
 static MPID_nem_ivshmem_step_t read_receive(MPID_nem_ivshmem_transfer_t *t, const char **why)
 {
     MPIR_Request *req = t->req;
-    MPI_Aint len = MPL_MIN(t->size - t->moved, DIRECT_BYTES), done = len;
+    MPI_Aint len = MPL_MIN(t->size - t->moved, SINGLE_COPY_BYTES), done = len;
 
     if (t->contig)
         MPIR_Memcpy(t->contig + t->moved, t->peer_buffer + t->moved, len);
     else
         ivshmem_compat_unpack(t->peer_buffer + t->moved, len, req->dev.user_buf,
                               req->dev.user_count, req->dev.datatype, t->moved, &done);
-    IVSHM_TRACEPOINT(read_direct);
+    IVSHM_TRACEPOINT(single_copy_read);
     /* Only whole elements are unpacked. The rest after the last one is not an element. */
     t->moved += t->moved + len == t->size ? len : done;
     if (t->moved < t->size && done == 0)
@@ -169,7 +169,7 @@ static MPID_nem_ivshmem_step_t coop_receive(MPID_nem_ivshmem_transfer_t *t, cons
     if (ivshm_coop_take_piece(&t->coop, &piece)) {
         MPIR_Memcpy(t->contig + piece.first, t->peer_buffer + piece.first, piece.bytes);
         t->taken++;
-        IVSHM_TRACEPOINT(read_direct);
+        IVSHM_TRACEPOINT(single_copy_read);
     }
     int64_t left = ivshm_coop_remaining(&t->coop, t->taken);
     if (left < 0)
@@ -197,7 +197,7 @@ static MPID_nem_ivshmem_step_t coop_send(MPID_nem_ivshmem_transfer_t *t, const c
     MPID_nem_ivshmem.stats.coop += t->moved == 0;
     MPIR_Memcpy(t->peer_buffer + piece.first, t->contig + piece.first, piece.bytes);
     t->moved += piece.bytes;
-    IVSHM_TRACEPOINT(write_direct);
+    IVSHM_TRACEPOINT(single_copy_write);
     ivshm_coop_finish(&t->coop);
     return IVSHMEM_STEP_MORE;
 }

@@ -42,7 +42,7 @@ typedef struct {
     int depth;
 } walk_t;
 
-typedef MPID_nem_ivshmem_span_t span_t;
+typedef MPID_nem_ivshmem_range_t range_t;
 
 static int kind_of(const MPII_Dataloop *loop)
 {
@@ -155,7 +155,7 @@ static MPI_Aint stride_of(const MPII_Dataloop *loop)
  * Extends `all` by `elements` of `inner`, `stride` apart, the first at `offset`. False if out of
  * bounds.
  */
-static bool add_block(span_t *all, span_t inner, MPI_Aint offset, MPI_Aint elements,
+static bool add_block(range_t *all, range_t inner, MPI_Aint offset, MPI_Aint elements,
                       MPI_Aint stride)
 {
     MPI_Aint reach, low, high;
@@ -171,11 +171,11 @@ static bool add_block(span_t *all, span_t inner, MPI_Aint offset, MPI_Aint eleme
     return low > -BYTES_MAX && high < BYTES_MAX;
 }
 
-/* What loop i touches, and its size, from the span and size of one of its elements. */
-static bool measure_loop(const walk_t *w, int i, span_t *span, MPI_Aint *size)
+/* What loop i touches, and its size, from the range and size of one of its elements. */
+static bool measure_loop(const walk_t *w, int i, range_t *range, MPI_Aint *size)
 {
     const MPII_Dataloop *loop = w->chain[i];
-    span_t all = {MPIR_AINT_MAX, -BYTES_MAX};
+    range_t all = {MPIR_AINT_MAX, -BYTES_MAX};
     MPI_Aint elements = 0, offset, last;
 
     if (kind_of(loop) == MPII_DATALOOP_KIND_VECTOR) { /* the first and the last block are enough */
@@ -184,22 +184,22 @@ static bool measure_loop(const walk_t *w, int i, span_t *span, MPI_Aint *size)
             __builtin_mul_overflow(loop->loop_params.count, per_block, &elements) ||
             __builtin_mul_overflow(loop->loop_params.count - 1, loop->loop_params.v_t.stride,
                                    &last) ||
-            !add_block(&all, *span, 0, per_block, stride_of(loop)) ||
-            !add_block(&all, *span, last, per_block, stride_of(loop)))
+            !add_block(&all, *range, 0, per_block, stride_of(loop)) ||
+            !add_block(&all, *range, last, per_block, stride_of(loop)))
             return false;
     } else {
         for (MPI_Aint n = 0; n < block_count(loop); n++) {
             MPI_Aint in_block = block_at(w, i, n, &offset);
             if (in_block < 1 || in_block > BYTES_MAX ||
                 __builtin_add_overflow(elements, in_block, &elements) ||
-                !add_block(&all, *span, offset, in_block, stride_of(loop)))
+                !add_block(&all, *range, offset, in_block, stride_of(loop)))
                 return false;
         }
     }
     if (kind_of(loop) == MPII_DATALOOP_KIND_INDEXED &&
         loop->loop_params.i_t.total_blocks != elements)
         return false;
-    *span = all;
+    *range = all;
     return !__builtin_mul_overflow(*size, elements, size) && *size <= BYTES_MAX;
 }
 
@@ -207,7 +207,7 @@ static bool measure_loop(const walk_t *w, int i, span_t *span, MPI_Aint *size)
  * Measures all loops, from the innermost on: whether they fit together, what they touch, and their
  * size.
  */
-static bool measure_all(const walk_t *w, span_t *span, MPI_Aint *size)
+static bool measure_all(const walk_t *w, range_t *range, MPI_Aint *size)
 {
     for (int i = w->depth - 1; i >= 0; i--) {
         MPII_Dataloop *loop = w->chain[i];
@@ -216,12 +216,12 @@ static bool measure_all(const walk_t *w, span_t *span, MPI_Aint *size)
             *size = MPID_nem_ivshmem_packet_type_size(loop->el_type, &extent);
             if (!HANDLE_IS_BUILTIN(loop->el_type) || *size < 1)
                 return false;
-            *span = (span_t){0, *size};
+            *range = (range_t){0, *size};
             loop->el_extent = *size; /* MPICH seeks by it */
         } else {
             loop->el_type = MPI_BYTE; /* was a handle of the sender's; MPICH does not need it */
         }
-        if (loop->el_size != *size || !measure_loop(w, i, span, size))
+        if (loop->el_size != *size || !measure_loop(w, i, range, size))
             return false;
     }
     return true;
@@ -252,12 +252,12 @@ static bool each_piece(const walk_t *w, int i, intptr_t at, const MPIR_Win *win,
  * first byte touched to the last. *whole is set if the window opens all of that.
  */
 static bool is_opened(const walk_t *w, const header_t *header, const MPIR_Win *win, intptr_t addr,
-                      MPI_Aint count, span_t span, span_t *all, bool *whole)
+                      MPI_Aint count, range_t range, range_t *all, bool *whole)
 {
-    span_t from_addr = {MPIR_AINT_MAX, -BYTES_MAX};
+    range_t from_addr = {MPIR_AINT_MAX, -BYTES_MAX};
     int left = PIECES_MAX;
 
-    if (!add_block(&from_addr, span, 0, count, header->extent) ||
+    if (!add_block(&from_addr, range, 0, count, header->extent) ||
         __builtin_add_overflow(addr, from_addr.low, &all->low) ||
         __builtin_add_overflow(addr, from_addr.high, &all->high))
         return false;
@@ -297,12 +297,12 @@ static bool is_made_of(const walk_t *w, MPI_Aint all, MPI_Datatype basic)
 const char *MPID_nem_ivshmem_flattened_check(const MPIR_Win *win, const void *addr, MPI_Aint count,
                                              void *flattened, MPI_Aint bytes, bool by_elements,
                                              MPI_Aint *total, MPI_Datatype *basic,
-                                             MPID_nem_ivshmem_span_t *touched)
+                                             MPID_nem_ivshmem_range_t *touched)
 {
     header_t *header = flattened;
     const loops_header_t *loops = (const loops_header_t *) (header + 1);
     MPI_Aint size = 0, pieces;
-    span_t span;
+    range_t range;
     bool whole;
 
     if (bytes < (MPI_Aint) (sizeof(*header) + sizeof(*loops)))
@@ -310,10 +310,10 @@ const char *MPID_nem_ivshmem_flattened_check(const MPIR_Win *win, const void *ad
     walk_t w = {.loops = (const char *) (loops + 1),
                 .bytes = bytes - (MPI_Aint) (sizeof(*header) + sizeof(*loops)),
                 .origin = (intptr_t) loops->origin};
-    if (loops->bytes != w.bytes || !find_chain(&w) || !measure_all(&w, &span, &size) ||
+    if (loops->bytes != w.bytes || !find_chain(&w) || !measure_all(&w, &range, &size) ||
         size != header->size || __builtin_mul_overflow(size, count, total) || *total > BYTES_MAX)
         return "sent a flattened datatype that is not valid";
-    if (!is_opened(&w, header, win, (intptr_t) addr, count, span, touched, &whole))
+    if (!is_opened(&w, header, win, (intptr_t) addr, count, range, touched, &whole))
         return "named memory outside its window";
     if (by_elements && !is_made_of(&w, size, header->basic_type))
         return "sent a flattened datatype with elements of another type than it names";
@@ -322,14 +322,14 @@ const char *MPID_nem_ivshmem_flattened_check(const MPIR_Win *win, const void *ad
     if (header->num_contig_blocks > size &&
         (__builtin_mul_overflow(header->num_contig_blocks, count, &pieces) || pieces > PIECES_MAX))
         return "sent a flattened datatype with more pieces than bytes";
-    header->true_lb = span.low;
-    header->true_ub = span.high;
+    header->true_lb = range.low;
+    header->true_ub = range.high;
     /*
      * If blocks overlap, the size may equal the distance from the first byte to the last, although
      * there are gaps.
      */
     header->is_contig =
-        whole && header->is_contig && header->extent == size && span.high - span.low == size;
+        whole && header->is_contig && header->extent == size && range.high - range.low == size;
     if (MPID_nem_ivshmem_packet_type_size(header->basic_type, NULL) < 1)
         header->basic_type = MPI_DATATYPE_NULL;
     *basic = header->basic_type;
@@ -347,7 +347,7 @@ const char *MPID_nem_ivshmem_flattened_check(
     MPI_Aint count ATTRIBUTE((unused)), void *flattened ATTRIBUTE((unused)),
     MPI_Aint bytes ATTRIBUTE((unused)), bool by_elements ATTRIBUTE((unused)),
     MPI_Aint *total ATTRIBUTE((unused)), MPI_Datatype *basic ATTRIBUTE((unused)),
-    MPID_nem_ivshmem_span_t *touched ATTRIBUTE((unused)))
+    MPID_nem_ivshmem_range_t *touched ATTRIBUTE((unused)))
 {
     return "named a derived datatype in a form that cannot be checked";
 }

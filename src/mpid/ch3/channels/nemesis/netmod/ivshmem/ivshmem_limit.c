@@ -6,14 +6,14 @@
  */
 #include "ivshmem_netmod.h"
 
-#define DIRECT_EAGER_LIMIT 12000 /* bytes */
+#define SINGLE_COPY_EAGER_LIMIT 12000 /* bytes */
 
 static intptr_t eager_limit(void)
 {
     if (MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT >= 0)
         return MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT;
-    return MPID_nem_ivshmem.prefers_direct
-               ? DIRECT_EAGER_LIMIT
+    return MPID_nem_ivshmem.prefers_single_copy
+               ? SINGLE_COPY_EAGER_LIMIT
                : 2 * (intptr_t) ivshm_region_cell_size(&MPID_nem_ivshmem.region);
 }
 
@@ -24,11 +24,11 @@ void MPID_nem_ivshmem_limit_set(MPIDI_VC_t *vc)
 }
 
 /* The program has memory in the region, and will send from it or receive into it. */
-void MPID_nem_ivshmem_limit_prefer_direct(void)
+void MPID_nem_ivshmem_limit_prefer_single_copy(void)
 {
-    if (MPID_nem_ivshmem.prefers_direct)
+    if (MPID_nem_ivshmem.prefers_single_copy)
         return;
-    MPID_nem_ivshmem.prefers_direct = true;
+    MPID_nem_ivshmem.prefers_single_copy = true;
     for (uint32_t i = 0; i < ivshm_region_endpoints(&MPID_nem_ivshmem.region); i++)
         if (MPID_nem_ivshmem.vcs[i])
             MPID_nem_ivshmem_limit_set(MPID_nem_ivshmem.vcs[i]);

@@ -439,7 +439,7 @@ static int start_send(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec r_cookie)
     intptr_t size = MPL_MIN(t->size, req->ch.lmt_data_sz);
     if (r_cookie.iov_len == sizeof(cookie))
         memcpy(&cookie, r_cookie.iov_base, sizeof(cookie));
-    VC_IVSHMEM(vc)->takes_direct = cookie.what == IVSHMEM_COOKIE_BUFFER;
+    VC_IVSHMEM(vc)->takes_single_copy = cookie.what == IVSHMEM_COOKIE_BUFFER;
     if (cookie.what == IVSHMEM_COOKIE_NOTHING || size <= 0) { /* the receive takes no data */
         mpi_errno = forget_transfer(t);
         MPIR_ERR_CHECK(mpi_errno);

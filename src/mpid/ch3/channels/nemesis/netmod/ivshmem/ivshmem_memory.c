@@ -431,7 +431,7 @@ void *MPIDI_CH3I_Alloc_mem(MPI_Aint bytes, MPIR_Info *info_ptr ATTRIBUTE((unused
     void *start =
         bytes < MESSAGE_MIN ? NULL : alloc_block((uint64_t) bytes, &messages_thrift, false);
     if (start)
-        MPID_nem_ivshmem_limit_prefer_direct();
+        MPID_nem_ivshmem_limit_prefer_single_copy();
     return start ? start : MPL_malloc(bytes, MPL_MEM_USER);
 }
 
@@ -958,7 +958,7 @@ int MPID_nem_ivshmem_memory_init(void)
     /* malloc's address range stays reserved for ever, which needs enough address space. */
     is_mallocs = !is_limited && serve_malloc();
     if (is_mallocs)
-        MPID_nem_ivshmem_limit_prefer_direct();
+        MPID_nem_ivshmem_limit_prefer_single_copy();
     else if (!has_handlers)
         has_handlers = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0;
 

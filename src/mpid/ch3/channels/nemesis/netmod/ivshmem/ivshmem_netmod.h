@@ -17,7 +17,7 @@
 
 /* Messages and bytes by path, since MPI_Init. Exported as MPI_T performance variables. */
 typedef struct {
-    /* Packets through slots and cells. Bytes include the packets' headers. */
+    /* Packets of CH3's through the region. Bytes include their headers. */
     unsigned long long eager_sent, eager_sent_bytes;
     unsigned long long eager_received, eager_received_bytes;
     /* Large messages, whether through pipelines or by a single copy. */
@@ -25,9 +25,9 @@ typedef struct {
     unsigned long long lmt_received, lmt_received_bytes;
     unsigned long long single_copy; /* large messages that this rank copied in a single copy */
     unsigned long long coop; /* large messages of which this rank, the sender, copied a part */
-    unsigned long long cells_sent, cells_received;
+    unsigned long long messages_sent, messages_received; /* a packet takes one or several */
     unsigned long long windows; /* windows whose operations are loads and stores in the region */
-    unsigned long long waits;   /* sends that found no cell, or a full inbox, and were queued */
+    unsigned long long waits;   /* times that a send found no room */
     unsigned long long tcp_sent, tcp_sent_bytes; /* packets by tcp; bytes with headers and data */
 } MPID_nem_ivshmem_stats_t;
 
@@ -89,18 +89,18 @@ typedef struct {
     struct {
         struct MPIR_Request *head, *tail;
     } sendq;
-    uint32_t stream;    /* 0: the job's own connection; otherwise a call */
-    uint32_t transfers; /* in which one side accesses the other's memory now */
-    bool busy;          /* on the list of VCs that have something to send, or are terminating */
-    bool terminating;   /* terminate once everything is sent */
-    uint32_t gone_at;   /* our inbox position when `gone` was set */
-    bool gone;          /* the peer's claim was seen to be no longer live */
-    bool takes_direct;  /* the peer's last large receive was into memory of the region */
-    bool met, refused;  /* of a call: both sides have agreed to it; it was called off */
-    bool failed;        /* fail at the next safe point; until then drop what the peer sends */
-    int known_rank;     /* the peer's rank in the communicator of `known_context` */
+    uint32_t stream;        /* 0: the job's own connection; otherwise a call */
+    uint32_t transfers;     /* in which one side accesses the other's memory now */
+    bool busy;              /* on the list of VCs that have something to send, or are terminating */
+    bool terminating;       /* terminate once everything is sent */
+    uint32_t gone_at;       /* our inbox position when `gone` was set */
+    bool gone;              /* the peer's claim was seen to be no longer live */
+    bool takes_single_copy; /* the peer's last large receive was into memory of the region */
+    bool met, refused;      /* of a call: both sides have agreed to it; it was called off */
+    bool failed;            /* fail at the next safe point; until then drop what the peer sends */
+    int known_rank;         /* the peer's rank in the communicator of `known_context` */
     MPIR_Context_id_t known_context; /* of the last message checked, or IVSHMEM_NO_CONTEXT */
-    uint16_t said;                   /* messages received in a call, of which there is a limit */
+    uint16_t messages_received;      /* in a call, which may take only so many */
     MPIR_Win *known_window; /* the last window found of which the peer is a member, or NULL */
     int known_member;       /* the peer's rank in `known_window` */
     struct {
@@ -132,13 +132,13 @@ _Static_assert(MPL_MAX(sizeof(MPID_nem_ivshmem_vc_t), sizeof(MPID_nem_tcp_vc_are
 /* Memory from `low` up to, but not including, `high`. Numbers, since a peer names the addresses. */
 typedef struct {
     intptr_t low, high;
-} MPID_nem_ivshmem_span_t;
+} MPID_nem_ivshmem_range_t;
 
 /* The one-sided operation that is being received on a connection, if there is one. */
 typedef struct {
-    MPI_Win window;                  /* the target window, or MPI_WIN_NULL */
-    MPI_Aint flattened_bytes;        /* bytes of its flattened datatype */
-    MPID_nem_ivshmem_span_t touched; /* memory of the window; empty if not known yet */
+    MPI_Win window;                   /* the target window, or MPI_WIN_NULL */
+    MPI_Aint flattened_bytes;         /* bytes of its flattened datatype */
+    MPID_nem_ivshmem_range_t touched; /* memory of the window; empty if not known yet */
 } MPID_nem_ivshmem_operation_t;
 
 /* The functions that CH3 calls to send on a connection. */
@@ -177,8 +177,8 @@ typedef struct {
     } failed_vcs;
     const MPID_nem_ivshmem_ops_t *first_ops; /* of a VC without a channel: they open one */
     int sender_pipelines;                    /* of our pipelines, those that we send through */
-    bool prefers_direct; /* the program has memory in the region: prefer a single copy */
-    int failure;         /* an MPI error that the current call must return */
+    bool prefers_single_copy; /* the program has memory in the region: prefer a single copy */
+    int failure;              /* an MPI error that the current call must return */
     MPID_nem_ivshmem_stats_t stats;
 
     /*
@@ -214,7 +214,7 @@ typedef struct {
     struct {
         /* By context id for receiving, without its last bit, which marks collectives. */
         MPIR_Comm **comms;
-        struct MPID_nem_ivshmem_claim *claims;
+        struct MPID_nem_ivshmem_membership *memberships;
         struct MPID_nem_ivshmem_opened *opened; /* dynamic windows */
         int failed_vcs;                         /* CH3's count of failed VCs when last looked at */
     } relation;
@@ -254,11 +254,10 @@ static inline ivshm_off MPID_nem_ivshmem_offset_of(const void *start)
 }
 
 /*
- * ivshmem_packet.c: properties of a packet type. Bytes that a header of this type takes in a
- * message, and the type's name; 0 and NULL for an unknown type.
+ * ivshmem_packet.c: properties of a packet. Bytes that a header of this type takes in a message; 0
+ * for an unknown type.
  */
 size_t MPID_nem_ivshmem_packet_header_bytes(int type);
-const char *MPID_nem_ivshmem_packet_name(int type);
 
 /* Bytes of an element of a predefined type, and its extent unless NULL; -1 for any other type. */
 MPI_Aint MPID_nem_ivshmem_packet_type_size(MPI_Datatype type, MPI_Aint *extent);
@@ -277,7 +276,7 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *p
 extern const char MPID_nem_ivshmem_too_early[];
 
 /* The memory that an operation on a window of ours touches, if its datatype is predefined. */
-MPID_nem_ivshmem_span_t MPID_nem_ivshmem_packet_touches(const MPIDI_CH3_Pkt_t *pkt);
+MPID_nem_ivshmem_range_t MPID_nem_ivshmem_packet_touches(const MPIDI_CH3_Pkt_t *pkt);
 
 /*
  * Checks what CH3 has received behind the header, before it uses it: flattened datatypes and
@@ -295,7 +294,7 @@ const char *MPID_nem_ivshmem_packet_check_metadata(MPIDI_VC_t *vc, const MPIR_Re
 const char *MPID_nem_ivshmem_flattened_check(const MPIR_Win *win, const void *addr, MPI_Aint count,
                                              void *flattened, MPI_Aint bytes, bool by_elements,
                                              MPI_Aint *total, MPI_Datatype *basic,
-                                             MPID_nem_ivshmem_span_t *touched);
+                                             MPID_nem_ivshmem_range_t *touched);
 
 /*
  * ivshmem_relation.c: what a peer is to this process. Call relation_init after the region was
@@ -332,8 +331,8 @@ bool MPID_nem_ivshmem_relation_is_target(MPIDI_VC_t *vc, const MPIR_Win *win, in
  * this MPI_Win_lock_all. Each also notes that it happens, so ask once, about a window just found.
  */
 bool MPID_nem_ivshmem_relation_ends_access(MPIDI_VC_t *vc, MPIR_Win *win);
-bool MPID_nem_ivshmem_relation_asks_lock(MPIDI_VC_t *vc, MPIR_Win *win);
-bool MPID_nem_ivshmem_relation_returns_lock(MPIDI_VC_t *vc, MPIR_Win *win);
+bool MPID_nem_ivshmem_relation_requests_lock(MPIDI_VC_t *vc, MPIR_Win *win);
+bool MPID_nem_ivshmem_relation_releases_lock(MPIDI_VC_t *vc, MPIR_Win *win);
 bool MPID_nem_ivshmem_relation_grants_lock(MPIR_Win *win, int rank);
 
 /* Whether all of [start, start+bytes) is memory that the window opens to its members. */
@@ -538,7 +537,7 @@ int MPID_nem_ivshmem_vc_error(const MPIDI_VC_t *vc, const char *why);
 void MPID_nem_ivshmem_vc_mark_failed(MPIDI_VC_t *vc, const char *why);
 
 /*
- * ivshmem_send.c: eager messages, on a connection that has a channel. The first four are the
+ * ivshmem_send.c: packets, on a connection that has a channel. The first four are the
  * functions that CH3 calls.
  */
 int MPID_nem_ivshmem_iStartContigMsg(MPIDI_VC_t *vc, void *hdr, intptr_t hdr_sz, void *data,
@@ -551,7 +550,7 @@ int MPID_nem_ivshmem_SendNoncontig(MPIDI_VC_t *vc, MPIR_Request *sreq, void *hdr
                                    struct iovec *hdr_iov, int n_hdr_iov);
 size_t MPID_nem_ivshmem_iov_bytes(const struct iovec *iov, int n);
 
-/* Sends what is queued on the connection, as far as there are free cells. */
+/* Sends what is queued on the connection, as far as there is room. */
 int MPID_nem_ivshmem_send_drain(MPIDI_VC_t *vc);
 
 /* Completes everything queued on the connection with `req_errno`, unsent. */
@@ -570,10 +569,10 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll);
 
 /*
  * ivshmem_limit.c: the largest message that is sent eagerly. limit_set sets it for a connection;
- * prefer_direct lowers it on all, once the program has memory in the region.
+ * prefer_single_copy lowers it on all, once the program has memory in the region.
  */
 void MPID_nem_ivshmem_limit_set(MPIDI_VC_t *vc);
-void MPID_nem_ivshmem_limit_prefer_direct(void);
+void MPID_nem_ivshmem_limit_prefer_single_copy(void);
 
 /*
  * ivshmem_lmt.c: large messages, from their beginning to their end. vc_init sets a connection's LMT

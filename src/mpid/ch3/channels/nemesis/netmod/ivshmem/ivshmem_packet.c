@@ -173,12 +173,6 @@ size_t MPID_nem_ivshmem_packet_header_bytes(int type)
                                                      : 0;
 }
 
-const char *MPID_nem_ivshmem_packet_name(int type)
-{
-    return type >= 0 && type < MPIDI_CH3_PKT_END_ALL ? MPID_nem_ivshmem_packet_rules[type].name
-                                                     : NULL;
-}
-
 MPI_Aint MPID_nem_ivshmem_packet_type_size(MPI_Datatype type, MPI_Aint *extent)
 {
     MPI_Aint size, unused;
@@ -289,7 +283,7 @@ MPID_nem_ivshmem_window_op_t MPID_nem_ivshmem_packet_window_op(const MPIDI_CH3_P
 #undef TAKE_MEMORY
 }
 
-MPID_nem_ivshmem_span_t MPID_nem_ivshmem_packet_touched(const MPID_nem_ivshmem_window_op_t *o)
+MPID_nem_ivshmem_range_t MPID_nem_ivshmem_packet_touched(const MPID_nem_ivshmem_window_op_t *o)
 {
     MPI_Aint extent, size = MPID_nem_ivshmem_packet_type_size(o->type, &extent);
     intptr_t start = (intptr_t) o->addr, end = start;
@@ -298,10 +292,10 @@ MPID_nem_ivshmem_span_t MPID_nem_ivshmem_packet_touched(const MPID_nem_ivshmem_w
         (void) __builtin_add_overflow(
             start, (o->count - 1) * extent + MPID_nem_ivshmem_packet_true_bytes(o->type, extent),
             &end);
-    return (MPID_nem_ivshmem_span_t){start, end};
+    return (MPID_nem_ivshmem_range_t){start, end};
 }
 
-MPID_nem_ivshmem_span_t MPID_nem_ivshmem_packet_touches(const MPIDI_CH3_Pkt_t *pkt)
+MPID_nem_ivshmem_range_t MPID_nem_ivshmem_packet_touches(const MPIDI_CH3_Pkt_t *pkt)
 {
     const MPID_nem_ivshmem_window_op_t o = MPID_nem_ivshmem_packet_window_op(pkt);
     return MPID_nem_ivshmem_packet_touched(&o);

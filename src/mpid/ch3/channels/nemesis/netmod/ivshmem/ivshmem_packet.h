@@ -94,6 +94,6 @@ MPI_Aint MPID_nem_ivshmem_packet_true_bytes(MPI_Datatype type, MPI_Aint extent);
 MPID_nem_ivshmem_window_op_t MPID_nem_ivshmem_packet_window_op(const MPIDI_CH3_Pkt_t *pkt);
 
 /* The memory that it touches; empty if that is not known yet, or is impossible. */
-MPID_nem_ivshmem_span_t MPID_nem_ivshmem_packet_touched(const MPID_nem_ivshmem_window_op_t *o);
+MPID_nem_ivshmem_range_t MPID_nem_ivshmem_packet_touched(const MPID_nem_ivshmem_window_op_t *o);
 
 #endif

@@ -21,7 +21,7 @@ static void set_cookie(MPID_nem_ivshmem_transfer_t *t)
 
 static bool offer(MPID_nem_ivshmem_transfer_t *t)
 {
-    if (VC_IVSHMEM(t->vc)->takes_direct ||
+    if (VC_IVSHMEM(t->vc)->takes_single_copy ||
         MPID_nem_ivshmem.sender_pipelines >= IVSHMEM_SENDER_PIPELINES_MAX ||
         !MPID_nem_ivshmem_lmt_pool_alloc_pipeline(&t->pipeline, 1))
         return false;

@@ -11,7 +11,7 @@
 
 /* Checks of the inbox in each progress call, while the caller waits for a message. */
 #define POLLS_OF_WAITER 4
-#define CELLS_PER_POLL 16
+#define MESSAGES_PER_POLL 16
 /* Progress calls between two reads of the clock; a power of two. */
 #define POLLS_PER_CLOCK 4096
 #define WATCH_SECONDS 1
@@ -239,7 +239,7 @@ static void mark_channel_failed(struct ivshm_channel *channel, const char *why)
 
 /*
  * Messages that came too early. The news about their sender's job, or about who has which rank in a
- * communicator, is still on its way from another rank. They stay in their cells, with everything
+ * communicator, is still on its way from another rank. They are kept unreleased, with everything
  * that the same peer sends after them. So a stranger who waits in vain delays nobody else.
  */
 typedef struct MPID_nem_ivshmem_held {
@@ -303,7 +303,7 @@ static int process_message(struct ivshm_incoming *in)
     }
     if (unlikely(early) && hold_message(in))
         return MPI_SUCCESS;
-    MPID_nem_ivshmem.stats.cells_received++;
+    MPID_nem_ivshmem.stats.messages_received++;
 
 fn_exit:
     ivshm_message_release(in);
@@ -360,7 +360,7 @@ static int receive_message(struct ivshm_incoming *in)
 {
     int mpi_errno, err = MPI_SUCCESS;
 
-    /* A CLOSE packet may end the connection while we still hold its cell. */
+    /* A CLOSE packet may end the connection before we have released its message. */
     ivshm_channel_hold(in->channel);
     if (unlikely(MPID_nem_ivshmem.news))
         err = process_held();
@@ -496,7 +496,7 @@ fn_exit:
     return mpi_errno;
 }
 
-/* Continues with what waits to be sent, on every connection: cells may have been freed since. */
+/* Continues with what waits to be sent, on every connection: there may be room since. */
 static int progress_busy(void)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -536,7 +536,7 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
     int got = 0, n;
 
     /*
-     * Packet handlers may poll again. Cells must reach CH3 in order, so the inner call does
+     * Packet handlers may poll again. Messages must reach CH3 in order, so the inner call does
      * nothing.
      */
     if (progress->inside)
@@ -557,7 +557,7 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
      * it.
      */
     for (n = 0;
-         n < CELLS_PER_POLL && !finds_nothing(n == 0 && in_blocking_poll ? POLLS_OF_WAITER : 1);
+         n < MESSAGES_PER_POLL && !finds_nothing(n == 0 && in_blocking_poll ? POLLS_OF_WAITER : 1);
          n++) {
         got = ivshm_transport_receive(&MPID_nem_ivshmem.transport, &in, &diag);
         if (got <= 0)

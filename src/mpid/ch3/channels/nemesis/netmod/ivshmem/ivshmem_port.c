@@ -15,7 +15,7 @@
 #define PATIENT_SECONDS 2
 #define IMPATIENT_SECONDS 60
 /* Cells in flight to a process that connects in vain and does not receive. */
-#define TURNED_AWAY_MAX 8
+#define REFUSED_CELLS_MAX 8
 
 static int streams_open(void)
 {
@@ -80,13 +80,13 @@ int MPID_nem_ivshmem_port_connect(const char *business_card, MPIDI_VC_t *new_vc)
     MPIR_ERR_CHECK(mpi_errno);
     MPID_nem_ivshmem_path_bind_call(new_vc, channel, new_stream(channel, new_vc->port_name_tag));
     /*
-     * An empty cell lets the other side accept before the first message. Without a free cell, the
-     * first message does.
+     * An empty message lets the other side accept before the first packet. Without a free cell, the
+     * first packet does.
      */
     if (ivshm_message_reserve(&MPID_nem_ivshmem.transport, channel, 0, VC_IVSHMEM(new_vc)->stream,
                               &hello) == 0) {
         ivshm_message_publish(&MPID_nem_ivshmem.transport, channel, &hello, 0);
-        MPID_nem_ivshmem.stats.cells_sent++;
+        MPID_nem_ivshmem.stats.messages_sent++;
     }
 
 fn_exit:
@@ -134,7 +134,7 @@ static void send_reply(const struct ivshm_incoming *in, const MPIDI_CH3_Pkt_t *p
         return;
     memcpy(out.payload, pkt, bytes);
     ivshm_message_publish(t, in->channel, &out, bytes);
-    MPID_nem_ivshmem.stats.cells_sent++;
+    MPID_nem_ivshmem.stats.messages_sent++;
     MPID_nem_ivshmem.stats.eager_sent++;
     MPID_nem_ivshmem.stats.eager_sent_bytes += bytes;
 }
@@ -144,12 +144,12 @@ static void send_reply(const struct ivshm_incoming *in, const MPIDI_CH3_Pkt_t *p
  * until MPI_Finalize, and wait there for its end. So we make no connection, and answer as CH3
  * would, as long as there are free cells. The caller's message is either a new call or a CLOSE.
  */
-static void turn_away(const struct ivshm_incoming *in)
+static void refuse_call(const struct ivshm_incoming *in)
 {
     MPIDI_CH3_Pkt_t pkt;
 
     if (ivshm_transport_is_half_in_flight(&MPID_nem_ivshmem.transport) ||
-        ivshm_channel_cells_in_flight(&MPID_nem_ivshmem.transport, in->channel) > TURNED_AWAY_MAX)
+        ivshm_channel_cells_in_flight(&MPID_nem_ivshmem.transport, in->channel) > REFUSED_CELLS_MAX)
         return;
     memset(&pkt, 0, sizeof(pkt));
     if (in->len == 0) {
@@ -169,7 +169,7 @@ static void turn_away(const struct ivshm_incoming *in)
 }
 
 /* Whether to wait a little for callers to take our messages. Some may never do so. */
-static bool have_patience(void)
+static bool is_patient(void)
 {
     time_t *start = &MPID_nem_ivshmem.port.patient_since;
     struct timespec now;
@@ -183,7 +183,7 @@ static bool have_patience(void)
 /*
  * Ends the calls that were never answered and that CH3 is closing, with their port or in
  * MPI_Finalize. CH3 would wait for the callers' part of the close protocol, and a caller may be
- * anybody. Our messages to them are sent first, if they take them. turn_away answers callers that
+ * anybody. Our messages to them are sent first, if they take them. refuse_call answers callers that
  * connect only now.
  */
 int MPID_nem_ivshmem_port_close_unanswered(void)
@@ -196,7 +196,7 @@ int MPID_nem_ivshmem_port_close_unanswered(void)
         if (area->met || !(area->stream & IVSHMEM_STREAM_REPLY) ||
             (vc->state != MPIDI_VC_STATE_LOCAL_CLOSE && vc->state != MPIDI_VC_STATE_CLOSE_ACKED))
             continue;
-        if (area->sendq.head && have_patience())
+        if (area->sendq.head && is_patient())
             continue;
         area->failed = area->gone = true;
         mpi_errno =
@@ -218,7 +218,7 @@ int MPID_nem_ivshmem_port_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **
 
     if (!vc && !(in->stream & IVSHMEM_STREAM_REPLY)) {
         if (!MPID_nem_ivshmem_port_is_open(port_of(in->stream)))
-            turn_away(in);
+            refuse_call(in);
         else if (streams_open() < STREAMS_MAX)
             mpi_errno = accept_stream(in->channel, in->stream, &vc);
         MPIR_ERR_CHECK(mpi_errno);

@@ -23,13 +23,13 @@ static __typeof__(MPID_nem_ivshmem.relation) *const relation = &MPID_nem_ivshmem
  * A message on a communicator that this process has not made yet, because other members may be
  * faster. Whether its sender has the rank that it claims is checked when the communicator exists.
  */
-typedef struct MPID_nem_ivshmem_claim {
-    struct MPID_nem_ivshmem_claim *next;
+typedef struct MPID_nem_ivshmem_membership {
+    struct MPID_nem_ivshmem_membership *next;
     MPIDI_VC_t *vc;
     MPIDI_Message_match match;
-} claim_t;
+} membership_t;
 
-#define CLAIMS_MAX 4096 /* by one peer, which makes at most one with each message */
+#define MEMBERSHIPS_MAX 4096 /* by one peer, which makes at most one with each message */
 
 /*
  * What a call at a port may send. Perhaps nobody ever receives it: two messages for each job, and a
@@ -144,9 +144,9 @@ static bool is_dynamic(const MPIDI_Message_match *match)
 const char MPID_nem_ivshmem_too_early[] = "claimed a rank that another process also claims";
 
 /* There is at most one. */
-static const claim_t *find_claim(const MPIDI_Message_match *match)
+static const membership_t *find_membership(const MPIDI_Message_match *match)
 {
-    const claim_t *c = relation->claims;
+    const membership_t *c = relation->memberships;
 
     while (c && (c->match.parts.rank != match->parts.rank ||
                  c->match.parts.context_id != match->parts.context_id))
@@ -158,24 +158,24 @@ static const claim_t *find_claim(const MPIDI_Message_match *match)
  * A caller at a port may use only its call's context, and nobody else may use that. If two peers
  * claim the same rank, the second waits until it is known who has it.
  */
-static const char *make_claim(MPIDI_VC_t *vc, const MPIDI_Message_match *match)
+static const char *note_membership(MPIDI_VC_t *vc, const MPIDI_Message_match *match)
 {
     int own = 0;
 
     if (VC_IVSHMEM(vc)->stream != 0 || is_dynamic(match) || match->parts.rank < 0)
         return "sent a message on a communicator of which it is not a member";
-    const claim_t *other = find_claim(match);
+    const membership_t *other = find_membership(match);
     if (other)
         return other->vc == vc ? NULL : MPID_nem_ivshmem_too_early;
-    for (const claim_t *c = relation->claims; c; c = c->next)
+    for (const membership_t *c = relation->memberships; c; c = c->next)
         own += c->vc == vc;
-    if (own >= CLAIMS_MAX)
+    if (own >= MEMBERSHIPS_MAX)
         return "sent messages on too many unknown communicators";
-    claim_t *claim = MPL_malloc(sizeof(*claim), MPL_MEM_OTHER);
-    if (!claim)
+    membership_t *m = MPL_malloc(sizeof(*m), MPL_MEM_OTHER);
+    if (!m)
         return "sent a message on an unknown communicator, and there is no memory to note it";
-    *claim = (claim_t){.next = relation->claims, .vc = vc, .match = *match};
-    relation->claims = claim;
+    *m = (membership_t){.next = relation->memberships, .vc = vc, .match = *match};
+    relation->memberships = m;
     return NULL;
 }
 
@@ -183,7 +183,7 @@ const char *MPID_nem_ivshmem_relation_check_sender(MPIDI_VC_t *vc, const MPIDI_M
 {
     if (VC_IVSHMEM(vc)->stream != 0 && is_dynamic(match)) {
         /* There is one remote rank in it. */
-        if (++VC_IVSHMEM(vc)->said > CALL_MESSAGES_MAX ||
+        if (++VC_IVSHMEM(vc)->messages_received > CALL_MESSAGES_MAX ||
             VC_IVSHMEM(vc)->received_bytes > CALL_BYTES_MAX)
             return "sent more than a call needs";
         return match->parts.rank == 0 && match->parts.context_id == context_of_port(vc)
@@ -192,7 +192,7 @@ const char *MPID_nem_ivshmem_relation_check_sender(MPIDI_VC_t *vc, const MPIDI_M
     }
     MPIR_Comm *comm = comm_of(match->parts.context_id);
     if (!comm)
-        return make_claim(vc, match);
+        return note_membership(vc, match);
     if (!is_rank(vc, comm, match->parts.rank))
         return "claimed another rank of the communicator, or a communicator of which it is not a "
                "member";
@@ -210,8 +210,8 @@ const char *MPID_nem_ivshmem_relation_check_canceller(MPIDI_VC_t *vc,
 {
     if (comm_of(match->parts.context_id) || VC_IVSHMEM(vc)->stream != 0 || is_dynamic(match))
         return MPID_nem_ivshmem_relation_check_sender(vc, match);
-    const claim_t *claim = find_claim(match);
-    return claim && claim->vc != vc ? MPID_nem_ivshmem_too_early : NULL;
+    const membership_t *m = find_membership(match);
+    return m && m->vc != vc ? MPID_nem_ivshmem_too_early : NULL;
 }
 
 /* Drops messages that nobody has received or may receive: their sender does not have that rank. */
@@ -261,19 +261,19 @@ static int comm_created(MPIR_Comm *comm, void *param ATTRIBUTE((unused)))
 {
     relation->comms[comm->recvcontext_id >> MPIR_CONTEXT_SUFFIX_WIDTH] = comm;
     MPID_nem_ivshmem.news = true;
-    for (claim_t *claim, **link = &relation->claims; (claim = *link);) {
-        if (comm_of(claim->match.parts.context_id) != comm) {
-            link = &claim->next;
+    for (membership_t *m, **link = &relation->memberships; (m = *link);) {
+        if (comm_of(m->match.parts.context_id) != comm) {
+            link = &m->next;
             continue;
         }
-        *link = claim->next;
+        *link = m->next;
         /*
          * The message may be a late one, of another communicator that had this context and is freed
          * here.
          */
-        if (!is_rank(claim->vc, comm, claim->match.parts.rank))
-            drop_unexpected(comm, claim->match.parts.rank, claim->match.parts.context_id);
-        MPL_free(claim);
+        if (!is_rank(m->vc, comm, m->match.parts.rank))
+            drop_unexpected(comm, m->match.parts.rank, m->match.parts.context_id);
+        MPL_free(m);
     }
     return MPI_SUCCESS;
 }
@@ -293,13 +293,13 @@ void MPID_nem_ivshmem_relation_forget_vc(MPIDI_VC_t *vc)
     forget_known(vc);
     if (VC_IVSHMEM(vc)->stream)
         drop_call(vc);
-    for (claim_t *claim, **link = &relation->claims; (claim = *link);) {
-        if (claim->vc != vc) {
-            link = &claim->next;
+    for (membership_t *m, **link = &relation->memberships; (m = *link);) {
+        if (m->vc != vc) {
+            link = &m->next;
             continue;
         }
-        *link = claim->next;
-        MPL_free(claim);
+        *link = m->next;
+        MPL_free(m);
         MPID_nem_ivshmem.news = true; /* for another peer that claims that rank */
     }
 }
@@ -413,7 +413,7 @@ static bool waits_for_lock(const MPIDI_VC_t *vc, const MPIR_Win *win)
     return entry != NULL;
 }
 
-bool MPID_nem_ivshmem_relation_asks_lock(MPIDI_VC_t *vc, MPIR_Win *win)
+bool MPID_nem_ivshmem_relation_requests_lock(MPIDI_VC_t *vc, MPIR_Win *win)
 {
     member_t *m = member_of(vc, win);
 
@@ -422,7 +422,7 @@ bool MPID_nem_ivshmem_relation_asks_lock(MPIDI_VC_t *vc, MPIR_Win *win)
     return m->locked = true;
 }
 
-bool MPID_nem_ivshmem_relation_returns_lock(MPIDI_VC_t *vc, MPIR_Win *win)
+bool MPID_nem_ivshmem_relation_releases_lock(MPIDI_VC_t *vc, MPIR_Win *win)
 {
     member_t *m = member_of(vc, win);
 
@@ -465,14 +465,14 @@ bool MPID_nem_ivshmem_relation_ends_access(MPIDI_VC_t *vc ATTRIBUTE((unused)), M
     return win->at_completion_counter > 0;
 }
 
-bool MPID_nem_ivshmem_relation_asks_lock(MPIDI_VC_t *vc ATTRIBUTE((unused)),
-                                         MPIR_Win *win ATTRIBUTE((unused)))
+bool MPID_nem_ivshmem_relation_requests_lock(MPIDI_VC_t *vc ATTRIBUTE((unused)),
+                                             MPIR_Win *win ATTRIBUTE((unused)))
 {
     return true;
 }
 
-bool MPID_nem_ivshmem_relation_returns_lock(MPIDI_VC_t *vc ATTRIBUTE((unused)),
-                                            MPIR_Win *win ATTRIBUTE((unused)))
+bool MPID_nem_ivshmem_relation_releases_lock(MPIDI_VC_t *vc ATTRIBUTE((unused)),
+                                             MPIR_Win *win ATTRIBUTE((unused)))
 {
     return true;
 }
@@ -552,16 +552,16 @@ bool MPID_nem_ivshmem_relation_opens(const MPIR_Win *win, intptr_t start, MPI_Ai
            bytes <= win->size && from <= win->size - bytes;
 }
 
-static const MPID_nem_ivshmem_span_t all_memory = {INTPTR_MIN, INTPTR_MAX};
+static const MPID_nem_ivshmem_range_t all_memory = {INTPTR_MIN, INTPTR_MAX};
 
-static bool spans_overlap(MPID_nem_ivshmem_span_t a, MPID_nem_ivshmem_span_t b)
+static bool ranges_overlap(MPID_nem_ivshmem_range_t a, MPID_nem_ivshmem_range_t b)
 {
     return a.low < b.high && b.low < a.high;
 }
 
 /* Whether the request sends from that memory: a get is answered from the window itself. */
 static bool reads_from(const MPIR_Request *sreq, const MPIR_Win *win,
-                       MPID_nem_ivshmem_span_t memory)
+                       MPID_nem_ivshmem_range_t memory)
 {
     MPI_Aint lower, extent, true_lower, true_extent, last;
 
@@ -570,8 +570,8 @@ static bool reads_from(const MPIR_Request *sreq, const MPIR_Win *win,
         return false;
     for (int i = sreq->dev.iov_offset; i < sreq->dev.iov_offset + sreq->dev.iov_count; i++) {
         intptr_t start = (intptr_t) sreq->dev.iov[i].iov_base;
-        if (spans_overlap(
-                (MPID_nem_ivshmem_span_t){start, start + (intptr_t) sreq->dev.iov[i].iov_len},
+        if (ranges_overlap(
+                (MPID_nem_ivshmem_range_t){start, start + (intptr_t) sreq->dev.iov[i].iov_len},
                 memory))
             return true;
     }
@@ -582,16 +582,16 @@ static bool reads_from(const MPIR_Request *sreq, const MPIR_Win *win,
     MPIR_Type_get_true_extent_impl(sreq->dev.datatype, &true_lower, &true_extent);
     last = (sreq->dev.user_count - 1) * extent;
     intptr_t start = (intptr_t) sreq->dev.user_buf + true_lower;
-    return spans_overlap(
-        (MPID_nem_ivshmem_span_t){start + MPL_MIN(last, 0), start + MPL_MAX(last, 0) + true_extent},
-        memory);
+    return ranges_overlap((MPID_nem_ivshmem_range_t){start + MPL_MIN(last, 0),
+                                                     start + MPL_MAX(last, 0) + true_extent},
+                          memory);
 }
 
 /*
  * Whether an answer still has data to send from that memory; for all memory, from the window at
  * all.
  */
-static bool waits_to_answer(MPIDI_VC_t *vc, const MPIR_Win *win, MPID_nem_ivshmem_span_t memory)
+static bool waits_to_answer(MPIDI_VC_t *vc, const MPIR_Win *win, MPID_nem_ivshmem_range_t memory)
 {
     if (memory.low == all_memory.low)
         return MPID_nem_ivshmem_sendq_answers(vc, win);
@@ -605,7 +605,7 @@ static bool waits_to_answer(MPIDI_VC_t *vc, const MPIR_Win *win, MPID_nem_ivshme
  * The window's memory belongs to the program again. Operations on it that are still under way break
  * the rules of MPI, so the connections of the peers that began them fail.
  */
-static void stop_operations(const MPIR_Win *win, MPID_nem_ivshmem_span_t memory)
+static void stop_operations(const MPIR_Win *win, MPID_nem_ivshmem_range_t memory)
 {
     static const char why[] =
         "did not end an operation before the memory of its window was detached or freed";
@@ -616,7 +616,7 @@ static void stop_operations(const MPIR_Win *win, MPID_nem_ivshmem_span_t memory)
         if (!vc)
             continue;
         if (vc->ch.recv_active && MPID_nem_ivshmem.operations[i].window == win->handle &&
-            spans_overlap(MPID_nem_ivshmem.operations[i].touched, memory))
+            ranges_overlap(MPID_nem_ivshmem.operations[i].touched, memory))
             MPID_nem_ivshmem_vc_mark_failed(vc, why);
         if (waits_to_answer(vc, win, memory)) {
             MPID_nem_ivshmem_vc_mark_failed(vc, why);
@@ -628,13 +628,13 @@ static void stop_operations(const MPIR_Win *win, MPID_nem_ivshmem_span_t memory)
 #if HAVE_ATTACH
 
 /* The same for operations that wait for a lock. */
-static void stop_queued(MPIR_Win *win, MPID_nem_ivshmem_span_t memory)
+static void stop_queued(MPIR_Win *win, MPID_nem_ivshmem_range_t memory)
 {
     MPIDI_RMA_Target_lock_entry_t *next, *entry = (void *) win->target_lock_queue_head;
 
     for (; entry; entry = next) {
         next = entry->next;
-        if (!spans_overlap(MPID_nem_ivshmem_packet_touches(&entry->pkt), memory))
+        if (!ranges_overlap(MPID_nem_ivshmem_packet_touches(&entry->pkt), memory))
             continue;
         MPID_nem_ivshmem_vc_mark_failed(entry->vc,
                                         "waited for a lock to use memory that was detached");
@@ -693,8 +693,8 @@ static void note_detached(MPIR_Win *win, const void *start)
             return;
         *link = a->next;
     }
-    const MPID_nem_ivshmem_span_t memory = {(intptr_t) start,
-                                            (intptr_t) start + (intptr_t) a->bytes};
+    const MPID_nem_ivshmem_range_t memory = {(intptr_t) start,
+                                             (intptr_t) start + (intptr_t) a->bytes};
     MPL_free(a);
     stop_operations(win, memory);
     stop_queued(win, memory);

@@ -1,30 +1,31 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Eager messages: header and data are gathered into as many cells as are free. A message that finds
- * too few waits in the connection's send queue, as a request whose iov describes the rest.
+ * Sends CH3's packets in messages of core/channel.h. Header and data are gathered into as many
+ * messages as can be reserved now. What finds no room waits in the connection's send queue, as a
+ * request whose iov describes the rest.
  *
- * A message begins in a new cell and may continue in further ones. To the receiver, the cells of a
- * connection are a stream of bytes.
+ * A packet begins in a message of its own and may continue in further ones. To the receiver, the
+ * messages of a connection are a stream of bytes.
  *
  * Called by CH3 through the connection's functions, and by the progress call, under MPICH's global
  * lock.
  */
 #include "ivshmem_netmod.h"
 
-static inline void count_cell(MPIDI_VC_t *vc, size_t len)
+static inline void count_message(MPIDI_VC_t *vc, size_t len)
 {
-    MPID_nem_ivshmem.stats.cells_sent++;
+    MPID_nem_ivshmem.stats.messages_sent++;
     MPID_nem_ivshmem.stats.eager_sent_bytes += len;
     VC_PAIR(vc)->sent_bytes += len;
 }
 
-static inline ATTRIBUTE((always_inline)) void publish_cell(MPIDI_VC_t *vc,
-                                                           const struct ivshm_outgoing *out,
-                                                           size_t len)
+static inline ATTRIBUTE((always_inline)) void publish_message(MPIDI_VC_t *vc,
+                                                              const struct ivshm_outgoing *out,
+                                                              size_t len)
 {
     ivshm_message_publish(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel, out,
                           (uint32_t) len);
-    count_cell(vc, len);
+    count_message(vc, len);
 }
 
 /*
@@ -38,10 +39,10 @@ static inline bool must_leave_cells(const MPID_nem_ivshmem_vc_t *area)
 }
 
 /*
- * Copies from the front of iov into cells and sends them. Returns how many of the `total` bytes
- * were sent.
+ * Sends from the front of iov in as many pieces as can be reserved now, a message each. Returns how
+ * many of the `total` bytes were sent.
  */
-static size_t send_cells(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
+static size_t send_pieces(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
 {
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
     struct ivshm_transport *transport = &MPID_nem_ivshmem.transport;
@@ -70,7 +71,7 @@ static size_t send_cells(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
                 offset = 0;
             }
         }
-        publish_cell(vc, &out, room);
+        publish_message(vc, &out, room);
         sent += room;
     }
     return sent;
@@ -108,7 +109,7 @@ static inline ATTRIBUTE((always_inline)) bool send_whole(MPIDI_VC_t *vc, const v
     }
     MPID_nem_ivshmem_header_copy(out.payload, hdr, 0, header);
     MPIR_Memcpy(out.payload + header, data, data_sz);
-    publish_cell(vc, &out, total);
+    publish_message(vc, &out, total);
     MPID_nem_ivshmem.stats.eager_sent++;
     return true;
 }
@@ -174,7 +175,7 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Continues a queued request. *complete is false if there were too few cells. */
+/* Continues a queued request. *complete is false if there was no room for all. */
 static int continue_request(MPIDI_VC_t *vc, MPIR_Request *sreq, int *complete)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -182,7 +183,7 @@ static int continue_request(MPIDI_VC_t *vc, MPIR_Request *sreq, int *complete)
     do {
         struct iovec *iov = &sreq->dev.iov[sreq->dev.iov_offset];
         size_t left = MPID_nem_ivshmem_iov_bytes(iov, sreq->dev.iov_count);
-        size_t sent = send_cells(vc, iov, left);
+        size_t sent = send_pieces(vc, iov, left);
         if (sent < left) {
             while (sent >= iov->iov_len) {
                 sent -= iov->iov_len;
@@ -220,7 +221,7 @@ static int begin_message(MPIDI_VC_t *vc, const struct iovec *iov, size_t total, 
     MPIR_ERR_CHECK(mpi_errno);
     MPID_nem_ivshmem.stats.eager_sent++;
     if (likely(!VC_IVSHMEM(vc)->sendq.head))
-        *sent = send_cells(vc, iov, total);
+        *sent = send_pieces(vc, iov, total);
 
 fn_exit:
     return mpi_errno;

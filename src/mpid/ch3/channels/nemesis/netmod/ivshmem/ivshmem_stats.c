@@ -20,13 +20,11 @@ void MPID_nem_ivshmem_stats_register(void)
     if (registered)
         return;
     registered = true;
-    REGISTER(ivshmem_eager_sent, eager_sent,
-             "messages sent through slots and cells of an ivshmem region");
-    REGISTER(ivshmem_eager_sent_bytes, eager_sent_bytes,
-             "bytes sent through slots and cells, with headers");
-    REGISTER(ivshmem_eager_received, eager_received, "messages received through slots and cells");
+    REGISTER(ivshmem_eager_sent, eager_sent, "packets sent through an ivshmem region");
+    REGISTER(ivshmem_eager_sent_bytes, eager_sent_bytes, "bytes of packets sent, with headers");
+    REGISTER(ivshmem_eager_received, eager_received, "packets received through an ivshmem region");
     REGISTER(ivshmem_eager_received_bytes, eager_received_bytes,
-             "bytes received through slots and cells");
+             "bytes of packets received, with headers");
     REGISTER(ivshmem_lmt_sent, lmt_sent, "large messages sent through an ivshmem region");
     REGISTER(ivshmem_lmt_sent_bytes, lmt_sent_bytes, "bytes of large messages sent");
     REGISTER(ivshmem_lmt_received, lmt_received, "large messages received");
@@ -40,10 +38,11 @@ void MPID_nem_ivshmem_stats_register(void)
     REGISTER(
         ivshmem_windows, windows,
         "windows created whose one-sided operations are loads and stores in an ivshmem region");
-    REGISTER(ivshmem_cells_sent, cells_sent, "slots and cells sent");
-    REGISTER(ivshmem_cells_received, cells_received, "slots and cells received");
-    REGISTER(ivshmem_waits, waits,
-             "times that a send found no free cell, or the peer's inbox full");
+    REGISTER(ivshmem_messages_sent, messages_sent,
+             "messages sent through an ivshmem region; a packet takes one or several");
+    REGISTER(ivshmem_messages_received, messages_received,
+             "messages received through an ivshmem region");
+    REGISTER(ivshmem_waits, waits, "times that a send found no room");
     REGISTER(ivshmem_tcp_sent, tcp_sent, "messages sent by tcp, to ranks without a common region");
     REGISTER(ivshmem_tcp_sent_bytes, tcp_sent_bytes, "bytes sent by tcp, with headers");
 }
@@ -64,12 +63,12 @@ void MPID_nem_ivshmem_stats_print(void)
             "ivshmem: rank=%d host=%s region=%s eager_sent=%llu eager_sent_bytes=%llu "
             "eager_received=%llu eager_received_bytes=%llu lmt_sent=%llu lmt_sent_bytes=%llu "
             "lmt_received=%llu lmt_received_bytes=%llu single_copy=%llu coop=%llu windows=%llu "
-            "cells_sent=%llu "
-            "cells_received=%llu waits=%llu tcp_sent=%llu tcp_sent_bytes=%llu\n",
+            "messages_sent=%llu "
+            "messages_received=%llu waits=%llu tcp_sent=%llu tcp_sent_bytes=%llu\n",
             MPIDI_Process.my_pg_rank, MPID_nem_hostname, region, s->eager_sent, s->eager_sent_bytes,
             s->eager_received, s->eager_received_bytes, s->lmt_sent, s->lmt_sent_bytes,
             s->lmt_received, s->lmt_received_bytes, s->single_copy, s->coop, s->windows,
-            s->cells_sent, s->cells_received, s->waits, s->tcp_sent, s->tcp_sent_bytes);
+            s->messages_sent, s->messages_received, s->waits, s->tcp_sent, s->tcp_sent_bytes);
 }
 
 /* Messages by tcp are counted only where they are sent: tcp itself passes them to CH3. */

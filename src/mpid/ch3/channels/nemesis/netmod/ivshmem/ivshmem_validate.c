@@ -110,10 +110,10 @@ static const char *check_operation(const operation_t *o)
 /* One operation may both request and release the lock. */
 static const char *check_held(MPIDI_VC_t *vc, MPIR_Win *win, const operation_t *o)
 {
-    if ((o->flags & LOCKS) && !MPID_nem_ivshmem_relation_asks_lock(vc, win))
+    if ((o->flags & LOCKS) && !MPID_nem_ivshmem_relation_requests_lock(vc, win))
         return "requested a lock for which it is waiting already";
     return !(o->flags & MPIDI_CH3_PKT_FLAG_RMA_UNLOCK) ||
-                   MPID_nem_ivshmem_relation_returns_lock(vc, win)
+                   MPID_nem_ivshmem_relation_releases_lock(vc, win)
                ? NULL
                : "released a lock that it does not hold";
 }
