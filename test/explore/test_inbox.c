@@ -10,6 +10,7 @@
  */
 #include "explore.h"
 
+#include "../unit/inbox.h"
 #include "core/queue.h"
 
 #define PRODUCERS 2
@@ -48,7 +49,7 @@ static void setup(const void *arg)
 {
     shape = arg;
     struct ivshm_inbox_shm *shm = &stage()->inbox;
-    ivshm_queue_reset(shm, shape->slots, shape->start);
+    inbox_reset(shm, shape->slots, shape->start);
     for (int i = 0; i < PRODUCERS; i++) {
         producers[i].sent = 0;
         ivshm_queue_producer_init(&producers[i].out, shm, shape->slots);

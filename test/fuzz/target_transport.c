@@ -118,7 +118,7 @@ static void send_slot(enum party from, enum party to, uint32_t len)
 {
     struct ivshm_channel *channel = channel_of(from, to);
     struct ivshm_outgoing out;
-    if (!channel || !ivshm_channel_slot(channel, len) ||
+    if (!channel || !ivshm_message_fits_now(channel, len) ||
         ivshm_message_reserve(&party[from], channel, len, 0, &out) != 0)
         return;
     memset(out.payload, 0, len);

@@ -216,7 +216,7 @@ TEST(test_half_in_flight)
 /* Moves both sides of an empty inbox to another position: near a wrap, or with few slots left. */
 static void inbox_begin_at(struct ivshm_transport *t, uint64_t start)
 {
-    ivshm_queue_reset(t->inbox.shm, t->inbox.slots, start);
+    inbox_reset(t->inbox.shm, t->inbox.slots, start);
     ivshm_queue_consumer_init(&t->inbox, t->inbox.shm, t->inbox.slots);
 }
 

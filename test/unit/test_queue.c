@@ -44,7 +44,7 @@ struct pair {
 static struct pair pair_new(uint64_t start)
 {
     struct pair p = {.shm = inbox_new(SLOTS)};
-    ivshm_queue_reset(p.shm, SLOTS, start);
+    inbox_reset(p.shm, SLOTS, start);
     ivshm_queue_consumer_init(&p.in, p.shm, SLOTS);
     ivshm_queue_producer_init(&p.out, p.shm, SLOTS);
     return p;
@@ -330,7 +330,7 @@ TEST(test_many_producers)
             uint64_t start = wrap == 0   ? 0
                              : wrap == 1 ? (UINT64_C(1) << 32) * slots - MESSAGES
                                          : UINT64_C(0) - MESSAGES;
-            ivshm_queue_reset(shm, slots, start / slots * slots);
+            inbox_reset(shm, slots, start / slots * slots);
             for (uint16_t i = 0; i <= PRODUCERS; i++)
                 stages[i] = (struct stage){.shm = shm, .payload = payload, .id = i, .slots = slots};
             threads_run(PRODUCERS + 1, produce_or_consume, stages, sizeof(stages[0]));
@@ -349,7 +349,7 @@ TEST(test_old_hint)
     struct ivshm_queue_producer p, q;
     struct ivshm_queue_consumer in;
     struct ivshm_ref ref;
-    ivshm_queue_reset(shm, slots, 0);
+    inbox_reset(shm, slots, 0);
     ivshm_queue_producer_init(&p, shm, slots);
     ivshm_queue_producer_init(&q, shm, slots);
     ivshm_queue_consumer_init(&in, shm, slots);

@@ -212,7 +212,7 @@ TEST(test_death_inside_push)
         struct ivshm_queue_producer other;
         struct ivshm_queue_consumer in;
         struct ivshm_ref ref;
-        ivshm_queue_reset(p.shm, SLOTS, UINT64_MAX - 1);
+        inbox_reset(p.shm, SLOTS, UINT64_MAX - 1);
         ivshm_queue_producer_init(&p.out, p.shm, SLOTS);
         ivshm_queue_producer_init(&other, p.shm, SLOTS);
         ivshm_queue_consumer_init(&in, p.shm, SLOTS);

@@ -33,6 +33,7 @@
 #include "core/coop.h"
 #include "core/pipeline.h"
 #include "core/lock.h"
+#include "inbox.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))

@@ -123,8 +123,8 @@ static bool can_send_cts(MPIDI_VC_t *vc)
 {
     const MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
     return area->stream == 0 && !area->sendq.head &&
-           ivshm_channel_slot(area->channel,
-                              sizeof(MPIDI_CH3_Pkt_t) + sizeof(MPID_nem_ivshmem_cookie_t));
+           ivshm_message_fits_now(area->channel,
+                                  sizeof(MPIDI_CH3_Pkt_t) + sizeof(MPID_nem_ivshmem_cookie_t));
 }
 
 /*

@@ -158,16 +158,26 @@ void ivshm_message_publish_elsewhere(struct ivshm_transport *t, struct ivshm_cha
 void ivshm_channel_ring_doorbell(struct ivshm_transport *t, struct ivshm_channel *channel);
 
 /*
- * The payload of the ring's next slot if a message of `len` bytes on stream 0 can be reserved there
- * now, else NULL.
+ * Core's own: the payload of the ring's next slot if a message of `len` bytes on stream 0 can be
+ * reserved there now, else NULL. The slot stays free until it is published.
  */
-static inline unsigned char *ivshm_channel_slot(struct ivshm_channel *channel, size_t len)
+static inline unsigned char *ivshm_channel_reserve_slot(struct ivshm_channel *channel, size_t len)
 {
     struct ivshm_ring_producer *ring = &channel->ring_out;
     const uint32_t room = ring->slot_size - (uint32_t) sizeof(struct ivshm_slot_shm);
     if (!ring->shm || channel->pending || len > room)
         return NULL;
     return ivshm_ring_reserve_spsc(ring);
+}
+
+/*
+ * Whether a message of `len` bytes on stream 0 is certain to be reserved and sent in one piece, if
+ * it is the next one on the channel. False also where that would take a buffer or a cell. Cost: a
+ * few loads.
+ */
+static inline bool ivshm_message_fits_now(struct ivshm_channel *channel, size_t len)
+{
+    return ivshm_channel_reserve_slot(channel, len) != NULL;
 }
 
 /*
@@ -182,7 +192,7 @@ static inline __attribute__((always_inline)) int
 ivshm_message_reserve(struct ivshm_transport *t, struct ivshm_channel *channel, size_t want,
                       uint32_t stream, struct ivshm_outgoing *out)
 {
-    unsigned char *slot = stream == 0 ? ivshm_channel_slot(channel, want) : NULL;
+    unsigned char *slot = stream == 0 ? ivshm_channel_reserve_slot(channel, want) : NULL;
     if (__builtin_expect(slot != NULL, 1)) {
         *out = (struct ivshm_outgoing){slot, (uint32_t) want, 0, IVSHM_IN_SLOT};
         return 0;

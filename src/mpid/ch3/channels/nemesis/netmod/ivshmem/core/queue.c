@@ -9,17 +9,6 @@ static uint64_t pack_ref(struct ivshm_ref ref, uint32_t lap)
     return (uint64_t) ref.cell | (uint64_t) ref.endpoint << 16 | (uint64_t) lap << 32;
 }
 
-void ivshm_queue_reset(struct ivshm_inbox_shm *shm, uint64_t slots, uint64_t start)
-{
-    for (uint64_t i = 0; i < slots; i++) {
-        uint32_t lap = ivshm_queue_lap(start + i, slots) - 1;
-        ivshm_a64_store_relaxed(ivshm_queue_slot(shm, start + i, slots),
-                                pack_ref((struct ivshm_ref){0, 0}, lap));
-    }
-    ivshm_a64_store_relaxed(&shm->tail_hint, start);
-    ivshm_a64_store_release(&shm->head, start);
-}
-
 void ivshm_queue_consumer_init(struct ivshm_queue_consumer *c, struct ivshm_inbox_shm *shm,
                                uint64_t slots)
 {

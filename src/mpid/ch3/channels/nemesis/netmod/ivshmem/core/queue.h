@@ -35,14 +35,8 @@ struct ivshm_queue_producer {
 };
 
 /*
- * Makes an empty queue of `slots`, a power of two, whose first position is `start`. Nobody else may
- * use it meanwhile. Zeroed memory is such a queue with start 0; tests begin close to the wrap.
- */
-void ivshm_queue_reset(struct ivshm_inbox_shm *shm, uint64_t slots, uint64_t start);
-
-/*
- * Handles for a queue of `slots`, a power of two, in memory that is zeroed or in use. The
- * consumer's must be the only one.
+ * Handles for a queue of `slots`, a power of two, in memory that is in use, or zeroed: that is an
+ * empty queue. The consumer's must be the only one.
  */
 void ivshm_queue_consumer_init(struct ivshm_queue_consumer *c, struct ivshm_inbox_shm *shm,
                                uint64_t slots);
