@@ -45,39 +45,6 @@
 #define UNITS_MAX (UINT64_C(1) << 24)
 #define RESERVE 8 /* mappings that are unmapped when others are needed */
 
-/* Guards all that follows. Held only for a short time. */
-static pthread_mutex_t tables_mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t fork_done = PTHREAD_COND_INITIALIZER;
-static bool is_forking;
-static uint32_t freed_meanwhile = IVSHM_RUN_NONE; /* a list by `next` */
-/* The beginning of a free extent that has not been returned to the region yet. */
-static uint32_t spared_run = IVSHM_RUN_NONE;
-/* The second mapping, or what has replaced it; NULL if there is none. */
-static char *user_base;
-static uint64_t user_size; /* bytes of the second mapping */
-static char *first_block;  /* the region's first block, in the second mapping */
-/* The same file mapped privately, to replace the second mapping; NULL if that is impossible. */
-static void *private_view;
-/* During a fork: private memory with what the child will have. */
-static char *fork_copy;
-/* `user_size`, or less: then the extents follow each other without gaps. */
-static uint64_t fork_copy_bytes;
-static bool is_private; /* private memory has replaced the second mapping */
-static bool is_of_file; /* that private memory is a private mapping of the file */
-static bool is_mallocs; /* libivshmem-malloc serves blocks of it */
-/* This process has the first mapping. In a page that the kernel zeroes in a child. */
-static bool *owns_mapping;
-static void *reserve_mappings[RESERVE];
-
-static uint64_t block_size, unit_bytes; /* bytes */
-/* By block: how many blocks its extent has, if it is the first of them. */
-static uint32_t *extent_blocks;
-static struct ivshm_runs user_runs;    /* of units */
-static _Atomic bool is_protected;      /* the program may have made some pages inaccessible */
-static _Atomic bool is_locked;         /* the program may have locked some pages in memory */
-static _Atomic uint64_t largest_free;  /* bytes: no free run is larger */
-static _Atomic uint64_t *foreign_bits; /* a bit for each unit: others have left data there */
-
 /* The rules by which one kind of memory is allocated. */
 struct thrift {
     bool can_wait;   /* until a fork is over */
@@ -86,7 +53,56 @@ struct thrift {
     /* At least `refused` bytes were refused, and are `until` then: a search takes long. */
     _Atomic uint64_t refused, until;
 };
-static struct thrift malloc_thrift, messages_thrift;
+
+/*
+ * The program's memory. Not in MPID_nem_ivshmem: with libivshmem-malloc it outlives MPI_Finalize,
+ * and threads use it without MPICH's lock.
+ */
+static struct {
+    /* Set by MPID_nem_ivshmem_memory_init. */
+    char *base;          /* the second mapping, or what has replaced it; NULL if there is none */
+    uint64_t size;       /* bytes of the second mapping */
+    char *first_block;   /* the region's first block, in the second mapping */
+    uint64_t block_size; /* bytes */
+    uint64_t unit_bytes; /* of the runs' units */
+    struct ivshm_run *run_table;
+    _Atomic uint64_t *foreign_bits; /* a bit for each unit: others have left data there */
+    /* This process has the first mapping. In a page that the kernel zeroes in a child. */
+    bool *owns_mapping;
+    bool is_mallocs; /* libivshmem-malloc serves blocks of it */
+    bool has_mutex, has_handlers;
+
+    /* What the mutex guards. It is held only for a short time. */
+    pthread_mutex_t mutex;
+    pthread_cond_t fork_done;
+    bool is_forking;
+    uint32_t freed_meanwhile; /* a list of runs */
+    /* The beginning of a free extent that has not been returned to the region yet. */
+    uint32_t spared_run;
+    struct ivshm_runs runs;
+    /* By block: how many blocks its extent has, if it is the first of them. */
+    uint32_t *extent_blocks;
+    /* The same file mapped privately, to replace the second mapping; NULL if that is impossible. */
+    void *private_view;
+    /* During a fork: private memory with what the child will have. */
+    char *fork_copy;
+    /* `size`, or less: then the extents follow each other without gaps. */
+    uint64_t fork_copy_bytes;
+    bool is_private; /* private memory has replaced the second mapping */
+    bool is_of_file; /* that private memory is a private mapping of the file */
+    void *reserve_mappings[RESERVE];
+
+    /* Read without the mutex: on cache lines of their own, as each call writes the others. */
+    _Alignas(IVSHM_LINE) _Atomic uint64_t largest_free; /* bytes: no free run is larger */
+    _Atomic bool is_protected; /* the program may have made some pages inaccessible */
+    _Atomic bool is_locked;    /* the program may have locked some pages in memory */
+    struct thrift for_malloc, for_messages;
+    /* The thread that holds the mutex and was interrupted by a signal handler that forks; or 0. */
+    pthread_t interrupted_thread;
+} memory = {.mutex = PTHREAD_MUTEX_INITIALIZER,
+            .fork_done = PTHREAD_COND_INITIALIZER,
+            .freed_meanwhile = IVSHM_RUN_NONE,
+            .spared_run = IVSHM_RUN_NONE};
 
 bool MPID_nem_ivshmem_memory_in_use(void)
 {
@@ -96,13 +112,14 @@ bool MPID_nem_ivshmem_memory_in_use(void)
 static bool is_in_region(const void *start)
 {
     return MPID_nem_ivshmem_memory_in_use() &&
-           (uintptr_t) start - (uintptr_t) user_base < user_size;
+           (uintptr_t) start - (uintptr_t) memory.base < memory.size;
 }
 
 static uint64_t table_bytes(void)
 {
-    uint64_t units = ivshm_region_blocks(&MPID_nem_ivshmem.region) * (block_size / unit_bytes);
-    return (units + 1) * sizeof(struct ivshm_run) + (units / 64 + 1) * sizeof(*foreign_bits);
+    uint64_t units =
+        ivshm_region_blocks(&MPID_nem_ivshmem.region) * (memory.block_size / memory.unit_bytes);
+    return (units + 1) * sizeof(struct ivshm_run) + (units / 64 + 1) * sizeof(*memory.foreign_bits);
 }
 
 /*
@@ -116,19 +133,19 @@ static void make_mutex(void)
     pthread_mutexattr_init(&attr);
     pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK);
     pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-    pthread_mutex_init(&tables_mutex, &attr);
+    pthread_mutex_init(&memory.mutex, &attr);
     pthread_mutexattr_destroy(&attr);
 }
 
 /* False if this thread holds it already. */
 static bool lock_tables(void)
 {
-    return pthread_mutex_lock(&tables_mutex) != EDEADLK;
+    return pthread_mutex_lock(&memory.mutex) != EDEADLK;
 }
 
 static void unlock_tables(void)
 {
-    pthread_mutex_unlock(&tables_mutex);
+    pthread_mutex_unlock(&memory.mutex);
 }
 
 static bool lock_when_forked(void)
@@ -139,8 +156,8 @@ static bool lock_when_forked(void)
         return false;
     /* a thread cancelled there would keep the mutex */
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was);
-    while (is_forking)
-        pthread_cond_wait(&fork_done, &tables_mutex);
+    while (memory.is_forking)
+        pthread_cond_wait(&memory.fork_done, &memory.mutex);
     pthread_setcancelstate(was, NULL);
     return true;
 }
@@ -151,42 +168,42 @@ static bool lock_when_forked(void)
  */
 static bool is_stranger(void)
 {
-    return owns_mapping && !*owns_mapping && !is_private;
+    return memory.owns_mapping && !*memory.owns_mapping && !memory.is_private;
 }
 
-/* What corresponds to `user_base` in the first mapping. */
+/* What corresponds to `memory.base` in the first mapping. */
 static char *first_base(void)
 {
-    return is_stranger() ? user_base : ivshm_region_base(&MPID_nem_ivshmem.region);
+    return is_stranger() ? memory.base : ivshm_region_base(&MPID_nem_ivshmem.region);
 }
 
 /* The unit at which a block begins; IVSHM_RUN_NONE if `start` is not the beginning of a block. */
 static uint32_t run_at(const void *start)
 {
-    uint64_t off = (uintptr_t) start - (uintptr_t) first_block;
+    uint64_t off = (uintptr_t) start - (uintptr_t) memory.first_block;
 
-    if (!user_base || (uintptr_t) start - (uintptr_t) user_base >= user_size ||
-        (const char *) start < first_block || off % unit_bytes != 0 ||
-        !ivshm_runs_used(&user_runs, (uint32_t) (off / unit_bytes)))
+    if (!memory.base || (uintptr_t) start - (uintptr_t) memory.base >= memory.size ||
+        (const char *) start < memory.first_block || off % memory.unit_bytes != 0 ||
+        !ivshm_runs_used(&memory.runs, (uint32_t) (off / memory.unit_bytes)))
         return IVSHM_RUN_NONE;
-    return (uint32_t) (off / unit_bytes);
+    return (uint32_t) (off / memory.unit_bytes);
 }
 
 static uint64_t bytes_of(uint32_t run)
 {
-    return ivshm_runs_used(&user_runs, run) * unit_bytes;
+    return ivshm_runs_used(&memory.runs, run) * memory.unit_bytes;
 }
 
 /* Allocating and freeing */
 
-/* In `extent_blocks`: a block that is not the first of its extent. */
+/* In `memory.extent_blocks`: a block that is not the first of its extent. */
 #define FURTHER UINT32_MAX
 
 static void note_extent(uint64_t block, uint64_t count)
 {
     for (uint64_t i = 1; i < count; i++)
-        extent_blocks[block + i] = FURTHER;
-    extent_blocks[block] = (uint32_t) count;
+        memory.extent_blocks[block + i] = FURTHER;
+    memory.extent_blocks[block] = (uint32_t) count;
 }
 
 /*
@@ -196,7 +213,7 @@ static void note_extent(uint64_t block, uint64_t count)
 static bool is_held(uint64_t block, uint64_t count)
 {
     for (uint64_t i = 0; i < count; i++)
-        if (extent_blocks[block + i])
+        if (memory.extent_blocks[block + i])
             return true;
     return false;
 }
@@ -212,17 +229,17 @@ static bool add_extent(uint64_t bytes, const struct thrift *thrift)
         ivshm_extent_alloc(region, self, IVSHM_KIND_USER, bytes, &off) != 0)
         return false;
     IVSHM_TRACEPOINT(user_allocated);
-    uint64_t block = (off.bytes - ivshm_region_first_block(region).bytes) / block_size;
-    uint64_t count = (bytes + block_size - 1) / block_size;
+    uint64_t block = (off.bytes - ivshm_region_first_block(region).bytes) / memory.block_size;
+    uint64_t count = (bytes + memory.block_size - 1) / memory.block_size;
     if (is_held(block, count))
         return false;
     note_extent(block, count);
-    uint64_t first = block * (block_size / unit_bytes),
-             end = first + count * (block_size / unit_bytes);
+    uint64_t first = block * (memory.block_size / memory.unit_bytes),
+             end = first + count * (memory.block_size / memory.unit_bytes);
     for (uint64_t i = first; i < end; i++)
-        atomic_fetch_or_explicit(&foreign_bits[i / 64], UINT64_C(1) << i % 64,
+        atomic_fetch_or_explicit(&memory.foreign_bits[i / 64], UINT64_C(1) << i % 64,
                                  memory_order_relaxed);
-    ivshm_runs_add(&user_runs, (uint32_t) first, (uint32_t) (end - first));
+    ivshm_runs_add(&memory.runs, (uint32_t) first, (uint32_t) (end - first));
     return true;
 }
 
@@ -242,28 +259,28 @@ static bool is_refused(const struct thrift *thrift, uint64_t bytes)
 /* For readers that do not hold the mutex. */
 static void update_largest_free(void)
 {
-    largest_free = ivshm_runs_largest(&user_runs) * unit_bytes;
+    memory.largest_free = ivshm_runs_largest(&memory.runs) * memory.unit_bytes;
 }
 
 /* Returns the extent at `run`, all of which is free, to the region. */
 static void release_extent(uint32_t run)
 {
-    uint64_t bytes = ivshm_runs_remove(&user_runs, run) * unit_bytes;
-    char *start = first_block + run * unit_bytes;
+    uint64_t bytes = ivshm_runs_remove(&memory.runs, run) * memory.unit_bytes;
+    char *start = memory.first_block + run * memory.unit_bytes;
     ivshm_extent_free(&MPID_nem_ivshmem.region, ivshm_transport_self(&MPID_nem_ivshmem.transport),
                       MPID_nem_ivshmem_offset_of(start), bytes);
-    memset(&extent_blocks[(uint64_t) (start - first_block) / block_size], 0,
-           bytes / block_size * sizeof(*extent_blocks));
-    malloc_thrift.refused = messages_thrift.refused = UINT64_MAX;
+    memset(&memory.extent_blocks[(uint64_t) (start - memory.first_block) / memory.block_size], 0,
+           bytes / memory.block_size * sizeof(*memory.extent_blocks));
+    memory.for_malloc.refused = memory.for_messages.refused = UINT64_MAX;
 }
 
 /* Returns the extent that release_later has spared. False if there is none, or if it is in use. */
 static bool release_spared(void)
 {
-    uint32_t run = spared_run;
+    uint32_t run = memory.spared_run;
 
-    spared_run = IVSHM_RUN_NONE;
-    if (run == IVSHM_RUN_NONE || is_private || !ivshm_runs_is_span(&user_runs, run))
+    memory.spared_run = IVSHM_RUN_NONE;
+    if (run == IVSHM_RUN_NONE || memory.is_private || !ivshm_runs_is_span(&memory.runs, run))
         return false;
     release_extent(run);
     return true;
@@ -277,14 +294,14 @@ static bool release_spared(void)
 static void release_later(uint32_t run)
 {
     uint64_t kept =
-        ivshm_region_size(&MPID_nem_ivshmem.region) / (is_mallocs ? KEPT_SHARES : SHARES);
+        ivshm_region_size(&MPID_nem_ivshmem.region) / (memory.is_mallocs ? KEPT_SHARES : SHARES);
 
-    if (is_private || !ivshm_runs_is_span(&user_runs, run) ||
-        user_runs.free_span_units * unit_bytes <= kept)
+    if (memory.is_private || !ivshm_runs_is_span(&memory.runs, run) ||
+        ivshm_runs_free_span_units(&memory.runs) * memory.unit_bytes <= kept)
         return;
-    if (spared_run != run)
+    if (memory.spared_run != run)
         release_spared();
-    spared_run = run;
+    memory.spared_run = run;
 }
 
 /* Allocates an extent with room for `bytes`, and for more blocks if the region has enough. */
@@ -292,7 +309,7 @@ static bool acquire_extent(uint64_t bytes, struct thrift *thrift)
 {
     uint64_t share = MPL_MIN(ivshm_region_size(&MPID_nem_ivshmem.region) / SHARES, SHARE_MAX);
 
-    if (bytes > user_size)
+    if (bytes > memory.size)
         return false;
     bool found = (bytes < share && add_extent(share, thrift)) || add_extent(bytes, thrift) ||
                  (release_spared() && add_extent(bytes, thrift));
@@ -304,24 +321,26 @@ static bool acquire_extent(uint64_t bytes, struct thrift *thrift)
 /* Zeroes the parts of a newly allocated block that hold data of others, or all of it. */
 static void clean_units(char *start, uint64_t bytes, bool all)
 {
-    uint64_t first = (uint64_t) (start - first_block) / unit_bytes,
-             end = first + bytes / unit_bytes;
+    uint64_t first = (uint64_t) (start - memory.first_block) / memory.unit_bytes,
+             end = first + bytes / memory.unit_bytes;
 
     for (uint64_t i = first, next; i < end; i = next) {
         next = MPL_MIN((i / 64 + 1) * 64, end);
         uint64_t mask = UINT64_MAX >> (64 - (next - i)) << i % 64;
-        uint64_t dirty = mask & atomic_load_explicit(&foreign_bits[i / 64], memory_order_relaxed);
+        uint64_t dirty =
+            mask & atomic_load_explicit(&memory.foreign_bits[i / 64], memory_order_relaxed);
         if (!dirty)
             continue;
-        atomic_fetch_and_explicit(&foreign_bits[i / 64], ~mask, memory_order_relaxed);
+        atomic_fetch_and_explicit(&memory.foreign_bits[i / 64], ~mask, memory_order_relaxed);
         if (all)
             continue;
         if (dirty == mask)
-            memset(first_block + i * unit_bytes, 0, (next - i) * unit_bytes);
+            memset(memory.first_block + i * memory.unit_bytes, 0, (next - i) * memory.unit_bytes);
         else
             for (; dirty; dirty &= dirty - 1)
-                memset(first_block + (i / 64 * 64 + (uint64_t) __builtin_ctzll(dirty)) * unit_bytes,
-                       0, unit_bytes);
+                memset(memory.first_block +
+                           (i / 64 * 64 + (uint64_t) __builtin_ctzll(dirty)) * memory.unit_bytes,
+                       0, memory.unit_bytes);
     }
     if (all)
         memset(start, 0, bytes);
@@ -332,53 +351,42 @@ static void *alloc_block(uint64_t bytes, struct thrift *thrift, bool all_zero)
     uint32_t run = IVSHM_RUN_NONE;
     uint64_t room = 0;
 
-    if (bytes > largest_free && is_refused(thrift, bytes))
+    if (bytes > memory.largest_free && is_refused(thrift, bytes))
         return NULL;
     if (thrift->can_wait)
         lock_when_forked();
     else
         lock_tables();
-    if (user_base && !is_private && !is_forking && !is_stranger() && bytes > 0 &&
-        bytes <= user_size) {
-        uint32_t units = (uint32_t) ((bytes + unit_bytes - 1) / unit_bytes);
-        run = ivshm_runs_alloc(&user_runs, units);
+    if (memory.base && !memory.is_private && !memory.is_forking && !is_stranger() && bytes > 0 &&
+        bytes <= memory.size) {
+        uint32_t units = (uint32_t) ((bytes + memory.unit_bytes - 1) / memory.unit_bytes);
+        run = ivshm_runs_alloc(&memory.runs, units);
         if (run == IVSHM_RUN_NONE && !is_refused(thrift, bytes) && acquire_extent(bytes, thrift))
-            run = ivshm_runs_alloc(&user_runs, units);
+            run = ivshm_runs_alloc(&memory.runs, units);
         update_largest_free();
-        room = units * unit_bytes;
+        room = units * memory.unit_bytes;
     }
     unlock_tables();
     if (run == IVSHM_RUN_NONE)
         return NULL;
-    char *start = first_block + run * unit_bytes;
+    char *start = memory.first_block + run * memory.unit_bytes;
     clean_units(start, room, all_zero);
     return start;
 }
 
 static void free_run(uint32_t run)
 {
-    char *start = first_block + run * unit_bytes;
+    char *start = memory.first_block + run * memory.unit_bytes;
 
-    if (is_protected)
+    if (memory.is_protected)
         syscall(SYS_mprotect, start, bytes_of(run), PROT_READ | PROT_WRITE);
-    if (is_locked)
+    if (memory.is_locked)
         munlock(start, bytes_of(run));
     /* The address range stays ours: it distinguishes our blocks from the C library's. */
-    if (is_private)
+    if (memory.is_private)
         syscall(SYS_madvise, start, bytes_of(run), MADV_DONTNEED);
-    release_later(ivshm_runs_free(&user_runs, run));
+    release_later(ivshm_runs_free(&memory.runs, run));
     update_largest_free();
-}
-
-/* Notes a block that cannot be freed yet. False if it has been noted before. */
-static bool note_freed(uint32_t run)
-{
-    if (user_runs.table[run].prev == IVSHM_RUN_NONE)
-        return false;
-    user_runs.table[run].prev = IVSHM_RUN_NONE;
-    user_runs.table[run].next = freed_meanwhile;
-    freed_meanwhile = run;
-    return true;
 }
 
 static bool free_block(void *start)
@@ -387,8 +395,10 @@ static bool free_block(void *start)
 
     lock_tables();
     uint32_t run = run_at(start);
-    bool is_right = run != IVSHM_RUN_NONE && (!is_forking || note_freed(run));
-    if (is_right && !is_forking && !is_stranger())
+    bool is_right =
+        run != IVSHM_RUN_NONE &&
+        (!memory.is_forking || ivshm_runs_push(&memory.runs, &memory.freed_meanwhile, run));
+    if (is_right && !memory.is_forking && !is_stranger())
         free_run(run);
     unlock_tables();
     errno = saved;
@@ -421,7 +431,7 @@ bool MPID_nem_ivshmem_memory_free(void *start)
 void MPID_nem_ivshmem_memory_trim(void)
 {
     lock_tables();
-    if (user_base && !is_forking && !is_stranger() && release_spared())
+    if (memory.base && !memory.is_forking && !is_stranger() && release_spared())
         update_largest_free();
     unlock_tables();
 }
@@ -429,7 +439,7 @@ void MPID_nem_ivshmem_memory_trim(void)
 void *MPIDI_CH3I_Alloc_mem(MPI_Aint bytes, MPIR_Info *info_ptr ATTRIBUTE((unused)))
 {
     void *start =
-        bytes < MESSAGE_MIN ? NULL : alloc_block((uint64_t) bytes, &messages_thrift, false);
+        bytes < MESSAGE_MIN ? NULL : alloc_block((uint64_t) bytes, &memory.for_messages, false);
     if (start)
         MPID_nem_ivshmem_limit_prefer_single_copy();
     return start ? start : MPL_malloc(bytes, MPL_MEM_USER);
@@ -458,11 +468,12 @@ bool MPID_nem_ivshmem_memory_find(const void *start, intptr_t bytes, ivshm_off *
 void MPID_nem_ivshmem_memory_quarantine(const void *start)
 {
     lock_tables();
-    if (user_base && (const char *) start >= first_block) {
+    if (memory.base && (const char *) start >= memory.first_block) {
         uint32_t run = ivshm_runs_find(
-            &user_runs, (uint32_t) ((uint64_t) ((const char *) start - first_block) / unit_bytes));
+            &memory.runs, (uint32_t) ((uint64_t) ((const char *) start - memory.first_block) /
+                                      memory.unit_bytes));
         if (run != IVSHM_RUN_NONE)
-            ivshm_runs_keep(&user_runs, run);
+            ivshm_runs_keep(&memory.runs, run);
     }
     unlock_tables();
 }
@@ -474,7 +485,7 @@ static void *malloc_alloc_block(size_t bytes, bool all_zero)
 {
     if (MPL_atomic_load_int(&MPIR_Process.mpich_state) != MPICH_MPI_STATE__INITIALIZED)
         return NULL;
-    return alloc_block(bytes, &malloc_thrift, all_zero);
+    return alloc_block(bytes, &memory.for_malloc, all_zero);
 }
 
 static void malloc_free_block(void *start)
@@ -496,12 +507,12 @@ static size_t malloc_room(const void *start)
 
 static void malloc_protected(void)
 {
-    is_protected = true;
+    memory.is_protected = true;
 }
 
 static void malloc_locked(void)
 {
-    is_locked = true;
+    memory.is_locked = true;
 }
 
 /* Zeroes this process' own memory, in a private mapping of the file. */
@@ -509,7 +520,7 @@ static void zero_private(char *start, size_t bytes)
 {
     for (char *page = start; page < start + bytes; page += IVSHM_PAGE) {
         /* The kernel tells whether the page can be written, and whether it can be read. */
-        if (!is_protected || syscall(SYS_clock_getres, CLOCK_MONOTONIC, page) == 0) {
+        if (!memory.is_protected || syscall(SYS_clock_getres, CLOCK_MONOTONIC, page) == 0) {
             memset(page, 0, IVSHM_PAGE);
         } else {
             bool is_readable = faccessat(AT_FDCWD, page, F_OK, 0) == 0 || errno != EFAULT;
@@ -522,27 +533,28 @@ static void zero_private(char *start, size_t bytes)
 /* Memory of a file keeps its contents when they are not needed; anonymous memory does not. */
 static bool malloc_discard(void *start, size_t bytes, bool to_zero)
 {
-    uint64_t off = (uintptr_t) start - (uintptr_t) first_block;
+    uint64_t off = (uintptr_t) start - (uintptr_t) memory.first_block;
 
     lock_tables();
-    uint32_t run = (const char *) start < first_block
+    uint32_t run = (const char *) start < memory.first_block
                        ? IVSHM_RUN_NONE
-                       : ivshm_runs_find(&user_runs, (uint32_t) (off / unit_bytes));
-    bool is_ours = run != IVSHM_RUN_NONE && bytes <= run * unit_bytes + bytes_of(run) - off &&
-                   (!is_private || is_of_file);
+                       : ivshm_runs_find(&memory.runs, (uint32_t) (off / memory.unit_bytes));
+    bool is_ours = run != IVSHM_RUN_NONE &&
+                   bytes <= run * memory.unit_bytes + bytes_of(run) - off &&
+                   (!memory.is_private || memory.is_of_file);
     char *at = start, *end = at + bytes;
-    while (is_ours && to_zero && at < end && !is_private) {
+    while (is_ours && to_zero && at < end && !memory.is_private) {
         size_t part = MPL_MIN((size_t) (end - at), DISCARD_PART);
-        memset(first_base() + (at - user_base), 0, part);
+        memset(first_base() + (at - memory.base), 0, part);
         at += part;
         unlock_tables(); /* others wait for the mutex */
         lock_tables();
     }
-    bool was_private = is_private;
+    bool was_private = memory.is_private;
     unlock_tables();
     if (!is_ours || !to_zero || at == end || !was_private)
         return is_ours;
-    if (!is_of_file) /* it has just been replaced */
+    if (!memory.is_of_file) /* it has just been replaced */
         return syscall(SYS_madvise, start, bytes, MADV_DONTNEED) == 0;
     zero_private(at, (size_t) (end - at));
     return true;
@@ -562,12 +574,14 @@ static bool next_stretch(struct stretch *stretch)
     uint64_t count = ivshm_region_blocks(&MPID_nem_ivshmem.region), first = 0, end;
 
     if (stretch->start)
-        first = ((uint64_t) (stretch->start - first_block) + stretch->bytes) / block_size;
-    while (first < count && !extent_blocks[first])
+        first =
+            ((uint64_t) (stretch->start - memory.first_block) + stretch->bytes) / memory.block_size;
+    while (first < count && !memory.extent_blocks[first])
         first++;
-    for (end = first; end < count && extent_blocks[end];)
-        end += extent_blocks[end];
-    *stretch = (struct stretch){first_block + first * block_size, (end - first) * block_size};
+    for (end = first; end < count && memory.extent_blocks[end];)
+        end += memory.extent_blocks[end];
+    *stretch = (struct stretch){memory.first_block + first * memory.block_size,
+                                (end - first) * memory.block_size};
     return stretch->bytes > 0;
 }
 
@@ -575,18 +589,18 @@ static bool next_stretch(struct stretch *stretch)
 static void for_each_block(struct stretch in, void (*call)(char *start, uint64_t bytes, char *to),
                            char *to)
 {
-    uint64_t first = (uint64_t) (in.start - first_block) / unit_bytes,
-             end = first + in.bytes / unit_bytes;
+    uint64_t first = (uint64_t) (in.start - memory.first_block) / memory.unit_bytes,
+             end = first + in.bytes / memory.unit_bytes;
 
-    for (uint64_t run = first; run < end; run += user_runs.table[run].units)
+    for (uint64_t run = first; run < end; run = ivshm_runs_next(&memory.runs, (uint32_t) run))
         if (bytes_of((uint32_t) run) > 0)
-            call(first_block + run * unit_bytes, bytes_of((uint32_t) run),
-                 to + (run - first) * unit_bytes);
+            call(memory.first_block + run * memory.unit_bytes, bytes_of((uint32_t) run),
+                 to + (run - first) * memory.unit_bytes);
 }
 
 static void copy_block(char *start, uint64_t bytes, char *to)
 {
-    memcpy(to, first_base() + (start - user_base), bytes);
+    memcpy(to, first_base() + (start - memory.base), bytes);
 }
 
 /* Makes each page of the block this process' own, whatever other threads are writing there. */
@@ -606,20 +620,20 @@ static void own_block(char *start, uint64_t bytes, char *to ATTRIBUTE((unused)))
 static void map_reserve(void)
 {
     for (int i = 0; i < RESERVE; i++)
-        if (!reserve_mappings[i]) {
-            reserve_mappings[i] = mmap(NULL, IVSHM_PAGE, PROT_NONE,
-                                       MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-            if (reserve_mappings[i] == MAP_FAILED)
-                reserve_mappings[i] = NULL;
+        if (!memory.reserve_mappings[i]) {
+            memory.reserve_mappings[i] = mmap(NULL, IVSHM_PAGE, PROT_NONE,
+                                              MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            if (memory.reserve_mappings[i] == MAP_FAILED)
+                memory.reserve_mappings[i] = NULL;
         }
 }
 
 static void unmap_reserve(void)
 {
     for (int i = 0; i < RESERVE; i++)
-        if (reserve_mappings[i]) {
-            munmap(reserve_mappings[i], IVSHM_PAGE);
-            reserve_mappings[i] = NULL;
+        if (memory.reserve_mappings[i]) {
+            munmap(memory.reserve_mappings[i], IVSHM_PAGE);
+            memory.reserve_mappings[i] = NULL;
         }
 }
 
@@ -629,16 +643,17 @@ static void unmap_reserve(void)
  */
 static bool map_copy(uint64_t bytes)
 {
-    fork_copy = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    fork_copy_bytes = bytes;
-    if (fork_copy == MAP_FAILED) {
-        fork_copy = NULL;
-    } else if (munlock(fork_copy, bytes) != 0 ||
-               mprotect(fork_copy, bytes, PROT_READ | PROT_WRITE) != 0) {
-        munmap(fork_copy, bytes);
-        fork_copy = NULL;
+    memory.fork_copy =
+        mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    memory.fork_copy_bytes = bytes;
+    if (memory.fork_copy == MAP_FAILED) {
+        memory.fork_copy = NULL;
+    } else if (munlock(memory.fork_copy, bytes) != 0 ||
+               mprotect(memory.fork_copy, bytes, PROT_READ | PROT_WRITE) != 0) {
+        munmap(memory.fork_copy, bytes);
+        memory.fork_copy = NULL;
     }
-    return fork_copy != NULL;
+    return memory.fork_copy != NULL;
 }
 
 /*
@@ -650,27 +665,28 @@ static bool make_copy(bool can_be_packed)
 {
     uint64_t used = 0, at = 0;
 
-    if (!map_copy(user_size)) {
+    if (!map_copy(memory.size)) {
         unmap_reserve();
         for (struct stretch s = {0}; next_stretch(&s);)
             used += s.bytes;
-        if (!map_copy(user_size) && (!can_be_packed || used == 0 || !map_copy(used)))
+        if (!map_copy(memory.size) && (!can_be_packed || used == 0 || !map_copy(used)))
             return false;
     }
     for (struct stretch s = {0}; next_stretch(&s); at += s.bytes)
         for_each_block(s, copy_block,
-                       fork_copy +
-                           (fork_copy_bytes < user_size ? at : (uint64_t) (s.start - user_base)));
+                       memory.fork_copy + (memory.fork_copy_bytes < memory.size
+                                               ? at
+                                               : (uint64_t) (s.start - memory.base)));
     return true;
 }
 
-/* `memory` replaces the second mapping, for other threads too in a single step. */
-static bool replace_by(void *memory)
+/* `with` replaces the second mapping, for other threads too in a single step. */
+static bool replace_by(void *with)
 {
     unmap_reserve();
-    is_private = mremap(memory, user_size, user_size, MREMAP_MAYMOVE | MREMAP_FIXED, user_base) !=
-                 MAP_FAILED;
-    return is_private;
+    memory.is_private = mremap(with, memory.size, memory.size, MREMAP_MAYMOVE | MREMAP_FIXED,
+                               memory.base) != MAP_FAILED;
+    return memory.is_private;
 }
 
 /*
@@ -679,10 +695,10 @@ static bool replace_by(void *memory)
  */
 static bool replace_by_packed(void)
 {
-    char *from = fork_copy;
+    char *from = memory.fork_copy;
 
     unmap_reserve();
-    if (mmap(user_base, user_size, PROT_NONE,
+    if (mmap(memory.base, memory.size, PROT_NONE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
         return false;
     for (struct stretch s = {0}; next_stretch(&s); from += s.bytes)
@@ -693,16 +709,16 @@ static bool replace_by_packed(void)
 
 static void copy_and_replace(void)
 {
-    if (make_copy(false) && !replace_by(fork_copy))
-        munmap(fork_copy, fork_copy_bytes);
+    if (make_copy(false) && !replace_by(memory.fork_copy))
+        munmap(memory.fork_copy, memory.fork_copy_bytes);
 }
 
 static bool make_copy_private(void)
 {
-    if (ivshmem_stack_is_in(user_base, user_size))
-        return ivshmem_call_elsewhere(copy_and_replace) && is_private;
+    if (ivshmem_stack_is_in(memory.base, memory.size))
+        return ivshmem_call_elsewhere(copy_and_replace) && memory.is_private;
     copy_and_replace();
-    return is_private;
+    return memory.is_private;
 }
 
 /* /proc/self/task has two links, and one for each thread. False also where there is no /proc. */
@@ -721,63 +737,59 @@ static bool make_private(void)
 {
     bool is_copied = has_one_thread() && make_copy_private();
 
-    if (!is_copied && private_view &&
-        mprotect(private_view, user_size, PROT_READ | PROT_WRITE) == 0 &&
-        madvise(private_view, user_size, MADV_DOFORK) == 0 && replace_by(private_view)) {
-        is_of_file = true;
+    if (!is_copied && memory.private_view &&
+        mprotect(memory.private_view, memory.size, PROT_READ | PROT_WRITE) == 0 &&
+        madvise(memory.private_view, memory.size, MADV_DOFORK) == 0 &&
+        replace_by(memory.private_view)) {
+        memory.is_of_file = true;
         for (struct stretch s = {0}; next_stretch(&s);)
             for_each_block(s, own_block, s.start);
         return true;
     }
-    if (private_view)
-        munmap(private_view, user_size);
-    private_view = NULL;
+    if (memory.private_view)
+        munmap(memory.private_view, memory.size);
+    memory.private_view = NULL;
     return is_copied || make_copy_private();
 }
 
 bool MPID_nem_ivshmem_memory_is_of_file(void)
 {
-    return is_of_file;
+    return memory.is_of_file;
 }
 
 /* The child gets what there was before the fork. */
-
-/* The thread that holds the mutex and was interrupted by a signal handler that forks; or 0. */
-static pthread_t interrupted_thread;
 
 static void before_fork(void)
 {
     /* This thread cannot wait for itself: its child gets no copy. */
     if (!lock_when_forked()) {
-        interrupted_thread = pthread_self();
+        memory.interrupted_thread = pthread_self();
         return;
     }
-    is_forking = true;
+    memory.is_forking = true;
     unlock_tables();
-    if (user_base && !is_private)
+    if (memory.base && !memory.is_private)
         make_copy(true);
 }
 
 static void after_fork_in_parent(void)
 {
-    if (interrupted_thread == pthread_self()) {
-        interrupted_thread = 0;
+    if (memory.interrupted_thread == pthread_self()) {
+        memory.interrupted_thread = 0;
         return;
     }
-    if (user_base && !is_private) {
-        if (fork_copy)
-            munmap(fork_copy, fork_copy_bytes);
-        fork_copy = NULL;
+    if (memory.base && !memory.is_private) {
+        if (memory.fork_copy)
+            munmap(memory.fork_copy, memory.fork_copy_bytes);
+        memory.fork_copy = NULL;
         map_reserve();
     }
     lock_tables();
-    is_forking = false;
-    while (freed_meanwhile != IVSHM_RUN_NONE) {
-        uint32_t run = freed_meanwhile;
-        freed_meanwhile = user_runs.table[run].next;
+    memory.is_forking = false;
+    for (uint32_t run;
+         (run = ivshm_runs_pop(&memory.runs, &memory.freed_meanwhile)) != IVSHM_RUN_NONE;)
         free_run(run);
-    }
-    pthread_cond_broadcast(&fork_done);
+    pthread_cond_broadcast(&memory.fork_done);
     unlock_tables();
 }
 
@@ -787,28 +799,29 @@ static void after_fork_in_parent(void)
  */
 static void after_fork_in_child(void)
 {
-    bool is_interrupted = interrupted_thread == pthread_self();
+    bool is_interrupted = memory.interrupted_thread == pthread_self();
 
-    interrupted_thread = 0;
+    memory.interrupted_thread = 0;
     make_mutex(); /* other threads may have held it */
     if (is_interrupted)
         lock_tables(); /* for the code that the signal handler interrupted */
-    fork_done = (pthread_cond_t) PTHREAD_COND_INITIALIZER;
-    is_forking = false;
-    freed_meanwhile = IVSHM_RUN_NONE;
-    if (owns_mapping)
-        *owns_mapping = true;
-    if (user_base && !is_private) {
+    memory.fork_done = (pthread_cond_t) PTHREAD_COND_INITIALIZER;
+    memory.is_forking = false;
+    memory.freed_meanwhile = IVSHM_RUN_NONE;
+    if (memory.owns_mapping)
+        *memory.owns_mapping = true;
+    if (memory.base && !memory.is_private) {
         /*
          * Without a copy, the child can read, but not write into memory that may belong to another
          * process later.
          */
-        if (is_interrupted || !fork_copy ||
-            !(fork_copy_bytes == user_size ? replace_by(fork_copy) : replace_by_packed()))
-            mprotect(user_base, user_size, PROT_READ);
-        is_private = true;
+        if (is_interrupted || !memory.fork_copy ||
+            !(memory.fork_copy_bytes == memory.size ? replace_by(memory.fork_copy)
+                                                    : replace_by_packed()))
+            mprotect(memory.base, memory.size, PROT_READ);
+        memory.is_private = true;
     }
-    private_view = NULL; /* does not exist in a child */
+    memory.private_view = NULL; /* does not exist in a child */
 }
 
 static bool serve_malloc(void)
@@ -827,8 +840,8 @@ static bool serve_malloc(void)
         .after_fork_in_child = after_fork_in_child,
     };
 
-    source.base = user_base;
-    source.bytes = user_size;
+    source.base = memory.base;
+    source.bytes = memory.size;
     return ivshmem_malloc_serve && ivshmem_malloc_serve(&source);
 }
 
@@ -842,15 +855,15 @@ static void map_view(int fd)
 {
     struct statfs fs;
 
-    private_view = NULL;
+    memory.private_view = NULL;
     if (ivshm_region_is_device(&MPID_nem_ivshmem.region) || fstatfs(fd, &fs) != 0 ||
         fs.f_type == HUGETLBFS_MAGIC)
         return;
-    private_view = mmap(NULL, user_size, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
-    if (private_view == MAP_FAILED)
-        private_view = NULL;
+    memory.private_view = mmap(NULL, memory.size, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
+    if (memory.private_view == MAP_FAILED)
+        memory.private_view = NULL;
     else
-        madvise(private_view, user_size, MADV_DONTFORK);
+        madvise(memory.private_view, memory.size, MADV_DONTFORK);
 }
 
 /* Maps the region again. False if that is impossible: then the program has no memory there. */
@@ -861,34 +874,34 @@ static bool map_again(bool is_limited)
 
     if (fd < 0)
         return false;
-    user_size = ivshm_region_size(region);
-    void *found = mmap(NULL, user_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    memory.size = ivshm_region_size(region);
+    void *found = mmap(NULL, memory.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (found != MAP_FAILED && !is_limited)
         map_view(fd);
     close(fd);
     if (found == MAP_FAILED)
         return false;
-    user_base = found;
-    first_block = user_base + ivshm_region_first_block(region).bytes;
+    memory.base = found;
+    memory.first_block = memory.base + ivshm_region_first_block(region).bytes;
     return true;
 }
 
 static void forget_memory(void)
 {
-    if (private_view)
-        munmap(private_view, user_size);
-    if (user_base)
-        munmap(user_base, user_size);
-    if (user_runs.table)
-        munmap(user_runs.table, table_bytes());
-    MPL_free(extent_blocks);
-    if (owns_mapping)
-        munmap(owns_mapping, IVSHM_PAGE);
+    if (memory.private_view)
+        munmap(memory.private_view, memory.size);
+    if (memory.base)
+        munmap(memory.base, memory.size);
+    if (memory.run_table)
+        munmap(memory.run_table, table_bytes());
+    MPL_free(memory.extent_blocks);
+    if (memory.owns_mapping)
+        munmap(memory.owns_mapping, IVSHM_PAGE);
     unmap_reserve();
-    owns_mapping = NULL;
-    private_view = user_base = NULL;
-    user_runs.table = NULL;
-    extent_blocks = NULL;
+    memory.owns_mapping = NULL;
+    memory.private_view = memory.base = NULL;
+    memory.run_table = NULL;
+    memory.extent_blocks = NULL;
     MPID_nem_ivshmem.user = NULL;
 }
 
@@ -896,17 +909,20 @@ static bool make_tables(void)
 {
     const uint64_t count = ivshm_region_blocks(&MPID_nem_ivshmem.region);
 
-    block_size = ivshm_region_block_size(&MPID_nem_ivshmem.region);
-    for (unit_bytes = IVSHM_PAGE; count * block_size / unit_bytes > UNITS_MAX; unit_bytes *= 2)
+    memory.block_size = ivshm_region_block_size(&MPID_nem_ivshmem.region);
+    for (memory.unit_bytes = IVSHM_PAGE; count * memory.block_size / memory.unit_bytes > UNITS_MAX;
+         memory.unit_bytes *= 2)
         ;
-    extent_blocks = MPL_calloc(count, sizeof(*extent_blocks), MPL_MEM_USER);
+    memory.extent_blocks = MPL_calloc(count, sizeof(*memory.extent_blocks), MPL_MEM_USER);
     struct ivshm_run *table = mmap(NULL, table_bytes(), PROT_READ | PROT_WRITE,
                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (table == MAP_FAILED)
         return false;
-    ivshm_runs_init(&user_runs, table);
-    foreign_bits = (_Atomic uint64_t *) (table + count * (block_size / unit_bytes) + 1);
-    return extent_blocks != NULL;
+    memory.run_table = table;
+    ivshm_runs_init(&memory.runs, table);
+    memory.foreign_bits =
+        (_Atomic uint64_t *) (table + count * (memory.block_size / memory.unit_bytes) + 1);
+    return memory.extent_blocks != NULL;
 }
 
 static bool know_owner(void)
@@ -919,8 +935,8 @@ static bool know_owner(void)
         munmap(page, IVSHM_PAGE);
         return false;
     }
-    owns_mapping = page;
-    *owns_mapping = true;
+    memory.owns_mapping = page;
+    *memory.owns_mapping = true;
     return true;
 }
 
@@ -932,35 +948,35 @@ static bool is_limited_by(int resource)
 
 int MPID_nem_ivshmem_memory_init(void)
 {
-    static bool has_mutex, has_handlers;
     const struct ivshm_region *region = &MPID_nem_ivshmem.region;
     bool is_limited = is_limited_by(RLIMIT_AS) || is_limited_by(RLIMIT_DATA);
 
     /* What a child of a fork inherits of MPI's state must not lead it to the region. */
     madvise(ivshm_region_base(region), ivshm_region_size(region), MADV_DONTFORK);
-    if (!MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY || is_mallocs /* in an earlier MPI_Init */)
+    if (!MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY || memory.is_mallocs /* in an earlier MPI_Init */)
         goto fn_exit;
-    if (!has_mutex)
+    if (!memory.has_mutex)
         make_mutex();
-    has_mutex = true;
+    memory.has_mutex = true;
     lock_when_forked();
     if (map_again(is_limited) && make_tables() && know_owner()) {
-        MPID_nem_ivshmem.user = user_base;
-        malloc_thrift.leaves = ivshm_region_size(region) / MALLOC_LEAVES;
-        malloc_thrift.refused = messages_thrift.refused = UINT64_MAX;
+        MPID_nem_ivshmem.user = memory.base;
+        memory.for_malloc.leaves = ivshm_region_size(region) / MALLOC_LEAVES;
+        memory.for_malloc.refused = memory.for_messages.refused = UINT64_MAX;
         map_reserve();
     } else {
         forget_memory();
     }
     unlock_tables();
-    if (!user_base)
+    if (!memory.base)
         goto fn_exit;
     /* malloc's address range stays reserved for ever, which needs enough address space. */
-    is_mallocs = !is_limited && serve_malloc();
-    if (is_mallocs)
+    memory.is_mallocs = !is_limited && serve_malloc();
+    if (memory.is_mallocs)
         MPID_nem_ivshmem_limit_prefer_single_copy();
-    else if (!has_handlers)
-        has_handlers = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0;
+    else if (!memory.has_handlers)
+        memory.has_handlers =
+            pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0;
 
 fn_exit:
     return MPI_SUCCESS;
@@ -975,9 +991,9 @@ bool MPID_nem_ivshmem_memory_finalize(void)
     bool can_leave = true;
 
     lock_when_forked();
-    if (!is_mallocs)
+    if (!memory.is_mallocs)
         forget_memory();
-    else if (!is_private)
+    else if (!memory.is_private)
         can_leave = make_private();
     unlock_tables();
     return can_leave;

@@ -182,9 +182,9 @@ typedef struct {
     MPID_nem_ivshmem_stats_t stats;
 
     /*
-     * State of one file each, kept from call to call. Two files keep theirs apart, as it outlives
-     * MPI_Finalize or is used without MPICH's lock: the program's memory (ivshmem_memory.c) and the
-     * SIGBUS handler (ivshmem_fault.c).
+     * State of one file each, kept from call to call. Three files keep theirs apart, as it outlives
+     * MPI_Finalize or is used without MPICH's lock: the program's memory (ivshmem_memory.c), the
+     * SIGBUS handler (ivshmem_fault.c), and whether MPI_T has the counters (ivshmem_stats.c).
      */
     struct {
         bool inside;

@@ -18,13 +18,17 @@
 #define IVSHM_RUN_NONE UINT32_MAX
 #define IVSHM_RUN_BINS 128
 
-/* One for each unit. State 0: in no span, or in the middle of a run. */
+/*
+ * The fields of the structures below are core's; use the functions. One for each unit. State 0: in
+ * no span, or in the middle of a run.
+ */
 struct ivshm_run {
     uint32_t units; /* in the first and the last unit of a run: its length */
     uint32_t state; /* enum ivshm_run_state */
     /*
      * In the first unit of a free run: the list of its bin. In the first unit of an allocated
-     * run: for the caller's use, 0 at first. In other units, `next` may be where the run begins.
+     * run: the caller's list, if `prev` is IVSHM_RUN_NONE. In other units, `next` may be where the
+     * run begins.
      */
     uint32_t next, prev;
 };
@@ -79,6 +83,50 @@ void ivshm_runs_keep(struct ivshm_runs *runs, uint32_t first);
  * of; `first`, if it was kept.
  */
 uint32_t ivshm_runs_free(struct ivshm_runs *runs, uint32_t first);
+
+/*
+ * Where the run at `first`, which is allocated, free or kept, ends: the first unit behind it. If
+ * spans follow each other without a gap, the next run begins there.
+ */
+static inline uint32_t ivshm_runs_next(const struct ivshm_runs *runs, uint32_t first)
+{
+    return first + runs->table[first].units;
+}
+
+/*
+ * Lists of allocated runs that a caller keeps. A list is the first of its runs, or IVSHM_RUN_NONE
+ * if it is empty. A run is on at most one list, and is taken off it before it is freed. push puts
+ * the run at the front, and returns false if it is on a list already; pop takes the run at the
+ * front, and returns IVSHM_RUN_NONE if there is none.
+ */
+static inline bool ivshm_runs_push(struct ivshm_runs *runs, uint32_t *list, uint32_t first)
+{
+    struct ivshm_run *run = &runs->table[first];
+
+    if (run->prev == IVSHM_RUN_NONE)
+        return false;
+    run->prev = IVSHM_RUN_NONE;
+    run->next = *list;
+    *list = first;
+    return true;
+}
+
+static inline uint32_t ivshm_runs_pop(struct ivshm_runs *runs, uint32_t *list)
+{
+    uint32_t first = *list;
+
+    if (first != IVSHM_RUN_NONE) {
+        *list = runs->table[first].next;
+        runs->table[first].prev = 0;
+    }
+    return first;
+}
+
+/* How many units the spans have that are wholly free. */
+static inline uint64_t ivshm_runs_free_span_units(const struct ivshm_runs *runs)
+{
+    return runs->free_span_units;
+}
 
 /* Whether the free run at `first` is a whole span. */
 bool ivshm_runs_is_span(const struct ivshm_runs *runs, uint32_t first);
