@@ -105,7 +105,7 @@ static MPIDI_VC_t *vc_of(int other)
 static bool is_lost(int other)
 {
     const MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc_of(other));
-    return area->failed || !area->channel;
+    return area->failure || !area->channel;
 }
 
 /* Until rank 0 has received all that `from` has forged up to that stage, or has refused it. */
@@ -837,7 +837,7 @@ static void claims(void)
     } else {
         progress_until(3);
         progress_for(0.5);
-        if (VC_IVSHMEM(peer)->failed)
+        if (VC_IVSHMEM(peer)->failure)
             violation("of two that say to be a rank, one was believed");
     }
 }

@@ -204,7 +204,7 @@ static bool is_ended(int i)
 {
     if (attackers[i].relation == STRANGER)
         return false;
-    return !VC_IVSHMEM(attackers[i].vc)->channel || VC_IVSHMEM(attackers[i].vc)->failed;
+    return !VC_IVSHMEM(attackers[i].vc)->channel || VC_IVSHMEM(attackers[i].vc)->failure;
 }
 
 static int some_attacker(void)

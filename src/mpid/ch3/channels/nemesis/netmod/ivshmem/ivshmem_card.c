@@ -95,7 +95,8 @@ int MPID_nem_ivshmem_card_find_peer(MPIDI_VC_t *vc, struct ivshm_owner *peer, bo
                                     char text[IVSHMEM_TEXT_MAX])
 {
     int mpi_errno = MPI_SUCCESS;
-    const char *who = MPID_nem_ivshmem_vc_name(vc);
+    char name[IVSHMEM_NAME_MAX];
+    const char *who = MPID_nem_ivshmem_vc_name(vc, name);
     int size = ivshmem_compat_max_val_size();
     char *card = MPL_malloc(size, MPL_MEM_OTHER);
 

@@ -259,7 +259,7 @@ int MPID_nem_ivshmem_lmt_progress(void)
     MPID_nem_ivshmem_lmt_pool_begin_progress();
     for (MPID_nem_ivshmem_transfer_t *next, *t = MPID_nem_ivshmem.transfers; t; t = next) {
         next = t->next;
-        if (unlikely(VC_IVSHMEM(t->vc)->failed))
+        if (unlikely(VC_IVSHMEM(t->vc)->failure))
             continue;
         mpi_errno = advance_or_mark_failed(t);
         MPIR_ERR_CHECK(mpi_errno);

@@ -9,7 +9,6 @@
 
 #include "ivshmem_compat.h"
 
-#include "../tcp/tcp_impl.h"
 #include "core/channel.h"
 #include "core/coop.h"
 #include "core/pipeline.h"
@@ -82,31 +81,40 @@ typedef struct MPID_nem_ivshmem_transfer {
 _Static_assert(sizeof(MPID_nem_ivshmem_transfer_t) <= MPIDI_NEM_REQ_NETMOD_AREA_LEN,
                "a transfer lives in the request's netmod area");
 
-/* A virtual connection through the region. Lives in the VC's netmod area. */
+/*
+ * A virtual connection through the region. Lives in the VC's netmod area, and leaves no room there.
+ * What each message needs comes first.
+ */
 typedef struct {
     struct ivshm_channel *channel; /* NULL until the first message in either direction */
     struct ivshm_owner peer;
     struct {
         struct MPIR_Request *head, *tail;
     } sendq;
-    uint32_t stream;        /* 0: the job's own connection; otherwise a call */
-    uint32_t transfers;     /* in which one side accesses the other's memory now */
+    uint32_t stream; /* 0: the job's own connection; otherwise a call */
+    /*
+     * If not MPI_SUCCESS, the connection fails at the next safe point, and its requests end with
+     * this error, which was made when the failure was found. Until then drop what the peer sends.
+     */
+    int failure;
+    unsigned long long received_bytes;
+    int known_rank;                  /* the peer's rank in the communicator of `known_context` */
+    MPIR_Context_id_t known_context; /* of the last message checked, or IVSHMEM_NO_CONTEXT */
+    uint16_t messages_received;      /* in a call, which may take only so many */
     bool busy;              /* on the list of VCs that have something to send, or are terminating */
     bool terminating;       /* terminate once everything is sent */
-    uint32_t gone_at;       /* our inbox position when `gone` was set */
     bool gone;              /* the peer's claim was seen to be no longer live */
     bool takes_single_copy; /* the peer's last large receive was into memory of the region */
     bool met, refused;      /* of a call: both sides have agreed to it; it was called off */
-    bool failed;            /* fail at the next safe point; until then drop what the peer sends */
-    int known_rank;         /* the peer's rank in the communicator of `known_context` */
-    MPIR_Context_id_t known_context; /* of the last message checked, or IVSHMEM_NO_CONTEXT */
-    uint16_t messages_received;      /* in a call, which may take only so many */
-    MPIR_Win *known_window; /* the last window found of which the peer is a member, or NULL */
+    uint32_t gone_at;       /* our inbox position when `gone` was set */
+    uint32_t transfers;     /* in which one side accesses the other's memory now */
+    /* As `failure`, of a call that the other root is closing: only its requests end. */
+    int left;
     int known_member;       /* the peer's rank in `known_window` */
+    MPIR_Win *known_window; /* the last window found of which the peer is a member, or NULL */
     struct {
         struct MPID_nem_ivshmem_outstanding *head, *tail;
-    } outstanding; /* requests that the peer has not answered yet */
-    unsigned long long received_bytes;
+    } outstanding;                 /* requests that the peer has not answered yet */
     struct MPIDI_VC *next_dynamic; /* list of the connections with stream != 0 */
 } MPID_nem_ivshmem_vc_t;
 
@@ -114,7 +122,7 @@ typedef struct {
 
 #define VC_IVSHMEM(vc) ((MPID_nem_ivshmem_vc_t *) (vc)->ch.netmod_area.padding)
 
-/* What a VC has on either path. At the end of its area, behind our part or tcp's. */
+/* What a VC has on either path. At the end of its area, behind our part or tcp's: see path.c. */
 typedef struct {
     enum { IVSHMEM_PATH_UNDECIDED, IVSHMEM_PATH_REGION, IVSHMEM_PATH_TCP } path;
     bool lost; /* the connection by tcp failed, and an MPI call has reported it */
@@ -124,10 +132,6 @@ typedef struct {
 #define VC_PAIR(vc)                                                                                \
     ((MPID_nem_ivshmem_pair_t *) ((char *) (vc)->ch.netmod_area.padding +                          \
                                   MPIDI_NEM_VC_NETMOD_AREA_LEN - sizeof(MPID_nem_ivshmem_pair_t)))
-_Static_assert(MPL_MAX(sizeof(MPID_nem_ivshmem_vc_t), sizeof(MPID_nem_tcp_vc_area)) +
-                       sizeof(MPID_nem_ivshmem_pair_t) <=
-                   MPIDI_NEM_VC_NETMOD_AREA_LEN,
-               "our part of a VC lives in its netmod area");
 
 /* Memory from `low` up to, but not including, `high`. Numbers, since a peer names the addresses. */
 typedef struct {
@@ -170,11 +174,8 @@ typedef struct {
     struct MPIDI_VC *dynamic; /* calls: connections made by MPI_Comm_connect */
     struct MPIDI_VC *busy; /* VCs that need attention in each progress call; by ch.next, ch.prev */
     MPID_nem_ivshmem_transfer_t *transfers;
-    struct {
-        bool some, calls;       /* some connections have failed; some of them are calls */
-        struct MPIDI_VC *first; /* the first that failed since the last safe point */
-        char why[300];          /* and why */
-    } failed_vcs;
+    /* Which kinds of connections are marked: teardown_failed_vcs has something to do. */
+    enum { IVSHMEM_FAILED_RANK = 1, IVSHMEM_FAILED_CALL = 2 } failed_vcs;
     const MPID_nem_ivshmem_ops_t *first_ops; /* of a VC without a channel: they open one */
     int sender_pipelines;                    /* of our pipelines, those that we send through */
     bool prefers_single_copy; /* the program has memory in the region: prefer a single copy */
@@ -186,6 +187,13 @@ typedef struct {
      * MPI_Finalize or is used without MPICH's lock: the program's memory (ivshmem_memory.c), the
      * SIGBUS handler (ivshmem_fault.c), and whether MPI_T has the counters (ivshmem_stats.c).
      */
+    struct {
+        bool some_apart; /* not every rank of the job has been seen in our region yet */
+        bool undecided;  /* there are new connections to other jobs */
+        bool port;       /* a port was opened, and anybody may connect to it */
+        unsigned pairs;  /* connections by tcp */
+        unsigned polls;  /* of tcp, while some rank is apart */
+    } path;
     struct {
         bool inside;
         unsigned idle_calls, busy_calls;
@@ -442,12 +450,12 @@ int MPID_nem_ivshmem_card_find_peer(MPIDI_VC_t *vc, struct ivshm_owner *peer, bo
  *   get_card          writes the card that goes into a port's name; the netmod's get_business_card
  *   connect           begins a call to the process with this card; the netmod's connect_to_root
  *   find_vc           the call to which a message belongs; NULL in *vc_p: drop the message
- *   close_unanswered  ends calls at our ports that were never answered; for each idle progress call
+ *   close_unanswered  marks calls at our ports that were never answered; when idle
  */
 int MPID_nem_ivshmem_port_get_card(int my_rank, char **bc_val_p, int *val_max_sz_p);
 int MPID_nem_ivshmem_port_connect(const char *business_card, MPIDI_VC_t *new_vc);
 int MPID_nem_ivshmem_port_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p);
-int MPID_nem_ivshmem_port_close_unanswered(void);
+void MPID_nem_ivshmem_port_close_unanswered(void);
 
 /*
  * ivshmem_path.c: whether a pair uses the region or tcp, and the channels between ranks. init opens
@@ -488,20 +496,15 @@ int MPID_nem_ivshmem_path_tcp_poll(int in_blocking_poll);
 
 /*
  * ivshmem_teardown.c: how connections through the region end. All but destroy may complete
- * requests, so call them only while no packet is being handled. destroy     closes the channel, if
- * it is open terminate   CH3's close protocol has ended, or the process manager reports the peer's
- * failure drained     terminates the connection, now or as soon as everything is sent requests
- * completes all requests that wait on the connection, with `req_errno` fail        ends the
- * connection because of `why`; returns the error for the current call abort_call  the same for a
- * call; CH3 may need several steps: repeat until it is closed failed_vcs  ends all connections that
- * are marked as failed
+ * requests, so call them only while no packet is being handled.
+ *   destroy     closes the channel, if it is open
+ *   terminate   CH3's close protocol has ended, or the process manager reports the peer's failure
+ *   drained     terminates the connection, now or as soon as everything is sent
+ *   failed_vcs  ends what is marked; returns the error for the current call
  */
 int MPID_nem_ivshmem_teardown_destroy(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_teardown_terminate(MPIDI_VC_t *vc);
 int MPID_nem_ivshmem_teardown_drained(MPIDI_VC_t *vc);
-int MPID_nem_ivshmem_teardown_requests(MPIDI_VC_t *vc, int req_errno);
-int MPID_nem_ivshmem_teardown_fail(MPIDI_VC_t *vc, const char *why);
-int MPID_nem_ivshmem_teardown_abort_call(MPIDI_VC_t *vc, const char *why);
 int MPID_nem_ivshmem_teardown_failed_vcs(void);
 
 /*
@@ -527,14 +530,21 @@ typedef struct {
 /* The connection to the next rank; NULL after the last. */
 MPIDI_VC_t *MPID_nem_ivshmem_vc_next(MPID_nem_ivshmem_ranks_t *at);
 
-/* The peer's name, for messages. Valid until the next call. `vc` may be NULL: no job known yet. */
-const char *MPID_nem_ivshmem_vc_name(const MPIDI_VC_t *vc);
+/* Writes the peer's name, for messages, and returns it. `vc` may be NULL: no job known yet. */
+enum { IVSHMEM_NAME_MAX = 200 };
+const char *MPID_nem_ivshmem_vc_name(const MPIDI_VC_t *vc, char name[IVSHMEM_NAME_MAX]);
 
 /* The MPI error (class MPIX_ERR_PROC_FAILED) that names the peer and says what is wrong with it. */
 int MPID_nem_ivshmem_vc_error(const MPIDI_VC_t *vc, const char *why);
 
-/* Has the connection fail at the next safe point; from now on, what the peer sends is dropped. */
+/*
+ * Has the connection fail at the next safe point, with this reason; from now on, what the peer
+ * sends is dropped. Does nothing if it is marked already, or has no channel.
+ */
 void MPID_nem_ivshmem_vc_mark_failed(MPIDI_VC_t *vc, const char *why);
+
+/* Has only the requests of a call end at the next safe point: the other root closes it. */
+void MPID_nem_ivshmem_vc_mark_left(MPIDI_VC_t *vc, const char *why);
 
 /*
  * ivshmem_send.c: packets, on a connection that has a channel. The first four are the

@@ -18,25 +18,22 @@
  */
 #include "ivshmem_netmod.h"
 
-static struct {
-    /* Not every rank of the job has been seen in our region yet. */
-    bool some_apart;
-    /* There are new connections to other jobs. */
-    bool undecided;
-    /* A port was opened, and anybody may connect to it. */
-    bool port;
-    unsigned pairs; /* connections by tcp */
-    unsigned polls;
-} tcp_state;
+#include "../tcp/tcp_impl.h"
+
+_Static_assert(MPL_MAX(sizeof(MPID_nem_ivshmem_vc_t), sizeof(MPID_nem_tcp_vc_area)) +
+                       sizeof(MPID_nem_ivshmem_pair_t) <=
+                   MPIDI_NEM_VC_NETMOD_AREA_LEN,
+               "either path's part of a VC lives in its netmod area, and the pair's behind it");
+
+static __typeof__(MPID_nem_ivshmem.path) *const path = &MPID_nem_ivshmem.path;
 
 static const MPID_nem_ivshmem_ops_t first_ops;
 
 /* Turns polling of tcp on or off for the next progress call. */
 static void update_polling(void)
 {
-    MPID_nem_ivshmem.poll_tcp =
-        MPID_nem_ivshmem.tcp &&
-        (tcp_state.some_apart || tcp_state.undecided || tcp_state.port || tcp_state.pairs > 0);
+    MPID_nem_ivshmem.poll_tcp = MPID_nem_ivshmem.tcp && (path->some_apart || path->undecided ||
+                                                         path->port || path->pairs > 0);
 }
 
 /*
@@ -70,7 +67,6 @@ int MPID_nem_ivshmem_path_init(MPIDI_PG_t *pg, int pg_rank, char **bc_val_p, int
     char *card = *bc_val_p;
     int room = *val_max_sz_p;
 
-    memset(&tcp_state, 0, sizeof(tcp_state));
     MPID_nem_ivshmem.first_ops = &first_ops;
     ivshmem_pt2pt_is_lost = is_lost;
     ivshmem_pt2pt_keep = keep_failure;
@@ -81,7 +77,7 @@ int MPID_nem_ivshmem_path_init(MPIDI_PG_t *pg, int pg_rank, char **bc_val_p, int
     MPID_nem_net_module_vc_dbg_print_sendq = NULL;
     MPIR_ERR_CHECK(mpi_errno);
     MPID_nem_ivshmem.tcp = true;
-    tcp_state.some_apart = MPID_nem_mem_region.ext_procs > 0;
+    path->some_apart = MPID_nem_mem_region.ext_procs > 0;
     update_polling();
 
 fn_exit:
@@ -109,7 +105,7 @@ int MPID_nem_ivshmem_path_get_card(int my_rank, char **bc_val_p, int *val_max_sz
 {
     if (!MPID_nem_ivshmem.tcp)
         return MPI_SUCCESS;
-    tcp_state.port = true;
+    path->port = true;
     update_polling();
     return MPID_nem_tcp_get_business_card(my_rank, bc_val_p, val_max_sz_p);
 }
@@ -170,7 +166,7 @@ static const MPID_nem_ivshmem_ops_t region_ops = {
 static void use_tcp(MPIDI_VC_t *vc)
 {
     VC_PAIR(vc)->path = IVSHMEM_PATH_TCP;
-    tcp_state.pairs++;
+    path->pairs++;
     update_polling();
     MPID_nem_ivshmem_vc_set_ops(vc, &tcp_ops);
     vc->eager_max_msg_sz = MPIR_CVAR_CH3_EAGER_MAX_MSG_SIZE;
@@ -230,7 +226,7 @@ static bool is_taken(const MPIDI_VC_t *vc, struct ivshm_owner peer)
 static int decide_path(MPIDI_VC_t *vc)
 {
     int mpi_errno = MPI_SUCCESS;
-    char why_not[IVSHMEM_TEXT_MAX] = "";
+    char why_not[IVSHMEM_TEXT_MAX] = "", name[IVSHMEM_NAME_MAX];
     struct ivshm_owner peer;
     bool shared = false;
 
@@ -239,7 +235,7 @@ static int decide_path(MPIDI_VC_t *vc)
         if (shared && is_taken(vc, peer))
             snprintf(why_not, sizeof(why_not),
                      "%s names the endpoint of another rank in its business card",
-                     MPID_nem_ivshmem_vc_name(vc));
+                     MPID_nem_ivshmem_vc_name(vc, name));
         if (mpi_errno == MPI_SUCCESS && *why_not)
             mpi_errno = MPID_nem_ivshmem_error(why_not);
         if (mpi_errno != MPI_SUCCESS && vc->state == MPIDI_VC_STATE_ACTIVE) {
@@ -314,7 +310,7 @@ static int connect_rank(MPIDI_VC_t *vc)
 {
     int mpi_errno = MPI_SUCCESS;
     struct ivshm_channel *channel;
-    char text[IVSHMEM_TEXT_MAX];
+    char text[IVSHMEM_TEXT_MAX], name[IVSHMEM_NAME_MAX];
 
     /* CH3 checks this before all messages except large ones. */
     if (vc->state == MPIDI_VC_STATE_MORIBUND) {
@@ -326,12 +322,17 @@ static int connect_rank(MPIDI_VC_t *vc)
                                                   "business card names");
         goto fn_exit;
     }
-    const char *who = MPID_nem_ivshmem_vc_name(vc);
-    if (!MPID_nem_ivshmem_path_open_channel(VC_IVSHMEM(vc)->peer, who, &channel, text)) {
-        /* Receives from it must not wait either. */
-        mpi_errno = MPID_nem_ivshmem_teardown_fail(vc, text + strlen(who) + 1);
-        MPIR_ERR_CHECK(mpi_errno);
+    if (!MPID_nem_ivshmem_path_open_channel(VC_IVSHMEM(vc)->peer,
+                                            MPID_nem_ivshmem_vc_name(vc, name), &channel, text)) {
+        /*
+         * There is no connection yet that could fail: only this call ends with the error. But
+         * receives from the rank must not wait either.
+         */
         mpi_errno = MPID_nem_ivshmem_peer_error(text);
+        if (vc->state != MPIDI_VC_STATE_INACTIVE_CLOSED) {
+            int failed = MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
+            MPIR_ERR_ADD(mpi_errno, failed);
+        }
     }
     MPIR_ERR_CHECK(mpi_errno);
     IVSHM_TRACEPOINT(connected);
@@ -427,7 +428,7 @@ int MPID_nem_ivshmem_path_vc_init(MPIDI_VC_t *vc)
     MPID_nem_ivshmem_limit_set(vc);
     if (vc->pg && vc->pg != MPIDI_Process.my_pg) {
         MPID_nem_ivshmem.news = true;
-        tcp_state.undecided = true;
+        path->undecided = true;
         update_polling();
     }
 
@@ -447,7 +448,7 @@ int MPID_nem_ivshmem_path_vc_destroy(MPIDI_VC_t *vc)
         if (MPIR_CVAR_NEMESIS_IVSHMEM_STATS > 1 && VC_PAIR(vc)->sent_bytes > 0)
             MPID_nem_ivshmem_stats_print_vc(vc);
         VC_PAIR(vc)->path = IVSHMEM_PATH_UNDECIDED;
-        tcp_state.pairs--;
+        path->pairs--;
         update_polling();
     }
     return MPI_SUCCESS;
@@ -490,7 +491,7 @@ static int decide_new(void)
     int mpi_errno = MPI_SUCCESS;
     MPID_nem_ivshmem_ranks_t at = {0};
 
-    tcp_state.undecided = false;
+    path->undecided = false;
     for (MPIDI_VC_t *vc; (vc = MPID_nem_ivshmem_vc_next(&at));) {
         if (vc->pg == MPIDI_Process.my_pg || VC_PAIR(vc)->path != IVSHMEM_PATH_UNDECIDED)
             continue;
@@ -529,9 +530,9 @@ static int poll_socket(int in_blocking_poll)
     int mpi_errno = MPID_nem_tcp_connpoll(in_blocking_poll);
 
     if (!mpi_errno && MPIDI_Failed_vc_count > failed && !MPIR_CVAR_ENABLE_FT) {
-        char text[300];
+        char text[300], name[IVSHMEM_NAME_MAX];
         snprintf(text, sizeof(text), "%s: its connection by tcp is lost",
-                 MPID_nem_ivshmem_vc_name(find_lost()));
+                 MPID_nem_ivshmem_vc_name(find_lost(), name));
         mpi_errno = MPID_nem_ivshmem_peer_error(text);
     }
     return mpi_errno;
@@ -541,7 +542,7 @@ int MPID_nem_ivshmem_path_tcp_poll(int in_blocking_poll)
 {
     int mpi_errno = MPI_SUCCESS;
 
-    if (tcp_state.undecided) {
+    if (path->undecided) {
         mpi_errno = decide_new();
         MPIR_ERR_CHECK(mpi_errno);
     }
@@ -549,14 +550,14 @@ int MPID_nem_ivshmem_path_tcp_poll(int in_blocking_poll)
      * All ranks have joined by the end of MPI_Init, so the first calls settle this, or it stays.
      * Checking at powers of two keeps the cost down.
      */
-    if (tcp_state.some_apart) {
-        ++tcp_state.polls;
-        if ((tcp_state.polls & (tcp_state.polls - 1)) == 0)
-            tcp_state.some_apart = !all_here();
+    if (path->some_apart) {
+        ++path->polls;
+        if ((path->polls & (path->polls - 1)) == 0)
+            path->some_apart = !all_here();
     }
     update_polling();
     /* A rank that waits at a port is in a blocking call. */
-    if (tcp_state.some_apart || tcp_state.pairs > 0 || (tcp_state.port && in_blocking_poll))
+    if (path->some_apart || path->pairs > 0 || (path->port && in_blocking_poll))
         mpi_errno = poll_socket(in_blocking_poll);
 
 fn_exit:

@@ -67,18 +67,14 @@ static void count_bytes(MPIDI_VC_t *vc, size_t len)
 static void hear_root(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt)
 {
     bool is_open = vc->state == MPIDI_VC_STATE_ACTIVE;
-    int mpi_errno = MPI_SUCCESS;
 
     if (pkt->type == MPIDI_CH3_PKT_CONN_ACK || pkt->type == MPIDI_CH3_PKT_ACCEPT_ACK)
         VC_IVSHMEM(vc)->met = pkt->conn_ack.ack;
     else if (pkt->type == MPIDI_CH3_PKT_CLOSE && is_open && VC_IVSHMEM(vc)->met)
-        mpi_errno = MPID_nem_ivshmem_teardown_requests(
-            vc, MPID_nem_ivshmem_vc_error(vc, "has left MPI_Comm_connect or MPI_Comm_accept"));
+        MPID_nem_ivshmem_vc_mark_left(vc, "has left MPI_Comm_connect or MPI_Comm_accept");
     else if (!is_open && (MPID_nem_ivshmem_packet_is_plain((int) pkt->type) ||
                           pkt->type == MPIDI_NEM_PKT_LMT_RTS))
         pkt->eager_send.match.parts.context_id = IVSHMEM_NO_CONTEXT;
-    if (mpi_errno != MPI_SUCCESS)
-        handle_refusal(vc, mpi_errno);
 }
 
 /* The fast path: the last message came from the same rank, on the same communicator. */
@@ -209,13 +205,13 @@ static void continue_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *
  */
 static bool deliver_message(MPIDI_VC_t *vc, const unsigned char *data, size_t len)
 {
-    if (unlikely(VC_IVSHMEM(vc)->failed))
+    if (unlikely(VC_IVSHMEM(vc)->failure))
         return true;
     if (unlikely(vc->ch.recv_active))
         count_bytes(vc, len);
     else if (unlikely(!begin_packet(vc, &data, &len)))
         return false;
-    if (unlikely(len > 0) && !VC_IVSHMEM(vc)->failed)
+    if (unlikely(len > 0) && !VC_IVSHMEM(vc)->failure)
         continue_packet(vc, &data, &len);
     if (unlikely(len > 0) && VC_IVSHMEM(vc)->channel)
         MPID_nem_ivshmem_vc_mark_failed(vc, "sent more data than its header announced");
@@ -376,13 +372,13 @@ static int receive_message(struct ivshm_incoming *in)
  */
 static bool is_gone(MPIDI_VC_t *vc, bool *again)
 {
-    if (VC_IVSHMEM(vc)->gone && !VC_IVSHMEM(vc)->failed) {
+    if (VC_IVSHMEM(vc)->gone && !VC_IVSHMEM(vc)->failure) {
         bool more = ivshm_channel_has_more(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel,
                                            VC_IVSHMEM(vc)->gone_at);
         *again |= more;
         return !more;
     }
-    if (!VC_IVSHMEM(vc)->failed &&
+    if (!VC_IVSHMEM(vc)->failure &&
         !ivshm_channel_is_live(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel)) {
         *again = VC_IVSHMEM(vc)->gone = true;
         VC_IVSHMEM(vc)->gone_at = ivshm_transport_inbox_position(&MPID_nem_ivshmem.transport);
@@ -391,28 +387,37 @@ static bool is_gone(MPIDI_VC_t *vc, bool *again)
 }
 
 /*
- * Fails the connections whose peer is gone. This function, its callers and the code that finds a
- * loss by tcp do not add themselves to the error's stack: MPI_Error_string returns 512 bytes, and
- * the name of the lost peer comes at their end.
+ * Marks the connections whose peer is gone. Of ranks, only one at a time, so that each loss ends a
+ * call of its own, unless no call ends with such an error.
  */
-static int fail_the_gone(bool *again)
+static void mark_gone(bool *again)
 {
-    int mpi_errno = MPI_SUCCESS;
+    bool is_marked = false;
 
     *again = false;
-    for (uint32_t i = 0; i < ivshm_region_endpoints(&MPID_nem_ivshmem.region) && !mpi_errno; i++) {
+    for (uint32_t i = 0; i < ivshm_region_endpoints(&MPID_nem_ivshmem.region) && !is_marked; i++) {
         MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[i];
-        if (vc && is_gone(vc, again))
-            mpi_errno = MPID_nem_ivshmem_teardown_fail(vc, "its process is dead");
+        if (!vc || !is_gone(vc, again))
+            continue;
+        MPID_nem_ivshmem_vc_mark_failed(vc, "its process is dead");
+        is_marked = !MPIR_CVAR_ENABLE_FT;
+        *again |= is_marked; /* for the next one */
     }
-    for (MPIDI_VC_t *next, *vc = MPID_nem_ivshmem.dynamic; vc && !mpi_errno; vc = next) {
-        next = VC_IVSHMEM(vc)->next_dynamic;
-        if (is_gone(vc, again)) {
-            *again = true; /* aborting takes several steps */
-            mpi_errno = MPID_nem_ivshmem_teardown_abort_call(vc, "is dead");
-        }
-    }
-    return mpi_errno;
+    for (MPIDI_VC_t *vc = MPID_nem_ivshmem.dynamic; vc; vc = VC_IVSHMEM(vc)->next_dynamic)
+        if (is_gone(vc, again))
+            MPID_nem_ivshmem_vc_mark_failed(vc, "is dead");
+}
+
+/*
+ * A safe point, after an error or none: no packet is being handled, so what is marked ends. Returns
+ * the first error.
+ */
+static inline int end_marked(int mpi_errno)
+{
+    if (likely(!MPID_nem_ivshmem.failed_vcs))
+        return mpi_errno;
+    int err = MPID_nem_ivshmem_teardown_failed_vcs();
+    return mpi_errno ? mpi_errno : err;
 }
 
 /*
@@ -465,7 +470,9 @@ static inline int pop_failure(void)
 
 /*
  * Checks which peers have died, at most once a second. `idle`: nothing was received in this
- * progress call.
+ * progress call. This function, its callers and the code that finds a loss by tcp do not add
+ * themselves to the error's stack: MPI_Error_string returns 512 bytes, and the name of the lost
+ * peer comes at their end.
  */
 static int watch_peers(bool idle)
 {
@@ -488,7 +495,8 @@ static int watch_peers(bool idle)
         MPID_nem_ivshmem_memory_trim();
         ivshm_transport_watch(&MPID_nem_ivshmem.transport);
     }
-    mpi_errno = fail_the_gone(&progress->seen_gone);
+    mark_gone(&progress->seen_gone);
+    mpi_errno = end_marked(MPI_SUCCESS);
     if (!mpi_errno && idle)
         mpi_errno = fail_the_unmet(&progress->seen_gone);
 
@@ -563,15 +571,14 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
         if (got <= 0)
             break;
         mpi_errno = receive_message(&in);
-        MPIR_ERR_CHECK(mpi_errno);
+        if (unlikely(mpi_errno))
+            break;
     }
     if (unlikely(got < 0) && in.channel)
         mark_channel_failed(in.channel, diag.text);
-    if (unlikely(MPID_nem_ivshmem.failed_vcs.some)) {
-        mpi_errno = MPID_nem_ivshmem_teardown_failed_vcs();
-        if (unlikely(mpi_errno))
-            goto fn_exit;
-    }
+    mpi_errno = end_marked(mpi_errno);
+    if (unlikely(mpi_errno))
+        goto fn_exit;
     ivshm_transport_flush(&MPID_nem_ivshmem.transport);
     if (MPID_nem_ivshmem.busy) {
         mpi_errno = progress_busy();
@@ -583,13 +590,12 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
     }
     if (n == 0) {
         if (unlikely(MPID_nem_ivshmem.news)) {
-            mpi_errno = process_held();
-            MPIR_ERR_CHECK(mpi_errno);
+            mpi_errno = end_marked(process_held());
+            if (unlikely(mpi_errno))
+                goto fn_exit;
         }
-        if (unlikely(MPID_nem_ivshmem.dynamic)) {
-            mpi_errno = MPID_nem_ivshmem_port_close_unanswered();
-            MPIR_ERR_CHECK(mpi_errno);
-        }
+        if (unlikely(MPID_nem_ivshmem.dynamic))
+            MPID_nem_ivshmem_port_close_unanswered();
         mpi_errno = watch_peers(true);
     } else if (unlikely((++progress->busy_calls & (POLLS_PER_CLOCK - 1)) == 0)) {
         mpi_errno = watch_peers(false);

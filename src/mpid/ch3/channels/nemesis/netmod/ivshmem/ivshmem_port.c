@@ -181,33 +181,22 @@ static bool is_patient(void)
 }
 
 /*
- * Ends the calls that were never answered and that CH3 is closing, with their port or in
+ * Marks the calls that were never answered and that CH3 is closing, with their port or in
  * MPI_Finalize. CH3 would wait for the callers' part of the close protocol, and a caller may be
  * anybody. Our messages to them are sent first, if they take them. refuse_call answers callers that
  * connect only now.
  */
-int MPID_nem_ivshmem_port_close_unanswered(void)
+void MPID_nem_ivshmem_port_close_unanswered(void)
 {
-    int mpi_errno = MPI_SUCCESS;
-
-    for (MPIDI_VC_t *next, *vc = MPID_nem_ivshmem.dynamic; vc; vc = next) {
-        MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
-        next = area->next_dynamic;
+    for (MPIDI_VC_t *vc = MPID_nem_ivshmem.dynamic; vc; vc = VC_IVSHMEM(vc)->next_dynamic) {
+        const MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
         if (area->met || !(area->stream & IVSHMEM_STREAM_REPLY) ||
             (vc->state != MPIDI_VC_STATE_LOCAL_CLOSE && vc->state != MPIDI_VC_STATE_CLOSE_ACKED))
             continue;
         if (area->sendq.head && is_patient())
             continue;
-        area->failed = area->gone = true;
-        mpi_errno =
-            MPID_nem_ivshmem_teardown_abort_call(vc, "connected, but its call was not answered");
-        MPIR_ERR_CHECK(mpi_errno);
+        MPID_nem_ivshmem_vc_mark_failed(vc, "connected, but its call was not answered");
     }
-
-fn_exit:
-    return mpi_errno;
-fn_fail:
-    goto fn_exit;
 }
 
 /* The call to which a message belongs. *vc_p is NULL if there is none; drop the message then. */

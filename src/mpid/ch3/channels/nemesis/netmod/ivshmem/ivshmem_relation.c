@@ -620,7 +620,7 @@ static void stop_operations(const MPIR_Win *win, MPID_nem_ivshmem_range_t memory
             MPID_nem_ivshmem_vc_mark_failed(vc, why);
         if (waits_to_answer(vc, win, memory)) {
             MPID_nem_ivshmem_vc_mark_failed(vc, why);
-            (void) MPID_nem_ivshmem_sendq_fail(vc, MPID_nem_ivshmem_vc_error(vc, why));
+            (void) MPID_nem_ivshmem_sendq_fail(vc, VC_IVSHMEM(vc)->failure);
         }
     }
 }

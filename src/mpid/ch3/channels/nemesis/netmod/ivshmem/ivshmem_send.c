@@ -49,7 +49,7 @@ static size_t send_pieces(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
     size_t sent = 0, offset = 0;
 
     /* The connection is about to fail: nothing sent to it is waited for. */
-    if (unlikely(area->failed))
+    if (unlikely(area->failure))
         return total;
     while (sent < total) {
         struct ivshm_outgoing out;

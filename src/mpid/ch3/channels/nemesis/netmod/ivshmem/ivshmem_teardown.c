@@ -89,7 +89,8 @@ static int fail_receive(MPIDI_VC_t *vc, int req_errno)
     return mpi_errno;
 }
 
-int MPID_nem_ivshmem_teardown_requests(MPIDI_VC_t *vc, int req_errno)
+/* Completes all requests that wait on the connection, with this error. */
+static int end_requests(MPIDI_VC_t *vc, int req_errno)
 {
     int mpi_errno = MPI_SUCCESS;
 
@@ -120,11 +121,11 @@ int MPID_nem_ivshmem_teardown_terminate(MPIDI_VC_t *vc)
         int req_errno =
             MPID_nem_ivshmem_vc_error(vc, "its process is dead, according to the process manager");
         /*
-         * Ends the current call, as in teardown_fail, but only after CH3 has dealt with all
-         * processes that failed.
+         * Ends the current call, as in fail_vc, but only after CH3 has dealt with all processes
+         * that failed.
          */
         MPID_nem_ivshmem.failure = req_errno;
-        mpi_errno = MPID_nem_ivshmem_teardown_requests(vc, req_errno);
+        mpi_errno = end_requests(vc, req_errno);
         MPIR_ERR_CHECK(mpi_errno);
     }
     mpi_errno = MPID_nem_ivshmem_teardown_drained(vc);
@@ -154,16 +155,15 @@ static bool concerns_current_call(MPIDI_VC_t *vc)
 }
 
 /*
- * The peer is dead, or sent something invalid. All requests that wait on the connection end with an
- * error that says why. So does the current MPI call, if it may wait for the peer, unless the job
- * asked for fault tolerance.
+ * The peer is dead, or sent something invalid. All requests that wait on the connection end with
+ * this error, which says why. So does the current MPI call, if it may wait for the peer, unless the
+ * job asked for fault tolerance.
  */
-int MPID_nem_ivshmem_teardown_fail(MPIDI_VC_t *vc, const char *why)
+static int fail_vc(MPIDI_VC_t *vc, int req_errno)
 {
     int mpi_errno = MPI_SUCCESS;
 
-    int req_errno = MPID_nem_ivshmem_vc_error(vc, why);
-    mpi_errno = MPID_nem_ivshmem_teardown_requests(vc, req_errno);
+    mpi_errno = end_requests(vc, req_errno);
     MPIR_ERR_CHECK(mpi_errno);
     bool concerned = concerns_current_call(vc);
     unbind_channel(vc);
@@ -192,16 +192,15 @@ static int tell_ch3(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt)
  * a refusal, and an acknowledged CLOSE. After both sides have agreed, and before either closes, the
  * connection is like any other, and fails like any other.
  */
-int MPID_nem_ivshmem_teardown_abort_call(MPIDI_VC_t *vc, const char *why)
+static int abort_call(MPIDI_VC_t *vc, int req_errno)
 {
     int mpi_errno = MPI_SUCCESS;
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
     MPIDI_CH3_Pkt_t pkt;
 
     if (vc->state == MPIDI_VC_STATE_ACTIVE && area->met)
-        return MPID_nem_ivshmem_teardown_fail(vc, why);
-    int req_errno = MPID_nem_ivshmem_vc_error(vc, why);
-    mpi_errno = MPID_nem_ivshmem_teardown_requests(vc, req_errno);
+        return fail_vc(vc, req_errno);
+    mpi_errno = end_requests(vc, req_errno);
     MPIR_ERR_CHECK(mpi_errno);
     vc->ch.pending_pkt_len = 0;
     if (vc->state == MPIDI_VC_STATE_ACTIVE && !area->refused) {
@@ -223,39 +222,46 @@ fn_fail:
     goto fn_exit;
 }
 
-static const char *reason_of(const MPIDI_VC_t *vc)
+/* For a call that is marked. *again is set if more steps follow, as CH3 reaches them. */
+static int end_call(MPIDI_VC_t *vc, bool *again)
 {
-    return vc == MPID_nem_ivshmem.failed_vcs.first ? MPID_nem_ivshmem.failed_vcs.why
-                                                   : "sent something that is not a message";
+    int mpi_errno = MPI_SUCCESS;
+    MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
+    int left = area->left;
+
+    area->left = MPI_SUCCESS;
+    if (area->failure) {
+        *again = true;
+        mpi_errno = abort_call(vc, area->failure);
+    } else if (left) {
+        mpi_errno = end_requests(vc, left);
+    }
+    return mpi_errno;
 }
 
 /* Returns the error of the last connection that failed. */
 int MPID_nem_ivshmem_teardown_failed_vcs(void)
 {
-    int mpi_errno = MPI_SUCCESS, err;
+    int mpi_errno = MPI_SUCCESS, err, failed = MPID_nem_ivshmem.failed_vcs;
+    bool again = false;
 
+    MPID_nem_ivshmem.failed_vcs = 0; /* until another connection is marked */
     for (uint32_t i = 0;
-         MPID_nem_ivshmem.failed_vcs.first && i < ivshm_region_endpoints(&MPID_nem_ivshmem.region);
+         failed & IVSHMEM_FAILED_RANK && i < ivshm_region_endpoints(&MPID_nem_ivshmem.region);
          i++) {
         MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[i];
-        if (vc && VC_IVSHMEM(vc)->failed &&
-            (err = MPID_nem_ivshmem_teardown_fail(vc, reason_of(vc))) != MPI_SUCCESS)
+        if (vc && VC_IVSHMEM(vc)->failure &&
+            (err = fail_vc(vc, VC_IVSHMEM(vc)->failure)) != MPI_SUCCESS)
             mpi_errno = err;
     }
-    /* A call is aborted in several steps, as CH3 reaches them. */
-    MPID_nem_ivshmem.failed_vcs.some = false;
-    for (MPIDI_VC_t *next,
-         *vc = MPID_nem_ivshmem.failed_vcs.calls ? MPID_nem_ivshmem.dynamic : NULL;
-         vc; vc = next) {
+    for (MPIDI_VC_t *next, *vc = failed & IVSHMEM_FAILED_CALL ? MPID_nem_ivshmem.dynamic : NULL; vc;
+         vc = next) {
         next = VC_IVSHMEM(vc)->next_dynamic;
-        if (!VC_IVSHMEM(vc)->failed)
-            continue;
-        MPID_nem_ivshmem.failed_vcs.some = true;
-        if ((err = MPID_nem_ivshmem_teardown_abort_call(vc, reason_of(vc))) != MPI_SUCCESS)
+        if ((err = end_call(vc, &again)) != MPI_SUCCESS)
             mpi_errno = err;
     }
-    MPID_nem_ivshmem.failed_vcs.calls = MPID_nem_ivshmem.failed_vcs.some;
-    MPID_nem_ivshmem.failed_vcs.first = NULL;
+    if (again)
+        MPID_nem_ivshmem.failed_vcs |= IVSHMEM_FAILED_CALL;
     err = MPID_nem_ivshmem_relation_forget_locks();
     return mpi_errno ? mpi_errno : err;
 }
