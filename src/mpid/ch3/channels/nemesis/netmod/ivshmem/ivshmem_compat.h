@@ -44,13 +44,4 @@ static inline int ivshmem_compat_max_val_size(void)
 #define ivshmem_compat_unpack(in, size, buf, count, type, offset, actual)                          \
     MPIR_Typerep_unpack(in, size, buf, count, type, offset, actual IVSHMEM_COMPAT_TYPEREP_FLAGS)
 
-/*
- * Whether one-sided operations between the two are loads and stores, where CH3 shares the window.
- */
-#ifdef IVSHMEM_SHARED_H
-#define ivshmem_compat_shares(win, origin, target) MPID_nem_ivshmem_shares(win, origin, target)
-#else
-#define ivshmem_compat_shares(win, origin, target) ((origin)->node_id == (target)->node_id)
-#endif
-
 #endif

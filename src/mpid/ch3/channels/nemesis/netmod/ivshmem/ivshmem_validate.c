@@ -203,15 +203,20 @@ static MPIDI_RMA_Target_t *find_target(const origin_t *o)
     return target;
 }
 
+/* Whether our operations on the rank's part of the window are loads and stores. */
 static bool shares_memory(const MPIR_Win *win, int rank)
 {
-    MPIDI_VC_t *self ATTRIBUTE((unused)), *target ATTRIBUTE((unused));
+    MPIDI_VC_t *self, *target;
 
     if (win->shm_allocated != TRUE)
         return false;
     MPIDI_Comm_get_vc(win->comm_ptr, win->comm_ptr->rank, &self);
     MPIDI_Comm_get_vc(win->comm_ptr, rank, &target);
-    return ivshmem_compat_shares(win, self, target);
+#ifdef IVSHMEM_SHARED_H /* MPICH's headers include it: CH3 shares windows between nodes */
+    return MPID_nem_ivshmem_shares(win, self, target);
+#else
+    return self->node_id == target->node_id;
+#endif
 }
 
 /*
