@@ -100,3 +100,36 @@ setup() {
         grep -F -- "$word" toolchain
     done
 }
+
+@test "installs MPICH's files, and leaves the owner and mode of existing directories alone" {
+    rm -rf mpich && mkdir -p mpich/image/{bin,lib/pkgconfig} mpich/usr/{bin,lib}
+    echo new >mpich/image/bin/mpiexec
+    echo library >mpich/image/lib/libmpi.so.12.2.2
+    ln -s libmpi.so.12.2.2 mpich/image/lib/libmpi.so.12
+    echo mpich >mpich/image/lib/pkgconfig/mpich.pc
+    chmod 755 mpich/image/bin/mpiexec
+    chmod -R go-w mpich/image && chmod 700 mpich/image mpich/image/bin mpich/image/lib mpich/image/lib/pkgconfig
+    echo old >mpich/usr/bin/mpiexec
+    echo other >mpich/usr/bin/other
+    chmod 755 mpich/usr
+    chmod 2775 mpich/usr/bin mpich/usr/lib
+    if [ "$(id -u)" -eq 0 ]; then
+        chown -R 12345:12345 mpich/image
+        chown 23456:23456 mpich/usr/bin
+    fi
+    before=$(stat -c '%a %u %g' mpich/usr mpich/usr/bin mpich/usr/lib)
+    for umask in 022 077; do
+        (umask $umask && ../checkout/build-aux/install-mpich "$PWD/mpich/image" "$PWD/mpich/usr" "$PWD/mpich/usr/share/mpich-ivshmem")
+        [ "$(stat -c '%a %u %g' mpich/usr mpich/usr/bin mpich/usr/lib)" = "$before" ]
+        diff -r mpich/image/lib mpich/usr/lib
+        [ "$(cat mpich/usr/bin/*)" = $'new\nother' ]
+        [ "$(readlink mpich/usr/lib/libmpi.so.12)" = libmpi.so.12.2.2 ]
+        [ "$(stat -c '%a %u' mpich/usr/bin/mpiexec mpich/usr/lib/pkgconfig/mpich.pc)" = "755 $(id -u)"$'\n'"644 $(id -u)" ]
+        [ "$(stat -c %a mpich/usr/share/mpich-ivshmem/mpich-files)" = 644 ]
+    done
+    # What the new one lacks goes.
+    rm mpich/image/lib/pkgconfig/mpich.pc
+    ../checkout/build-aux/install-mpich "$PWD/mpich/image" "$PWD/mpich/usr" "$PWD/mpich/usr/share/mpich-ivshmem"
+    [ ! -e mpich/usr/lib/pkgconfig/mpich.pc ]
+    [ -e mpich/usr/bin/other ]
+}
