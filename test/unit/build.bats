@@ -133,3 +133,32 @@ setup() {
     [ ! -e mpich/usr/lib/pkgconfig/mpich.pc ]
     [ -e mpich/usr/bin/other ]
 }
+
+@test "only goals for developers install packages and configure, and make -n never does" {
+    rm -rf fresh && mkdir -p fresh/build-aux && cp ../checkout/GNUmakefile fresh
+    cd fresh
+    # It does what bootstrap does, but for the installation.
+    printf '#!/bin/sh\ntouch ran .bootstrapped\nprintf "all install check lint tags:\\n" >Makefile\n' >build-aux/bootstrap
+    chmod +x build-aux/bootstrap
+    touch build-aux/packages
+    for goal in dist tags mpich '-n install' '-n check' '-kn demo' '-n lint'; do
+        # shellcheck disable=SC2086
+        run make $goal
+        [[ $output == *"This tree is not configured"* ]]
+        [ ! -e ran ]
+    done
+    run make dist
+    [ "$status" -eq 2 ]
+    make lint
+    [ -e ran ]
+    # Now configured, and the list of packages changes.
+    rm ran
+    touch -d 'next minute' build-aux/packages
+    for goal in all install tags '-n install' '-n check' '-n -j2 lint'; do
+        # shellcheck disable=SC2086
+        make $goal
+        [ ! -e ran ]
+    done
+    make check
+    [ -e ran ]
+}
