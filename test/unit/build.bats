@@ -11,9 +11,9 @@ setup_file() {
     cd "$BATS_FILE_TMPDIR" || exit
     # The files of an archive. The checkout itself may be configured, and then cannot serve another build folder.
     mkdir checkout build
-    tar -C "$src" -c --exclude=./.git --exclude=./obj --exclude=./inst --exclude=./logs --exclude=./cache --exclude='*.[oa]' . |
+    tar -C "$src" -c --exclude=./.git --exclude=./obj --exclude=./inst --exclude=./logs --exclude=./cache --exclude='*.[oa]' --exclude='*.l[ao]' --exclude=.libs . |
         tar -C checkout -x
-    (cd checkout && rm -f Makefile config.status .bootstrapped tools/ivshmem libivshmem-malloc.so.* doc/*.[17] && autoreconf --install)
+    (cd checkout && rm -f Makefile config.status .bootstrapped tools/ivshmem libtool doc/*.[17] && autoreconf --install)
     unset MAKEFLAGS MAKELEVEL MFLAGS MPICH_IVSHMEM_CACHE
     (cd build && CFLAGS='-O1 -DOF_THE_PACKAGER' ../checkout/configure --without-mpich --prefix=/usr LDFLAGS=-Wl,-z,now)
     make -C build dist
@@ -43,9 +43,14 @@ setup() {
     [ ! -e inst ]
     while read -r line; do
         [[ $line == *"-O1 -DOF_THE_PACKAGER"* && $line != *-Werror* ]] || { echo "$line"; return 1; }
-    done < <(grep -E ' -c | -shared ' output)
+    done < <(grep -E ' -c ' output)
+    # The fuzz targets, too. (libtool links without -D.)
+    make -n fuzz-coverage unit-gcc >output.fuzz
+    grep -q 'target_' output.fuzz
+    run ! grep -e -Werror output.fuzz
+    make -n fuzz-coverage WERROR=-Werror | grep -qe ' -Werror '
     while read -r line; do
-        [[ $line == *"-Wl,-z,now"* ]] || { echo "$line"; return 1; }
+        [[ $line == *"-Wl,-z,now"* || $line == *"-Wl,-z -Wl,now"* ]] || { echo "$line"; return 1; } # libtool splits it
     done < <(grep -E -- '-o tools/ivshmem | -shared ' output)
     grep -q -- ' -shared ' output
 }
@@ -57,9 +62,15 @@ setup() {
         [ -e "image/usr/$file" ]
     done
     cmp <(image/usr/bin/ivshmem-graft --edits) <(../checkout/tools/ivshmem-graft --edits)
-    [ "$(readlink image/usr/lib/libivshmem-malloc.so)" = libivshmem-malloc.so.0 ]
-    [[ $(readelf -d image/usr/lib/libivshmem-malloc.so) == *"soname: [libivshmem-malloc.so.0]"* ]]
+    cmp <(image/usr/bin/ivshmem-graft --list) <(../checkout/tools/ivshmem-graft --list)
+    (cd image/usr/lib && ls libivshmem-malloc.*) >libraries
+    diff libraries <(printf 'libivshmem-malloc.so%s\n' '' .0 .0.0.0)
+    [[ $(readelf -d image/usr/lib/libivshmem-malloc.so) == *"soname: [libivshmem-malloc.so.0]"*INITFIRST* ]]
     run ! grep -rIl "$BATS_FILE_TMPDIR" image
+    make install DESTDIR="$PWD/private" INSTALL_DATA="install -m 600"
+    for file in vms/cli.py vms/guest/init netmod/ivshmem/core/sources.mk ivshmem-graft.edits; do
+        [ "$(stat -c %a "private/usr/share/mpich-ivshmem/$file")" = 600 ]
+    done
     make uninstall DESTDIR="$PWD/image"
     [ -z "$(find image ! -type d)" ]
 }
@@ -68,6 +79,7 @@ setup() {
     mkdir archive
     tar -C archive --strip-components=1 -xf mpich-ivshmem-*.tar.gz
     cd archive
+    [ -e .shellcheckrc ]
     ./configure --without-mpich
     make
     ./tools/ivshmem --version
