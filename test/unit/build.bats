@@ -3,6 +3,8 @@
 #
 # The build as a packager uses it: outside the source folder, from an archive, with his own flags, prefix and DESTDIR,
 # without root and without a network. MPICH itself is not built here.
+#
+# shellcheck disable=SC2016 # text for configure, make and other shells
 
 bats_require_minimum_version 1.5.0
 
@@ -97,10 +99,61 @@ setup() {
     [ -z "$(find cache -type f)" ]
 }
 
-@test "refuses a folder that is not below the prefix" {
-    run ../checkout/configure --libdir=/usr/lib64
-    [ "$status" -eq 1 ]
-    [[ $output == *"--libdir=/usr/lib64: must be PREFIX/lib"* ]]
+@test "takes the directories of distributions, and refuses those that are not below the prefix" {
+    rm -rf debian && mkdir debian
+    (cd debian && ../../checkout/configure --without-mpich --build=x86_64-linux-gnu --prefix=/usr --includedir='${prefix}/include' \
+        --mandir='${prefix}/share/man' --infodir='${prefix}/share/info' --sysconfdir=/etc --localstatedir=/var \
+        --disable-option-checking --disable-silent-rules --libdir='${prefix}/lib/x86_64-linux-gnu' --runstatedir=/run \
+        --disable-maintainer-mode --disable-dependency-tracking && make install DESTDIR="$PWD/image")
+    lib=$PWD/debian/image/usr/lib/x86_64-linux-gnu
+    [ -e "$lib/libivshmem-malloc.so.0" ]
+    touch "$lib/libmpi.so.12"
+    run env -u LD_LIBRARY_PATH -u LD_PRELOAD debian/image/usr/bin/ivshmem-env --malloc sh -c 'echo "$LD_LIBRARY_PATH $LD_PRELOAD"'
+    [ "$output" = "$lib $lib/libivshmem-malloc.so.0" ]
+    grep -qF 'lib=lib/x86_64-linux-gnu' debian/image/usr/bin/ivshmem-which
+
+    rm -rf fedora && mkdir fedora
+    (cd fedora && ../../checkout/configure --without-mpich --prefix=/usr --exec-prefix=/usr/lib64/mpich --bindir=/usr/lib64/mpich/bin \
+        --sbindir=/usr/lib64/mpich/bin --libdir=/usr/lib64/mpich/lib --includedir=/usr/include/mpich-x86_64 \
+        --datadir=/usr/share/mpich --mandir=/usr/share/man/mpich-x86_64 && make install DESTDIR="$PWD/image")
+    touch fedora/image/usr/lib64/mpich/lib/libmpi.so.12
+    run env -u MANPATH fedora/image/usr/lib64/mpich/bin/ivshmem-env sh -c 'echo "$MANPATH"'
+    [ "$output" = "$PWD/fedora/image/usr/share/man/mpich-x86_64:" ]
+    cmp <(fedora/image/usr/lib64/mpich/bin/ivshmem-graft --edits) <(../checkout/tools/ivshmem-graft --edits)
+    [[ $(fedora/image/usr/lib64/mpich/bin/ivshmem-vms --help) == *"usage: ivshmem-vms"* ]]
+
+    for option in --libdir=/usr/lib64 --bindir=/usr/bin '--libdir=${prefix}/../lib' --includedir=/usr/local --exec-prefix=/opt; do
+        run ../checkout/configure "$option"
+        [ "$status" -eq 1 ]
+        [[ $output == *" is not below the prefix, but must be: "* ]]
+    done
+}
+
+@test "an installation of MPICH can be moved, wherever its libraries are" {
+    prefix=/opt/mpich-ivshmem
+    eval "$(sed -n '/^relative() /p; /^relocatable() {/,/^}/p; /^debian_names() {/,/^}/p' ../checkout/build-aux/mpich)"
+    for place in 'bin lib' 'bin lib/x86_64-linux-gnu' 'lib64/mpich/bin lib64'; do
+        read -r bin lib <<<"$place"
+        rm -rf stage moved && mkdir -p "stage/$bin" "stage/$lib/pkgconfig"
+        echo 'int f(void) { return 0; }' | gcc -shared -fPIC -Wl,-soname,libmpi.so.12 -o "stage/$lib/libmpi.so.12" -xc -
+        echo 'int f(void); int g(void) { return f(); }' |
+            gcc -shared -fPIC -o "stage/$lib/libmpifort.so.12" -xc - -L"stage/$lib" -l:libmpi.so.12 -Wl,-rpath,"$prefix/$lib"
+        echo 'int g(void); int main(void) { return g(); }' |
+            gcc -o "stage/$bin/mpiexec" -xc - -L"stage/$lib" -l:libmpifort.so.12 -Wl,-rpath-link,"stage/$lib" -Wl,-rpath,"$prefix/$lib"
+        printf '#!/bin/bash\nprefix=%s\nlibdir=%s\necho "$prefix $libdir"\n' "$prefix" "$prefix/$lib" >"stage/$bin/mpicc"
+        chmod +x "stage/$bin/mpicc"
+        printf 'prefix=%s\nlibdir=${prefix}/%s\nName: mpich\nDescription: -\nVersion: 1\nLibs: -L${libdir}\n' $prefix "$lib" \
+            >"stage/$lib/pkgconfig/mpich.pc"
+        relocatable stage
+        debian_names stage
+        [ -e "stage/$lib/libmpich.so.12" ]
+        mv stage moved
+        env -u LD_LIBRARY_PATH "moved/$bin/mpiexec"
+        ln -s "moved/$bin/mpicc" link
+        [ "$(./link)" = "$PWD/moved $PWD/moved/$lib" ]
+        rm link
+        [ "$(realpath "$(PKG_CONFIG_PATH="moved/$lib/pkgconfig" pkg-config --variable=libdir mpich)")" = "$PWD/moved/$lib" ]
+    done
 }
 
 @test "configure's compilers and flags are used for MPICH, too" {
