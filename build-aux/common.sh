@@ -77,11 +77,10 @@ mpich_options=(
     CPPFLAGS= CFLAGS= CXXFLAGS= LDFLAGS= LIBS=
 )
 
-# configure_mpich TREE OPTION...: only the options count, whatever the environment holds. For use in a step.
+# configure_mpich TREE OPTION...: for use in a step.
 configure_mpich() {
     cd "$1" || return
     shift
-    unset CPP CONFIG_SITE "${!MPICHLIB_@}"
     ./configure "${mpich_options[@]}" "$@"
 }
 

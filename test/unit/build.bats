@@ -157,11 +157,13 @@ setup() {
 }
 
 @test "configure's compilers and flags are used for MPICH, too" {
-    mkdir flags
-    cd flags
-    CC=clang CXXFLAGS=-O3 ../../checkout/configure FC=gfortran-12 LDFLAGS=-Wl,-z,now --without-mpich
+    rm -rf flags && mkdir flags && cd flags
+    CC=clang CXXFLAGS=-O3 MPICHLIB_FCFLAGS=-O0 CPP=/lib/cpp \
+        ../../checkout/configure FC=gfortran-12 FCFLAGS=-O3 LDFLAGS=-Wl,-z,now MPICHLIB_CPPFLAGS=-DX --without-mpich
     make -pn | grep '^MPICH_TOOLCHAIN = ' >toolchain
-    for word in "CC='clang'" "FC='gfortran-12'" "'MPICHLIB_CXXFLAGS=-O3'" "'MPICHLIB_CFLAGS=-O2'" "'MPICHLIB_LDFLAGS=-Wl,-z,now'"; do
+    # LDFLAGS, of which MPICH knows nothing by such a name, goes with the others.
+    for word in "CC='clang'" "FC='gfortran-12'" "CPP='/lib/cpp'" "'MPICHLIB_CPPFLAGS=-DX'" "'MPICHLIB_CXXFLAGS=-O3 -Wl,-z,now'" \
+        "'MPICHLIB_CFLAGS=-O2 -Wl,-z,now'" "'MPICHLIB_FCFLAGS=-O0 -Wl,-z,now'"; do
         grep -F -- "$word" toolchain
     done
 }
