@@ -168,6 +168,41 @@ setup() {
     done
 }
 
+# Of a make in tree, called as MPICH's is.
+inner() { # ARGUMENT... of the outer make
+    mkdir -p outer/tree
+    cat >outer/Makefile <<END
+all:
+	+@bash -c '. "$BATS_FILE_TMPDIR/checkout/build-aux/common.sh"; make_mpich tree'
+END
+    printf 'all:\n\t@echo "flags:$(MAKEFLAGS): V=$(V) DESTDIR=$(origin DESTDIR)"\n' >outer/tree/Makefile
+    make -C outer --no-print-directory "$@" 2>&1
+}
+
+@test "MPICH's make takes -j and V from ours, and shares its jobs" {
+    unset V JOBS
+    [[ $(inner DESTDIR=/x) == *"flags:"*"-j$(nproc) "*" V=0 DESTDIR=environment"* ]]
+    [[ $(JOBS=7 inner) == *" -j7 "* ]]
+    [[ $(inner -j1) == *"flags:"*"-j1 "* ]]
+    run inner -j3 V=1
+    [[ $output == *"-j3 --jobserver-auth="*" V=1 "* && $output != *warning* ]]
+}
+
+@test "V=1 shows MPICH's build, and its failure is one" {
+    run env V=1 bash -c '. ../checkout/build-aux/common.sh; step NAME ./step.log sh -c "echo from the step; exit 3"'
+    [ "$status" -eq 3 ]
+    [[ $output == *"from the step"*"NAME: failed with exit status 3"* ]]
+    grep -q "from the step" step.log
+    run env -u V bash -c '. ../checkout/build-aux/common.sh; step NAME ./step.log echo from the step'
+    [ "$status" -eq 0 ]
+    [[ $output != *"from the step"* ]]
+    rm -rf dry && mkdir dry && cd dry
+    ../../checkout/configure --disable-silent-rules
+    make -n >output
+    grep -q ' V=1 .*/build-aux/mpich debian' output
+    [ ! -e cache ] # nothing ran
+}
+
 @test "installs MPICH's files, and leaves the owner and mode of existing directories alone" {
     rm -rf mpich && mkdir -p mpich/image/{bin,lib/pkgconfig} mpich/usr/{bin,lib}
     echo new >mpich/image/bin/mpiexec
