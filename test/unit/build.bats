@@ -237,7 +237,7 @@ END
 }
 
 @test "only goals for developers install packages and configure, and make -n never does" {
-    rm -rf fresh && mkdir -p fresh/build-aux && cp ../checkout/GNUmakefile fresh
+    rm -rf fresh && mkdir -p fresh/build-aux && cp ../checkout/GNUmakefile ../checkout/configure.ac fresh
     cd fresh
     # It does what bootstrap does, but for the installation.
     printf '#!/bin/sh\ntouch ran .bootstrapped\nprintf "all install check lint tags:\\n" >Makefile\n' >build-aux/bootstrap
