@@ -154,7 +154,8 @@ class Options:
         self.qemu_args = qemu_args
         machine = os.uname().machine
         if machine != "x86_64":
-            raise Failure(f"guests are built from this machine's files and must be x86_64, but this machine is {machine}")
+            raise Failure("guests are built from this machine's files and must be x86_64, but this machine is "
+                          f"{machine}")
 
 
 DEFAULT_TIMEOUT = "180"
