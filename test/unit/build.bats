@@ -13,7 +13,8 @@ setup_file() {
     cd "$BATS_FILE_TMPDIR" || exit
     # The files of an archive. The checkout itself may be configured, and then cannot serve another build folder.
     mkdir checkout build
-    tar -C "$src" -c --exclude=./.git --exclude=./obj --exclude=./inst --exclude=./logs --exclude=./cache --exclude='*.[oa]' --exclude='*.l[ao]' --exclude=.libs . |
+    tar -C "$src" -c --exclude=./.git --exclude=./obj --exclude=./inst --exclude=./logs --exclude=./cache --exclude='*.[oa]' --exclude='*.l[ao]' --exclude=.libs \
+        --exclude=.deps --exclude=.dirstamp . |
         tar -C checkout -x
     (cd checkout && rm -f Makefile config.status .bootstrapped tools/ivshmem libtool doc/*.[17] && autoreconf --install)
     unset MAKEFLAGS MAKELEVEL MFLAGS MPICH_IVSHMEM_CACHE
