@@ -205,8 +205,11 @@ static void continue_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *
  */
 static bool deliver_message(MPIDI_VC_t *vc, const unsigned char *data, size_t len)
 {
-    if (unlikely(VC_IVSHMEM(vc)->failure))
+    if (unlikely(VC_IVSHMEM(vc)->failure)) { /* dropped, but it has come */
+        MPID_nem_ivshmem.stats.eager_received += !vc->ch.recv_active;
+        count_bytes(vc, len);
         return true;
+    }
     if (unlikely(vc->ch.recv_active))
         count_bytes(vc, len);
     else if (unlikely(!begin_packet(vc, &data, &len)))

@@ -48,14 +48,19 @@ static size_t send_pieces(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
     struct ivshm_transport *transport = &MPID_nem_ivshmem.transport;
     size_t sent = 0, offset = 0;
 
-    /* The connection is about to fail: nothing sent to it is waited for. */
-    if (unlikely(area->failure))
+    /*
+     * The connection is about to fail: nothing sent to it is waited for. But the other side of a
+     * call may wait for what CH3 says at its end, which is sent if there is room.
+     */
+    if (unlikely(area->failure && area->stream == 0))
         return total;
     while (sent < total) {
         struct ivshm_outgoing out;
         if (unlikely(must_leave_cells(area)) ||
             ivshm_message_reserve(transport, area->channel, total - sent, area->stream, &out) !=
                 0) {
+            if (unlikely(area->failure))
+                return total;
             MPID_nem_ivshmem.stats.waits++;
             break;
         }
