@@ -5,6 +5,10 @@
  */
 #include "ivshmem_netmod.h"
 
+#ifdef IVSHMEM_COMPAT_PMI
+#include IVSHMEM_COMPAT_PMI
+#endif
+
 /* The last part of the card; the dot at the end shows that nothing was cut off. */
 #define BC_KEY "ivshmem"
 #define BC_FORMAT "%016llx%016llx.%u.%u." /* region id, endpoint, generation */

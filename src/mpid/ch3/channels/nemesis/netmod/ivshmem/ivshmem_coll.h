@@ -12,20 +12,22 @@
 #ifndef IVSHMEM_COLL_H
 #define IVSHMEM_COLL_H
 
+#include "ivshmem_compat.h"
 #include "ivshmem_pt2pt.h"
 
 #define IVSHMEM_COLL_PATIENCE 1.0 /* s, for those who still are in the round after an error */
 
 /* Keeps an error for the end, and for the tags of the messages until then. */
-static inline void ivshmem_coll_note(MPIR_Errflag_t *errflag, int mpi_errno)
+static inline void ivshmem_coll_note(ivshmem_compat_errflag *errflag, int mpi_errno)
 {
-    if (mpi_errno != MPI_SUCCESS && *errflag == MPIR_ERR_NONE)
+    if (mpi_errno != MPI_SUCCESS && *errflag == IVSHMEM_COMPAT_ERR_NONE)
         *errflag = MPIR_ERR_GET_CLASS(mpi_errno) == MPIX_ERR_PROC_FAILED ? MPIR_ERR_PROC_FAILED
                                                                          : MPIR_ERR_OTHER;
 }
 
 typedef int ivshmem_coll_bcast(void *buf, MPI_Aint count, MPI_Datatype type, int root,
-                               MPIR_Comm *comm, MPIR_Errflag_t *errflag);
+                               MPIR_Comm *comm, ivshmem_compat_errflag_arg errflag);
+typedef int ivshmem_coll_sync(MPIR_Comm *comm, ivshmem_compat_errflag_arg errflag);
 
 /*
  * For the one of a group who speaks to another group: if that failed, the others, who wait for what
@@ -34,12 +36,23 @@ typedef int ivshmem_coll_bcast(void *buf, MPI_Aint count, MPI_Datatype type, int
 static inline int ivshmem_coll_tell(int mpi_errno, ivshmem_coll_bcast *bcast, void *buf,
                                     MPI_Aint count, MPI_Datatype type, int root, MPIR_Comm *comm)
 {
-    MPIR_Errflag_t errflag = MPIR_ERR_NONE;
+    ivshmem_compat_errflag errflag = IVSHMEM_COMPAT_ERR_NONE;
 
     ivshmem_coll_note(&errflag, mpi_errno);
     if (mpi_errno != MPI_SUCCESS)
-        (void) bcast(buf, count, type, root, comm, &errflag);
+        (void) bcast(buf, count, type, root, comm, IVSHMEM_COMPAT_PASS(errflag));
     return mpi_errno;
+}
+
+/* A barrier that tells the others of an error. Returns that, or its own. */
+static inline int ivshmem_coll_barrier(int mpi_errno, ivshmem_coll_sync *barrier, MPIR_Comm *comm)
+{
+    ivshmem_compat_errflag errflag = IVSHMEM_COMPAT_ERR_NONE;
+    int failed;
+
+    ivshmem_coll_note(&errflag, mpi_errno);
+    failed = barrier(comm, IVSHMEM_COMPAT_PASS(errflag));
+    return mpi_errno != MPI_SUCCESS ? mpi_errno : failed;
 }
 
 static inline int ivshmem_coll_refuse(const char *why)
@@ -47,6 +60,50 @@ static inline int ivshmem_coll_refuse(const char *why)
     int mpi_errno = MPI_SUCCESS;
 
     MPIR_ERR_SET1(mpi_errno, MPI_ERR_OTHER, "**ivshmem", "**ivshmem %s", why);
+    return mpi_errno;
+}
+
+/*
+ * For releases whose algorithms leave at the first error of a round: the error of a thread's
+ * collective is kept here until the end of it, with those that it is made of, and goes into the
+ * tags of its messages. Messages of nonblocking collectives that the thread starts meanwhile get
+ * it, too.
+ */
+typedef struct {
+    int depth; /* collectives that are under way, one in another */
+    int mpi_errno;
+} ivshmem_coll_state_t;
+
+extern MPL_TLS ivshmem_coll_state_t ivshmem_coll_state;
+
+static inline void ivshmem_coll_begin(void)
+{
+    ivshmem_coll_state.depth++;
+}
+
+/* Outside of collectives it returns the error. */
+static inline int ivshmem_coll_noted(int mpi_errno)
+{
+    if (likely(mpi_errno == MPI_SUCCESS) || ivshmem_coll_state.depth == 0)
+        return mpi_errno;
+    if (ivshmem_coll_state.mpi_errno == MPI_SUCCESS)
+        ivshmem_coll_state.mpi_errno = mpi_errno;
+    return MPI_SUCCESS;
+}
+
+static inline ivshmem_compat_errflag ivshmem_coll_errflag(ivshmem_compat_errflag errflag)
+{
+    ivshmem_coll_note(&errflag, ivshmem_coll_state.mpi_errno);
+    return errflag;
+}
+
+static inline int ivshmem_coll_end(int mpi_errno)
+{
+    mpi_errno = ivshmem_coll_noted(mpi_errno);
+    if (--ivshmem_coll_state.depth == 0) {
+        mpi_errno = ivshmem_coll_state.mpi_errno;
+        ivshmem_coll_state.mpi_errno = MPI_SUCCESS;
+    }
     return mpi_errno;
 }
 
@@ -83,7 +140,7 @@ static inline void ivshmem_coll_leave(MPIR_Request *req)
 }
 
 /* For schedules: whether a message is complete, or does not matter any more. */
-static inline int ivshmem_coll_is_complete(MPIR_Errflag_t *errflag, MPIR_Request *req)
+static inline int ivshmem_coll_is_complete(ivshmem_compat_errflag *errflag, MPIR_Request *req)
 {
     if (MPIR_Request_is_complete(req))
         return 1;
@@ -169,15 +226,33 @@ static inline int ivshmem_coll_waitall(int n, MPIR_Request *reqs[], MPI_Status s
     return mpi_errno;
 }
 
+/* As that, for releases whose MPIC_Waitall looks at each status: returns the first error. */
+static inline int ivshmem_coll_finish_all(int n, MPIR_Request *reqs[], MPI_Status statuses[])
+{
+    ivshmem_compat_errflag unused = IVSHMEM_COMPAT_ERR_NONE;
+    int mpi_errno = ivshmem_coll_complete(n, reqs);
+
+    for (int i = 0; i < n; i++) {
+        if (reqs[i]->kind == MPIR_REQUEST_KIND__RECV) {
+            ivshmem_compat_process_status(&reqs[i]->status, &unused);
+            statuses[i] = reqs[i]->status;
+        }
+        if (mpi_errno == MPI_SUCCESS)
+            mpi_errno = reqs[i]->status.MPI_ERROR;
+        MPIR_Request_free(reqs[i]);
+    }
+    return mpi_errno;
+}
+
 /* For schedules: keeps the error of a request that is complete, if it has one. */
-static inline void ivshmem_coll_note_request(MPIR_Errflag_t *errflag, MPIR_Request *req)
+static inline void ivshmem_coll_note_request(ivshmem_compat_errflag *errflag, MPIR_Request *req)
 {
     if (req->kind == MPIR_REQUEST_KIND__RECV)
-        MPIR_Process_status(&req->status, errflag);
+        ivshmem_compat_process_status(&req->status, errflag);
     ivshmem_coll_note(errflag, req->status.MPI_ERROR);
 }
 
-static inline void ivshmem_coll_free(MPIR_Errflag_t *errflag, MPIR_Request *req)
+static inline void ivshmem_coll_free(ivshmem_compat_errflag *errflag, MPIR_Request *req)
 {
     ivshmem_coll_note_request(errflag, req);
     MPIR_Request_free(req);

@@ -202,6 +202,9 @@ static bool measure_loop(const walk_t *w, int i, span_t *span, MPI_Aint *size)
 /* All loops, from the innermost on: whether they fit together, what they touch, and their size. */
 static bool measure_all(const walk_t *w, span_t *span, MPI_Aint *size)
 {
+    MPI_Aint pieces = 1; /* of what the loop repeats */
+    bool contig = true;
+
     for (int i = w->depth - 1; i >= 0; i--) {
         MPII_Dataloop *loop = w->chain[i];
         if (is_final(loop)) {
@@ -211,11 +214,18 @@ static bool measure_all(const walk_t *w, span_t *span, MPI_Aint *size)
                 return false;
             *span = (span_t){0, *size};
             loop->el_extent = *size; /* MPICH seeks by it */
+            ivshmem_compat_end_loops(loop);
         } else {
-            loop->el_type = MPI_BYTE; /* a handle of the sender's; MPICH does not need it */
+            /* The sender's is a handle there; MPICH does not need it. */
+            loop->el_type = IVSHMEM_COMPAT_BYTE;
+            contig = contig && loop->el_extent == *size;
+            ivshmem_compat_set_pieces(w->chain[i + 1], contig, pieces);
         }
         if (loop->el_size != *size || !measure_loop(w, i, span, size))
             return false;
+        pieces = contig ? block_count(loop) : *size / loop->el_size * pieces;
+        contig = contig && kind_of(loop) == MPII_DATALOOP_KIND_CONTIG;
+        ivshmem_compat_set_pieces(loop, contig, pieces);
     }
     return true;
 }
@@ -310,8 +320,11 @@ const char *MPID_nem_ivshmem_flattened_check(const MPIR_Win *win, const void *ad
         return "names memory outside of its window";
     if (by_elements && !is_made_of(&w, size, header->basic_type))
         return "describes elements of another type than it names";
+    if (header->extent != size)
+        ivshmem_compat_set_pieces(w.chain[0], false, ivshmem_compat_pieces(w.chain[0], 1));
     /* CH3 makes a list that is so long. Pieces without a byte count, too. */
-    header->num_contig_blocks = MPL_MAX(header->num_contig_blocks, 1);
+    header->num_contig_blocks =
+        MPL_MAX(ivshmem_compat_pieces(w.chain[0], header->num_contig_blocks), 1);
     if (header->num_contig_blocks > size &&
         (__builtin_mul_overflow(header->num_contig_blocks, count, &pieces) || pieces > PIECES_MAX))
         return "describes more pieces than it has bytes";

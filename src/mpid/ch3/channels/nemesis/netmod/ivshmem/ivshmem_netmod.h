@@ -6,6 +6,10 @@
 #ifndef IVSHMEM_NETMOD_H
 #define IVSHMEM_NETMOD_H
 
+#include "mpidimpl.h"
+#include "mpid_nem_impl.h"
+#include "mpid_nem_nets.h"
+
 #include "ivshmem_compat.h"
 
 #include "../tcp/tcp_impl.h"
@@ -99,9 +103,9 @@ typedef struct {
     bool met, refused;  /* by MPI_Comm_connect: both sides have agreed; it was called off */
     bool failed;        /* to fail at the next safe point; until then nothing is taken from it */
     int known_rank;     /* that the peer has in this communicator, */
-    MPIR_Context_id_t known_context; /* or IVSHMEM_NO_CONTEXT */
-    uint16_t said;                   /* messages in a call, which has a limit */
-    MPIR_Win *known_window;          /* of which the peer is a member, with this rank; or NULL */
+    ivshmem_compat_context known_context; /* or IVSHMEM_NO_CONTEXT */
+    uint16_t said;                        /* messages in a call, which has a limit */
+    MPIR_Win *known_window; /* of which the peer is a member, with this rank; or NULL */
     int known_member;
     struct {
         struct MPID_nem_ivshmem_outstanding *head, *tail;
@@ -110,7 +114,7 @@ typedef struct {
     struct MPIDI_VC *next_dynamic; /* list of those with stream != 0 */
 } MPID_nem_ivshmem_vc_t;
 
-#define IVSHMEM_NO_CONTEXT ((MPIR_Context_id_t) -1)
+#define IVSHMEM_NO_CONTEXT ((ivshmem_compat_context) -1)
 
 #define VC_IVSHMEM(vc) ((MPID_nem_ivshmem_vc_t *) (vc)->ch.netmod_area.padding)
 

@@ -75,14 +75,15 @@ static void forget_all_known(void)
         forget_known(vc);
 }
 
-static MPIR_Comm *comm_of(MPIR_Context_id_t context)
+static MPIR_Comm *comm_of(ivshmem_compat_context context)
 {
-    MPIR_Context_id_t own = context & ~MPIR_CONTEXT_SUFFIX_MASK;
+    ivshmem_compat_context own = context & ~MPIR_CONTEXT_SUFFIX_MASK;
     MPIR_Comm *comm = relation->comms[own >> MPIR_CONTEXT_SUFFIX_WIDTH];
 
     if (comm)
         return comm;
-    MPIR_Context_id_t parent = own & ~(MPIR_CONTEXT_SUBCOMM_MASK | MPIR_CONTEXT_IS_LOCALCOMM_MASK);
+    ivshmem_compat_context parent =
+        own & ~(MPIR_CONTEXT_SUBCOMM_MASK | MPIR_CONTEXT_IS_LOCALCOMM_MASK);
     comm = relation->comms[parent >> MPIR_CONTEXT_SUFFIX_WIDTH];
     if (comm) {
         MPIR_Comm *parts[] = {comm->node_comm, comm->node_roots_comm, comm->local_comm};
@@ -123,13 +124,11 @@ bool MPID_nem_ivshmem_relation_shares_comm(MPIDI_VC_t *vc)
 
 /*
  * Of what the roots say to each other: CH3 makes their communicator's of the port, and they talk as
- * in its collectives. Ports that follow each other have contexts that do, too.
+ * in its collectives.
  */
-static MPIR_Context_id_t context_of_port(const MPIDI_VC_t *vc)
+static ivshmem_compat_context context_of_port(const MPIDI_VC_t *vc)
 {
-    return (MPIR_Context_id_t) (MPIR_CONTEXT_SET_FIELD(DYNAMIC_PROC,
-                                                       (MPIR_Context_id_t) vc->port_name_tag, 1) +
-                                MPIR_CONTEXT_INTER_COLL);
+    return ivshmem_compat_port_context(vc->port_name_tag);
 }
 
 static bool is_dynamic(const MPIDI_Message_match *match)
@@ -182,7 +181,8 @@ const char *MPID_nem_ivshmem_relation_check_sender(MPIDI_VC_t *vc, const MPIDI_M
         if (++VC_IVSHMEM(vc)->said > CALL_MESSAGES_MAX ||
             VC_IVSHMEM(vc)->received_bytes > CALL_BYTES_MAX)
             return "says more than there is to say in a call";
-        return match->parts.rank == 0 && match->parts.context_id == context_of_port(vc)
+        return match->parts.rank == 0 &&
+                       (ivshmem_compat_context) match->parts.context_id == context_of_port(vc)
                    ? NULL
                    : "sent a message on the communicator of another call";
     }
@@ -211,7 +211,7 @@ const char *MPID_nem_ivshmem_relation_check_canceller(MPIDI_VC_t *vc,
 }
 
 /* Drops what nobody has received, nor may: messages of one who is not that rank. */
-static void drop_unexpected(MPIR_Comm *comm, int rank, MPIR_Context_id_t context)
+static void drop_unexpected(MPIR_Comm *comm, int rank, ivshmem_compat_context context)
 {
     MPIR_Request *rreq;
     int found;

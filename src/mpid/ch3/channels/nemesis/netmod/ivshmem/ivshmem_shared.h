@@ -43,7 +43,7 @@ int MPID_nem_ivshmem_port_is_open(int tag);
 
 /* Where the rank's part is in the window's shm_base_addrs. */
 #define MPID_nem_ivshmem_share_of(win, rank)                                                       \
-    ((win)->ivshmem ? (rank) : (win)->comm_ptr->intranode_table[rank])
+    ((win)->ivshmem ? (rank) : ivshmem_compat_intranode_rank((win)->comm_ptr, rank))
 
 /* Those that share it. */
 #define MPID_nem_ivshmem_sharers(win)                                                              \
