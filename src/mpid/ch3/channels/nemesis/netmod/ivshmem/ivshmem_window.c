@@ -699,7 +699,8 @@ fn_fail:
 void MPID_nem_ivshmem_window_init(void)
 {
     windows->stock = MPIDI_CH3U_Win_fns;
-    windows->stock_free = MPIDI_CH3U_Win_hooks.win_free;
+    if (MPIDI_CH3U_Win_hooks.win_free != win_free) /* as it is if MPI was initialised before */
+        windows->stock_free = MPIDI_CH3U_Win_hooks.win_free;
     MPIDI_CH3U_Win_fns.create = win_create;
     MPIDI_CH3U_Win_fns.allocate = win_allocate;
     MPIDI_CH3U_Win_fns.allocate_shared = win_allocate_shared;
