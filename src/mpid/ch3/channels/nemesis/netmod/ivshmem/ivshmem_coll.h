@@ -191,11 +191,20 @@ static inline int ivshmem_coll_complete(int n, MPIR_Request *reqs[])
     return mpi_errno;
 }
 
+/* Algorithms go on by the length of what they have received: of what failed, that is nothing. */
+static inline void ivshmem_coll_empty_failed(MPIR_Request *req)
+{
+    if (req->kind == MPIR_REQUEST_KIND__RECV &&
+        (!MPIR_Request_is_complete(req) || req->status.MPI_ERROR != MPI_SUCCESS))
+        MPIR_STATUS_SET_COUNT(req->status, 0);
+}
+
 /* As MPID_Wait, but it also returns the error of what has no status to ask. */
 static inline int ivshmem_coll_wait(MPIR_Request *req)
 {
     int mpi_errno = ivshmem_coll_complete(1, &req);
 
+    ivshmem_coll_empty_failed(req);
     if (mpi_errno == MPI_SUCCESS && req->kind != MPIR_REQUEST_KIND__RECV)
         mpi_errno = req->status.MPI_ERROR;
     return mpi_errno;
@@ -234,6 +243,7 @@ static inline int ivshmem_coll_finish_all(int n, MPIR_Request *reqs[], MPI_Statu
 
     for (int i = 0; i < n; i++) {
         if (reqs[i]->kind == MPIR_REQUEST_KIND__RECV) {
+            ivshmem_coll_empty_failed(reqs[i]);
             ivshmem_compat_process_status(&reqs[i]->status, &unused);
             statuses[i] = reqs[i]->status;
         }
@@ -276,6 +286,7 @@ static inline int ivshmem_coll_started(int mpi_errno, MPIR_Request_kind_t kind, 
     MPIR_cc_set(&failed->cc, 0);
     failed->status.MPI_SOURCE = MPI_UNDEFINED;
     failed->status.MPI_TAG = 0;
+    MPIR_STATUS_SET_COUNT(failed->status, 0);
     failed->status.MPI_ERROR = mpi_errno;
     *req = failed;
     return MPI_SUCCESS;
