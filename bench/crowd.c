@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * crowd REGION N: joins the region N times and does nothing, until its standard input ends. Prints
- * a line once all have joined.
+ * crowd REGION N: joins the region N times and does nothing until its standard input ends. Prints a
+ * line once all have joined.
  */
 #include "channel.h"
 

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * mpibench [OPTION...] TEST...: short samples of MPI's speed, each between two readings of what the
- * processors cost each other at that moment.
+ * mpibench [OPTION...] TEST...: short samples of MPI's speed, each between two readings of the
+ * current cost of communication between processors.
  *
- *   -s BYTES,...     other sizes than a test's own
+ *   -s BYTES,...     sizes other than the test's own
  *   -n SAMPLES       at each size, default 1
  *   -t MILLISECONDS  of a sample, about, default 4
  *   -a               rank 0's buffers come from MPI_Alloc_mem
  *
  * One program for every MPI: it uses nothing but MPI and, for the readings, a page that bench/run
- * shares among the ranks (MPIBENCH_PAGE, a file of zeros). Ranks 0 and 1 send a cache line there
- * and back in it, while the others sleep. On a machine whose virtual processors move, a sample
- * tells something only if its two readings agree, and can be compared only with samples of the same
- * reading. Without a page the readings are 0.
+ * shares among the ranks (MPIBENCH_PAGE, a file of zeroes). Ranks 0 and 1 send a cache line back
+ * and forth in it, while the others sleep. On a machine whose virtual processors move, a sample is
+ * valid only if its two readings agree, and can be compared only with samples of the same reading.
+ * Without a page the readings are 0.
  *
  * A sample is one line: test, bytes, ranks, value, unit, reading before and after in nanoseconds;
- * the first is that of MPI_Init. What the tests measure is told beside each. Rank r keeps to
+ * the first one is for MPI_Init. A comment at each test says what it measures. Rank r runs on
  * processor r modulo their number.
  */
 #define _GNU_SOURCE
@@ -68,7 +68,7 @@ __attribute__((noreturn, format(printf, 1, 2))) static void die(const char *form
 /* The reading */
 
 static struct page {
-    _Alignas(128) atomic_ulong arrived; /* ranks that are at a reading, all readings together */
+    _Alignas(128) atomic_ulong arrived; /* ranks at a reading, over all readings */
     _Alignas(128) atomic_ulong done;    /* readings that are over */
     _Alignas(128) atomic_ulong ping;
     _Alignas(128) atomic_ulong pong;
@@ -130,7 +130,9 @@ static double hop(void)
     return (now() - start) / HOPS / 2 * 1e9;
 }
 
-/* Between two ranks. Of more, those of the lower half have one each in the upper half. */
+/*
+ * Between two ranks. With more, each rank of the lower half is paired with one in the upper half.
+ */
 
 static int partner(void)
 {
@@ -169,8 +171,8 @@ static int window(int bytes)
 }
 
 /*
- * Messages in a second, of all pairs together, by windows: in both directions, or from the lower
- * half to the upper, which ends each window by a word back.
+ * Messages a second, of all pairs together, by windows: in both directions, or from the lower half
+ * to the upper, which ends each window by an answer.
  */
 static double windows(int bytes, int n, int both)
 {
@@ -230,7 +232,7 @@ static double exchanges(int bytes, int n, double seconds)
     return (now() - start) / n;
 }
 
-/* The part of an exchange, in percent, that is hidden behind a computation as long as itself. */
+/* The part of an exchange, in percent, that is hidden behind a computation of the same length. */
 static double overlap(int bytes, int n)
 {
     double alone = exchanges(bytes, n, 0);
@@ -310,7 +312,7 @@ PASSIVE(get_passive, GET)
 PASSIVE(accumulate_passive, ACCUMULATE)
 PASSIVE(fetch_and_op_passive, FETCH_AND_OP)
 
-/* The machine alone: what one processor copies in its own memory. */
+/* Without MPI: one processor copies in its own memory. */
 static double copy(int bytes, int n)
 {
     double start = now();
@@ -362,7 +364,7 @@ static void print(const char *test, int bytes, double value, const char *unit, d
         printf("%s,%d,%d,%.6g,%s,%.1f,%.1f\n", test, bytes, size, value, unit, before, after);
 }
 
-/* How often, for one sample; by rank 0's clock. */
+/* How many times, for one sample; by rank 0's clock. */
 static int calibrate(const struct test *test, int bytes)
 {
     int n = 1;
@@ -375,7 +377,7 @@ static int calibrate(const struct test *test, int bytes)
         MPI_Bcast(&seconds, 1, MPI_DOUBLE, 0, MPI_COMM_WORLD);
         if (seconds >= sample_seconds || n >= 1 << 20)
             return n;
-        /* The first ones are slow: no more than four times as many. */
+        /* The first ones are slow: at most four times as many. */
         n = seconds < sample_seconds / 4 ? 4 * n : (int) (n * sample_seconds * 1.1 / seconds) + 1;
     }
 }

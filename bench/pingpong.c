@@ -3,10 +3,10 @@
  * pingpong [MAX-BYTES [SECONDS]]: half round trip and bandwidth between ranks 0 and 1, by message
  * size.
  *
- * For each size, batches of round trips for SECONDS (default 0.5). Printed are the best batch, in
- * which nobody else took the processors, the median, and the bandwidth (MB is 10^6 bytes) of the
- * best. Both sides write a message before it is sent and check one that has come, before and after
- * the batches. Ranks beyond the first two wait.
+ * For each size, batches of round trips run for SECONDS (default 0.5). The output is the best
+ * batch, in which nobody else used the processors, the median, and the bandwidth (MB is 10^6 bytes)
+ * of the best. Both sides write a message before it is sent and check one that has arrived, before
+ * and after the batches. Ranks beyond the first two wait.
  */
 #include <mpi.h>
 
@@ -18,7 +18,7 @@
 #define BATCHES_MAX 1000
 #define BATCH_SECONDS 0.002
 
-static MPI_Comm pair; /* of the two that play */
+static MPI_Comm pair; /* of the two that take part */
 static unsigned char *buf;
 static int rank;
 
@@ -83,7 +83,7 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Rank 0 tells rank 1 how many round trips there are in the next batch; 0 is the end. */
+/* Rank 0 tells rank 1 how many round trips the next batch has; 0 is the end. */
 static void lead(int bytes, double seconds)
 {
     double half[BATCHES_MAX], start = MPI_Wtime();
@@ -93,7 +93,7 @@ static void lead(int bytes, double seconds)
     while (count < BATCHES_MIN || (count < BATCHES_MAX && MPI_Wtime() - start < seconds)) {
         MPI_Send(&trips, 1, MPI_INT, 1, 0, pair);
         double time = batch(bytes, trips);
-        if (2 * time * trips < BATCH_SECONDS) { /* too short to tell */
+        if (2 * time * trips < BATCH_SECONDS) { /* too short to measure */
             trips *= 2;
             continue;
         }

@@ -14,23 +14,27 @@ die() {
 
 # step NAME LOG COMMAND...
 #
-# Runs a long step with its output in a log, shows that it is alive, and says what went wrong. An
-# interrupt of the script ends the step with all its children, and waits for that.
+# Runs a long step with its output in a log, shows that it is alive, and says what went wrong. With V=1 the output is
+# shown as well. An interrupt of the script ends the step with all its children, and waits for that.
 step() {
     local name=$1 log=$2 start=$SECONDS said=$SECONDS status=0 live=
     shift 2
     mkdir -p "$(dirname "$log")"
-    if [ -t 1 ] && [ -z "${CI-}" ]; then live=1; else echo "$name ..."; fi
+    if [ -t 1 ] && [ -z "${CI-}" ] && [ "${V-}" != 1 ]; then live=1; else echo "$name ..."; fi
 
     # Job control puts the command into a process group of its own, which can be ended as a whole.
     set -m
-    "$@" >"$log" 2>&1 </dev/null &
+    if [ "${V-}" = 1 ]; then
+        (set -o pipefail && "$@" 2>&1 </dev/null | tee "$log") &
+    else
+        "$@" >"$log" 2>&1 </dev/null &
+    fi
     step_pid=$!
     set +m
     while kill -0 "$step_pid" 2>/dev/null; do
         if [ "$live" ]; then
             printf '\r\033[K%s ... %d s' "$name" $((SECONDS - start))
-        elif [ $((SECONDS - said)) -ge 45 ]; then
+        elif [ "${V-}" != 1 ] && [ $((SECONDS - said)) -ge 45 ]; then
             said=$SECONDS
             echo "$name ... $((SECONDS - start)) s, $(wc -l <"$log") lines of output"
         fi
@@ -77,19 +81,26 @@ mpich_options=(
     CPPFLAGS= CFLAGS= CXXFLAGS= LDFLAGS= LIBS=
 )
 
-# configure_mpich TREE OPTION...: only the options count, whatever the environment holds. For use in a step.
+# configure_mpich TREE OPTION...: for use in a step.
 configure_mpich() {
     cd "$1" || return
     shift
-    unset CPP CONFIG_SITE "${!MPICHLIB_@}"
     ./configure "${mpich_options[@]}" "$@"
 }
 
-# make_mpich TREE ARGUMENT...: variables of our make's command line are not for this one.
+# make_mpich TREE ARGUMENT...: of our make's command line, only -j and V are for this one. Without -j it runs as many
+# jobs as there are processors.
 make_mpich() {
-    local tree=$1
+    local tree=$1 word flags=''
     shift
-    MAKEFLAGS='' make -C "$tree" -j "${JOBS:-$(nproc)}" "$@"
+    for word in ${MAKEFLAGS-}; do
+        case $word in
+            --) break ;; # variables follow
+            -j[0-9]* | --jobserver-auth=* | --jobserver-fds=*) flags+=" $word" ;;
+        esac
+    done
+    [ "$flags" ] || set -- -j "${JOBS:-$(nproc)}" "$@"
+    MAKEFLAGS=$flags make -C "$tree" V="${V:-0}" "$@"
 }
 
 # lock FD FILE WHAT: waits until no other process holds FILE; until the script ends, or FD is closed.

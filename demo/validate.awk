@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: mpich2
 #
-# Reads HPCC's hpccoutf.txt and prints a line for each of its tests: what the test measured and what
-# its own check said. Fails unless all tests ran and each passed its check: HPCC's own Success says
-# nothing of a test that could not run at all.
+# Reads HPCC's hpccoutf.txt and prints a line for each test: what it measured, and the result of its own check.
+# Fails unless all tests ran and each passed its check. HPCC's own "Success" says nothing about a test that
+# could not run at all.
 
 BEGIN {
     threshold = 16; epsilon = 2 ^ -53 # HPCC's, for the residual of an FFT

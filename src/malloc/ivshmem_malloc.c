@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * libivshmem-malloc, to be preloaded, or linked before libc: large blocks of malloc are memory of
- * the region, once MPI is initialised. Messages between such blocks are copied once. See
- * libivshmem-malloc(7).
+ * libivshmem-malloc, to be preloaded, or linked before libc. Once MPI is initialised, large blocks
+ * of malloc are memory of the region, so that messages between such blocks need only a single copy.
+ * See libivshmem-malloc(7).
  *
- * All else goes to the next definition of the same function: the C library's, as a rule. If any is
- * another's (jemalloc, a sanitizer, the program itself), no block is taken from the region, and
- * each function is what it would be without this library. All that make, change, measure or free a
- * block are here; what else returns blocks (strdup, getline, ...) calls these.
+ * Everything else goes to the next definition of the same function, normally the C library's. If
+ * any of these definitions is somebody else's (jemalloc, a sanitizer, the program itself), no block
+ * is allocated in the region, and each function does what it would do without this library. All
+ * functions that allocate, resize, measure or free a block are here; others that return blocks
+ * (strdup, getline, ...) call these.
+ *
+ * Called by any thread at any time, before main too.
  */
 #define _GNU_SOURCE
 #include "ivshmem_malloc.h"
@@ -33,7 +36,7 @@
             what(malloc_usable_size) what(madvise) what(mprotect) what(pkey_mprotect) what(mlock)  \
                 what(mlock2)
 
-/* Until the next definition is known: these find it, and call it. */
+/* Used until the next definitions are known: these find them, and call them. */
 static void *first_malloc(size_t bytes);
 static void first_free(void *start);
 static void *first_calloc(size_t count, size_t size);
@@ -59,8 +62,8 @@ static struct {
 #define next(name) atomic_load_explicit(&next_definitions.name, memory_order_relaxed)
 
 /*
- * Finds them; false if this is a call that dlsym itself makes. The C library has them all. Several
- * threads may do so at once.
+ * Finds the next definitions. False if dlsym itself makes this call. The C library has all of them.
+ * Several threads may do this at once.
  */
 static bool find_next(void)
 {
@@ -78,7 +81,7 @@ static bool find_next(void)
     return true;
 }
 
-/* What dlsym allocates, which is little, if anything. Never given back. */
+/* What dlsym allocates: little, if anything. It is never freed. */
 #define EARLY_ALIGNMENT 16
 static _Alignas(EARLY_ALIGNMENT) char early_buffer[8192];
 
@@ -200,8 +203,9 @@ static const void *object_of(const void *address)
 }
 
 /*
- * Whether calls of a function come here. A program that takes a function's address may have an
- * entry for it that stands for the function everywhere, but does not define it: that tells nothing.
+ * Whether calls of a function come here. A program that takes a function's address may have a
+ * symbol for it that stands for the function everywhere, but does not define it; such a symbol does
+ * not count.
  */
 static bool comes_here(const char *name)
 {
@@ -214,7 +218,7 @@ static bool comes_here(const char *name)
     return info.dli_fbase == object_of(early_buffer) || (symbol && symbol->st_shndx == SHN_UNDEF);
 }
 
-/* Between the program and the C library, there is nobody but us. */
+/* Whether only this library stands between the program and the C library. */
 static bool is_all_the_c_librarys(void)
 {
     const void *libc = object_of((const void *) gnu_get_libc_version);
@@ -229,8 +233,8 @@ static bool is_all_the_c_librarys(void)
 static const struct ivshmem_malloc_source *_Atomic used_source;
 
 /*
- * The library that has it is never unloaded: its blocks, and their addresses, outlive a dlclose(3)
- * of whoever needed it. A program that has it itself needs nothing of the kind.
+ * Keeps the library that contains `address` from being unloaded: its blocks, and their addresses,
+ * outlive a dlclose(3) by whoever needed it. Nothing is needed if the program itself contains it.
  */
 static bool keep_loaded(const void *address)
 {
@@ -254,7 +258,7 @@ static const struct ivshmem_malloc_source *current_source(void)
     return atomic_load_explicit(&used_source, memory_order_acquire);
 }
 
-/* NULL if it is the C library's turn. */
+/* NULL: let the C library allocate it. */
 static void *alloc_from_source(size_t alignment, size_t bytes, bool all_zero)
 {
     const struct ivshmem_malloc_source *s = current_source();
@@ -264,7 +268,7 @@ static void *alloc_from_source(size_t alignment, size_t bytes, bool all_zero)
                : NULL;
 }
 
-/* Whose block that is: NULL if the C library's. */
+/* The source whose block this is; NULL if it is the C library's. */
 static const struct ivshmem_malloc_source *source_of(const void *start)
 {
     const struct ivshmem_malloc_source *s = current_source();
@@ -272,8 +276,8 @@ static const struct ivshmem_malloc_source *source_of(const void *start)
 }
 
 /*
- * This library is initialised before all others: so these come last before a fork, and first after
- * it, when no other handler uses malloc, or memory of it.
+ * This library is initialised before all others. So these handlers run last before a fork and first
+ * after it, when no other handler uses malloc, or memory from it.
  */
 static _Thread_local const struct ivshmem_malloc_source *forked_with;
 
@@ -344,8 +348,9 @@ size_t malloc_usable_size(void *start)
 }
 
 /*
- * A block of the C library's moves into the region when it grows: programs build up buffers so, and
- * send them. There it has some to spare, so that one that goes on growing is not copied each time.
+ * When a block of the C library's grows, it moves into the region: this is how programs build up
+ * buffers that they send. There it gets some spare room, so that a block that keeps growing is not
+ * copied each time.
  */
 static void *alloc_to_grow(size_t bytes)
 {
@@ -371,8 +376,10 @@ void *realloc(void *start, size_t bytes)
         room = malloc_usable_size(start);
         if (s && bytes <= room && bytes >= room / 2)
             return start;
-        /* One that grows and finds no place in the region leaves it: there it would be in its own
-         * way. */
+        /*
+         * A growing block for which the region has no space leaves the region, where it would be in
+         * its own way.
+         */
         if (s && bytes > room) {
             moved = alloc_to_grow(bytes);
             if (!moved)
@@ -432,8 +439,8 @@ void *pvalloc(size_t bytes)
 }
 
 /*
- * A child's blocks are copies that take their place at once, which must not be so with the stack on
- * which that is done: the parent goes on using it meanwhile.
+ * In a child, copies take the place of the blocks at once. The stack on which that is done must not
+ * be among them, because the parent continues to use it.
  */
 static _Thread_local struct {
     pid_t pid;
@@ -462,7 +469,7 @@ pid_t fork(void)
     return fork_frame.pid;
 }
 
-/* Of programs that were built long ago. */
+/* For programs that were built long ago. */
 void cfree(void *start);
 void cfree(void *start)
 {
@@ -470,8 +477,9 @@ void cfree(void *start)
 }
 
 /*
- * Memory of a file keeps what it holds when it is not needed, and refuses to be freed: a program
- * that says so of its own block finds zeroes instead, as it would in the C library's.
+ * Memory of a file keeps its contents when they are not needed, and the kernel refuses to free it.
+ * A program that calls madvise on its own block finds zeroes instead, as it would in the C
+ * library's.
  */
 int madvise(void *start, size_t bytes, int advice)
 {
@@ -485,7 +493,9 @@ int madvise(void *start, size_t bytes, int advice)
     return next(madvise)(start, bytes, advice);
 }
 
-/* A block that is freed while a part of it is inaccessible, or locked, is not given to anybody so.
+/*
+ * A block that is freed while part of it is inaccessible or locked must not be reused in that
+ * state.
  */
 int mprotect(void *start, size_t bytes, int protection)
 {

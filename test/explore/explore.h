@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * All interleavings of a few actors that run the real code of core/, within a bound: a case sets
- * up shared memory, its actors run as coroutines of one thread, and ivshm_access_step, which core/
- * calls before each access to a shared word, decides who goes on, or who dies. The search is
- * depth-first and runs each schedule from the start. Memory is sequentially consistent here;
- * whether the orders are strong enough is the thread sanitizer's question.
+ * Explores all interleavings of a few actors that run the real code of core/, within a bound. A
+ * case sets up shared memory. Its actors run as coroutines of one thread. core/ calls
+ * ivshm_access_step before each access to a shared word; this function decides which actor
+ * continues, or dies. The search is depth-first and runs each schedule from the start. Memory is
+ * sequentially consistent here. Whether the memory orders are strong enough is checked by
+ * ThreadSanitizer instead.
  *
- * What is left out changes nothing that can be seen:
- *   - Actors change only before words that one actor writes and another one accesses. Which these
- *     are is learnt on the way; the search begins anew with each that is found. Accesses to all
- *     other words can be moved up to the next such one of the same actor.
- *   - A state that was seen before, with no fewer preemptions left, is not followed again. What an
- *     actor has read determines its local state, so that this history, and the contents of the
- *     words above, are the state. A case must not let its actors know anything in another way.
- *   - An actor that polls in vain waits until somebody else writes.
+ * What the search leaves out cannot change the outcome:
+ *   - Actors switch only before words that one actor writes and another one accesses. The search
+ *     learns which these are as it runs, and starts again whenever it finds another. An access to
+ *     any other word can be moved to the actor's next access to such a word.
+ *   - A state that was seen before, with no fewer preemptions left, is not explored again. What an
+ *     actor has read determines its local state, so these histories and the contents of the words
+ *     above are the state. A case must not pass information to its actors in any other way.
+ *   - An actor that polls in vain waits until another actor writes.
  *
- * A counterexample is an assertion, a crash, a call that does not end, or a state in which nobody
- * can go on. (Not seen are actors that wake each other for ever.) It is printed as a schedule,
- * which `PROGRAM -c CASE -r SCHEDULE` runs again, step by step, and aborts where it fails: a3,b2,a!
- * is three steps of the first actor, two of the second, and the death of the first.
+ * A counterexample is an assertion, a crash, a call that does not end, or a state in which no actor
+ * can continue. (Actors that wake each other for ever are not detected.) It is printed as a
+ * schedule. `PROGRAM -c CASE -r SCHEDULE` runs that schedule again, step by step, and aborts where
+ * it fails. a3,b2,a! means three steps of the first actor, two of the second, and the death of the
+ * first.
  */
 #ifndef EXPLORE_H
 #define EXPLORE_H
@@ -48,11 +50,11 @@ struct explore_case {
     const char *name;
     void (*setup)(const void *arg); /* before each schedule; the shared memory is zero */
     const void *arg;
-    void (*actors[EXPLORE_ACTORS])(void); /* NULL beyond the last */
-    unsigned mortal;                      /* of which one may die: a bit each */
-    void (*check)(void);                  /* after each schedule: what holds in the end */
-    uint8_t preemptions, deep;            /* at most; deep if EXPLORE_DEEP is set */
-    bool fails;                           /* the search must find that */
+    void (*actors[EXPLORE_ACTORS])(void); /* terminated by NULL */
+    unsigned mortal;                      /* a bit for each actor; one of these may die */
+    void (*check)(void);                  /* after each schedule: checks the final state */
+    uint8_t preemptions, deep;            /* upper bounds; `deep` applies if EXPLORE_DEEP is set */
+    bool fails;                           /* the search must find a failure */
 };
 
 enum explore_fate { EXPLORE_RUNS = 0, EXPLORE_ENDED = 1, EXPLORE_DIED = 2 };
@@ -60,18 +62,20 @@ enum explore_fate { EXPLORE_RUNS = 0, EXPLORE_ENDED = 1, EXPLORE_DIED = 2 };
 #define must(cond) ((cond) ? (void) 0 : explore_fail(__FILE__, __LINE__, #cond))
 
 /*
- * `local` is all that the actor knows at this line of its code: what else it has read does not
- * matter any more, and makes no state of its own.
+ * `local` is all that the actor knows at this line of its code. Whatever else it has read no longer
+ * matters, and does not make a different state.
  */
 #define explore_knows(local) explore_knows_at(__LINE__, local, sizeof(*(local)))
 
-/* The same; and it has looked in vain. Unless `local` has changed, so that looking again may help,
- * it goes on when somebody else has written something. */
+/*
+ * The same for an actor that has polled in vain. It continues when another actor has written
+ * something, unless `local` has changed, so that polling again may help.
+ */
 #define explore_idle(local) explore_idle_at(__LINE__, local, sizeof(*(local)))
 
-#define STEPS_MAX 200000 /* of a schedule; a healthy one takes less than half as many */
+#define STEPS_MAX 200000 /* of a schedule; a correct one takes less than half of this */
 #define STACK_BYTES (64 << 10)
-#define CHECKER EXPLORE_ACTORS /* who accesses words after the actors have ended */
+#define CHECKER EXPLORE_ACTORS /* accesses words after the actors have ended */
 #define NOBODY (-1)
 #define KILL EXPLORE_ACTORS /* transitions: run an actor, or kill it */
 #define STOP (-1)
@@ -79,53 +83,53 @@ enum explore_fate { EXPLORE_RUNS = 0, EXPLORE_ENDED = 1, EXPLORE_DIED = 2 };
 struct explore_actor {
     ucontext_t context;
     uint64_t history;   /* hash of all that it has read */
-    uint64_t last_idle; /* of what it knew when it last looked in vain; 0 if it knows more now */
-    bool waits, news;   /* for a store of somebody else's; there was one */
+    uint64_t last_idle; /* of what it knew when it last polled in vain; 0 if it knows more now */
+    bool waits, news;   /* waits for another actor's store; there was one */
 };
 
-/* A decision on the way to the present state. */
+/* A decision on the way to the current state. */
 struct explore_node {
     uint8_t choice, untried;
 };
 
 struct explore_seen {
-    uint64_t state; /* hash; 0 is empty */
+    uint64_t state; /* hash; 0 means empty */
     uint8_t preempted;
 };
 
 static char *explore_memory;     /* shared by the actors */
-static ivshm_a64 *explore_fates; /* behind it: a word an actor */
+static ivshm_a64 *explore_fates; /* behind it: a word for each actor */
 
 static struct {
     const struct explore_case *now;
     struct explore_actor actors[EXPLORE_ACTORS];
-    int count, self; /* actors; who runs */
+    int count, self; /* number of actors; the one that runs */
     enum { QUIET, STARTING, RUNNING, CHECKING } phase;
-    ucontext_t main, out; /* where a schedule ends, and where a failed case does */
+    ucontext_t main, out; /* where a schedule ends; where a failed case ends */
     bool failed;
     const char *program;
     int number;    /* of the case */
-    uint64_t used; /* bytes of the memory, that a schedule may have written */
+    uint64_t used; /* bytes of the memory that a schedule may have written */
 
     uint32_t steps; /* of this schedule */
     uint8_t trail[STEPS_MAX + EXPLORE_ACTORS + 1];
     uint32_t trailed;
-    const char *replay; /* what is left of the schedule to run again, else NULL */
-    int replayed;       /* whose steps these are: */
+    const char *replay; /* the rest of the schedule to replay, else NULL */
+    int replayed;       /* whose steps these are */
     uint32_t replay_steps;
 
     struct explore_node nodes[STEPS_MAX];
     uint32_t node_count, depth;
     unsigned bound, preempted;
-    bool death; /* there was one */
+    bool death; /* there was a store */
     struct explore_seen *seen;
     uint64_t seen_count, seen_size, schedules, ends;
 
-    uint8_t readers[EXPLORE_MEMORY / 8 + EXPLORE_ACTORS]; /* by word, a bit an actor */
+    uint8_t readers[EXPLORE_MEMORY / 8 + EXPLORE_ACTORS]; /* for each word, a bit for each actor */
     uint8_t writers[EXPLORE_MEMORY / 8 + EXPLORE_ACTORS];
     bool conflicts[EXPLORE_MEMORY / 8 + EXPLORE_ACTORS];
     uint32_t conflicting[4096], conflict_count;
-    bool learnt; /* of a conflict, in this schedule */
+    bool learnt; /* a conflict was found in this schedule */
 } explore;
 
 static uint64_t explore_mix(uint64_t a, uint64_t b)
@@ -176,7 +180,7 @@ __attribute__((noreturn)) static void explore_fail(const char *file, int line, c
     abort(); /* not reached */
 }
 
-/* Who accesses what: two actors, and one of them writes, is a conflict. */
+/* Records an access. Two actors, one of which writes, are a conflict. */
 static void explore_touch(uint32_t word, int who, bool writes)
 {
     explore.readers[word] |= (uint8_t) (1 << who);
@@ -219,7 +223,7 @@ static void explore_kill(int actor)
     explore_wake_others(actor);
 }
 
-/* The state that the choice is made in; `staying` would be preempted. */
+/* The state in which the choice is made. `staying` would be preempted. */
 static uint64_t explore_state(int staying)
 {
     uint64_t state = explore.bound == EXPLORE_ALL ? 1 : (uint64_t) staying + 2;
@@ -274,7 +278,7 @@ static bool explore_is_new(uint64_t state)
     return true;
 }
 
-/* The next transition of those that `can` happen: as last time, or a new one. */
+/* The next transition among those that are possible: as last time, or a new one. */
 static int explore_choose(unsigned can, int staying)
 {
     if (explore.depth == explore.node_count) {
@@ -291,7 +295,7 @@ static int explore_choose(unsigned can, int staying)
     return explore.nodes[explore.depth++].choice;
 }
 
-/* The next transition of the schedule that is run again; behind its end, any. */
+/* The next transition of the schedule that is replayed; after its end, any. */
 static int explore_follow(unsigned can, int staying)
 {
     if (explore.replay_steps == 0 && *explore.replay) {
@@ -321,7 +325,10 @@ static void explore_switch(int to)
         swapcontext(here, there);
 }
 
-/* Decides who goes on; returns when it is the caller's turn. `yields`: it cannot, or need not. */
+/*
+ * Decides which actor continues. Returns when that is the caller. `yields`: the caller cannot, or
+ * need not, continue.
+ */
 static void explore_reschedule(bool yields)
 {
     if (explore.phase == STARTING) {
@@ -344,7 +351,10 @@ static void explore_reschedule(bool yields)
             explore_switch(NOBODY);
             return;
         }
-        /* While conflicts are learnt, an actor may not know yet that there was news. */
+        /*
+         * While conflicts are still being learnt, an actor may not know yet that something has
+         * changed.
+         */
         bool stuck = !can, somebody_can_go_on = can || (explore.learnt && !explore.replay);
         must(somebody_can_go_on);
         for (int i = 0; i < explore.count && !explore.death; i++)
@@ -404,7 +414,7 @@ void ivshm_access_step(const void *address, bool writes)
         explore_access((uint32_t) (offset / 8), writes);
 }
 
-/* Plain stores count, too: linked in the place of memset. */
+/* Plain stores count as well: this replaces memset at link time. */
 void *__real_memset(void *start, int byte, size_t size);
 void *__wrap_memset(void *start, int byte, size_t size);
 void *__wrap_memset(void *start, int byte, size_t size)
@@ -444,7 +454,7 @@ static inline void explore_idle_at(int line, const void *local, size_t size)
     a->waits = a->news = false;
 }
 
-/* What has become of an actor: as sure as the proof of a death. */
+/* What has become of an actor. Known for certain, like a proof of death. */
 static inline enum explore_fate explore_fate(int actor)
 {
     return (enum explore_fate) ivshm_a64_load_seqcst(&explore_fates[actor]);
@@ -457,7 +467,7 @@ static void explore_body(void)
     explore_reschedule(true);
 }
 
-/* One schedule, as the nodes say, and what comes by itself behind them. */
+/* Runs one schedule: the decisions of the nodes, then defaults. */
 static void explore_run(void)
 {
     const struct explore_case *now = explore.now;
@@ -475,7 +485,7 @@ static void explore_run(void)
         a->waits = a->news = false;
         makecontext(&a->context, explore_body, 0);
     }
-    /* Up to where it matters who goes on. */
+    /* up to where it matters which actor continues */
     explore.phase = STARTING;
     for (int i = 0; i < explore.count && !explore.replay; i++)
         explore_switch(i);
@@ -489,7 +499,7 @@ static void explore_run(void)
     explore.phase = QUIET;
 }
 
-/* To the next choice that was not tried; false if there is none. */
+/* Advances to the next choice that was not tried; false if there is none. */
 static bool explore_backtrack(void)
 {
     while (explore.node_count && !explore.nodes[explore.node_count - 1].untried)
@@ -514,7 +524,9 @@ static void explore_search(void)
     } while (explore.learnt || explore_backtrack());
 }
 
-/* Searches, or runs `schedule` if there is one. Whether all is as it should be. */
+/*
+ * Searches, or replays `schedule` if there is one. Returns whether everything is as it should be.
+ */
 static bool explore_case(const struct explore_case *now, const char *schedule)
 {
     explore.now = now;
@@ -570,7 +582,7 @@ static void explore_init(void)
         sigaction(signals[i], &action, NULL);
 }
 
-/* TAP; -c N: that case alone; -r SCHEDULE: that schedule of it alone. */
+/* Prints TAP. -c N runs that case only; -r SCHEDULE runs only that schedule of it. */
 static int explore_main(int argc, char **argv, const struct explore_case *cases, int count)
 {
     const char *schedule = NULL;

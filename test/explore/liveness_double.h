@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * In the place of core/liveness.c: all actors are processes of one host, and known to be dead in
- * the moment of their death. Also of the clock, so that each run of a schedule is the same.
+ * Replaces core/liveness.c: all actors are processes of one host. Their death is known at once.
+ * Replaces the clock too, so that each run of a schedule is the same.
  */
 #ifndef LIVENESS_DOUBLE_H
 #define LIVENESS_DOUBLE_H
@@ -12,13 +12,13 @@
 
 #include "core/liveness.h"
 
-#define PID_OF_ACTOR 1   /* + its number */
-#define PID_LONG_DEAD 99 /* and below: of who died before the case begins */
-#define PID_OF_CASE 100  /* which sets up and checks */
+#define PID_OF_ACTOR 1   /* plus the actor's number */
+#define PID_LONG_DEAD 99 /* and below: processes that died before the case begins */
+#define PID_OF_CASE 100  /* sets up and checks */
 
 static bool dead_now; /* PID_LONG_DEAD; not while the case is set up */
 
-/* As whom a call outside of the actors is made. */
+/* the actor as which a call outside the actors is made */
 static uint64_t case_pid = PID_OF_CASE;
 
 int ivshm_process_self(struct ivshm_process *self, struct ivshm_diag *diag)

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Two cooperative copies, one after the other by the same word: the helper comes when it likes,
- * also to a copy that is over. When the owner sees the end, each piece has been copied, once;
- * whoever dies, the other one does not touch what it should not, and ends.
+ * Two cooperative copies, one after the other, with the same word. The helper may come at any time,
+ * even to a copy that is over. When the owner sees the end, each piece has been copied exactly
+ * once. If one of the two dies, the other one touches nothing that it must not touch, and ends.
  *
- * Seen to fail: a helper that does not look at the copy's number; a piece that is finished before
- * it is copied; an owner that does not wait for the helper's pieces; a count stored, not swapped.
+ * Faults that this has been seen to find: a helper that does not check the copy's number; a piece
+ * that is finished before it is copied; an owner that does not wait for the helper's pieces; a
+ * count that is stored instead of swapped.
  */
 #include "explore.h"
 
@@ -19,7 +20,7 @@
 /* In shared memory. */
 struct stage {
     struct ivshm_coop_shm coop;
-    ivshm_a64 asked;          /* number of the copy that the helper is asked for, 0 none */
+    ivshm_a64 asked;          /* number of the copy that the helper is asked to join, or 0 */
     ivshm_a64 copied[PIECES]; /* what the receiver's buffer holds */
 };
 
@@ -31,7 +32,7 @@ static struct stage *stage(void)
 static struct side {
     struct ivshm_coop coop;
     uint32_t copy, taken;
-    bool lost; /* owner: it waits for what a dead helper has taken */
+    bool lost; /* the owner waits for what a dead helper has taken */
 } sides[2];
 
 static void setup(const void *unused)
@@ -63,7 +64,7 @@ static void own(void)
         ivshm_a64_store_release(&stage()->asked, s->coop.number);
         for (;;) {
             explore_knows(s);
-            if (ivshm_coop_claim(&s->coop, &piece)) {
+            if (ivshm_coop_take_piece(&s->coop, &piece)) {
                 copy(&piece, s->coop.number);
                 s->taken++;
             }
@@ -98,7 +99,7 @@ static void help(void)
             explore_idle(s);
         }
         s->coop = coop_of((uint32_t) number);
-        while (ivshm_coop_claim(&s->coop, &piece)) {
+        while (ivshm_coop_take_piece(&s->coop, &piece)) {
             copy(&piece, s->coop.number);
             ivshm_coop_finish(&s->coop);
             explore_knows(s);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Endpoints that join, attach, leave, die and are taken back, in a region with memory for two or
- * three: no entry and no memory is given to two, who is attached is alone in what it writes to with
- * its peer (edge A1), and once all have left or are proved dead, all is given back.
+ * Endpoints join, attach, leave, die and are reaped, in a region with memory for two or three. No
+ * entry and no memory is given to two endpoints. Attached memory is written only by its owner and
+ * the attached peer (edge A1). Once all have left or are proved dead, everything has been freed.
  *
- * Seen to fail: an attach that announces itself only after it has looked; a reaper that does not
- * look at the announcements, or at some; an entry that is freed before its blocks; a claim, or a
- * death, that is stored, and not compared and swapped; a claim of the same generation as the last;
- * a base extent that is not cleared; a publish that marks whatever claim it finds as LIVE, or that
- * keeps its blocks when it has failed; blocks that are taken before the entry says whose they are.
+ * Faults that this has been seen to find: an attach that sets its bit only after it has checked the
+ * claim; a reaper that does not check the bits, or only some; an entry that is freed before its
+ * blocks; a claim, or a death, that is stored instead of swapped; a claim with the generation of
+ * the last one; a base extent that is not cleared; a publish that marks whatever claim it finds as
+ * LIVE, or keeps its blocks when it has failed; blocks that are allocated before the entry names
+ * their owner.
  */
 #include "liveness_double.h"
 
@@ -19,9 +20,9 @@
 #define BLOCK_SIZE IVSHM_LINE
 #define BASE_BLOCKS 2
 #define BLOCKS_MAX (4 * BASE_BLOCKS)
-#define ENDPOINTS 64 /* the fewest: a word of attachments */
+#define ENDPOINTS 64 /* the minimum: one word of attachments */
 
-/* The bitmap comes first, then a line for who owns the memory and a line for its peer. */
+/* The bitmap comes first, then a line for the owner of the memory and a line for its peer. */
 struct base {
     ivshm_a64 attached;
     ivshm_a64 owner;
@@ -40,10 +41,10 @@ struct stage {
 };
 
 struct shape {
-    uint32_t bases;      /* memory for so many */
-    uint32_t generation; /* of the entries that are free */
-    unsigned live;       /* actors that have joined and published already, a bit each */
-    unsigned long_dead;  /* others, that died after and before they published, in turn */
+    uint32_t bases;      /* memory for this many */
+    uint32_t generation; /* number of free entries */
+    unsigned live;       /* actors that have joined and published already: a bit for each */
+    unsigned long_dead; /* other endpoints that died after and before they published, alternating */
 };
 
 static const struct shape *shape;
@@ -87,7 +88,7 @@ static void setup(const void *arg)
     case_pid = PID_OF_CASE;
 }
 
-/* Whoever has joined is alone in its memory, which begins as zero. */
+/* An actor that has joined has its memory to itself, and finds it zeroed. */
 static void use(const struct ivshm_endpoint *ep)
 {
     struct base *base = ep->base;
@@ -98,7 +99,7 @@ static void use(const struct ivshm_endpoint *ep)
     must(ivshm_a64_load_relaxed(&base->from_peer) == 0);
 }
 
-/* The entry and the memory are that actor's. */
+/* The entry and the memory belong to that actor. */
 static void must_be_there(int actor)
 {
     const struct ivshm_endpoint *ep = &endpoints[actor];
@@ -109,7 +110,7 @@ static void must_be_there(int actor)
         ivshm_extent_owned(&region, ep->owner, IVSHM_KIND_BASE, ep->base_off, sizeof(struct base)));
 }
 
-/* `named` comes between the claim of an endpoint and its publication. */
+/* `named` runs between an endpoint's claim and its publication. */
 static void join_and(void (*named)(const struct ivshm_endpoint *))
 {
     struct ivshm_endpoint *ep = &endpoints[explore.self];
@@ -167,7 +168,7 @@ static void reap(void)
     ivshm_endpoint_reap(&region, &self, NULL);
 }
 
-/* Somebody is wrong about the first actor, who may be told that it is dead. */
+/* The first actor is declared dead by mistake, perhaps, and may be told so. */
 static void join_doubted(void)
 {
     struct ivshm_endpoint *ep = &endpoints[explore.self];
@@ -190,13 +191,13 @@ static void declare(enum ivshm_claim_state state)
     reap();
 }
 
-/* It holds nothing yet, and nobody else notices. */
+/* It holds nothing yet, and no other endpoint is affected. */
 static void declare_joining(void)
 {
     declare(IVSHM_JOINING);
 }
 
-/* It may write into the memory of the next one, but for the claim and the map all is well. */
+/* It may write into the memory of the next owner, but the claim and the map stay correct. */
 static void declare_named(void)
 {
     declare(IVSHM_NAMED);
@@ -212,7 +213,7 @@ static void join_only(void)
     join_and(must_be_named);
 }
 
-/* All leave, who died is taken back, and nothing is left. */
+/* All leave, the dead are reaped, and nothing is left. */
 static void check(void)
 {
     struct ivshm_extent_usage usage;

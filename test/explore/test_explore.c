@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: mpich2 */
-/* The explorer itself: it finds what there is to be found, and goes through all that there is. */
+/* The explorer itself: it finds what there is to find, and explores everything. */
 #include "explore.h"
 
 static ivshm_a64 *word(int i)
@@ -7,14 +7,14 @@ static ivshm_a64 *word(int i)
     return (ivshm_a64 *) explore_memory + i;
 }
 
-static uint64_t sum; /* that the search has to find */
+static uint64_t sum; /* what the search has to find */
 
 static void set_sum(const void *arg)
 {
     sum = (uintptr_t) arg;
 }
 
-/* Adders to a word. */
+/* Actors that add to a word. */
 static void add_badly(void)
 {
     ivshm_a64_store_relaxed(word(0), ivshm_a64_load_relaxed(word(0)) + 1);
@@ -40,7 +40,10 @@ static void check_other_sum(void)
     must(ivshm_a64_load_relaxed(word(0)) != sum);
 }
 
-/* Store, then look at the other's: not both miss each other. Looking first, they may. */
+/*
+ * Each stores, then loads the other's word: they cannot both miss each other. If they load first,
+ * they can.
+ */
 static bool missed[2];
 
 static void forget(const void *arg)
@@ -117,8 +120,8 @@ int main(int argc, char **argv)
         {"finds no other sum", set_sum, (void *) 4, {ADD3}, 0, check_other_sum, ALL, ALL, false},
         {"without a preemption nothing is lost", set_sum, NULL, {ADD3}, 0, check_sum, 0, 0, false},
         {"finds a lost one with one", set_sum, NULL, {ADD3}, 0, check_sum, 1, 1, true},
-        {"store and look", forget, NULL, {meet_0, meet_1}, 0, check_met, ALL, ALL, false},
-        {"finds look and store", forget, NULL, {pass_0, pass_1}, 0, check_met, 1, 1, true},
+        {"store, then load", forget, NULL, {meet_0, meet_1}, 0, check_met, ALL, ALL, false},
+        {"finds load, then store", forget, NULL, {pass_0, pass_1}, 0, check_met, 1, 1, true},
         {"a lock", set_sum, NULL, {lock, lock, lock}, 0, check_unlocked, ALL, ALL, false},
         {"finds a lock that a death leaves",
          set_sum,

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Extents: two that allocate, use and free, while a third takes back what a dead owner held, and
- * one of the two may die. No block is given to two; who fits, gets memory; in the end the map names
- * what the dead one held, and nothing else.
+ * Extents: two actors allocate, use and free, while a third reclaims what a dead owner held. One of
+ * the two may die. No block is given to both. An actor whose request fits gets memory. In the end
+ * the map names what the dead actor held, and nothing else.
  *
- * Seen to fail: a block that is taken by a store; a search that goes on block by block, where an
- * extent says how far it reaches; blocks that are not given back where another owner is met; a
- * reclaim of any owner's blocks; a free that forgets one.
+ * Faults that this has been seen to find: a block that is claimed by a store; a search that goes on
+ * block by block where an extent says how far it reaches; blocks that are not freed when another
+ * owner is met; a reclaim of any owner's blocks; a free that forgets a block.
  */
 #include "explore.h"
 
@@ -16,13 +16,13 @@
 #define BLOCK_SIZE IVSHM_LINE
 
 struct shape {
-    int8_t layout[BLOCKS_MAX]; /* blocks in a row: the dead owner's, or, if negative, a hole */
-    uint8_t wants[2];          /* blocks, of the two that allocate */
-    bool all_fit;              /* wherever the other one is, or was for a while */
+    int8_t layout[BLOCKS_MAX]; /* runs of blocks: the dead owner's, or, if negative, a hole */
+    uint8_t wants[2];          /* blocks that each of the two allocates */
+    bool all_fit;              /* where the other one is, or was for a while */
 };
 
 struct block {
-    ivshm_a64 user; /* who writes here */
+    ivshm_a64 user; /* the actor that writes here */
     char rest[BLOCK_SIZE - sizeof(ivshm_a64)];
 };
 
@@ -66,7 +66,7 @@ static void setup(const void *arg)
     ivshm_extent_reclaim(&region, nobody);
 }
 
-/* Whoever has memory is alone in it. */
+/* An actor that has memory has it to itself. */
 static void use(ivshm_off off, uint64_t count)
 {
     uint64_t self = (uint64_t) explore.self + 1;
@@ -80,7 +80,7 @@ static void use(ivshm_off off, uint64_t count)
         ivshm_extent_owned(&region, owner(explore.self), IVSHM_KIND_USER, off, count * BLOCK_SIZE));
 }
 
-/* What the actor wants; false if there is no room. */
+/* Allocates what the actor wants; false if there is no room. */
 static bool alloc(ivshm_off *off)
 {
     int self = explore.self;

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * The inbox: two producers and a consumer. Whatever the order, and whoever of the producers dies
- * where, the others go on, and each producer's messages arrive once, in order, with what was
- * written before them.
+ * The inbox: two producers and a consumer, in any order; a producer may die anywhere. The others go
+ * on, and each producer's messages arrive once, in order, with what was written before them.
  *
- * Seen to fail: a slot that is stored, and not compared and swapped; a push that does not look
- * whether the queue is full; a hint that is believed without a look at the slot before it; a head
- * that is published before the slot is read; laps that are compared as if they did not wrap.
+ * Faults that this has been seen to find: a slot that is stored instead of swapped; a push that
+ * does not check whether the queue is full; a hint that is believed without checking the slot
+ * before it; a head that is published before the slot is read; laps that are compared as if they
+ * did not wrap.
  */
 #include "explore.h"
 
+#include "../unit/inbox.h"
 #include "core/queue.h"
 
 #define PRODUCERS 2
@@ -48,7 +49,7 @@ static void setup(const void *arg)
 {
     shape = arg;
     struct ivshm_inbox_shm *shm = &stage()->inbox;
-    ivshm_queue_reset(shm, shape->slots, shape->start);
+    inbox_reset(shm, shape->slots, shape->start);
     for (int i = 0; i < PRODUCERS; i++) {
         producers[i].sent = 0;
         ivshm_queue_producer_init(&producers[i].out, shm, shape->slots);
@@ -70,7 +71,7 @@ static void produce(void)
     }
 }
 
-/* In the place of a producer: whatever the hint says, it is only a hint. */
+/* Acts as a producer that stores any hint: it is only a hint. */
 static void lie(void)
 {
     ivshm_a64_store_relaxed(&stage()->inbox.tail_hint, shape->start + 2);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * A lock: two or three who take it twice each, one of whom may die. Two who live never hold it at
- * once, and all of them get it, also from the dead.
+ * A lock: two or three actors take it twice each; one of them may die. Two live actors never hold
+ * it at once. All live actors get it, even from a dead holder.
  *
- * Seen to fail: a lock that is taken by a store after it was seen free; one that is inherited from
- * whoever has it by then; one that is not inherited.
+ * Faults that this has been seen to find: a lock that is taken by a store after it was seen free;
+ * one that is inherited from whoever holds it by then; one that is not inherited.
  */
 #include "explore.h"
 
@@ -15,7 +15,7 @@
 /* In shared memory. */
 struct stage {
     struct ivshm_lock_shm lock;
-    ivshm_a64 inside; /* who holds it, as far as it says itself; 0 nobody */
+    ivshm_a64 inside; /* the holder, according to itself; 0: nobody */
 };
 
 static struct stage *stage(void)

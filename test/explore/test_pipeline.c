@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * A pipeline: two large messages, one after the other, through two chunks of the sender's. All
- * chunks arrive, in order and whole, and a pipeline that is seen drained is empty; whoever dies,
- * the other one does not touch what it should not, and ends.
+ * chunks arrive, in order and whole. A pipeline that is seen drained is empty. If one side dies,
+ * the other one touches nothing that it must not touch, and ends.
  *
- * Seen to fail: a chunk that is filled without a look whether it is empty; a pipeline that counts
- * as drained when its first chunk is empty; a word that is not the chunk's; a message that begins
- * with the first chunk again.
+ * Faults that this has been seen to find: a chunk that is filled without checking that it is empty;
+ * a pipeline that counts as drained when its first chunk is empty; a word that does not belong to
+ * the chunk; a message that begins with the first chunk again.
  */
 #include "explore.h"
 
@@ -23,7 +23,7 @@
 struct stage {
     struct ivshm_chunk_word_shm words[COUNT];
     ivshm_a64 chunks[COUNT];
-    ivshm_a64 announced; /* messages; stands for what tells the receiver of a pipeline */
+    ivshm_a64 announced; /* messages; replaces the message that tells the receiver of a pipeline */
 };
 
 static struct stage *stage(void)
@@ -51,7 +51,9 @@ static uint64_t contents(const struct side *side)
     return side->message * CHUNKS + side->chunk + 1;
 }
 
-/* If not, the caller has waited. A macro: at what it waits is part of the actor's state. */
+/*
+ * If not, the caller has waited. This is a macro, as what the actor waits at is part of its state.
+ */
 #define is_gone(other, side) (explore_fate(other) != EXPLORE_RUNS || (explore_idle(side), false))
 
 static void send(void)
@@ -95,7 +97,10 @@ static void receive(void)
     }
 }
 
-/* Nobody gave up while the other one lived; all that a dead sender had published has been read. */
+/*
+ * Neither side failed while the other one lived. All that a dead sender had published has been
+ * read.
+ */
 static void check(void)
 {
     const struct side *from = &sides[SENDER], *to = &sides[RECEIVER];

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Cells on their way: an owner with a pool of one or two cells, and two receivers to which it sends
- * in turn. A cell is not written while a receiver reads it, comes back once, and is reclaimed from
- * a receiver that died, and from no other.
+ * Cells: an owner with a pool of one or two cells sends to two receivers in turn. A cell is not
+ * written while a receiver reads it. It is freed once, and is reclaimed only from a receiver that
+ * died.
  *
- * Seen to fail: a cell that is taken without a look at its state; a state that is not set; a
- * reclaim of all cells, or one that forgets those of others; a cell that is counted as out when it
- * is free.
+ * Faults that this has been seen to find: a cell that is allocated without checking its state; a
+ * state that is not set; a reclaim of all cells, or one that forgets those of others; a cell that
+ * is counted as in flight when it is free.
  */
 #include "explore.h"
 
@@ -79,7 +79,7 @@ static void reclaim_from_dead(void)
         }
 }
 
-/* One message to each receiver in turn; a dead one's are skipped. */
+/* One message to each receiver in turn; dead ones are skipped. */
 static void send_all(void)
 {
     while (owner.sent < RECEIVERS * EACH) {
@@ -121,7 +121,7 @@ static void receive(void)
     }
 }
 
-/* All cells can be taken, each once. */
+/* All cells can be allocated, each once. */
 static void check(void)
 {
     bool taken[CELLS_MAX] = {false};

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * A region that two or three find unformatted and open at once; one may die anywhere. Whoever
- * lives gets a region, all the same one, and nobody takes the other's half format for foreign data.
+ * Two or three actors find a region unformatted, and open it at once; one may die anywhere. All
+ * live actors get the same region, and none takes another's partial format for foreign data.
  *
- * Seen to fail: a magic that is stored first; a mark that is stored last; no second look at the
- * mark where the tables are in use; an id that is stored, and not compared and swapped.
+ * Faults that this has been seen to find: a magic that is stored first; a mark that is stored last;
+ * no second check of the mark where the tables are in use; an id that is stored instead of swapped.
  */
 #include "explore.h"
 
@@ -15,7 +15,7 @@
 
 static struct ivshm_region regions[EXPLORE_ACTORS];
 
-/* In the place of core/map.c: the shared memory is the file. */
+/* Replaces core/map.c: the shared memory is the file. */
 int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struct ivshm_diag *diag)
 {
     (void) readonly;
@@ -37,7 +37,7 @@ int ivshm_map_devices(struct ivshm_device *devices, int max)
     return 0;
 }
 
-/* Another number for each actor, and the same in each run of a schedule. */
+/* A different number for each actor, but the same in each run of a schedule. */
 ssize_t getrandom(void *bytes, size_t size, unsigned flags)
 {
     (void) flags;
@@ -55,10 +55,11 @@ static void open_region(void)
 {
     struct ivshm_region *region = &regions[explore.self];
     must(ivshm_region_open("memory", region, NULL) == 0);
-    ivshm_a64_store_relaxed(&region->endpoints[explore.self].claim, 1); /* and goes on to use it */
+    ivshm_a64_store_relaxed(&region->endpoints[explore.self].claim,
+                            1); /* and continues to use it */
 }
 
-/* Who comes later finds what all others have found. */
+/* A later opener finds what all others have found. */
 static void check(void)
 {
     struct ivshm_region later;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * A ring: a sender and a receiver, a few slots, two buffers, numbers that wrap. Records arrive
- * in order and whole, none is overwritten before it is read, an idle ring asks for one doorbell,
- * and whoever dies, the other one ends.
+ * A ring: a sender and a receiver, a few slots, two buffers, sequence numbers that wrap. Records
+ * arrive in order and whole. None is overwritten before it is read. An idle ring asks for one
+ * doorbell. If one side dies, the other one ends.
  *
- * Seen to fail: a slot, or a buffer, that is reserved without a look at the head; a head that is
- * published before the record is read, or not, or not in time for the buffers; a doorbell that is
- * asked for again.
+ * Faults that this has been seen to find: a slot, or a buffer, that is reserved without checking
+ * the head; a head that is published before the record is read, or not, or too late for the
+ * buffers; a doorbell that is asked for again.
  */
 #include "explore.h"
 
@@ -30,7 +30,7 @@ struct stage {
 static const struct {
     enum ivshm_record_kind kinds[RECORDS];
     uint32_t slots;
-    bool parks; /* between any two records */
+    bool goes_idle; /* between any two records */
 } * shape;
 
 static struct {
@@ -49,16 +49,10 @@ static void setup(const void *arg)
     shape = arg;
     memset(&sender, 0, sizeof(sender));
     memset(&receiver, 0, sizeof(receiver));
-    sender.ring = (struct ivshm_ring_producer){.shm = &stage->shm,
-                                               .slots = shape->slots,
-                                               .slot_size = SLOT_SIZE,
-                                               .buffers = BUFFERS,
-                                               .buffer_size = BUFFER_SIZE};
-    receiver.ring = (struct ivshm_ring_consumer){.shm = &stage->shm,
-                                                 .slots = shape->slots,
-                                                 .slot_size = SLOT_SIZE,
-                                                 .buffers = BUFFERS,
-                                                 .buffer_size = BUFFER_SIZE};
+    ivshm_ring_producer_init(&sender.ring, &stage->shm, shape->slots, SLOT_SIZE, BUFFERS,
+                             BUFFER_SIZE);
+    ivshm_ring_consumer_init(&receiver.ring, &stage->shm, shape->slots, SLOT_SIZE, BUFFERS,
+                             BUFFER_SIZE);
 }
 
 static unsigned char *reserve(enum ivshm_record_kind kind)
@@ -105,7 +99,7 @@ static void receive(void)
         must(ivshm_a64_load_relaxed(payload) == receiver.got + 1);
         ivshm_ring_consume_spsc(&receiver.ring);
         receiver.got++;
-        if (shape->parks) {
+        if (shape->goes_idle) {
             ivshm_ring_set_idle(&receiver.ring, receiver.got % 2);
             receiver.idle += receiver.got % 2;
         }

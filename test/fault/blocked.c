@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * blocked CALL: rank 1 dies while the others are in that blocking call, and the process manager
- * does not tell them. Each says after how long the call ended, and with what. "list" lists the
- * calls.
+ * blocked CALL
+ *
+ * Rank 1 dies while the others are in that blocking call. The process manager does not tell them.
+ * Each prints how long the call took, and its result. "list" lists the calls.
  */
 #include "../mpi/mpitest.h"
 
@@ -17,14 +18,14 @@ static MPI_Comm comm;
 static MPI_Request req[2];
 static MPI_Message message;
 
-/* Before rank 1 dies. */
+/* What rank 1 sends before it dies. */
 static void say_hello(void)
 {
     for (int to = 0; to < size; to += 2)
         MPI_Isend(buf, LARGE, MPI_BYTE, to, 1, MPI_COMM_WORLD, &req[to / 2]);
 }
 
-/* What cannot be made once a rank is dead. */
+/* A window must be created before a rank dies. */
 static void prepare_win(void)
 {
     MPI_Win_create(buf, LARGE, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &win);
@@ -39,7 +40,7 @@ static void prepare_lock(void)
     MPI_Win_lock_all(0, win);
 }
 
-/* Rank 1 has the locks of all. */
+/* Rank 1 holds the locks of all. */
 static void prepare_locked(void)
 {
     MPI_Win_create(buf, LARGE, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &win);
@@ -56,16 +57,17 @@ static int call_recv(void)
 {
     return MPI_Recv(buf, 8, MPI_BYTE, 1, 1, MPI_COMM_WORLD, &status);
 }
-/* The message is taken, and its sender known to be dead, before it is received. */
+/* The message is matched, and its sender is probably known to be dead, before it is received. */
 static int call_mrecv_late(void)
 {
-    int found = 0, ignored;
+    int found = 0, ignored, err = MPI_SUCCESS;
+    while (!found && !err)
+        err = MPI_Improbe(1, 1, MPI_COMM_WORLD, &found, &message, &status);
+    if (err)
+        return err;
     for (double end = MPI_Wtime() + 2.5; MPI_Wtime() < end;)
-        if (found)
-            MPI_Iprobe(1, 2, MPI_COMM_WORLD, &ignored, &status);
-        else
-            MPI_Improbe(1, 1, MPI_COMM_WORLD, &found, &message, &status);
-    return found ? MPI_Mrecv(buf, LARGE, MPI_BYTE, &message, &status) : MPI_SUCCESS;
+        MPI_Iprobe(1, 2, MPI_COMM_WORLD, &ignored, &status);
+    return MPI_Mrecv(buf, LARGE, MPI_BYTE, &message, &status);
 }
 static int call_recv_any(void)
 {
@@ -156,7 +158,7 @@ static int call_win_free(void)
 {
     return MPI_Win_free(&win);
 }
-/* Its death was told before. */
+/* The receive has already reported the death. */
 static int call_win_free_late(void)
 {
     MPI_Recv(buf, 8, MPI_BYTE, 1, 1, MPI_COMM_WORLD, &status);
@@ -214,13 +216,13 @@ int main(int argc, char **argv)
     while (at < CALLS && strcmp(argv[1], calls[at].name) != 0)
         at++;
     CHECK(at < CALLS, "no call %s", argv[1]);
-    signal(SIGUSR1, SIG_IGN); /* the process manager's word that a rank is dead */
+    signal(SIGUSR1, SIG_IGN); /* the process manager's signal that a rank has died */
     buf = calloc(1, LARGE);
     other = calloc(1, LARGE);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     if (calls[at].prepare)
         calls[at].prepare();
-    /* All know all, and this is over for all before anybody dies. */
+    /* All have met, and this call is over for all before anybody dies. */
     MPI_Alltoall(buf, 8, MPI_BYTE, other, 8, MPI_BYTE, MPI_COMM_WORLD);
     if (rank == 1) {
         if (calls[at].last_words)
@@ -236,7 +238,7 @@ int main(int argc, char **argv)
     printf("rank %d: %s ended after %.1f s with class %d\n", rank, argv[1], MPI_Wtime() - begin,
            class);
     fflush(stdout);
-    /* The other one is to find out about rank 1 first, not about this one. */
+    /* Stay for a while, so that the other rank learns of rank 1's death, not of this one's end. */
     usleep(1200000);
     _exit(0);
 }

@@ -3,7 +3,7 @@
 # The suites and mpi.bash share variables and functions.
 # shellcheck disable=SC2154
 #
-# A rank dies while others are in a collective: they get an error, and never MPI_SUCCESS and a wrong result.
+# A rank dies while others are in a collective: they get an error, never MPI_SUCCESS with a wrong result.
 
 load ../mpi/mpi
 
@@ -16,7 +16,7 @@ setup() {
 
 teardown() { at_end; }
 
-# job RANKS SURVIVORS PROGRAM ARG...: each rank through a proxy of its own, which says nothing to the others.
+# job RANKS SURVIVORS PROGRAM ARG...: each rank has a process manager proxy of its own, which tells the others nothing.
 job() {
     local status=0 dir=$BATS_TEST_TMPDIR/done
     rm -rf "$BATS_TEST_TMPDIR"/rank.* "$dir"
@@ -40,7 +40,7 @@ dies() {
     job "$1" $(($1 - 1)) "$fault/collectives" "$2" "$3" "$4" "$victim" $((2 + runs % 3))
 }
 
-@test "every collective" {
+@test "a rank dies in every collective" {
     local call
     for call in $("$fault/collectives" list); do
         dies 4 "$call" blocking 1
@@ -48,7 +48,7 @@ dies() {
     done
 }
 
-@test "every collective, with fault tolerance and MPIX_Comm_revoke" {
+@test "a rank dies in every collective, with fault tolerance and MPIX_Comm_revoke" {
     local call
     export MPIR_CVAR_ENABLE_FT=1
     for call in $("$fault/collectives" list); do
@@ -57,18 +57,19 @@ dies() {
     done
 }
 
-@test "persistent ones, and those of much data" {
+@test "a rank dies in persistent collectives, and in collectives with much data" {
     local call
     for call in barrier bcast allreduce alltoallw neighbor_alltoall; do
         dies 4 "$call" persistent 1
     done
-    # Whoever sends much to one that is not in the call any more waits for it, so only those that nobody can leave alone.
+    # A rank that sends much data to one that has left the call waits for it. So only collectives in which no rank can
+    # succeed alone.
     for call in allgather alltoall alltoall-in-place allreduce reduce_scatter_block; do
         dies 4 "$call" blocking 100000
     done
 }
 
-@test "half of the ranks on one node" {
+@test "a rank dies in a collective with half of the ranks on one node" {
     local call
     half_remote
     for call in barrier bcast allgather alltoall reduce allreduce; do
@@ -76,7 +77,7 @@ dies() {
     done
 }
 
-# each ALGORITHM CALL MODE COUNT: with that algorithm of the call
+# each ALGORITHM CALL MODE COUNT: dies, with that algorithm for the call
 each() {
     local name=${2%%-*}
     [ "$3" = blocking ] || name=i$name
@@ -85,7 +86,7 @@ each() {
     unset "MPIR_CVAR_${name^^}_INTRA_ALGORITHM"
 }
 
-@test "algorithms that are not the usual ones" {
+@test "a rank dies in collectives with other than the default algorithms" {
     local algorithm call
     export MPIR_CVAR_ENABLE_FT=1
     for call in barrier bcast gather scatter allgather alltoall reduce allreduce reduce_scatter scan exscan; do
@@ -115,13 +116,13 @@ each() {
     each tsp_linear neighbor_alltoall nonblocking 64
 }
 
-@test "who cannot speak to the other group tells its own" {
+@test "when the other group of an intercommunicator is dead, the leader tells its own group" {
     local call
-    for call in $("$fault/leaders" list); do
-        job 3 3 "$fault/leaders" "$call"
+    for call in $("$fault/dead_group" list); do
+        job 3 3 "$fault/dead_group" "$call"
     done
 }
 
-@test "who comes late does not get what others have in their buffers by then" {
-    job 4 3 "$fault/latecomer"
+@test "a rank that comes late to a failed broadcast does not get later contents of the root's buffer" {
+    job 4 3 "$fault/late_broadcast"
 }

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * collectives CALL MODE COUNT VICTIM DEATH DIR: that collective over and over, of COUNT ints a
- * rank, in which the rank VICTIM dies before the round DEATH. The others learn of it by an error: a
- * call that returns MPI_SUCCESS has all of the right result, and no call has what the dead rank
- * never gave. MODE is "blocking", "nonblocking" or "persistent". "list" lists the calls.
+ * collectives CALL MODE COUNT VICTIM DEATH DIR
  *
- * After its first error a rank takes part in no more, and stays until all have one; each says so
- * by a file in DIR. With fault tolerance (MPIR_CVAR_ENABLE_FT) it tells the others by
+ * Repeats that collective, with COUNT ints a rank. The rank VICTIM dies before the round DEATH. The
+ * others learn of it by an error. A call that returns MPI_SUCCESS has the whole correct result, and
+ * no call has what the dead rank never sent. MODE is "blocking", "nonblocking" or "persistent".
+ * "list" lists the calls.
+ *
+ * After its first error a rank takes no further part. It stays until all have an error; each
+ * creates a file in DIR then. With fault tolerance (MPIR_CVAR_ENABLE_FT) it tells the others by
  * MPIX_Comm_revoke.
  */
 #include "../mpi/mpitest.h"
@@ -20,9 +22,9 @@ static int *in, *out;                      /* of size * count ints each */
 static int *counts, *places, *byte_places; /* of size ints each */
 static MPI_Datatype *types;
 static MPI_Comm world, ring;
-static bool needs_all; /* of the call: it cannot succeed without each rank */
+static bool needs_all; /* of the call: it cannot succeed without every rank */
 
-/* What a rank gives to another, or to all (to is 0). */
+/* What a rank sends to another, or to all (`to` is 0). */
 static int value(int from, int to, int i)
 {
     return from * 1000003 + to * 10007 + round_ * 101 + i;
@@ -87,7 +89,7 @@ static bool has_sum(int first, int last, int to)
         err = err2;                                                                                \
     return err
 
-/* Each call: what it does, and whether its result is right. */
+/* For each call: what it does, and whether its result is right. */
 static int do_barrier(void)
 {
     needs_all = true;
@@ -316,8 +318,10 @@ static void make_ring(void)
     MPI_Cart_shift(ring, 0, 1, &left, &right);
 }
 
-/* Stays until all survivors are done: nobody is to learn of this one's end, or be ended by the
- * process manager because of it. */
+/*
+ * Stays until all survivors are done: nobody may learn of this rank's end, or be ended by the
+ * process manager because of it.
+ */
 static void stay(const char *dir, bool tolerant)
 {
     char path[1000];
@@ -329,7 +333,7 @@ static void stay(const char *dir, bool tolerant)
         MPIX_Comm_revoke(world);
         MPIX_Comm_revoke(ring);
     }
-    for (int i = 0; done < size - 1 && i < 3000; i++) {
+    for (int i = 0; done < size - 1 && i < 12000; i++) {
         usleep(10000);
         MPI_Iprobe(0, 0, MPI_COMM_SELF, &ignored, MPI_STATUS_IGNORE);
         for (int r = done = 0; r < size; r++) {
@@ -360,7 +364,7 @@ int main(int argc, char **argv)
     count = atoi(argv[3]);
     int victim = atoi(argv[4]), death = atoi(argv[5]);
     const char *ft = getenv("MPIR_CVAR_ENABLE_FT");
-    signal(SIGUSR1, SIG_IGN); /* the process manager's word that a rank is dead */
+    signal(SIGUSR1, SIG_IGN); /* the process manager's signal that a rank has died */
     size_t len = (size_t) size * (size_t) count * sizeof(int);
     in = calloc(1, len);
     out = malloc(len);
@@ -377,7 +381,7 @@ int main(int argc, char **argv)
     world = MPI_COMM_WORLD;
     MPI_Comm_set_errhandler(world, MPI_ERRORS_RETURN);
     make_ring();
-    /* All know all, and will find out about the victim. */
+    /* All have met, and will find out about the victim. */
     MPI_Alltoall(in, count, MPI_INT, out, count, MPI_INT, world);
     for (;; round_++) {
         root = round_ % size;

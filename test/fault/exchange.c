@@ -2,10 +2,10 @@
 /*
  * exchange ROUNDS|FILE [BYTES [survive]]
  *
- * A job that passes by all tracepoints of core/tracepoint.h: in each of ROUNDS rounds, or until
- * FILE exists, every rank exchanges messages of all kinds, of up to BYTES, with every other, some
- * from memory of the region, and checks every byte. "survive": where a peer is lost, the others go
- * on without it.
+ * A job that passes all tracepoints of core/tracepoint.h. In each of ROUNDS rounds, or until FILE
+ * exists, every rank exchanges messages of all kinds, of up to BYTES, with every other rank, some
+ * of them from memory of the region. It checks every byte. With "survive", the others continue when
+ * a peer is lost.
  */
 #include "../mpi/mpitest.h"
 
@@ -13,7 +13,7 @@
 
 #define PEERS_MAX 64
 
-/* Of those without rendezvous more than a ring has buffers for. */
+/* More of those without rendezvous than a ring has buffers for. */
 static const int lengths[] = {0,     8,     180,   1800,  6000,   11000,
                               11200, 11400, 11600, 40000, 300000, 1000000};
 enum { LENGTHS = sizeof(lengths) / sizeof(lengths[0]) };
@@ -28,7 +28,7 @@ static uint64_t seed(int round, int from, int to, int i)
            (uint64_t) to * LENGTHS + (uint64_t) i;
 }
 
-/* Whether a call has done what it should; with a dead peer it may not. */
+/* Whether a call has succeeded; with a dead peer it need not. */
 static bool begun(int err, int peer)
 {
     char text[MPI_MAX_ERROR_STRING];
@@ -93,7 +93,7 @@ static void exchange(int round)
     }
 }
 
-/* Each in turn sends to the next one, and nobody has anything else to do. */
+/* A message from rank to rank, while nobody has anything else to do. */
 static void pass_on(int round)
 {
     int len = total < 300000 ? total : 300000;
@@ -113,7 +113,7 @@ static void pass_on(int round)
     }
 }
 
-/* A window, whose memory is of the region; and a sum in it, under its lock. */
+/* A window in memory of the region, and a sum in it, under its lock. */
 static void put(int round)
 {
     int len = total < 70000 ? total : 70000, to = (rank + 1) % size,
@@ -158,7 +158,7 @@ int main(int argc, char **argv)
         MPI_Recv(&go, 1, MPI_INT, 0, LENGTHS, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     for (; go; round++) {
         for (int i = 0; i < size; i++) {
-            /* In turn both, the sender's, the receiver's and none. */
+            /* In turn: both buffers, the sender's, the receiver's, and none. */
             if (round & 1)
                 out[i] = malloc((size_t) total);
             else

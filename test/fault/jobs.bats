@@ -3,7 +3,7 @@
 # The suites and mpi.bash share variables and functions.
 # shellcheck disable=SC2154
 #
-# Jobs that die, one after the other, and who waits for the dead.
+# Blocking calls that wait for a rank that dies, and many jobs of which some die.
 
 load ../mpi/mpi
 
@@ -19,12 +19,12 @@ teardown() { at_end; }
 # ends CALL: rank 1 dies while the others are in it.
 ends() {
     local status=0
-    # No word of the death by the process manager, and no end of the others by it.
+    # The process manager neither reports the death nor ends the other ranks.
     by_rank "$1" "$fault/blocked" "$1"
     mpi "$1" -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1" -ppn 1 \
         -n 3 "${program[@]}" || status=$?
     [ "$status" -ne 124 ] || { echo "$1: no end"; say "$1"; return 1; }
-    # An error that the call returns, or one that MPICH takes for fatal whatever the handler, as in collectives.
+    # The call returns an error, or MPICH treats it as fatal whatever the error handler, as in some collectives.
     if [ "$status" -eq 0 ] || ! grep -qE "$1 ended after .* class [1-9]|Fatal error in" "$BATS_TEST_TMPDIR/$1".[02] ||
         grep -q " class 0$" "$BATS_TEST_TMPDIR/$1".[02]; then
         tail "$BATS_TEST_TMPDIR/$1".*
@@ -33,7 +33,7 @@ ends() {
     grep -h "ended after" "$BATS_TEST_TMPDIR/$1".[02] | sed 's/^/# /' >&3 || :
 }
 
-@test "who waits for a rank that dies gets an error, in every blocking call" {
+@test "every blocking call that waits for a rank that dies returns an error" {
     local call
     for call in $("$fault/blocked" list); do
         ends "$call"
@@ -42,7 +42,7 @@ ends() {
     done
 }
 
-@test "who waits for a rank that dies gets an error, by tcp as well" {
+@test "blocking calls that wait for a rank that dies return an error over tcp, too" {
     local call
     unset MPIR_CVAR_NEMESIS_IVSHMEM_REGION
     export MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=1
@@ -51,20 +51,20 @@ ends() {
     done
 }
 
-@test "a rank dies with the lock of a window: the others get it" {
+@test "a rank dies while it holds a window's lock: the others get the lock" {
     local n
     by_rank rank
     for n in 1 77; do
         MPIR_CVAR_ENABLE_FT=1 mpi job -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1" \
-            -ppn 1 -n 1 "${program[@]}" "$fault/heirs" : -n 1 "${program[@]}" "$fault/strike" -p locked -n "$n" "$fault/heirs" : \
-            -n 1 "${program[@]}" "$fault/heirs" || :
+            -ppn 1 -n 1 "${program[@]}" "$fault/lock_holder" : -n 1 "${program[@]}" "$fault/strike" -p locked -n "$n" "$fault/lock_holder" : \
+            -n 1 "${program[@]}" "$fault/lock_holder" || :
         [ "$(cat "$BATS_TEST_TMPDIR"/rank.[02] | grep -c "rank [02] has added all")" -eq 2 ] || { say job; return 1; }
         until_true reaped
         empty
     done
 }
 
-@test "${FAULT_JOBS:-120} jobs, of which every third loses a rank, leave nothing" {
+@test "${FAULT_JOBS:-120} jobs, every third of which loses a rank, leave nothing behind" {
     local before i tracepoint tracepoints=(join_claimed join_written channel_attached ring_announced ring_publish message_release rts pipeline_publish leave leave_dead)
     before=$(ivshmem info --json "$region" | jq .usage)
     for ((i = 0; i < ${FAULT_JOBS:-120}; i++)); do
@@ -81,7 +81,7 @@ ends() {
     ivshmem check --deep "$region"
 }
 
-# Ranks may still be dying when mpiexec has ended.
+# reaped: nobody is on the region. Ranks may still be dying when mpiexec has ended.
 reaped() {
     ivshmem reap "$region" >/dev/null
     [ "$(ivshmem info --json "$region" | jq .usage.endpoints)" -eq 0 ]

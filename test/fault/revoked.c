@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Rank 1 revokes a communicator on which rank 0 has sent it messages that it has not received, and
- * sends more: each of rank 0's sends ends, whatever becomes of its message, and the connection of
- * the two is as good as before.
+ * Rank 0 sends messages on a communicator before and after rank 1, which has not received them,
+ * revokes it. Each of rank 0's sends ends, whatever becomes of its message, and other communication
+ * between the two works as before.
  */
 #include "../mpi/mpitest.h"
 
@@ -12,7 +12,8 @@ enum { LENGTHS = sizeof(lengths) / sizeof(lengths[0]), LARGEST = 4000000 };
 static void send_all(MPI_Comm comm, char *buf, MPI_Request *reqs)
 {
     for (int i = 0; i < LENGTHS; i++) {
-        reqs[2 * i] = reqs[2 * i + 1] = MPI_REQUEST_NULL; /* if it has heard of it by now */
+        reqs[2 * i] = reqs[2 * i + 1] =
+            MPI_REQUEST_NULL; /* if it already knows of the revocation */
         MPI_Isend(buf, lengths[i], MPI_BYTE, 1, i, comm, &reqs[2 * i]);
         MPI_Issend(buf, lengths[i], MPI_BYTE, 1, i, comm, &reqs[2 * i + 1]);
     }
@@ -35,7 +36,7 @@ int main(int argc, char **argv)
         if (rank == 0) {
             fill(buf, LARGEST, 1);
             send_all(comm, buf, reqs);
-            /* Before rank 1 revokes it, or after, but before rank 0 hears of it. */
+            /* before rank 1 revokes it, or after that, but before rank 0 knows */
             MPI_Send(buf, 8, MPI_BYTE, 1, 0, other);
             MPI_Waitall(2 * LENGTHS, reqs, MPI_STATUSES_IGNORE);
             fill(buf, LARGEST, 2);

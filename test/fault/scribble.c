@@ -2,12 +2,12 @@
 /*
  * scribble REGION SECONDS SEED [KIND...]
  *
- * A peer that writes what it must not, all over a region in use: into tables, inboxes, cells, rings
- * and pipelines, values that are random, extreme, near to what was there, or copied from elsewhere;
- * and packets of MPI that are nearly right. And it erases what the map says of the program's
- * memory. Kinds: tables, queues, packets, anywhere, blocks; all of these without any. And two that
- * write only what they may, but as fast as they can: joins, which come and go, and doorbells, which
- * fill all inboxes.
+ * A peer that writes what it must not, everywhere in a region in use. Into tables, inboxes, cells,
+ * rings and pipelines it writes values that are random, extreme, close to what was there, or copied
+ * from elsewhere, and MPI packets that are nearly right. It also erases what the block map says of
+ * the program's memory. Kinds: tables, queues, packets, anywhere, blocks; without any, all of
+ * these. Two more kinds write only what they may, but as fast as they can: joins, which join and
+ * leave, and doorbells, which fill all inboxes.
  */
 #include "channel.h"
 
@@ -67,7 +67,7 @@ static void spoil(uint64_t off)
     store(off, value_near(load(off)));
 }
 
-/* The base extent of some endpoint that is in use, or 0. */
+/* The base extent of some endpoint in use, or 0. */
 static uint64_t some_base(void)
 {
     uint32_t first = (uint32_t) rnd(region.geo.endpoints);
@@ -142,7 +142,10 @@ static void queues(void)
     }
 }
 
-/* Where the header of an MPI packet may be: its type, two words on, handles, lengths, addresses. */
+/*
+ * Where the header of an MPI packet may be: its type, two words further on, handles, lengths,
+ * addresses.
+ */
 static void packets(void)
 {
     const struct ivshm_geometry *geo = &region.geo;

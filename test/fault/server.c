@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * server send|receive PORT-FILE CLIENTS DONE-FILE | server client send|receive PORT-FILE
+ * server send|receive PORT-FILE CLIENTS DONE-FILE
+ * server client send|receive PORT-FILE
  *
- * A server that outlives its clients: each connects and dies in the middle of a large message, from
- * the server (send) or to it (receive). The server says so in DONE-FILE.N, after the N-th, and goes
- * on when that file is gone.
+ * A server that outlives its clients. Each client connects and dies in the middle of a large
+ * message from the server (send) or to it (receive). After the N-th client the server creates
+ * DONE-FILE.N, and continues when that file is gone.
  */
 #include "../mpi/mpitest.h"
 
 enum {
     LEN = 4000000,
-    OWN_PIPELINES = 4 /* that a sender fills beforehand; then one is lent to it */
+    OWN_PIPELINES = 4 /* which a sender fills first; then it uses one of the receiver's */
 };
 
 static char *buf;
@@ -53,7 +54,7 @@ int main(int argc, char **argv)
     write_line(argv[2], port);
     for (int n = 1; n <= atoi(argv[3]); n++) {
         while (MPI_Comm_accept(port, MPI_INFO_NULL, 0, MPI_COMM_SELF, &comm) != MPI_SUCCESS)
-            continue; /* an error of the client before */
+            continue; /* an error from the last client */
         MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
         message(strcmp(argv[1], "send") == 0, 1, comm);
         snprintf(name, sizeof(name), "%s.%d", argv[4], n);

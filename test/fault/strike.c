@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * Runs a program and strikes it at a tracepoint of core/tracepoint.h: kills it, or stops it for a
- * while. The tracepoints are found by the notes of their probes in whatever the program has mapped
- * when it begins, and are breakpoints while they are awaited; so it is the library as it is
- * installed that dies.
+ * while. The tracepoints are found through the notes of their probes in all that the program has
+ * mapped when it begins. They are breakpoints while they are awaited. So it is the library as
+ * installed that is struck.
  *
- *   strike -l FILE                                 lists the tracepoints in an ELF file
- *   strike -c FILE PROGRAM ARG...                  appends "TRACEPOINT HITS" to FILE, for each
- * tracepoint hit strike -p TRACEPOINT [-n N] [-s MS] PROGRAM ARG...  at the Nth hit (first):
- * SIGKILL, or stops for MS strike ... -a TRACEPOINT                            counts from the
- * first hit of TRACEPOINT on strike ... -o FILE                             appends "TRACEPOINT N"
- * to FILE when it strikes
+ *   strike -l FILE
+ *       lists the tracepoints in an ELF file
+ *   strike -c FILE PROGRAM ARG...
+ *       appends "TRACEPOINT HITS" to FILE for each tracepoint that was passed
+ *   strike -p TRACEPOINT [-n N] [-s MS] PROGRAM ARG...
+ *       kills (SIGKILL) at the Nth hit, the first by default, or stops for MS milliseconds
+ *   strike ... -a TRACEPOINT
+ *       counts from the first hit of TRACEPOINT on
+ *   strike ... -o FILE
+ *       appends "TRACEPOINT N" to FILE when it strikes
  *
- * Ends as the program does. One thread is watched.
+ * Ends as the program does. Only one thread is watched.
  */
 #include <elf.h>
 #include <errno.h>
@@ -197,14 +201,16 @@ static void strike(pid_t pid)
         kill(pid, SIGKILL);
         return;
     }
-    /* Stopped as it is; all at once, so that it runs unhindered afterwards. */
+    /*
+     * Removes all breakpoints while the program is stopped, so that it runs unhindered afterwards.
+     */
     for (unsigned i = 0; i < site_count; i++)
         if (strcmp(sites[i].tracepoint, wanted) == 0)
             poke(pid, sites[i].address, NOP);
     nanosleep(&(struct timespec){stop_ms / 1000, stop_ms % 1000 * 1000000}, NULL);
 }
 
-/* The program has met a breakpoint; false if it is none of ours. */
+/* The program has hit a breakpoint; false if it is none of ours. */
 static bool met(pid_t pid, uint64_t *entry, unsigned char entry_byte)
 {
     struct user_regs_struct regs;
@@ -226,7 +232,7 @@ static bool met(pid_t pid, uint64_t *entry, unsigned char entry_byte)
             awaited = NULL;
         if (awaited)
             return true;
-        sites[i].hits++; /* and goes on behind the nop */
+        sites[i].hits++; /* and continues after the nop */
         if (wanted && hits_of(wanted) == strike_at)
             strike(pid);
         return true;
@@ -263,7 +269,8 @@ static int follow(pid_t pid)
             entry_byte = poke(pid, entry, TRAP);
         } else if (!met(pid, &entry, entry_byte))
             sig = SIGTRAP;
-        ptrace(PTRACE_CONT, pid, NULL, (void *) (intptr_t) sig); /* fails if it is killed by now */
+        ptrace(PTRACE_CONT, pid, NULL,
+               (void *) (intptr_t) sig); /* fails if it has been killed by now */
         if (waitpid(pid, &status, 0) != pid)
             die("strike: waitpid");
         if (WIFEXITED(status))

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * survive CASE DIR: a rank dies, and the others, who have learned of it or will, go on: each says
- * that it is done, where it would wait for ever, or find its memory written to, if an error left
- * something behind. "list" lists the cases, with the number of ranks of each.
+ * survive CASE DIR
+ *
+ * A rank dies. The others know it, or will learn it, and continue. Each prints that it is done. It
+ * would wait for ever, or find its memory overwritten, if an error had left something behind.
+ * "list" lists the cases, with the number of ranks of each.
  */
 #include "../mpi/mpitest.h"
 
@@ -22,7 +24,10 @@ static int class_of(int err)
     return class;
 }
 
-/* By files, since no message may be what makes the ranks meet; in MPI, for what the others ask. */
+/*
+ * The ranks meet by files, as no message may help them. Meanwhile they make progress, for what the
+ * others ask.
+ */
 static void meet(const char *what, int ranks, const int *who)
 {
     char path[1000];
@@ -30,7 +35,7 @@ static void meet(const char *what, int ranks, const int *who)
 
     snprintf(path, sizeof(path), "%s/%s.%d", dir, what, rank);
     write_line(path, "here");
-    for (int i = 0; here < ranks && i < 3000; i++) {
+    for (int i = 0; here < ranks && i < 12000; i++) {
         here = 0;
         for (int r = 0; r < ranks; r++) {
             snprintf(path, sizeof(path), "%s/%s.%d", dir, what, who[r]);
@@ -42,6 +47,24 @@ static void meet(const char *what, int ranks, const int *who)
     CHECK(here == ranks, "not all are %s", what);
 }
 
+/* Records what this rank has done, for await(). */
+static void mark(const char *what)
+{
+    char path[1000];
+
+    snprintf(path, sizeof(path), "%s/%s.%d", dir, what, rank);
+    write_line(path, "here");
+}
+
+/* Waits, without any MPI call, until rank r has recorded this. */
+static void await(const char *what, int r)
+{
+    char path[1000], line[MPI_MAX_PORT_NAME];
+
+    snprintf(path, sizeof(path), "%s/%s.%d", dir, what, r);
+    read_line(path, line);
+}
+
 static void *receive_from_the_dead(void *arg)
 {
     char byte;
@@ -49,10 +72,10 @@ static void *receive_from_the_dead(void *arg)
 
     (void) arg;
     CHECK(class_of(err) == MPIX_ERR_PROC_FAILED, "class %d", class_of(err));
-    return NULL; /* and calls MPI no more */
+    return NULL; /* it makes no further MPI call */
 }
 
-/* A thread that sleeps while another polls goes on when that one's call fails. */
+/* A thread that sleeps while another one polls continues when that one's call fails. */
 static void threads(void)
 {
     pthread_t polls;
@@ -66,7 +89,7 @@ static void threads(void)
     }
     pthread_create(&polls, NULL, receive_from_the_dead, NULL);
     usleep(200000);
-    do { /* it may wait for the dead, too, for all that MPI knows */
+    do { /* for all that MPI knows, it may be waiting for the dead rank too */
         err = MPI_Recv(&byte, 1, MPI_BYTE, 2, 2, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
         CHECK(!err || class_of(err) == MPIX_ERR_PROC_FAILED, "class %d", class_of(err));
     } while (err);
@@ -87,16 +110,19 @@ static void prepare_window(void)
     MPI_Win_fence(0, win);
 }
 
-/* The dead is no member of the window; but a fence ends for it, when one member is late. */
+/* The dead rank is not in the window. Yet a fence ends because of it, if a member is late. */
 static void fence(void)
 {
     int err, last;
 
-    if (rank == 2)
+    if (rank == 2) {
         sleep(6);
+        await("fence", 0);
+    }
     MPI_Put(out, 1000, MPI_BYTE, rank == 0, 0, 1000, MPI_BYTE, win);
     err = MPI_Win_fence(0, win);
     CHECK(rank == 2 || err, "a fence without a rank");
+    mark("fence");
     last = MPI_Win_fence(0, win);
     CHECK(last, "a fence after one that has failed");
     MPI_Win_free(&win);
@@ -108,7 +134,9 @@ static void prepare_exposure(void)
     MPI_Win_set_errhandler(win, MPI_ERRORS_RETURN);
 }
 
-/* Who was told that an epoch begins, before that failed, may end it. */
+/*
+ * A rank that was told that an exposure epoch begins, before the epoch failed, may end its access.
+ */
 static void exposure(void)
 {
     MPI_Group all, others;
@@ -141,7 +169,10 @@ static void exposure(void)
     CHECK(class_of(err) != MPI_ERR_RMA_SYNC, "an epoch that has not begun is open");
 }
 
-/* A buffer that is detached is the program's: nothing is sent from it, nor freed a second time. */
+/*
+ * A detached buffer belongs to the program: nothing is sent from it, and it is not freed a second
+ * time.
+ */
 static void detach(void)
 {
     int size_of = 2 * LARGE + 3 * MPI_BSEND_OVERHEAD;
@@ -176,7 +207,10 @@ static void detach(void)
           bytes);
 }
 
-/* An error that a call does not return, as all of its own has ended well, ends the next one. */
+/*
+ * If all that a call waits for has ended well, the call does not return the error; the next one
+ * does.
+ */
 static void told_later(void)
 {
     char byte = 0;
@@ -199,8 +233,8 @@ static int ends_with(const char *text, const char *end)
 }
 
 /*
- * The text of an error fits into MPI_MAX_ERROR_STRING, however many calls its stack has. It begins
- * with the call, and ends with the innermost reason.
+ * The text of an error fits into MPI_MAX_ERROR_STRING, however deep its stack. It begins with the
+ * call and ends with the innermost reason.
  */
 static void check_text(const char *call, int err)
 {
@@ -244,8 +278,8 @@ static void texts(void)
 }
 
 /*
- * Rank 1 is late. Rank 0 learns of the death in its first round, and waits in a later one for rank
- * 2, which waits for rank 1, gives up, and does not send what rank 0 waits for.
+ * Rank 1 is late. Rank 0 learns of the death in its first round. In a later round it waits for rank
+ * 2, which waits for rank 1, fails, and never sends what rank 0 waits for.
  */
 static void barrier(void)
 {
@@ -269,8 +303,10 @@ static void allgather(void)
     CHECK(err, "all of a rank that is dead");
 }
 
-/* The schedule of a collective that has failed writes nothing any more; who has left it never
- * comes. */
+/*
+ * The schedule of a failed collective writes nothing any more, even if a rank that has left it
+ * never comes.
+ */
 static void leave_schedule(int comes_late)
 {
     MPI_Request req;
@@ -285,7 +321,7 @@ static void leave_schedule(int comes_late)
         meet("late", 2, (int[]){0, 2});
         return;
     }
-    /* What this request has of its message is what the next one finds, at the same place. */
+    /* The next request finds, at the same address, what this request has left of its message. */
     MPI_Irecv(&byte, 1, MPI_BYTE, 1, 1, MPI_COMM_WORLD, &req);
     MPI_Wait(&req, MPI_STATUS_IGNORE);
     err = MPI_Allgather(out, LARGE / 4, MPI_BYTE, in, LARGE / 4, MPI_BYTE, MPI_COMM_WORLD);
@@ -346,7 +382,7 @@ int main(int argc, char **argv)
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     CHECK(size == cases[at].ranks, "%d ranks are expected", cases[at].ranks);
-    signal(SIGUSR1, SIG_IGN); /* the process manager's word that a rank is dead */
+    signal(SIGUSR1, SIG_IGN); /* the process manager's signal that a rank has died */
     dir = argv[2];
     in = calloc(1, LARGE);
     out = calloc(1, LARGE);
@@ -354,7 +390,7 @@ int main(int argc, char **argv)
     MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
     if (cases[at].prepare)
         cases[at].prepare();
-    /* All know all, and will find out about the dead. */
+    /* All have met, and will find out about the dead rank. */
     MPI_Alltoall(out, 8, MPI_BYTE, in, 8, MPI_BYTE, MPI_COMM_WORLD);
     if (rank == cases[at].victim) {
         if (cases[at].last_word)

@@ -3,7 +3,7 @@
 # The suites and mpi.bash share variables and functions.
 # shellcheck disable=SC2154
 #
-# What an error leaves behind for those who go on after it, and for the others who wait for them.
+# After the death of a rank, survivors continue, and others do not wait for them in vain.
 
 load ../mpi/mpi
 
@@ -16,7 +16,7 @@ setup() {
 
 teardown() { at_end; }
 
-# survives CASE: each rank through a proxy of its own, which says nothing to the others.
+# survives CASE: each rank has a process manager proxy of its own, which tells the others nothing.
 survives() {
     local ranks status=0 dir=$BATS_TEST_TMPDIR/meet.$1
     ranks=$("$fault/survive" list | sed -n "s/^$1 //p")
@@ -32,34 +32,34 @@ survives() {
     fi
 }
 
-@test "a thread that sleeps while another polls learns of its error" {
+@test "a thread that sleeps while another one polls learns of the error" {
     survives threads
 }
 
-@test "after a fence that has failed, and an epoch that could not begin, nobody waits" {
+@test "after a failed fence, or an epoch that could not begin, nobody waits for ever" {
     survives fence
     survives exposure
 }
 
-@test "MPI_Buffer_detach ends all that it waits for, once" {
+@test "MPI_Buffer_detach fails once, and nothing is sent from the buffer afterwards" {
     survives detach
 }
 
-@test "the text of each error fits into its room, and tells the innermost reason" {
+@test "the text of each error fits into MPI_MAX_ERROR_STRING, and names the innermost reason" {
     survives texts
 }
 
-@test "an error that a call does not return is the next one's" {
+@test "an error that one call does not return is returned by the next" {
     survives told-later
 }
 
-@test "who leaves a collective tells those who are ahead of it" {
+@test "a rank that leaves a failed collective tells ranks that are further on" {
     survives barrier
     survives alltoall
     survives allgather
 }
 
-@test "who leaves a collective of a schedule ends that, and waits for none that never ends" {
+@test "a rank that leaves a scheduled collective ends the schedule, and waits for none that never ends" {
     local algorithm
     export MPIR_CVAR_ALLGATHER_INTRA_ALGORITHM=nb MPIR_CVAR_COLLECTIVE_FALLBACK=error
     for algorithm in sched_ring tsp_ring; do
@@ -73,41 +73,41 @@ revoked() {
     grep -qx "all have ended" "$BATS_TEST_TMPDIR/job.out" || { say job; return 1; }
 }
 
-@test "sends to a rank that has revoked their communicator end" {
+@test "sends to a rank that has revoked the communicator end" {
     revoked
     empty
     unset MPIR_CVAR_NOLOCAL
     revoked
 }
 
-@test "sends to a rank that has revoked their communicator end, by tcp as well" {
+@test "sends to a rank that has revoked the communicator end over tcp, too" {
     unset MPIR_CVAR_NEMESIS_IVSHMEM_REGION
     export MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=1
     revoked
 }
 
-# talk SIDE N: two jobs meet, and one is struck at the Nth message that it gets from the call on: the root of SIDE (connect, accept), or
-# the companion that it has (connect+, accept+). Sets `over` if the call was over by then.
+# talk SIDE N: two jobs connect, and a process is killed at the Nth message that it receives after the call has begun:
+# the root of SIDE (connect, accept), or its companion (connect+, accept+). Sets `over` if the call was over by then.
 talk() {
     local accept side struck=${1%+} strike=("$fault/strike" -a called -p message_release -n "$2")
     declare -A before=() behind=()
     if [ "$struck" = "$1" ]; then
         before[$1]="${strike[*]}"
     else
-        behind[$struck]="${strike[*]} $fault/roots $struck $BATS_TEST_TMPDIR/port"
+        behind[$struck]="${strike[*]} $fault/connect_roots $struck $BATS_TEST_TMPDIR/port"
     fi
     rm -f "$BATS_TEST_TMPDIR/port"
     # shellcheck disable=SC2086
-    by_rank accept ${before[accept]-} "$fault/roots" accept "$BATS_TEST_TMPDIR/port" ${behind[accept]-}
+    by_rank accept ${before[accept]-} "$fault/connect_roots" accept "$BATS_TEST_TMPDIR/port" ${behind[accept]-}
     launch accept -disable-auto-cleanup -n 1 "${program[@]}"
     accept=$pid
     # shellcheck disable=SC2086
-    by_rank connect ${before[connect]-} "$fault/roots" connect "$BATS_TEST_TMPDIR/port" ${behind[connect]-}
+    by_rank connect ${before[connect]-} "$fault/connect_roots" connect "$BATS_TEST_TMPDIR/port" ${behind[connect]-}
     mpi connect -disable-auto-cleanup -n 1 "${program[@]}" || :
     wait "$accept" || :
     for side in accept connect; do
         [ "$side" != "$1" ] || continue
-        # If a companion dies after the call, MPI_Finalize says so.
+        # If a companion dies after the call, MPI_Finalize reports it.
         if ! cat "$BATS_TEST_TMPDIR/$side".* | grep -q "^$side finalized\|^Fatal error in internal_Finalize" ||
             ! grep -q "^$side ended" "$BATS_TEST_TMPDIR/$side.0" || grep -q "Assertion\|signal 11" "$BATS_TEST_TMPDIR/$side".*; then
             echo "$*"
@@ -123,7 +123,7 @@ talk() {
     fi
 }
 
-# talks SIDE [N]: at each message from the first, or the Nth, on: before, nobody calls, and nobody else is waited for.
+# talks SIDE [N]: talk with each message from the first, or the Nth, on. Before the Nth, nobody waits for the process.
 talks() {
     local n first=${2:-1}
     for ((n = first; n <= 30; n++)); do
@@ -136,24 +136,24 @@ talks() {
     empty
 }
 
-# Ranks may still be dying when mpiexec has ended.
+# reaped: nobody is on the region. Ranks may still be dying when mpiexec has ended.
 reaped() {
     ivshmem reap "$region" >/dev/null
     [ "$(ivshmem info --json "$region" | jq .usage.endpoints)" -eq 0 ]
 }
 
-@test "the root of MPI_Comm_connect dies: that of MPI_Comm_accept does not wait for it" {
+@test "the root of MPI_Comm_connect dies: the root of MPI_Comm_accept does not wait for it" {
     talks connect 2
 }
 
-@test "the root of MPI_Comm_accept dies: that of MPI_Comm_connect does not wait for it" {
+@test "the root of MPI_Comm_accept dies: the root of MPI_Comm_connect does not wait for it" {
     talks accept
 }
 
-@test "a rank dies in MPI_Comm_accept: its root, and that of MPI_Comm_connect, do not wait for each other" {
+@test "a rank dies in MPI_Comm_accept: the two roots do not wait for each other" {
     talks accept+
 }
 
-@test "a rank dies in MPI_Comm_connect: its root, and that of MPI_Comm_accept, do not wait for each other" {
+@test "a rank dies in MPI_Comm_connect: the two roots do not wait for each other" {
     talks connect+ 3
 }

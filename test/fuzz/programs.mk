@@ -11,7 +11,7 @@ CC.libfuzzer := clang -O2 -fsanitize=fuzzer-no-link -fno-sanitize-coverage=trace
 CC.afl       := afl-clang-fast -O2 $(sanitizers)
 CC.coverage  := clang -O1 -fprofile-instr-generate -fcoverage-mapping
 
-compile := $(CC.$(FLAVOUR)) -std=gnu11 -g -Wall -Wextra -Werror -MMD -MP -DIVSHM_STEPS -I$(CORE) -I$(TOOLS)
+compile := $(CC.$(FLAVOUR)) -std=gnu11 -g -Wall -Wextra $(WERROR) -MMD -MP -DIVSHM_STEPS -I$(CORE) -I$(TOOLS)
 out := $(OUT)/$(FLAVOUR)
 common := $(out)/world.o $(patsubst $(CORE)/%.c,$(out)/core/%.o,$(filter-out %/map.c,$(wildcard $(CORE)/*.c)))
 tools := $(addprefix $(out)/tools/ivshmem_,check.o deep.o show.o reap.o)
@@ -20,7 +20,7 @@ all: $(patsubst $(SRC)/target_%.c,$(out)/%,$(wildcard $(SRC)/target_*.c))
 	@:
 
 # What it asks the system is answered by world.c.
-$(out)/core/alive.o: compile += -Dopen=fuzz_open -Dkill=fuzz_kill -Dgetpid=fuzz_getpid
+$(out)/core/liveness.o: compile += -Dopen=fuzz_open -Dkill=fuzz_kill -Dgetpid=fuzz_getpid
 # It is asked before each access, and checks addresses itself.
 $(out)/world.o: compile += -fno-sanitize=address
 # Nobody goes on while it waits.

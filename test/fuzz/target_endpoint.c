@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: mpich2 */
-/*
- * Tables that anybody may have written: endpoints, attachments, extents.
- */
+/* Tables that a peer may have written: endpoints, attachments, extents. */
 #include "fuzz.h"
 
 static struct ivshm_region *region;
@@ -18,7 +16,7 @@ static struct ivshm_owner take_owner(struct input *in)
     return owner;
 }
 
-/* As many bytes as some extent has, or any number. */
+/* The size of some extent, or any number. */
 static uint64_t take_bytes(struct input *in)
 {
     const uint64_t sizes[] = {1, region->geo.block_size, region->geo.pipeline_bytes,
@@ -54,7 +52,7 @@ static void call_extent(struct input *in, unsigned op)
     ivshm_off off;
     uint64_t bytes;
 
-    allow_below(region->geo.data); /* the tables alone */
+    allow_below(region->geo.data); /* the tables only */
     switch (op % 8) {
     case 0:
         bytes = take_bytes(in);

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: mpich2 */
-/*
- * A pipeline whose other side is hostile: as the one who fills it, and as the one who empties it.
- */
+/* A pipeline whose other side is hostile, as the sender or as the receiver. */
 #include "fuzz.h"
 
 static const struct world *world;
 static struct ivshm_region *region;
-static struct ivshm_pipeline pipeline; /* ours, or one that HOSTILE has lent */
+static struct ivshm_pipeline pipeline; /* ours, or one that HOSTILE provides */
 
 static void check_chunk(const unsigned char *chunk, uint32_t len)
 {

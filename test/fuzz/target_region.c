@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
-/*
- * Whatever a memory carries, and however it changes meanwhile: probe, inspect, open and format.
- */
+/* Memory with any contents, which may change meanwhile: probe, inspect, open and format. */
 #include "fuzz.h"
 
-/* An image as large as `size`, with a region of `formatted_for` in it, or none. */
+/* An image of `size` bytes, with a region of `formatted_for` bytes in it, or none. */
 static struct {
     uint64_t size, formatted_for;
     struct image image;
@@ -58,7 +56,7 @@ static void call(struct input *in, unsigned op)
     struct ivshm_region region;
     struct ivshm_map map;
     const char *name = op & 64 ? NULL : "region";
-    const bool is_still = is_quiet(); /* nobody changes it under our hands */
+    const bool is_still = is_quiet(); /* nobody changes it meanwhile */
     int err = 0;
 
     ivshm_map_open("region", false, &map, NULL);
@@ -69,7 +67,7 @@ static void call(struct input *in, unsigned op)
         err = ivshm_region_open(name, &region, &diag);
         if (err == 0)
             check_region(&region);
-        else if (is_still) /* somebody else's is left alone */
+        else if (is_still) /* foreign data is left alone */
             must((err != -EMEDIUMTYPE && err != -EPROTONOSUPPORT) || writes_made() == 0);
         break;
     case 2:
@@ -86,7 +84,7 @@ static void call(struct input *in, unsigned op)
     case 5:
         err = ivshm_region_format(&map, &diag);
         break;
-    default: /* bytes as they come, behind each other */
+    default: /* bytes of the input, one after the other */
         for (uint64_t off = take(in, 2) % mapped_image->size, n = take(in, 1); n > 0; n--, off++)
             ((unsigned char *) mapped_image->base)[off % mapped_image->size] =
                 (unsigned char) take(in, 1);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * The command ivshmem on a region that anybody may have written. Whatever is in there, nothing but
- * plain text gets to the terminal.
+ * The command ivshmem on a region that a peer may have written. Whatever is in it, only plain text
+ * reaches the terminal.
  */
 #include "fuzz.h"
 
@@ -18,7 +18,7 @@ static void check_text(const char *text, size_t len)
         must(isprint((unsigned char) text[i]) || text[i] == '\n');
 }
 
-/* In the place of those of tools/ivshmem.c. */
+/* Replaces those of tools/ivshmem.c. */
 
 static void check_message(const char *fmt, va_list ap)
 {
@@ -61,7 +61,7 @@ static void call(struct input *in, unsigned op)
         const char **gone = !(op & 4) ? &opt.vm_gone : op & 8 ? &opt.endpoint : &opt.container_gone;
         *gone = op & 16 ? "vm" : "1.1";
     }
-    /* check, info and ps look only. */
+    /* check, info and ps only read. */
     allow((opt.deep ? 100 : 4) * table_limit(&world_now()->region), op % 4 != 3);
     rewind(stdout);
     switch (op % 4) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * A transport with two peers, one hostile and one sound, at all that it can be asked to do. In a
- * confined run the hostile one keeps to its own memory, and the sound one must not notice.
+ * A transport with two peers, one hostile and one sound, and all calls that it has. In a confined
+ * run the hostile peer writes only its own memory, and the sound one must not notice.
  */
 #include "fuzz.h"
 
@@ -12,14 +12,14 @@ static struct ivshm_transport *party;
 static const struct ivshm_geometry *geo;
 static bool confined;
 
-/* What one party has sent to another, and what the other has received of it. */
+/* What one party has sent to another, and what the other one has received of it. */
 struct stream {
     uint32_t len[MESSAGES_MAX];
     unsigned sent, received;
 };
 static struct stream to_sound, to_own;
 
-/* The bytes of a message, as many as the largest may have. */
+/* The bytes of a message; as many as the largest may have. */
 static const unsigned char *pattern(const struct stream *s, unsigned message)
 {
     static unsigned char bytes[PAYLOAD_MAX + 256];
@@ -36,7 +36,7 @@ static bool lies_in(const void *start, uint64_t len, const void *area, uint64_t 
     return from <= size && len <= size - from;
 }
 
-/* All of the payload is in one cell, slot or buffer of the sender's, as the contract says. */
+/* The whole payload is in one cell, slot or buffer of the sender's, as the contract says. */
 static void check_bounds(const struct ivshm_incoming *in)
 {
     const struct ivshm_channel *channel = in->channel;
@@ -56,7 +56,7 @@ static void check_bounds(const struct ivshm_incoming *in)
     }
 }
 
-/* Receives for `who`; what the sound ones say to each other must come as it was sent. */
+/* Receives for `who`. What the sound parties send to each other must arrive unchanged. */
 static int receive(enum party who)
 {
     struct ivshm_incoming in;
@@ -118,14 +118,14 @@ static void send_slot(enum party from, enum party to, uint32_t len)
 {
     struct ivshm_channel *channel = channel_of(from, to);
     struct ivshm_outgoing out;
-    if (!channel || !ivshm_channel_slot(channel, len) ||
+    if (!channel || !ivshm_message_fits_now(channel, len) ||
         ivshm_message_reserve(&party[from], channel, len, 0, &out) != 0)
         return;
     memset(out.payload, 0, len);
     ivshm_message_publish(&party[from], channel, &out, len);
 }
 
-/* A reference of HOSTILE's, or of whomever it pretends to be, in our inbox. */
+/* A reference in our inbox from HOSTILE, or from whomever it pretends to be. */
 static void push_reference(struct input *in)
 {
     uint64_t word = take(in, 3);
@@ -142,7 +142,7 @@ static void push_reference(struct input *in)
         ivshm_queue_push_mpsc(&channel->inbox, ref);
 }
 
-/* A message that says: all comes by the ring at that offset. */
+/* A message that announces a ring at that offset. */
 static void announce_ring(struct input *in)
 {
     ivshm_off off = take_offset(in);
@@ -155,7 +155,7 @@ static void announce_ring(struct input *in)
     ivshm_message_publish(&party[HOSTILE], channel, &out, sizeof(off));
 }
 
-/* Leaves the peer, or comes back to it: one user at most. */
+/* Closes the channel to the peer, or opens it again: one user at most. */
 static void open_or_close(enum party peer, uint32_t generation_off)
 {
     struct ivshm_channel *channel = channel_of(OWN, peer);
@@ -232,7 +232,7 @@ static void call(struct input *in, unsigned op)
     }
 }
 
-/* The sound peer is heard, and hears us, to the bit. */
+/* We and the sound peer receive each other's messages bit for bit. */
 static void check_sound(void)
 {
     bool sent = false, answered = false;

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #define GUARD (64 * MIB)
-#define LATER_MAX 16 /* changes under way at once */
+#define LATER_MAX 16 /* pending changes at once */
 
 uint64_t take(struct input *in, unsigned bytes)
 {
@@ -41,14 +41,14 @@ void image_restore(const struct image *image)
     must(madvise(image->base, image->size, MADV_DONTNEED) == 0);
 }
 
-/* In the place of core/map.c: every name is of this image. */
+/* Replaces core/map.c: every name leads to this image. */
 
 const char *ivshm_map_sysfs(void)
 {
     return "";
 }
 
-/* fuzz_open's files are the kernel's own. */
+/* fuzz_open's files are real files. */
 const char *ivshm_liveness_root(void)
 {
     return "/fuzz";
@@ -79,8 +79,8 @@ int ivshm_map_devices(struct ivshm_device *devices, int max)
 }
 
 /*
- * What core/liveness.c asks the system, as it is compiled for this: one process, PID, is there and
- * no other, so that the answers are the same in each run.
+ * The system that core/liveness.c asks, as it is compiled here: only one process exists, PID, so
+ * that the answers are the same in each run.
  */
 
 #define PID 42
@@ -127,7 +127,7 @@ int fuzz_open(const char *path, int flags, ...)
 /* Parties */
 
 static struct {
-    const struct world *world; /* NULL: there is an image alone */
+    const struct world *world; /* NULL: there is only an image */
     struct ivshm_transport party[PARTIES];
     bool confined;
 } now;
@@ -145,7 +145,7 @@ uint64_t table_limit(const struct ivshm_region *region)
     return 4 * geo->endpoints * (geo->endpoints * attachments + geo->blocks + entry);
 }
 
-/* A sends to B, who takes it; enough of that makes a ring. */
+/* A sends to B, which receives; enough of that makes a ring. */
 static void talk(struct ivshm_transport *a, struct ivshm_transport *b)
 {
     struct ivshm_outgoing out;
@@ -158,6 +158,32 @@ static void talk(struct ivshm_transport *a, struct ivshm_transport *b)
         must(ivshm_transport_receive(b, &in, NULL) == 1);
         ivshm_message_release(&in);
     }
+}
+
+/* What the functions of handles answer, whatever a peer has made of the superblock by then. */
+static void check_handles(const struct world *w)
+{
+    const struct ivshm_region *r = &w->region;
+    const struct ivshm_transport *t = &w->party[OWN];
+    const struct ivshm_channel *channel =
+        w->party[OWN].channels[ivshm_transport_self(&w->party[HOSTILE]).endpoint];
+    size_t bytes;
+
+    must(strcmp(ivshm_region_name(r), "region") == 0 && !ivshm_region_is_device(r));
+    must(ivshm_region_map(r)->base == ivshm_region_base(r));
+    must(ivshm_region_size(r) == w->image.size && (ivshm_region_id(r)[0] | ivshm_region_id(r)[1]));
+    must(ivshm_transport_self(t).endpoint < ivshm_region_endpoints(r));
+    must(ivshm_region_first_block(r).bytes + ivshm_region_blocks(r) * ivshm_region_block_size(r) <=
+         ivshm_region_size(r));
+    must(ivshm_region_address(r, w->memory) == ivshm_region_resolve(r, w->memory, 64));
+    must(ivshm_region_offset(r, ivshm_region_address(r, w->memory)).bytes == w->memory.bytes);
+    must(ivshm_transport_memory(t, &bytes) && bytes >= ivshm_region_cell_size(r));
+    must(ivshm_region_cells(r) > 0);
+    must(ivshm_channel_peer(channel).endpoint == ivshm_transport_self(&w->party[HOSTILE]).endpoint);
+    must(!ivshm_channel_is_pending(channel) && !ivshm_channel_is_paused(channel));
+    must(ivshm_pipeline_chunk_size(&w->pipeline[OWN]) < ivshm_pipeline_bytes(r));
+    must(ivshm_pipeline_offset(&w->pipeline[OWN]).bytes != 0 &&
+         ivshm_pipeline_next(&w->pipeline[OWN]) == 0);
 }
 
 static void world_build(struct world *w, enum world_kind kind)
@@ -188,6 +214,7 @@ static void world_build(struct world *w, enum world_kind kind)
         for (enum party q = 0; q < PARTIES; q++)
             if (p != q)
                 talk(&w->party[p], &w->party[q]);
+    check_handles(w);
     image_seal(&w->image);
 }
 
@@ -205,7 +232,7 @@ static void pool_copy(struct ivshm_pool *pool)
     pool->holder = pool->in_flight + pool->count;
 }
 
-/* All that a transport holds outside the region, once more. */
+/* Another copy of all that a transport keeps outside the region. */
 static struct ivshm_transport transport_copy(const struct ivshm_transport *t)
 {
     uint32_t entries = t->region->geo.endpoints;
@@ -256,7 +283,7 @@ void parties_end(void)
     allow(table_limit(&now.world->region), false);
     ivshm_transport_close(&now.party[OWN]);
     now.party[OWN].channels = NULL;
-    for (enum party p = 0; p < OWN; p++) { /* whatever these two would do, others have done */
+    for (enum party p = 0; p < OWN; p++) { /* whatever these two could do, others have done */
         struct ivshm_transport *t = &now.party[p];
         for (uint32_t i = 0; i < t->region->geo.endpoints; i++)
             free(t->channels[i]);
@@ -286,7 +313,7 @@ enum location {
     AT_CLAIM,
     AT_ENTRY,
     AT_BLOCK,
-    AT_EXTENT, /* the blocks from the beginning of an extent */
+    AT_EXTENT, /* the block words at the beginning of an extent */
     AT_INBOX,  /* the slots from the next one on */
     AT_INBOX_END,
     AT_ATTACHED,
@@ -305,9 +332,9 @@ struct change {
     uint8_t location, who, field, value;
     uint16_t index;
     uint64_t operand;
-    bool on_word;    /* counts accesses to the place, else all */
-    bool is_lasting; /* done at each access from then on */
-    uint32_t after;  /* so many accesses */
+    bool on_word;    /* counts accesses to the target word, else all */
+    bool is_lasting; /* made at each access from then on */
+    uint32_t after;  /* this many accesses */
 };
 
 static struct {
@@ -363,7 +390,7 @@ static char *at(uint64_t off)
     return (char *) state.image->base + off;
 }
 
-/* The ring by which `who` sends to us, and we to HOSTILE. */
+/* The ring through which `who` sends to us, or we to HOSTILE. */
 static struct ivshm_ring_shm *ring_of(enum party who, uint32_t *next)
 {
     struct ivshm_channel *channel = channel_of(OWN, who == OWN ? HOSTILE : who);
@@ -405,7 +432,7 @@ static ivshm_off extent_of(unsigned which, enum party who)
     }
 }
 
-/* The beginning of an extent, or behind it. */
+/* The beginning of an extent, or beyond it. */
 static uint64_t offset_near(uint64_t operand)
 {
     return extent_of(operand & 3, (operand >> 2 & 3) % PARTIES).bytes + (operand >> 4 & 0xfff) * 64;
@@ -436,7 +463,7 @@ static struct ivshm_cell_shm *cell_at(const struct change *c)
                                     : ivshm_pool_cell(&t->large, index - geo->small_cells);
 }
 
-/* The place's word, or NULL if there is none now; most have 8 bytes. */
+/* The target word, or NULL if there is none now. Most have 8 bytes. */
 static void *word_of(const struct change *c, const void *this, unsigned *bytes)
 {
     const struct world *w = now.world;
@@ -496,7 +523,7 @@ static void *word_of(const struct change *c, const void *this, unsigned *bytes)
     }
 }
 
-/* A value of the form that is expected there, of which the operand decides the rest. */
+/* A value of the form that is expected there; the operand decides the rest. */
 static uint64_t fitting(const struct change *c)
 {
     uint64_t operand = c->operand;
@@ -519,7 +546,7 @@ static uint64_t fitting(const struct change *c)
                (uint64_t) owner.endpoint << 16 |
                (inbox_position(c) / now.world->region.geo.inbox_slots + 1) << 32;
     case AT_CELL:
-    case AT_RING: /* the number that is due, and what is said with it */
+    case AT_RING: /* the expected sequence number, and what comes with it */
         channel = c->who < PARTIES && c->who != OWN ? channel_of(OWN, c->who) : NULL;
         if (c->location == AT_CELL)
             return c->field % 4 == 3 && channel ? channel->received + operand : operand;

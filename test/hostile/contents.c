@@ -2,12 +2,12 @@
 /*
  * contents CASE
  *
- * What MPICH's own code says to itself in messages: sizes, ranks and lengths, in collectives and
- * where communicators are made. One rank takes part lawfully, but one word of one of its messages,
- * or the length of that, is another one. The packet is right in every respect, so it is for the
- * receiver's code to look. "list" lists the cases: name, ranks, and which of them lies.
+ * What MPICH's own code sends to itself: sizes, ranks and lengths, in collectives and when
+ * communicators are created. One rank takes part correctly, but one word of one of its messages, or
+ * the length of that message, is changed. The packet is correct in every respect, so the receiver's
+ * code has to check its contents. "list" lists the cases: name, ranks, and which of them lies.
  *
- * Each honest rank says "unharmed". It may see an error, or wait for what does not come.
+ * Each honest rank prints "unharmed". It may see an error, or wait for what does not come.
  */
 #define _GNU_SOURCE
 #include "packets.h"
@@ -26,7 +26,7 @@ static char *from, *into;
 static char done_names[RANKS_MAX][400];
 static MPI_Comm made = MPI_COMM_NULL;
 
-static bool lies; /* this rank, from now on */
+static bool lies; /* this rank lies from now on */
 static int sent;  /* its messages with data since then */
 static const struct lie *lie;
 
@@ -50,7 +50,7 @@ static MPI_Comm halves(void)
 
 static void start_lying(void);
 
-/* What was made leads to somebody. */
+/* The new communicator works. */
 static void use_made(int err)
 {
     MPI_Request req;
@@ -140,8 +140,10 @@ static void scatter(void)
     (void) MPI_Scatter(from, BLOCK, MPI_BYTE, own, BLOCK, MPI_BYTE, 0, MPI_COMM_WORLD);
 }
 
-/* Of the liar's messages the one with that number: that word, -1: none; and that length, -1: its
- * own. */
+/*
+ * Of the liar's messages: the number of the one that is changed; its word, -1: none; its length,
+ * -1: unchanged.
+ */
 static const struct lie {
     const char *name;
     void (*run)(void);
@@ -174,7 +176,7 @@ static void start_lying(void)
     lies = rank == lie->liar;
 }
 
-/* In front of the library's own. */
+/* Called before the library's own. */
 void ivshm_message_publish_elsewhere(struct ivshm_transport *t, struct ivshm_channel *channel,
                                      const struct ivshm_outgoing *out, uint32_t len)
 {
@@ -186,7 +188,8 @@ void ivshm_message_publish_elsewhere(struct ivshm_transport *t, struct ivshm_cha
         if (lie->word >= 0)
             memcpy(data + 4 * lie->word, &lie->value, 4);
         if (lie->length >= 0) {
-            memmove(begin, data, (size_t) MPL_MIN(bytes, BLOCK)); /* a short one has it earlier */
+            memmove(begin, data,
+                    (size_t) MPL_MIN(bytes, BLOCK)); /* a short message has it earlier */
             pkt->type = MPIDI_CH3_PKT_EAGER_SEND;
             pkt->eager_send.data_sz = lie->length;
             len = (uint32_t) (sizeof(pkt->eager_send) + (size_t) lie->length);
@@ -196,8 +199,8 @@ void ivshm_message_publish_elsewhere(struct ivshm_transport *t, struct ivshm_cha
 }
 
 /*
- * Says so, and ends when all have: the process manager may end a rank of which others have left.
- * By files, also in the handler of a signal.
+ * Prints it, and ends when all have: the process manager may end a rank when others have left. The
+ * ranks meet by files, as this is also called in a signal handler.
  */
 static void say_unharmed(int sig)
 {
@@ -236,7 +239,7 @@ int main(int argc, char **argv)
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
     MPID_nem_ivshmem.transport.ring_after =
-        UINT32_MAX; /* or messages in slots pass the double by */
+        UINT32_MAX; /* else messages in slots bypass the double */
     from = calloc(1, ROOM);
     into = calloc(1, ROOM);
     MPI_Alltoall(from, 1, MPI_INT, into, 1, MPI_INT, MPI_COMM_WORLD);
@@ -245,7 +248,7 @@ int main(int argc, char **argv)
     signal(SIGALRM, say_unharmed);
     alarm(PATIENCE);
     lie->run();
-    sleep(1); /* what was sent is taken by then */
+    sleep(1); /* all that was sent has been received by then */
     alarm(0);
     say_unharmed(0);
 }

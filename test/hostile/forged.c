@@ -2,12 +2,13 @@
 /*
  * forged CASE
  *
- * Rank 1 is hostile, and sends rank 0 one packet that is well-formed, at the very moment at which
- * no lawful peer could send it; rank 2 is there for what needs a third. Where `within` finds such
- * a moment by chance, this is it. "list" lists the cases: name, ranks, and which is hostile.
- * What they do not know of each other they say through the file HOSTILE_DIR/forged.
+ * Rank 1 is hostile. It sends rank 0 one packet that is well-formed, exactly when no correct peer
+ * could send it. Rank 2 takes part in cases that need a third rank. `within` finds such moments by
+ * chance; these cases reach them for certain. "list" lists the cases: name, ranks, and which one is
+ * hostile. What the ranks cannot know of each other they exchange through the file
+ * HOSTILE_DIR/forged.
  *
- * Rank 0 says "unharmed" at the end. It may have seen errors, and nothing worse.
+ * Rank 0 prints "unharmed" at the end. It may have seen errors, but nothing worse.
  */
 #define _GNU_SOURCE
 #include "packets.h"
@@ -25,20 +26,28 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { LARGE = 200000, CUT = 20000, PATIENCE = 15, TAG = 5, WINDOW = 1 << 20, SHORTS = 40000 };
-enum { RANKS_MAX = 4, OVER = 99 }; /* rank 0's last stage */
+enum {
+    LARGE = 200000,
+    CUT = 20000,
+    PATIENCE = 120,
+    LAWFUL_WAIT = 15,
+    TAG = 5,
+    WINDOW = 1 << 20,
+    SHORTS = 40000
+};
+enum { RANKS_MAX = 4, OVER = 99 }; /* the last stage of rank 0 */
 
 static struct said {
     atomic_int stage;
     atomic_uint handle;          /* of a request, or of rank 0's window */
     atomic_ullong base;          /* of that */
     atomic_int answers;          /* that rank 0 has begun to send */
-    atomic_uint sent[RANKS_MAX]; /* messages to rank 0, up to the last that is forged */
+    atomic_uint sent[RANKS_MAX]; /* messages to rank 0, up to the last forged one */
 } * said;
 static int rank;
-static bool deaf; /* takes all that comes, as somebody would who does not look what it is */
+static bool deaf; /* receives whatever comes, without processing it */
 static unsigned char *buf;
-static MPIDI_VC_t *peer; /* rank 0's connection with rank 1, or another's with rank 0 */
+static MPIDI_VC_t *peer; /* rank 0's connection with rank 1, or another rank's with rank 0 */
 static MPI_Win win;
 
 static void reach(int stage)
@@ -46,7 +55,7 @@ static void reach(int stage)
     atomic_store(&said->stage, stage);
 }
 
-/* Without a turn of the progress engine. */
+/* Without MPI progress. */
 static void await(int stage)
 {
     for (int i = 0; atomic_load(&said->stage) < stage; i++) {
@@ -96,10 +105,10 @@ static MPIDI_VC_t *vc_of(int other)
 static bool is_lost(int other)
 {
     const MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc_of(other));
-    return area->failed || !area->channel;
+    return area->failure || !area->channel;
 }
 
-/* Until rank 0 has taken what `from` has forged up to that stage, or refused it. */
+/* Until rank 0 has received all that `from` has forged up to that stage, or has refused it. */
 static void take(int from, int stage)
 {
     progress_until(stage);
@@ -108,7 +117,7 @@ static void take(int from, int stage)
         progress_once();
 }
 
-/* A header and some data, in as many cells as that takes. */
+/* A header and some data, in as many cells as they need. */
 static void send_raw(void *packet, size_t len, const void *data, size_t more)
 {
     struct ivshm_channel *channel;
@@ -120,7 +129,7 @@ static void send_raw(void *packet, size_t len, const void *data, size_t more)
                                      sent == 0 && len + 4000 < total ? len + 4000 : total - sent, 0,
                                      &out) != 0)
             progress_once();
-        if (!channel) /* by then rank 0 has given it up */
+        if (!channel) /* rank 0 has failed it by then */
             return;
         n = MPL_MIN((size_t) out.capacity, total - sent);
         for (size_t i = 0; i < n; i++, sent++)
@@ -138,7 +147,7 @@ static void send_header(MPIDI_CH3_Pkt_t *pkt)
     send_raw(pkt, MPID_nem_ivshmem_header_bytes((int) pkt->type), NULL, 0);
 }
 
-/* In one cell; unlike send_raw without a turn, in which the answers would come. */
+/* In one cell. Unlike send_raw, without progress, in which the answers would come. */
 static void say_on(uint32_t stream, const void *bytes, size_t len)
 {
     struct ivshm_transport *t = &MPID_nem_ivshmem.transport;
@@ -153,7 +162,7 @@ static void say_on(uint32_t stream, const void *bytes, size_t len)
     atomic_store(&said->sent[rank], channel->sent);
 }
 
-/* A message of several pieces, of which the first is sent, and then the sender dies. */
+/* A message of several pieces: the first is sent, then the sender dies. */
 static void send_first_piece(void)
 {
     MPIDI_CH3_Pkt_t pkt;
@@ -169,7 +178,7 @@ static void send_first_piece(void)
     send_raw(&pkt, sizeof(pkt.eager_send), buf, 1000);
 }
 
-/* What is left of so many bytes behind the first 1000. */
+/* The rest of a message of that many bytes, after the first 1000. */
 static void send_rest(size_t bytes)
 {
     for (size_t sent = 1000, n; sent < bytes; sent += n)
@@ -188,7 +197,7 @@ static void die(void)
 static void outlive(void)
 {
     reach(2);
-    for (double end = MPI_Wtime() + 10; VC_IVSHMEM(peer)->channel && MPI_Wtime() < end;)
+    for (double end = MPI_Wtime() + 100; VC_IVSHMEM(peer)->channel && MPI_Wtime() < end;)
         progress_once();
 }
 
@@ -199,7 +208,7 @@ static void violation(const char *what)
     _exit(1);
 }
 
-/* Waits for a message of `from`'s, whatever calls return meanwhile about others. */
+/* Waits for a message from `from`, whatever calls return about others meanwhile. */
 static int receive(int from)
 {
     MPI_Request req;
@@ -210,7 +219,7 @@ static int receive(int from)
     return err ? err : MPI_Wait(&req, MPI_STATUS_IGNORE);
 }
 
-/* By rank 2: behind all that rank 0 has asked it for before. */
+/* From rank 2: after all that rank 0 has asked of it before. */
 static void answer(void)
 {
     receive(0);
@@ -263,7 +272,7 @@ static void cut_irecv(void)
     must_fail("MPI_Irecv", err ? err : MPI_Wait(&req, MPI_STATUS_IGNORE));
 }
 
-/* Met by its receive before the sender dies. */
+/* Matched by its receive before the sender dies. */
 static void cut_met(void)
 {
     MPI_Request req = MPI_REQUEST_NULL;
@@ -307,7 +316,7 @@ static void cut_imrecv(void)
     cut_matched(false);
 }
 
-/* An earlier message that is all there is not the one that is dropped. */
+/* An earlier message that is complete is not the one that is dropped. */
 static void cut_behind(void)
 {
     if (rank == 1) {
@@ -321,7 +330,7 @@ static void cut_behind(void)
     must_fail("MPI_Recv", MPI_Recv(buf, CUT, MPI_BYTE, 1, TAG, MPI_COMM_WORLD, MPI_STATUS_IGNORE));
 }
 
-/* A large message has been received, and the answer to its cancellation says that it has not. */
+/* A large message has been received, and the answer to its cancellation claims the contrary. */
 static void cancel(void)
 {
     MPI_Request req;
@@ -349,7 +358,7 @@ static void cancel(void)
     MPI_Wait(&req, MPI_STATUS_IGNORE);
 }
 
-/* The receiver is done with a message before it has heard of it: its RTS waits for a cell. */
+/* The receiver is done with a message before it has heard of it: the RTS waits for a cell. */
 static void done_early(void)
 {
     enum { SMALL = 1000, MANY = 100000 };
@@ -488,7 +497,7 @@ static MPIDI_CH3_Pkt_t lock_answer(int type, int flags)
     return pkt;
 }
 
-/* One that no target gives. */
+/* An answer that no target gives. */
 static void answer_lock(int type, int flags)
 {
     MPIDI_CH3_Pkt_t pkt = lock_answer(type, flags);
@@ -605,8 +614,8 @@ static void lock_stream(void)
 }
 
 /*
- * Rank 1 asks for a lock with more data than is kept for it. While that data comes, and is dropped,
- * its place in the queue must not become free, and then that of rank 2.
+ * Rank 1 asks for a lock with more data than the target keeps. While that data arrives, and is
+ * dropped, its entry in the queue must not become free, and rank 2's after it.
  */
 static void entry(void)
 {
@@ -614,7 +623,7 @@ static void entry(void)
     MPIDI_CH3_Pkt_t pkt;
 
     make_window();
-    deaf = rank != 0; /* of what is sent raw CH3 knows nothing, and minds the answers */
+    deaf = rank != 0; /* CH3 knows nothing of a raw packet, and objects to the answers */
     if (rank == 1) {
         await(1);
         pkt = put_packet(MUCH, MPIDI_CH3_PKT_FLAG_RMA_LOCK_SHARED);
@@ -658,7 +667,7 @@ static void entry(void)
     }
 }
 
-/* Of a window that is shared in the region, rank 1 grants the lock of rank 2 as well. */
+/* The window is shared in the region. Rank 1 grants the lock of rank 2 as well. */
 static void locks_of_others(void)
 {
     void *base;
@@ -669,7 +678,7 @@ static void locks_of_others(void)
         atomic_store(&said->handle, (unsigned) win);
     MPI_Barrier(MPI_COMM_WORLD);
     if (rank == 1) {
-        while (window()->current_lock_type != MPI_LOCK_SHARED) /* its own it grants by right */
+        while (window()->current_lock_type != MPI_LOCK_SHARED) /* its own lock it may grant */
             progress_once();
         MPIDI_CH3_Pkt_t pkt = lock_answer(MPIDI_CH3_PKT_LOCK_ACK, GRANTED);
         send_header(&pkt);
@@ -721,7 +730,7 @@ static void end_for_others(void)
     }
 }
 
-/* Rank 1 acknowledges an operation, and then refuses it, which counts as another's. */
+/* Rank 1 acknowledges an operation, and then refuses it, which counts as another one's refusal. */
 static void ack_and_refuse(void)
 {
     static char got[8];
@@ -729,7 +738,7 @@ static void ack_and_refuse(void)
     make_window();
     if (rank == 1) {
         MPIDI_CH3_Pkt_t pkt;
-        reach(1); /* from here it does not answer what it is asked */
+        reach(1); /* from here on it does not answer */
         await(2);
         MPIDI_Pkt_init(&pkt.ack, MPIDI_CH3_PKT_ACK);
         pkt.ack.source_win_handle = (MPI_Win) atomic_load(&said->handle);
@@ -755,7 +764,10 @@ static void ack_and_refuse(void)
     }
 }
 
-/* All lawful: no room for the data of an operation that waits for a lock. It is sent again. */
+/*
+ * All correct: there is no room for the data of an operation that waits for a lock. It is sent
+ * again.
+ */
 static void lawful_discard(void)
 {
     enum { BYTES = 1000 };
@@ -792,7 +804,7 @@ static void lawful_discard(void)
             violation("data is wrong");
 }
 
-/* Two say to be the same rank of a communicator that rank 0 has not made yet. */
+/* Two ranks claim to be the same rank of a communicator that rank 0 has not created yet. */
 static void claims(void)
 {
     MPIDI_CH3_Pkt_t pkt;
@@ -805,7 +817,7 @@ static void claims(void)
     pkt.eager_send.match.parts.context_id = world->context_id + (20 << MPIR_CONTEXT_PREFIX_SHIFT);
     pkt.eager_send.data_sz = CUT;
     pkt.eager_send.sender_req_id = MPI_REQUEST_NULL;
-    if (rank == 2) { /* half of it; its end, when the other has called it back */
+    if (rank == 2) { /* half of it; the rest when the other rank has cancelled it */
         send_raw(&pkt, sizeof(pkt.eager_send), buf, 1000);
         progress_for(0.3);
         reach(1);
@@ -825,12 +837,12 @@ static void claims(void)
     } else {
         progress_until(3);
         progress_for(0.5);
-        if (VC_IVSHMEM(peer)->failed)
+        if (VC_IVSHMEM(peer)->failure)
             violation("of two that say to be a rank, one was believed");
     }
 }
 
-/* A window over all memory that rank 0 attaches; with a gap, of that between nobody may read. */
+/* A window over all memory that rank 0 attaches; with a gap, the memory in it must not be read. */
 static unsigned char *attached;
 enum { ATTACHED = 1 << 16 };
 
@@ -852,7 +864,7 @@ static void make_dynamic_window(bool gap)
     MPI_Barrier(MPI_COMM_WORLD);
 }
 
-/* MPICH's own, of which the case makes another one. */
+/* MPICH's own layout, which the case changes. */
 static void *describe(MPI_Datatype type, int *len)
 {
     MPIR_Datatype *ptr;
@@ -881,7 +893,7 @@ static int *basic_type_of(void *flattened)
     return (int *) ((char *) flattened + 52);
 }
 
-/* Some handle of a derived type, which a description comes with. */
+/* Some handle of a derived type, for which a flattened datatype is sent. */
 static MPI_Datatype flattened_type(void)
 {
     MPI_Datatype any;
@@ -918,7 +930,7 @@ static void read_flattened(void *flattened, int len, bool streams)
     progress_for(1);
 }
 
-/* Elements that are said to be further apart than they are long. */
+/* Elements that are declared further apart than they are long. */
 static void extent(void)
 {
     MPI_Datatype type;
@@ -936,7 +948,7 @@ static void extent(void)
     progress_for(1);
 }
 
-/* Pieces that overlap, and make up for those that are missing. */
+/* Pieces that overlap, and thereby hide that others are missing. */
 static void gap(void)
 {
     MPI_Datatype type;
@@ -955,7 +967,7 @@ static void gap(void)
     progress_for(1);
 }
 
-/* The data is less than one of the pairs that it is said to consist of. */
+/* The data is less than one of the pairs that it is declared to consist of. */
 static void pairless(void)
 {
     MPI_Datatype type;
@@ -992,7 +1004,7 @@ static void detach(void)
     __asan_poison_memory_region(attached, 3 * ATTACHED);
 }
 
-/* The memory is the program's again, and half of an operation on it has come. */
+/* The memory is detached while half of an operation on it has arrived. */
 static void detached_put(void)
 {
     make_dynamic_window(false);
@@ -1043,14 +1055,14 @@ static void detached_queued(void)
     reach(3);
 }
 
-/* For more answers than there are cells; who asks gives none of them back. */
+/* Asks for more answers than there are cells. The asker releases none of them. */
 static void ask(MPIDI_CH3_Pkt_t pkt)
 {
     for (int i = 0; i < 20; i++)
         say_on(0, &pkt, MPID_nem_ivshmem_header_bytes((int) pkt.type));
 }
 
-/* Until all questions are taken: one that comes later is another case. */
+/* Until all requests have been received: a later one is another case. */
 static void begin_answers(int to)
 {
     take(to, 1);
@@ -1058,14 +1070,14 @@ static void begin_answers(int to)
         violation("no answer waits to be sent");
 }
 
-/* The same, and the answer to a get is still being sent from there. */
+/* The same, while the answer to a get is still being sent from the memory. */
 static void detached_answer(void)
 {
     make_dynamic_window(false);
     if (rank == 1) {
         ask(get_packet(ATTACHED));
         reach(1);
-        await(2); /* without a look at what comes */
+        await(2); /* without any progress */
         deaf = true;
         progress_for(1);
         reach(3);
@@ -1079,7 +1091,7 @@ static void detached_answer(void)
     progress_until(3);
 }
 
-/* Answers that are under way when their window is freed; rank 3 asks. */
+/* Answers in flight when their window is freed; rank 3 asks. */
 static void freed_answer(void)
 {
     make_window();
@@ -1102,9 +1114,9 @@ static void freed_answer(void)
         pkt = end_packet();
         for (int n = atomic_load(&said->answers); n > 0; n--)
             send_header(&pkt);
-        MPI_Win_free(&win); /* in which the last of four hears nothing of the first */
+        MPI_Win_free(&win); /* in which the last of four ranks waits for nothing from the first */
         await(3);
-        MPID_nem_ivshmem.news = true; /* takes the answers, and goes on */
+        MPID_nem_ivshmem.news = true; /* receives the answers, and continues */
         progress_until(OVER);
         return;
     }
@@ -1123,7 +1135,7 @@ static void freed_answer(void)
     }
 }
 
-/* Answers that cannot be sent any more are not waited for. */
+/* Answers that can no longer be sent are not waited for. */
 static void counted_answer(void)
 {
     const int two = 2;
@@ -1153,7 +1165,7 @@ static void counted_answer(void)
     }
 }
 
-/* Until so many wait for rank 0's lock. */
+/* Until that many requests wait for rank 0's lock. */
 static void progress_until_queued(int waiting)
 {
     for (int n = 0; n < waiting;) {
@@ -1172,7 +1184,7 @@ static void lock_rank_0(int type)
     MPI_Win_flush(0, win);
 }
 
-/* What honest rank 2 has meanwhile, rank 3 may not get. */
+/* Rank 3 may not get what honest rank 2 holds meanwhile. */
 static void lock_after_rank_2(void)
 {
     lock_rank_0(MPI_LOCK_EXCLUSIVE);
@@ -1182,8 +1194,8 @@ static void lock_after_rank_2(void)
 }
 
 /*
- * Rank 1's operation, which gives the shared lock back that it asks for, is the first that waits,
- * before an honest shared lock and an honest exclusive one. Nobody gets the lock twice.
+ * Rank 1's operation, which also releases the shared lock that it asks for, waits first. An honest
+ * shared lock and an honest exclusive one wait after it. No rank gets the lock twice.
  */
 static void release_twice(void)
 {
@@ -1225,7 +1237,7 @@ static void release_twice(void)
         progress_until(OVER);
 }
 
-/* Rank 1's lock is refused, as there is no room in the queue, and rank 1 gives it back. */
+/* Rank 1's lock is refused, as there is no room in the queue, and rank 1 releases it. */
 static void refused_unlock(void)
 {
     make_window();
@@ -1266,7 +1278,7 @@ static void refused_unlock(void)
         progress_until(OVER);
 }
 
-/* No forgery: a lock, its operation and its end in one packet, for whose data there is no room. */
+/* Not forged: a lock, its operation and its end in one packet, for whose data there is no room. */
 static void lawful_again(void)
 {
     make_window();
@@ -1285,20 +1297,20 @@ static void lawful_again(void)
         progress_until(OVER);
     }
     if (is_lost(rank == 0 ? 1 : 0))
-        violation("a lawful peer is given up");
+        violation("the connection with a lawful peer has failed");
 }
 
-/* By rank 0, a window: its first message once that has a handle tells rank 1 which. */
+/* A window of rank 0's: its first message after that has a handle tells rank 1 which. */
 static bool making;
 
 static void watch_making(void)
 {
     making = rank == 0;
     MPID_nem_ivshmem.transport.ring_after =
-        UINT32_MAX; /* or messages in slots pass the double by */
+        UINT32_MAX; /* else messages in slots bypass the double */
 }
 
-/* Rank 1 takes part in making the communicator of rank 0's window, and in nothing after that. */
+/* Rank 1 takes part in creating the communicator of rank 0's window, and in nothing after that. */
 static MPI_Comm half_make(void)
 {
     MPI_Comm comm;
@@ -1314,7 +1326,7 @@ static void put_8(void)
     send_raw(&pkt, MPID_nem_ivshmem_header_bytes(MPIDI_CH3_PKT_PUT), buf, 8);
 }
 
-/* A window that is being made, and has no memory yet. */
+/* A window that is being created, and has no memory yet. */
 static void unborn(void)
 {
     void *base;
@@ -1329,7 +1341,7 @@ static void unborn(void)
     }
 }
 
-/* A window that could not be made: its memory is the program's again. */
+/* A window that could not be created: its memory belongs to the program again. */
 static void stillborn(void)
 {
     watch_making();
@@ -1355,19 +1367,19 @@ static void stillborn(void)
 
 /*
  * Calls: rank 1 connects to a port of rank 0's by MPI_Comm_connect, and one of the messages in
- * which it says who it is is changed on its way out.
+ * which it identifies itself is changed on its way out.
  */
 
 enum { SIZES, JOB_LENGTH, JOB, RANKS, LAST };
 
 static struct {
     bool active;
-    int message, word, value; /* what is changed; the word -1: all that is no letter */
-    bool again;               /* and, before the last one, the first comes again */
-    bool renames;             /* and its job is another one than rank 0's */
+    int message, word, value; /* what is changed; the word -1: everything but letters */
+    bool again;               /* and, before the last one, the first one comes again */
+    bool renames;             /* and its job is not rank 0's */
     int sent;
     unsigned char first[200];
-    uint32_t first_len, ranks_at; /* in that, the number of ranks */
+    uint32_t first_len, ranks_at; /* the number of ranks in that */
 } forgery;
 
 void ivshm_message_publish_elsewhere(struct ivshm_transport *t, struct ivshm_channel *channel,
@@ -1410,7 +1422,7 @@ void ivshm_message_publish_elsewhere(struct ivshm_transport *t, struct ivshm_cha
     packet_publish(t, channel, out, len);
 }
 
-static MPI_Comm across; /* what the last call has made */
+static MPI_Comm across; /* what the last call has created */
 
 static bool call(void)
 {
@@ -1484,13 +1496,13 @@ static void call_unknown_rank(void)
     forge(RANKS, 1, -(1 << 24));
 }
 
-/* Rank 0's own, of the job that both are of. */
+/* Rank 0's own job, which both belong to. */
 static void call_own_rank(void)
 {
     forge(RANKS, 1, 0);
 }
 
-/* A job of one, whose card is that of rank 2: what that one sends is its own all the same. */
+/* A job of one rank, with the card of rank 2: what rank 2 sends is still its own. */
 static void call_for_other(void)
 {
     if (rank == 2) {
@@ -1509,7 +1521,7 @@ static void call_for_other(void)
     }
 }
 
-/* What one caller leaves behind is not the next one's. */
+/* What one caller leaves behind does not reach the next one. */
 static void call_leftover(void)
 {
     forgery.message = -1;
@@ -1519,7 +1531,7 @@ static void call_leftover(void)
         violation("a call fails for what an earlier one left behind");
 }
 
-/* Who calls, hangs up, and then neither answers nor gives back a cell holds up nobody. */
+/* A caller that hangs up, and then neither answers nor releases a cell, holds up nobody. */
 static void call_and_keep(void)
 {
     MPI_Status status;
@@ -1558,7 +1570,7 @@ static const struct {
     const char *name;
     void (*run)(void);
     int ranks;  /* of the job */
-    bool waits; /* lawfully: for the lock of one that lies, or his part of a call */
+    bool waits; /* lawfully: for the lock of a liar, or a caller's part of a call */
 } cases[] = {
     {"cut-recv", cut_recv, 2, false},
     {"cut-irecv", cut_irecv, 2, false},
@@ -1662,7 +1674,7 @@ int main(int argc, char **argv)
                          MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     may_wait = cases[which].waits;
     signal(SIGALRM, too_late);
-    alarm(PATIENCE);
+    alarm(may_wait ? LAWFUL_WAIT : PATIENCE);
     cases[which].run();
     if (rank == 0) {
         puts("unharmed");

@@ -2,17 +2,16 @@
 /*
  * lively SECONDS [ROGUE SEED]
  *
- * A job of correct ranks that uses all that packets are about, again and again, and checks every
- * byte: messages of all sizes and modes, cancelled ones, wildcards, windows of all kinds with all
- * ways of synchronisation, communicators that come and go, an open port that nobody is to call.
- * Ends with 0 only if all was right.
+ * A job of correct ranks that uses everything that packets are for, again and again, and checks
+ * every byte: messages of all sizes and modes, cancelled messages, wildcards, windows of all kinds
+ * with all ways of synchronization, communicators that are created and freed, an open port that
+ * nobody is to call. Ends with status 0 only if everything was right.
  *
- * With ROGUE, that rank turns bad after some rounds and sends raw packets on the connections that
- * it has. The others then may see errors or wrong bytes, in which case they stop, but nothing
- * worse.
+ * With ROGUE, that rank turns malicious after some rounds and sends raw packets on its connections.
+ * The others may then see errors or wrong bytes, in which case they stop, but nothing worse.
  *
  * Ranks write what they know of themselves to HOSTILE_DIR/known.RANK, as if attackers could guess
- * it all.
+ * all of it.
  */
 #include "packets.h"
 
@@ -35,7 +34,7 @@ static double now(void)
     return (double) t.tv_sec + (double) t.tv_nsec * 1e-9;
 }
 
-/* Nothing can be expected of a job that has a rogue, but that it ends. */
+/* Of a job with a rogue nothing can be expected, except that it ends. */
 static void stop(const char *what)
 {
     if (rogue >= 0) {
@@ -102,7 +101,7 @@ static void messages(MPI_Comm comm, int round)
         MPI_Get_count(&status, MPI_BYTE, &got);
         RIGHT(got == len && status.MPI_SOURCE == left && is_filled(in, len, left + round + i));
     }
-    /* One that nobody wants. */
+    /* A communicator that nobody needs. */
     int cancelled;
     OK(MPI_Issend(out, 10, MPI_BYTE, right, 77, comm, &reqs[0]));
     OK(MPI_Cancel(&reqs[0]));
@@ -149,7 +148,7 @@ static void free_windows(void)
     free(memory[2]);
 }
 
-/* Rank r writes the r-th part of the window of the next one, by all ways of synchronisation. */
+/* Rank r writes the r-th part of the next rank's window, by all ways of synchronization. */
 static void one_sided(MPI_Comm comm, int round)
 {
     int right = (rank + 1) % size, left = (rank + size - 1) % size, part = WINDOW / size / 8 * 8,
@@ -211,7 +210,7 @@ static void one_sided(MPI_Comm comm, int round)
     MPI_Group_free(&all);
 }
 
-/* As fast as it can, whatever it likes, on the connections that it has. */
+/* Sends anything, as fast as it can, on its connections. */
 static void go_bad(MPI_Comm comm, uint64_t seed, double until)
 {
     static struct known known;
@@ -300,7 +299,7 @@ int main(int argc, char **argv)
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     out = malloc(LARGE);
     in = malloc(LARGE);
-    if (rogue >= 0) { /* who waits for it may wait for ever */
+    if (rogue >= 0) { /* a rank that waits for the rogue may wait for ever */
         signal(SIGALRM, too_late);
         alarm((unsigned) seconds + 8);
     }

@@ -12,7 +12,7 @@ enum kind {
     TYPE,
     OP,
     WINDOW,       /* of the victim's */
-    THEIR_WINDOW, /* of the sender's: comes back in the answer */
+    THEIR_WINDOW, /* of the sender's; returned in the answer */
     REQUEST,      /* of the victim's */
     THEIR_REQUEST,
     RANK,
@@ -293,14 +293,14 @@ static int64_t edge_address(struct random *r, const struct known *k)
         return (int64_t) (intptr_t) k->text;
     case 7:
         return base + (INT64_C(1) << 62);
-    case 8: /* the end of all memory, which the bytes go beyond, or do not */
+    case 8: /* the end of all memory, which the bytes cross, or do not */
         return -(INT64_C(1) << rnd(r, 63)) - (int64_t) rnd(r, 16);
     default:
         return (int64_t) (intptr_t) k->window[w].win;
     }
 }
 
-/* What comes of the fields that belong together. */
+/* What the fields that belong together amount to. */
 struct context {
     int attacker, window, comm, lawful;
     MPI_Request request;
@@ -309,10 +309,10 @@ struct context {
     long bytes; /* of an element */
     int count;
     long cookie_len;
-    bool by_request; /* who asks for a lock is said by a request, and not by a window */
+    bool by_request; /* a request tells who asks for a lock, not a window */
 };
 
-/* What CH3 takes of an accumulate at once; longer ones come in parts. */
+/* What CH3 accepts of an accumulate at once; longer ones come in parts. */
 static long unit_of(const struct context *c)
 {
     return MPIDI_CH3U_SRBuf_size / c->bytes * c->bytes;
@@ -504,7 +504,7 @@ static void append_random(struct random *r, struct packet *p, long len)
     }
 }
 
-/* A description as a peer's program has made it, or with a word of it changed. */
+/* A flattened datatype as a peer's program has made it, or with one word changed. */
 static void append_flattened(struct random *r, const struct known *k, struct context *c,
                              struct packet *p)
 {
@@ -567,7 +567,7 @@ static void append_cookie(struct random *r, const struct known *k, struct contex
     append(p, &cookie, sizeof(cookie));
 }
 
-/* What the victim has asked for, if that can be told easily. */
+/* What the victim has outstanding, if that is easy to tell. */
 static long answer_bytes(struct random *r, const struct context *c)
 {
     MPIR_Request *req;
@@ -676,7 +676,7 @@ void packet_make(struct random *r, const struct known *k, int attacker, int type
         c.element = PICK(r, pairs);
     MPI_Aint size;
     MPIR_Datatype_get_size_macro(c.element, size);
-    c.bytes = MPL_MAX(size, 1); /* of pairs it is known only once MPI is initialised */
+    c.bytes = MPL_MAX(size, 1); /* of pairs it is known only after MPI_Init */
     c.count = immediate ? (int) MPL_MAX(1, (long) rnd(r, 9) / c.bytes) : 1 + (int) rnd(r, 8);
     if (!immediate && k->types && rnd(r, 3) == 0 && type >= MPIDI_CH3_PKT_PUT &&
         type <= MPIDI_CH3_PKT_GET_ACCUM) {
@@ -703,7 +703,7 @@ void packet_make(struct random *r, const struct known *k, int attacker, int type
         set(p, f, value);
     }
     p->header_len = (int) MPID_nem_ivshmem_header_bytes(type);
-    if (p->header_len == 0) /* no type that there is */
+    if (p->header_len == 0) /* no existing type */
         p->header_len = 4 + (int) rnd(r, sizeof(p->header) - 3);
     if (lawful < 100 && rnd(r, 60) == 0)
         p->header_len = (int) rnd(r, (uint64_t) p->header_len);

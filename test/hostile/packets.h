@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Packets of a hostile peer: every type that CH3 and Nemesis know, each field by what it means, so
- * that a packet can be quite lawful, or lawful but for a field, or nonsense. What follows the
- * header as well. From a seed, so that a packet can be made again.
+ * Packets of a hostile peer: every type that CH3 and Nemesis know, each field according to its
+ * meaning. So a packet can be correct, correct but for one field, or nonsense; so can what follows
+ * the header. Packets are made from a seed, so that they can be made again.
  */
 #ifndef HOSTILE_PACKETS_H
 #define HOSTILE_PACKETS_H
@@ -12,7 +12,7 @@
 #define PACKET_TYPES (MPIDI_CH3_PKT_END_ALL + 1)
 #define TRAILING_MAX 70000
 
-/* What the victim has told of itself, so that the attack is as strong as can be. */
+/* What the victim has revealed of itself, so that the attack is as strong as possible. */
 struct known {
     int windows;
     struct {
@@ -27,7 +27,7 @@ struct known {
         int context;
         int ranks[64]; /* of the attacker there, or -1 */
     } comm[16];
-    int types; /* derived ones, as a peer describes them */
+    int types; /* derived ones, as a peer flattens them */
     struct {
         MPI_Datatype type;
         long bytes; /* of one element */
@@ -60,9 +60,9 @@ uint64_t rnd(struct random *r, uint64_t below);
 const char *packet_name(int type);
 
 /*
- * Makes a packet of that type, as `attacker` would send it. Each field is what a lawful peer could
- * say with a chance of `lawful` in 100. `window` and `request` are taken where a field names one,
- * if they are not 0: so a sequence is about the same thing.
+ * Makes a packet of that type, as `attacker` would send it. Each field is what a correct peer could
+ * send, with a probability of `lawful` percent. `window` and `request`, if not 0, are used where a
+ * field names one, so that a sequence of packets is about the same thing.
  */
 void packet_make(struct random *r, const struct known *k, int attacker, int type, int lawful,
                  int window, MPI_Request request, struct packet *p);
@@ -70,11 +70,10 @@ void packet_make(struct random *r, const struct known *k, int attacker, int type
 /* In words, for a report. */
 void packet_print(const struct packet *p, char *text, size_t size);
 
-/* A request of the victim's that is in use, or one that was; `kind` -1: any. */
+/* A request of the victim's that is or was in use; `kind` -1: any. */
 MPI_Request some_request(struct random *r, int kind);
 
-/* Where an eager message that goes out in `len` bytes has its data, and how much; NULL: it is none.
- */
+/* Where the data of an eager message of `len` bytes is, and how much; NULL: it is none. */
 unsigned char *packet_data(const struct ivshm_outgoing *out, uint32_t len, intptr_t *bytes);
 
 /* The library's own ivshm_message_publish_elsewhere, for a double of it. */

@@ -2,10 +2,10 @@
 /*
  * stranger REGION SECONDS SEED
  *
- * A process of no job that joins the region, under changing names, also of a job and a rank that
- * are there, and sends packets of all kinds to everyone: as that rank's, before and after it has
- * spoken, and on streams, as calls to ports that are open or not. None may have any effect. It does
- * only what any process can that has the region.
+ * A process of no job. It joins the region under changing names, including a job and a rank that
+ * exist, and sends packets of all kinds to everyone: as that rank, before and after that rank has
+ * sent something; and on streams, as calls to ports, open or not. None may have any effect. It does
+ * only what any process with access to the region can do.
  */
 #include "packets.h"
 
@@ -20,7 +20,7 @@ static struct random r;
 static struct known known;
 static MPIR_Win wins[16];
 
-/* What the victims know of their windows, as if it could all be guessed. */
+/* What the victims know of their windows, as if all of it could be guessed. */
 static void spy(void)
 {
     char name[600];
@@ -57,7 +57,7 @@ static void spy(void)
     known.heap = known.stack = known.text = (char *) &known;
 }
 
-/* To whoever else is there. */
+/* To everyone else there. */
 static bool open_some_channel(struct ivshm_transport *t, struct ivshm_channel **channel)
 {
     const uint32_t endpoints = t->region->geo.endpoints;
@@ -96,7 +96,7 @@ int main(int argc, char **argv)
     r.state = strtoull(argv[3], NULL, 10) * UINT64_C(0x9e3779b97f4a7c15) + 99;
     double end = now() + atof(argv[2]);
     while (now() < end) {
-        /* Of which job, and which rank, today? */
+        /* The job and the rank to be this time. */
         struct ivshm_endpoint_info info = {.rank = (uint32_t) rnd(&r, 8), .job_size = 8};
         snprintf(info.job, sizeof(info.job), "elsewhere");
         if (rnd(&r, 4)) {
@@ -119,7 +119,7 @@ int main(int argc, char **argv)
             known.comm[c].ranks[0] = (int) rnd(&r, 4);
         for (int w = 0; w < known.windows; w++)
             known.window[w].ranks[0] = (int) info.rank;
-        /* It receives nothing: while it stays, it keeps all cells that it is sent. */
+        /* It receives nothing: while it stays, it keeps all cells that are sent to it. */
         int packets = rnd(&r, 8) ? 300 : 30000;
         for (int n = 0; n < packets && now() < end; n++) {
             struct ivshm_channel *channel;

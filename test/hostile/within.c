@@ -2,20 +2,19 @@
 /*
  * within [-p PACKETS] [-t SECONDS] [-s SEED] [-j WORKERS] [-n ONE-SEED] [-d DIR]
  *
- * An MPI job whose rank 0 is attacked from within: the others set it up in as many states as
+ * An MPI job whose rank 0 is attacked from within. The others bring rank 0 into as many states as
  * possible (sends that wait for an answer, receives, all kinds of windows in all kinds of epochs,
- * other jobs, an open port, collectives that are under way) and fall asleep. Rank 0 then forks
- * children, each of which, in a private copy of the region, receives packets that nobody has sent,
- * by a double of ivshm_transport_receive, while it makes MPI calls. So each child tries some
- * packets in a state that real communication has led to, and all of the netmod and CH3 is the real
- * one.
+ * other jobs, an open port, collectives in progress) and then sleep. Rank 0 forks children. Each
+ * child has a private copy of the region. While it makes MPI calls, a double of
+ * ivshm_transport_receive delivers packets that nobody has sent. So each child tries some packets
+ * in a state that real communication has led to, with the real netmod and CH3.
  *
- * A child must come to its end: no signal, no report of AddressSanitizer, no assertion, no loop.
- * And what the attackers of that child have no business with must not have changed: the requests
- * that wait for others, the memory of windows that they do not belong to; of strangers, who belong
- * to no job, nothing at all.
+ * A child must end without a signal, a report of AddressSanitizer, an assertion or an endless loop.
+ * What does not concern the child's attackers must not have changed: requests that wait for others,
+ * and the memory of windows that the attackers do not belong to. Strangers, who belong to no job,
+ * must not have changed anything.
  *
- * All is made from a seed: -n runs one child again, and says what it received.
+ * Everything is made from a seed: -n runs one child again, and prints what it received.
  */
 #define _GNU_SOURCE
 #include "packets.h"
@@ -48,10 +47,10 @@ enum {
     ATTACHED = 512,
     BIG = 400000, /* a window for accumulates that come in parts */
     SMALL = 64,
-    PATIENCE = 40, /* turns without a packet until a call is taken to wait lawfully */
+    PATIENCE = 40, /* progress calls without a packet: then a call waits lawfully */
     EXIT_VIOLATION = 97,
     EXIT_LOOP = 98,
-    CPU_SECONDS = 6, /* of a child that makes no turn */
+    CPU_SECONDS = 6, /* of a child that makes no progress call */
 };
 
 enum relation { RANK, CONNECTED, STRANGER };
@@ -74,7 +73,7 @@ static struct {
     MPI_Message message;
 } job;
 
-/* What must not change without the one that it depends on. */
+/* What must change only because of the attacker that it depends on. */
 static struct {
     MPIR_Request *req;
     MPI_Request handle;
@@ -90,7 +89,7 @@ static struct shared {
         accepted[PACKET_TYPES + 1];
 } * shared;
 
-/* Of a child. */
+/* Of one child. */
 static struct {
     bool active;
     struct random r;
@@ -101,10 +100,10 @@ static struct {
     int script_attacker, script_window;
     MPI_Request script_request;
     struct packet packet;
-    int attacker, at; /* who sends, and how much of it has been given out */
+    int attacker, at; /* who sends, and how much of it has been delivered */
     bool partly;
     uint32_t stream;
-    /* Of a recorded call to a port: the next message, or -1; the changed one; and who calls. */
+    /* Of a recorded call to a port: the next message, or -1; the changed one; the caller. */
     int replay, changed, caller;
     unsigned char *payload;
     int len;
@@ -130,7 +129,7 @@ static void say(const char *format, ...)
 static void end_child(int code)
 {
     fflush(NULL);
-    /* The counters of lines are written by what exit runs. */
+    /* The line counters are written at exit. */
     if (getenv("HOSTILE_COVERAGE") && code == 0 && rnd(&child.r, 16) == 0)
         exit(0);
     _exit(code);
@@ -149,7 +148,7 @@ static void violation(const char *format, ...)
     _exit(EXIT_VIOLATION);
 }
 
-/* What was received on streams while the job was set up: calls to ports, as they are. */
+/* What was received on streams during setup: calls to ports, as they are. */
 static struct {
     uint32_t len;
     int tag;
@@ -205,7 +204,7 @@ static bool is_ended(int i)
 {
     if (attackers[i].relation == STRANGER)
         return false;
-    return !VC_IVSHMEM(attackers[i].vc)->channel || VC_IVSHMEM(attackers[i].vc)->failed;
+    return !VC_IVSHMEM(attackers[i].vc)->channel || VC_IVSHMEM(attackers[i].vc)->failure;
 }
 
 static int some_attacker(void)
@@ -267,7 +266,7 @@ static bool answers(const char *what, int type)
     }
 }
 
-/* What this attacker might answer with that packet, more often than not, and on which window. */
+/* What this attacker might answer with that packet, most of the time, and about which window. */
 static MPI_Request request_of(int attacker, int type, int *window)
 {
     struct random *r = &child.r;
@@ -319,14 +318,14 @@ static void next_packet(void)
     } else {
         type = rnd(r, 50) ? (int) rnd(r, PACKET_TYPES) : (int) rnd(r, 0);
         if ((type == MPIDI_CH3_PKT_CLOSE || type == MPIDI_CH3_PKT_REVOKE) && rnd(r, 4))
-            type = (int) rnd(r, PACKET_TYPES); /* not much comes after those */
+            type = (int) rnd(r, PACKET_TYPES); /* little comes after these */
         if ((int) rnd(r, 100) < child.lawful)
             request = request_of(child.attacker, type, &window);
     }
     packet_make(r, &known, child.attacker, type, child.lawful, window, request, &child.packet);
 }
 
-/* Where nothing may be believed: a number in what follows the header, or any bytes. */
+/* Where nothing may be trusted: a number in what follows the header, or any bytes. */
 static void change(unsigned char *bytes, int len)
 {
     static const int edges[] = {0, -1, 1, 2, 3, 1 << 24, 1 << 29, INT_MAX, INT_MIN};
@@ -345,8 +344,8 @@ static void change(unsigned char *bytes, int len)
 }
 
 /*
- * A recorded call to a port, by somebody else, to our port, and with one of its messages changed,
- * so that the others lead to where that one is followed.
+ * A recorded call to a port of ours, by another caller, and with one of its messages changed. The
+ * other messages lead to where that one is used.
  */
 static int next_of_call(unsigned char *bytes)
 {
@@ -360,7 +359,7 @@ static int next_of_call(unsigned char *bytes)
         MPIDI_CH3_Pkt_send_t send;
         memcpy(&send, bytes, sizeof(send));
         if (send.type == MPIDI_CH3_PKT_EAGERSHORT_SEND || send.type == MPIDI_CH3_PKT_EAGER_SEND) {
-            /* The context is made of the port's tag. */
+            /* The context is derived from the port's tag. */
             int offset = (int) send.match.parts.context_id -
                          MPIR_CONTEXT_SET_FIELD(DYNAMIC_PROC, calls[n].tag, 1);
             send.match.parts.context_id =
@@ -389,7 +388,7 @@ static uint32_t some_stream(void)
     return stream == IVSHM_STREAM_RING || stream == 0 ? 5 : stream;
 }
 
-/* In the place of core's, once the attack is on. */
+/* Replaces core's, once the attack is on. */
 int ivshm_transport_receive(struct ivshm_transport *t, struct ivshm_incoming *in,
                             struct ivshm_diag *diag)
 {
@@ -507,7 +506,7 @@ int ivshm_transport_receive(struct ivshm_transport *t, struct ivshm_incoming *in
         child.at += len;
         child.partly = child.at < all && len > 0;
     }
-    /* Of just that size, so that reading beyond it is seen. */
+    /* Of exactly that size, so that reading beyond it is noticed. */
     child.payload = malloc((size_t) MPL_MAX(len, 1));
     memcpy(child.payload, from, (size_t) len);
     child.len = len;
@@ -518,7 +517,7 @@ int ivshm_transport_receive(struct ivshm_transport *t, struct ivshm_incoming *in
     return 1;
 }
 
-/* A peer can change what it has sent at any time, also between the check and what comes of it. */
+/* A peer can change what it has sent at any time, even between the check and the use. */
 const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, size_t len,
                                               bool *hold)
 {
@@ -549,8 +548,9 @@ void ivshm_message_release(struct ivshm_incoming *in)
     real(in);
 }
 
-/* The calls that children make, some of which wait. Which fail does not matter, but with strangers
- * only. */
+/*
+ * The calls that children make; some of them wait. Whether they fail matters only with strangers.
+ */
 
 static void must(int err, const char *what)
 {
@@ -563,7 +563,7 @@ static void must(int err, const char *what)
     violation("strangers made %s fail: %s", what, text);
 }
 
-static void look(void)
+static void make_progress(void)
 {
     int flag;
     MPI_Status status;
@@ -674,31 +674,31 @@ static void act(void)
         break;
     case 23:
         MPI_Issend(buffer, 10, MPI_BYTE, rank, 4, job.world, &req);
-        look();
+        make_progress();
         MPI_Cancel(&req);
         MPI_Wait(&req, &status);
         break;
     case 24:
         MPI_Isend(buffer, LARGE, MPI_BYTE, rank, 4, job.world, &req);
-        look();
+        make_progress();
         MPI_Cancel(&req);
         MPI_Wait(&req, &status);
         break;
     case 25:
         MPI_Irecv(buffer, 1000, MPI_BYTE, rank, MPI_ANY_TAG, job.world, &req);
-        look();
+        make_progress();
         MPI_Cancel(&req);
         MPI_Wait(&req, &status);
         break;
     case 26:
         MPI_Rget(buffer, 16, MPI_INT, rank, 0, 16, MPI_INT, window_of(0), &req);
-        look();
+        make_progress();
         MPI_Wait(&req, &status);
         break;
     case 27:
         MPI_Rget_accumulate(buffer, 16, MPI_INT, buffer + 4096, 16, MPI_INT, rank, 0, 16, MPI_INT,
                             MPI_SUM, window_of(0), &req);
-        look();
+        make_progress();
         MPI_Wait(&req, &status);
         break;
     case 28:
@@ -716,7 +716,7 @@ static void act(void)
             MPI_Comm_connect(job.port, MPI_INFO_NULL, 0, MPI_COMM_SELF, &comm);
         break;
     default:
-        look();
+        make_progress();
     }
 }
 
@@ -731,7 +731,7 @@ static void run_child(uint64_t seed)
         rnd(r, 0);
     log_len = 0;
     child.lawful = ((int[]){100, 100, 97, 90, 70, 40})[rnd(r, 6)];
-    child.left = 1 + (int) rnd(r, UINT64_C(16) << rnd(r, 5)); /* some go on for long */
+    child.left = 1 + (int) rnd(r, UINT64_C(16) << rnd(r, 5)); /* some continue for long */
     child.fickle = rnd(r, 4) == 0;
     uint64_t who = rnd(r, 8);
     for (int i = 0; i < attacker_count; i++)
@@ -748,12 +748,12 @@ static void run_child(uint64_t seed)
                   : "from one");
     child.active = true;
     for (uint64_t n = rnd(r, 4); n > 0; n--) {
-        look();
+        make_progress();
         act();
     }
     while (child.left > 0)
-        look();
-    for (int n = 0; n < 4; n++) { /* what fails may do so later */
+        make_progress();
+    for (int n = 0; n < 4; n++) { /* a call that fails may do so later */
         child.idle = 0;
         MPI_Iprobe(MPI_ANY_SOURCE, 7777, MPI_COMM_SELF, &flag, &status);
     }
@@ -770,7 +770,7 @@ static void on_alarm(int sig)
     _exit(EXIT_LOOP);
 }
 
-/* What was found, by where. */
+/* What was found, by location. */
 static struct finding {
     char where[300];
     unsigned long long count, seed;
@@ -790,7 +790,7 @@ static void signature(const char *text, int status, char *where, size_t size)
     char *address = strstr(what, " 0x"); /* not twice the same */
     if (address)
         *address = 0;
-    /* Where: the first frames in libmpi. */
+    /* The location: the first frames in libmpi. */
     char frames[128] = "";
     int n = 0;
     for (at = text; (at = strstr(at, "\n    #")) && n < 3; at++) {
@@ -836,8 +836,8 @@ static void report(uint64_t seed, int status, int err_fd, const char *dir)
 }
 
 /*
- * Of the errors that MPICH joins of several, it makes one that ends the process, whatever the error
- * handler; an end in order all the same.
+ * When MPICH merges several errors, the result may end the process whatever the error handler; that
+ * is still an orderly end.
  */
 static bool is_fatal_error(int err_fd)
 {
@@ -847,7 +847,7 @@ static bool is_fatal_error(int err_fd)
 
     text[len > 0 ? len : 0] = 0;
     const char *first = text, *line_end;
-    /* It warns of what malloc may refuse. */
+    /* It warns of requests that malloc may refuse. */
     while (strncmp(first, "==", 2) == 0 && (line_end = strchr(first, '\n')) &&
            memmem(first, (size_t) (line_end - first), warning, strlen(warning)))
         first = line_end + 1;
@@ -874,7 +874,8 @@ static int unknown_port(void)
     return fd;
 }
 
-/* Whatever a child says to the process manager, or sends by tcp, goes nowhere; no tcp reaches it.
+/*
+ * Whatever a child sends to the process manager or by tcp goes nowhere; nothing reaches it by tcp.
  */
 static void cut_off(int null, int port, int kept)
 {
@@ -888,7 +889,7 @@ static void cut_off(int null, int port, int kept)
     }
 }
 
-/* Children, one after another; how many findings. */
+/* Runs children, one after another; returns the number of findings. */
 static int work(int worker, int workers, uint64_t seed, bool one, unsigned long long packets,
                 double until, const char *dir)
 {
@@ -912,7 +913,7 @@ static int work(int worker, int workers, uint64_t seed, bool one, unsigned long 
             signal(SIGPROF, on_alarm);
             signal(SIGALRM, on_alarm);
             setitimer(ITIMER_PROF, &limit, NULL);
-            alarm(60);
+            alarm(180);
             if (!one)
                 dup2(err_fd, 2);
             dup2(null, 1);
@@ -1040,7 +1041,7 @@ static void know_types(void)
     know_type(type);
 }
 
-/* Job's ranks are attackers by their order, then the spawned ones, then strangers. */
+/* Attackers are the job's ranks in order, then the spawned ones, then strangers. */
 static void know_ranks(void)
 {
     MPIR_Comm *ptr;
@@ -1064,7 +1065,7 @@ static void know_ranks(void)
     first_stranger = attacker_count;
 }
 
-/* Who has made which offer: recorded by endpoint. */
+/* Records by endpoint who has sent which cookie. */
 static void know_cookies(void)
 {
     for (int c = 0; c < known.cookies; c++)
@@ -1075,7 +1076,7 @@ static void know_cookies(void)
             }
 }
 
-/* Processes that join the region, under whatever name, and are of no job that rank 0 knows. */
+/* Processes that join the region, under any name, and are of no job that rank 0 knows. */
 static void know_strangers(void)
 {
     static struct ivshm_transport transports[STRANGERS];
@@ -1098,7 +1099,7 @@ static void know_strangers(void)
     }
 }
 
-/* What each rank does, the victim being 0; the others sleep then. */
+/* What each rank does; rank 0 is the victim. The others sleep afterwards. */
 static void set_up(MPI_Comm parent, char **argv)
 {
     static char out[64 * SMALL], in[LARGE], large[LARGE];
@@ -1127,7 +1128,8 @@ static void set_up(MPI_Comm parent, char **argv)
     bool is_victim = victim == 0;
     MPI_Barrier(job.merged);
 
-    /* Each has talked with rank 0, and sent it something large, so that there are rings and
+    /*
+     * Each has talked with rank 0, and sent it something large, so that there are rings and
      * pipelines.
      */
     if (is_victim) {
@@ -1159,7 +1161,7 @@ static void set_up(MPI_Comm parent, char **argv)
         know_types();
     }
 
-    /* Windows. Each of malloc's memory, so that AddressSanitizer knows its ends. */
+    /* Windows. Each is in memory from malloc, so that AddressSanitizer knows its limits. */
     MPI_Comm of[9] = {job.world, job.world,  job.sub, job.world, job.world,
                       job.sub,   job.merged, job.sub, job.world};
     bool is_sub = parent == MPI_COMM_NULL && job.rank < 3;
@@ -1182,7 +1184,7 @@ static void set_up(MPI_Comm parent, char **argv)
             know_window(win[i], of[i]);
     }
     if (parent == MPI_COMM_NULL)
-        MPI_Win_free(&win[8]); /* a handle of what was */
+        MPI_Win_free(&win[8]); /* a handle of something freed */
 
     if (parent == MPI_COMM_NULL)
         MPI_Win_fence(0, win[1]);
@@ -1233,7 +1235,7 @@ static void set_up(MPI_Comm parent, char **argv)
         MPI_Recv(in, 0, MPI_BYTE, MPI_ANY_SOURCE, 99, job.merged, &status);
     MPI_Mprobe(2, 22, job.merged, &job.message, &status);
 
-    /* And what rank 0 has under way with those, who sleep by now or soon. */
+    /* What rank 0 has in progress with those, which sleep by now or soon. */
     for (i = 0; i < first_stranger; i++) {
         bool world = i < first_connected;
         MPI_Comm comm = world ? job.world : job.inter;
@@ -1281,7 +1283,7 @@ static void set_up(MPI_Comm parent, char **argv)
         MPI_Iprobe(MPI_ANY_SOURCE, 7777, job.merged, &flag, &status);
 }
 
-/* Without MPI_Finalize, as nothing of what is under way will ever be done. */
+/* Without MPI_Finalize, as nothing in progress will ever complete. */
 static void leave(int code)
 {
     extern int PMI_Finalize(void);
@@ -1345,7 +1347,7 @@ int main(int argc, char **argv)
     shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     struct ivshm_map *map = &MPID_nem_ivshmem.region.map;
     int fd = open(map->path, O_RDWR);
-    /* From here on, nothing that this process or its children write is seen by others. */
+    /* From here on, nobody else sees what this process or its children write. */
     if (fd < 0 || mmap(map->base, map->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd,
                        0) != map->base) {
         perror("within: a private copy of the region");
@@ -1353,7 +1355,7 @@ int main(int argc, char **argv)
     }
     know_cookies();
     know_strangers();
-    /* Never taken out again: so that the inbox never looks empty. */
+    /* Never popped, so that the inbox never looks empty. */
     struct ivshm_queue_producer producer;
     ivshm_queue_producer_init(&producer, MPID_nem_ivshmem.transport.inbox.shm,
                               MPID_nem_ivshmem.region.geo.inbox_slots);

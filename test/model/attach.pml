@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Edge A1, attach against reap, of core/endpoint.c, each access to shared memory one step: an owner
- * that joins, leaves and joins again, attachers that write into its memory, leave or die at any step,
- * and reapers. Checked:
- *   - who is attached writes into memory of the very generation that he attached to;
+ * Edge A1, attach against reap, of core/endpoint.c. Each access to shared memory is one step. An owner joins, leaves
+ * and joins again. Attachers write into its memory, and leave or die at any step. Reapers reap. Checked:
+ *   - an attached process writes into memory of the generation that it attached to;
  *   - when all have ended, a last reap frees everything.
  *
- * Broken on purpose, and expected to fail:
- *   -DLOOK_FIRST      attach looks at the claim, then announces
- *   -DBLIND_REAP      the reaper does not look for attachments
+ * Broken variants, each of which must fail:
+ *   -DCHECK_FIRST     attach checks the claim, then sets its bit
+ *   -DBLIND_REAP      the reaper does not check for attachments
  *   -DSILENCE         the reaper takes a process that is merely slow for dead
  *   -DANY_GENERATION  the reaper frees by endpoint, whatever the generation
  */
@@ -18,8 +17,8 @@
 #ifndef REAPERS
 #define REAPERS 2
 #endif
-#ifndef TURNS
-#define TURNS 1 /* of an attacher, and of a reaper */
+#ifndef ROUNDS
+#define ROUNDS 1 /* of an attacher, and of a reaper */
 #endif
 #ifndef LIVES
 #define LIVES 2 /* of the owner's entry */
@@ -27,11 +26,11 @@
 
 mtype = { FREE, JOINING, LIVE, DEAD };
 
-/* The owner's entry, a word: state and generation. Its memory: the generation that holds it, 0 is free. */
+/* The owner's entry, a word: state and generation. Its memory: the generation that holds it; 0 is free. */
 mtype state = FREE;
 byte generation, memory;
 
-/* The attachers: the state of their own entry, whether they exist, and the bit that announces them. */
+/* The attachers: the state of their own entry, whether they are alive, and the bit of their attachment. */
 mtype attacher[ATTACHERS] = LIVE;
 bool gone[ATTACHERS], announced[ATTACHERS];
 bool owner_done;
@@ -44,7 +43,7 @@ inline reap()
         attached = false;
 #ifndef BLIND_REAP
         for (i : 0 .. ATTACHERS - 1) {
-            if /* the claim, then the bit: two looks */
+            if /* the claim, then the bit: two reads */
             :: attacher[i] == LIVE ->
                 if :: announced[i] -> attached = true :: else fi
             :: else
@@ -65,7 +64,7 @@ inline reap()
     fi
 }
 
-/* What is dead is marked first: proof is that it is gone. */
+/* The dead are marked first. A process is proved dead by having ended. */
 inline watch()
 {
     for (i : 0 .. ATTACHERS - 1) {
@@ -95,8 +94,8 @@ proctype attach(byte id)
 {
     mtype seen;
     byte peer, tries;
-    for (tries : 1 .. TURNS) {
-#ifdef LOOK_FIRST
+    for (tries : 1 .. ROUNDS) {
+#ifdef CHECK_FIRST
         d_step { seen = state; peer = generation };
         MAY_DIE;
         announced[id] = true;
@@ -125,10 +124,10 @@ dead:
 
 proctype reaper()
 {
-    byte it, i, turn;
+    byte it, i, round;
     mtype it_state;
     bool attached;
-    for (turn : 1 .. TURNS) {
+    for (round : 1 .. ROUNDS) {
         watch();
         reap();
         d_step { it = 0; i = 0; it_state = 0; attached = false }
@@ -144,7 +143,7 @@ init {
         for (i : 0 .. ATTACHERS - 1) { run attach(i) }
         for (i : 0 .. REAPERS - 1) { run reaper() }
     }
-    /* When nothing can move any more: whoever comes next reaps. */
+    /* When no step is possible any more: the next process reaps. */
     do
     :: timeout ->
         watch();

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Idle rings and doorbells, of core/channel.c and core/ring.h: a receiver that looks at POLLED of its rings in each
- * turn and at one of the others, and senders that ring the doorbell when they find their ring idle. Each access to
- * shared memory is one step; a sender may stop after any. A ring is the number of records in it: ring.pml is about what
- * is inside. Checked:
- *   - found: what was published is received in the end, also when the sender has stopped, and its doorbell was never
- *     sent, came too late or found a full inbox;
- *   - a sender that finds its ring idle has rung the doorbell since that was done, and but once.
+ * Idle rings and doorbells, of core/channel.c and core/ring.h. In each receive, a receiver checks its POLLED polled
+ * rings and one idle ring. Senders ring the doorbell when they find their ring idle. Each access to shared memory is
+ * one step; a sender may stop after any. A ring is reduced to the number of records in it: ring.pml models what is
+ * inside. Checked:
+ *   - whatever was published is received in the end, even if the sender has stopped, and its doorbell was never sent,
+ *     came too late, or found a full inbox;
+ *   - a sender that finds its ring idle has rung the doorbell since then, and only once.
  *
- * Broken on purpose, and expected to fail:
- *   -DNO_TURNS         the receiver does not look at idle rings without a doorbell
- *   -DBLIND_EMPTY       the receiver takes no record in a polled ring for none at all
- *   -DONE_BIT          idle is a flag, and does not count
- *   -DDOORBELL_EACH_TIME  the sender does not remember that it has rung the doorbell
- *   -DSTUCK_TURN       the receiver looks at the same idle ring in each turn
+ * Broken variants, each of which must fail:
+ *   -DNO_IDLE_POLL         the receiver does not check idle rings without a doorbell
+ *   -DSTUCK_POLL           the receiver checks the same idle ring each time
+ *   -DBLIND_EMPTY          the receiver finds nothing to do if no polled ring has a record
+ *   -DONE_BIT              `idle` is a flag instead of a counter
+ *   -DDOORBELL_EACH_TIME   the sender does not remember that it has rung the doorbell
  */
 #ifndef RINGS
 #define RINGS 2
@@ -25,7 +25,7 @@
 #define MESSAGES 2 /* of a sender */
 #endif
 #ifndef INBOX
-#define INBOX 1 /* doorbells that it has room for */
+#define INBOX 1 /* the number of doorbells that it has room for */
 #endif
 
 /* In shared memory. */
@@ -34,7 +34,7 @@ chan inbox = [INBOX] of { byte };
 
 byte received[RINGS];
 
-/* For the checks alone: how often a ring was idle, when it was last rung for. */
+/* For the checks only: how often a ring was idle, and when its doorbell was last rung. */
 byte times_idle[RINGS], doorbell_at[RINGS], doorbells[RINGS];
 
 #define FOUND(r) (received[r] == published[r])
@@ -85,7 +85,7 @@ out:
     skip
 }
 
-/* ivshm_ring_set_idle: nobody else stores it. */
+/* ivshm_ring_set_idle: no other process stores it. */
 inline set_idle(r)
 {
     atomic {
@@ -117,7 +117,7 @@ inline clear_idle(r)
     }
 }
 
-/* Ring r goes to poll_index `to`, and the one that was there to r's. */
+/* Ring r moves to poll_index `to`, and the ring that was there to r's. */
 inline swap(r, to)
 {
     atomic {
@@ -132,7 +132,7 @@ inline swap(r, to)
     }
 }
 
-/* promote_ring(): private, but for what it stores into the two rings. */
+/* promote_ring(): private, except for what it stores into the two rings. */
 inline promote_ring(r)
 {
     if
@@ -147,7 +147,7 @@ inline promote_ring(r)
     fi
 }
 
-/* A record of ring r is taken, as ivshm_ring_peek_spsc finds it. */
+/* Receives a record of ring r, as ivshm_ring_peek_spsc finds it. */
 #define PEEK(r) (published[r] > received[r])
 
 inline from_rings()
@@ -165,12 +165,12 @@ inline from_rings()
         atomic { if :: PEEK(ring) -> received[ring]++; got = true :: else fi }
     od;
     if
-#ifndef NO_TURNS
+#ifndef NO_IDLE_POLL
     :: !got && RINGS > polled_count ->
         atomic {
             if :: next_idle < polled_count || next_idle >= RINGS -> next_idle = polled_count :: else fi;
             ring = rings[next_idle];
-#ifndef STUCK_TURN
+#ifndef STUCK_POLL
             next_idle++
 #endif
         }
@@ -194,7 +194,7 @@ inline from_inbox()
 }
 
 /* ivshm_transport_is_empty */
-inline look()
+inline is_empty()
 {
     finds_nothing = true;
     n = 0;
@@ -219,7 +219,7 @@ proctype receiver()
     for (n : 0 .. RINGS - 1) { promote_ring(n) } /* add_ring */
     n = 0;
     do
-    :: look();
+    :: is_empty();
         if
         :: finds_nothing -> skip
         :: else -> /* ivshm_transport_receive */

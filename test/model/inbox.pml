@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * The inbox of core/queue.c, step by step: each access to shared memory is one step, and a slot's word
- * is one access. Producer 0 may stop for ever between any two of them. Checked:
- *   - each producer's messages arrive once, all, in its order;
+ * The inbox of core/queue.c. Each access to shared memory is one step; a slot's word is one access. Producer 0 may stop
+ * for ever between any two of them. Checked:
+ *   - each producer's messages arrive once, all of them, in order;
  *   - no slot is overwritten that the consumer has not read;
- *   - when nothing moves any more, all that was published has been read, and every producer that did
- *     not stop has published all of its messages: nobody waits for one that stopped.
+ *   - when no step is possible any more, everything published has been read, and every producer that has not stopped
+ *     has published all of its messages: nobody waits for one that has stopped.
  *
- * Memory is sequentially consistent here; what the orders of core/ add to that is the business of the
- * sanitizer of threads. Positions start at 0: that they wrap is the business of test_queue.c.
+ * Memory is sequentially consistent here. Whether core's memory orders suffice is checked by ThreadSanitizer. Positions
+ * start at 0; test_queue.c covers their wraparound.
  *
- *   -DLIAR   somebody writes nonsense into the hint
- * Broken on purpose, and expected to fail:
- *   -DNO_PREDECESSOR (with LIAR)  believes the hint without a look at the slot before
- *   -DNO_FULL_CHECK               does not ask how far the consumer is
+ *   -DLIAR   a hostile process writes nonsense into the hint
+ * Broken variants, each of which must fail:
+ *   -DNO_PREDECESSOR (with LIAR)  believes the hint without checking the slot before
+ *   -DNO_FULL_CHECK               does not check how far the consumer has read
  *   -DHEAD_EARLY                  the consumer frees a slot before it has read it
- *   -DBLIND_STORE                 looks, then stores, instead of compare-and-swap
- *   -DTICKET                      reserves a position first, and fills it later, as most queues do
+ *   -DBLIND_STORE                 checks, then stores, instead of compare-and-swap
+ *   -DTICKET                      reserves a position first and fills it later, as most queues do
  */
 #ifndef PRODUCERS
 #define PRODUCERS 2
@@ -28,14 +28,14 @@
 #define SLOTS 2
 #endif
 #ifndef LAG
-#define LAG 1 /* positions that the published head may be behind */
+#define LAG 1 /* how many positions the published head may lag behind */
 #endif
 
 typedef slot_t { byte lap; byte who; byte number };
 slot_t slot[SLOTS];
 byte head, hint;
 
-/* For the checks alone. */
+/* For the checks only. */
 byte consumed;                /* the consumer's own head */
 byte published[PRODUCERS];
 byte expected[PRODUCERS];
@@ -73,7 +73,7 @@ again:
             published[id]++
         }
 #else
-        if /* as after another attach: knows nothing but the head */
+        if /* as after another attach: it knows only the head */
         :: number == 1 -> next = head; limit = next
         :: true
         fi;
@@ -109,7 +109,7 @@ again:
                 if
                 :: position < limit -> goto again
                 :: position >= limit && position - limit >= SLOTS ->
-                    head != limit; /* -EAGAIN: the caller tries again after the consumer has moved */
+                    head != limit; /* -EAGAIN: the caller tries again after the consumer has moved on */
                     goto again
                 :: else
                 fi
@@ -152,7 +152,7 @@ again:
         MAY_STOP;
         hint = position + 1;
 #endif
-        d_step { /* forgets what matters no more: fewer states */
+        d_step { /* clears what no longer matters: fewer states */
             number++;
             seen = 0;
             position = 0;
@@ -205,7 +205,7 @@ init {
 #endif
         for (i : 0 .. PRODUCERS - 1) { run producer(i) }
     }
-    /* When nothing can move any more. */
+    /* When no step is possible any more. */
     timeout;
     for (i : 0 .. PRODUCERS - 1) {
         assert(done[i]);

@@ -1,26 +1,26 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * How a process comes to be an endpoint, of core/region.c and core/endpoint.c: it opens the region, formats it if
- * nobody has, takes back what the dead hold, claims an entry, writes into it who it is, becomes NAMED, takes memory and
- * becomes LIVE. It may die at any step. Each access to shared memory is one step. Checked:
- *   - nobody takes a region, or half a format, for somebody else's data, nor finds a wrong word in it;
+ * How a process becomes an endpoint, of core/region.c and core/endpoint.c. It opens the region, formats it if nobody
+ * has, reaps the dead, claims an entry, writes its identity into it, becomes NAMED, allocates memory and becomes LIVE.
+ * It may die at any step. Each access to shared memory is one step. Checked:
+ *   - nobody takes a region, or a partial format, for foreign data, or finds a wrong word in it;
  *   - all who open it see the same id;
- *   - an entry, and the memory that it names, is written by its owner alone; who is alive is never marked dead;
- *   - who reads an entry gets what one owner wrote;
- *   - in the end, whoever comes next takes everything back.
+ *   - an entry, and the memory that it names, is written by its owner only; no live process is marked dead;
+ *   - whoever reads an entry gets what one owner wrote;
+ *   - in the end, the next process to join reclaims everything.
  *
- *   -DFORMATTED      the region is there already
- * Broken on purpose, and expected to fail:
+ *   -DFORMATTED      the region has been formatted already
+ * Broken variants, each of which must fail:
  *   -DMAGIC_FIRST    the magic is written before the rest
- *   -DMARK_LAST      the mark is written behind the words
- *   -DMARK_ONCE      what follows the first page is judged by the mark as it was before
- *   -DBLIND_FORMAT   words are stored, and not by compare-and-swap
- *   -DBLIND_CLAIM    the claim is stored, and not by compare-and-swap
- *   -DNO_PID         the claim does not say who joins: only a LIVE one can be proved dead
+ *   -DMARK_LAST      the mark is written after the words
+ *   -DMARK_ONCE      what follows the first page is judged by an earlier value of the mark
+ *   -DBLIND_FORMAT   words are stored instead of swapped
+ *   -DBLIND_CLAIM    the claim is stored instead of swapped
+ *   -DNO_PID         the claim does not say who joins: only a LIVE process can be proved dead
  *   -DENTRY_PID      a joiner is judged by the pid in its entry
- *   -DBLOCKS_FIRST   memory is taken before the entry says whose it is: its pid may be another's by then
+ *   -DBLOCKS_FIRST   memory is allocated before the entry names its owner: the pid may be another process' by then
  *   -DLIVE_FIRST     LIVE is stored before the entry is complete
- *   -DONE_LOOK       the entry is read without a second look at the claim
+ *   -DONE_CHECK      the entry is read without checking the claim again
  */
 #ifndef JOINERS
 #define JOINERS 2
@@ -29,7 +29,7 @@
 #define ENTRIES 1
 #endif
 
-/* The superblock: 0 is what memory is at first. One word stands for all that are constant. */
+/* The superblock. Memory is 0 at first. One word represents all that are constant. */
 #define MAGIC 7
 #define MARK 6
 #define WORD 5
@@ -52,26 +52,26 @@ short claim[ENTRIES];
 byte entry_pid[ENTRIES], entry_base[ENTRIES], map[ENTRIES];
 #define BLOCK(entry, generation) (1 + (entry) + ENTRIES * (generation))
 
-/* For the checks alone: pids begin at 1. */
+/* For the checks only: pids begin at 1. */
 bool gone[JOINERS + 2];
 byte id_seen;
 
-inline cas(place, was, wanted)
+inline cas(target, was, wanted)
 {
-    atomic { if :: place == was -> place = wanted; ok = true :: else -> ok = false fi }
+    atomic { if :: target == was -> target = wanted; ok = true :: else -> ok = false fi }
 }
 
 #ifdef BLIND_FORMAT
-#define WRITE(place, wanted) place = wanted
+#define WRITE(target, wanted) target = wanted
 #else
-#define WRITE(place, wanted) cas(place, 0, wanted)
+#define WRITE(target, wanted) cas(target, 0, wanted)
 #endif
 
 #define MAY_DIE if :: mortal -> goto dead :: true fi
 
 /* ivshm_region_probe: `mine` becomes whether the region is there. Each word is empty, or as ours would be. */
-#define LOOK(place, wanted) \
-    word = place; \
+#define CHECK(target, wanted) \
+    word = target; \
     if \
     :: word == 0 \
     :: word != 0 -> assert(wanted); word = mark; assert(word == MARK) /* is_marked */ \
@@ -83,10 +83,10 @@ inline probe()
     if
     :: word == MAGIC -> ok = true
     :: else ->
-        word = magic; /* the loop over the page begins with it, and takes it as it is */
-        LOOK(mark, word == MARK);
-        LOOK(version, word == WORD);
-        LOOK(region_id, true);
+        word = magic; /* the loop over the page begins with it, and accepts it as it is */
+        CHECK(mark, word == MARK);
+        CHECK(version, word == WORD);
+        CHECK(region_id, true);
         word = mark;
         if
         :: word != MARK -> /* is_zero of the tables */
@@ -129,7 +129,7 @@ inline format()
 #endif
     WRITE(version, WORD);
     MAY_DIE;
-    WRITE(region_id, id); /* at random: another one for each */
+    WRITE(region_id, id); /* at random: a different one for each */
     MAY_DIE;
 #ifdef MARK_LAST
     WRITE(mark, MARK);
@@ -153,12 +153,12 @@ inline load()
     }
 }
 
-/* ivshm_endpoint_read, as proved_dead needs it: `found` is the pid, 0 if the entry has changed. */
+/* ivshm_endpoint_read, as proved_dead needs it: `found` is the pid, or 0 if the entry has changed. */
 inline read_entry()
 {
     found = entry_pid[e];
     base = entry_base[e];
-#ifndef ONE_LOOK
+#ifndef ONE_CHECK
     if :: claim[e] == word -> skip :: claim[e] != word -> found = 0 fi;
 #endif
     assert(found == 0 || (found == PID(word) && (STATE(word) == NAMED || base == BLOCK(e, GENERATION(word)))));
@@ -184,7 +184,7 @@ inline is_proved_dead()
     fi
 }
 
-/* ivshm_endpoint_reap: marks who is dead, and takes back what they had. */
+/* ivshm_endpoint_reap: marks the dead, and reclaims what they held. */
 inline reap()
 {
     e = 0;
@@ -198,7 +198,7 @@ inline reap()
             atomic {
                 cas(claim[e], word, WITH(DEAD, word));
                 assert(!ok || gone[PID(word)]);
-                /* Of whom the claim alone tells: a pid that may be in use again. */
+                /* Only the claim tells of it: a pid that may be in use again. */
                 assert(!ok || STATE(word) != JOINING || map[e] != BLOCK(e, GENERATION(word)))
             }
         :: else
@@ -296,7 +296,7 @@ proctype joiner(byte id; bool mortal)
     MAY_DIE;
 #endif
     assert(map[e] == BLOCK(e, GENERATION(mine)));
-    /* ivshm_endpoint_leave, which is watched by others as well */
+    /* ivshm_endpoint_leave, which others watch as well */
     cas(claim[e], mine, WITH(DEAD, mine));
     assert(ok);
     reap();
@@ -304,7 +304,7 @@ dead:
     atomic { gone[id] = true; word = 0; found = 0; e = 0; mine = 0; ok = false }
 }
 
-/* When nothing moves any more: whoever comes next, and does not die. */
+/* When no step is possible any more: the next process joins, and does not die. */
 init {
     byte i;
     atomic {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: mpich2
 # shellcheck shell=bash disable=SC2154 # bats sets its variables
 #
-# Sourced by the suites of this folder: how a model is checked by spin.
+# Sourced by the suites of this folder: checks a model with spin.
 
 setup() {
     for tool in spin gcc; do
@@ -23,7 +23,7 @@ check() {
         cat spin.log
         return 1
     }
-    # Most searches take less time than to compile them with optimisation.
+    # Most searches take less time than compiling them with optimization.
     # shellcheck disable=SC2086
     gcc "${optimised:--O0}" -w $how -DCOLLAPSE -DMEMLIM=2000 -o pan pan.c
     # shellcheck disable=SC2086
@@ -31,7 +31,7 @@ check() {
     cat report
 }
 
-# A run that ended early, for want of memory or depth, is no proof.
+# A run that ended early, because memory or depth was exhausted, is no proof.
 proves() {
     check "$@"
     grep -q 'errors: 0' report

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * The cells of core/pool.c, from one sender to several receivers and back, each access to shared memory one
- * step. A receiver may die at any step; the sender then takes its cells back. The inbox is a channel here:
- * inbox.pml is about that. Checked:
+ * The cells of core/pool.c, from one sender to several receivers and back. Each access to shared memory is one step. A
+ * receiver may die at any step; the sender then reclaims its cells. The inbox is a channel here: inbox.pml models it.
+ * Checked:
  *   - a receiver reads what was sent, whole, and nobody writes a cell that somebody may still read or release;
  *   - messages arrive in order, and all of them if the receiver lives;
  *   - in the end all cells are free: none is lost, none is there twice;
  *   - progress: while a message is due, the sender does not wait for ever.
  *
- * Broken on purpose, and expected to fail:
- *   -DHOME_EARLY    the receiver hands a cell back, then reads it
- *   -DOUT_LATE      the sender marks a cell out when it is published already
- *   -DSILENCE       the sender takes back what a slow receiver holds
- *   -DNO_RECALL     the sender takes nothing back from the dead
- *   -DBLIND_TAKE    the sender takes the cell that is out the longest, whether it is free or not
- *   -DRECALL_ALL    the sender takes back what others hold, too
+ * Broken variants, each of which must fail:
+ *   -DFREE_EARLY      the receiver releases a cell, then reads it
+ *   -DIN_FLIGHT_LATE  the sender marks a cell as in flight after it has published it
+ *   -DSILENCE         the sender reclaims what a slow receiver holds
+ *   -DNO_RECLAIM      the sender reclaims nothing from the dead
+ *   -DBLIND_ALLOC     the sender allocates the cell that has been in flight the longest, free or not
+ *   -DRECLAIM_ALL     the sender reclaims what other receivers hold, too
  */
 #ifndef CELLS
 #define CELLS 2
@@ -34,12 +34,12 @@ chan inbox[RECEIVERS] = [MESSAGES] of { byte }; /* a reference: the cell */
 
 bool gone[RECEIVERS]; /* the process has died, which the sender can prove */
 
-/* For the checks alone. */
+/* For the checks only. */
 byte sent[RECEIVERS], received[RECEIVERS]; /* messages */
 
 #define PAYLOAD(to, number) ((to) * 16 + (number))
 
-/* The sender's private side: lists of cells, as in struct ivshm_pool. */
+/* The sender's private state: lists of cells, as in struct ivshm_pool. */
 byte free_list[CELLS], free_count = CELLS;
 byte in_flight_list[CELLS], in_flight_count;
 byte holder[CELLS];
@@ -51,7 +51,7 @@ inline put_free(c)
     free_count++;
 }
 
-/* collect(all = true), which finds all that the quick one does. */
+/* collect(all = true), which finds everything that the quick variant does. */
 inline collect()
 {
     i = 0;
@@ -62,7 +62,7 @@ inline collect()
         is_in_flight = in_flight[in_flight_list[i]]; /* load of the state */
         atomic {
             if
-#ifdef BLIND_TAKE
+#ifdef BLIND_ALLOC
             :: true -> put_free(in_flight_list[i])
 #else
             :: !is_in_flight -> put_free(in_flight_list[i])
@@ -75,7 +75,7 @@ inline collect()
     atomic { in_flight_count = kept; i = 0; kept = 0; is_in_flight = false }
 }
 
-/* ivshm_pool_reclaim, from detach: private but for the proof, which comes before it. */
+/* ivshm_pool_reclaim, from detach: private, except for the proof, which comes before it. */
 inline reclaim(who)
 {
     atomic {
@@ -85,7 +85,7 @@ inline reclaim(who)
         :: i == in_flight_count -> break
         :: i < in_flight_count ->
             if
-#ifdef RECALL_ALL
+#ifdef RECLAIM_ALL
             :: true -> put_free(in_flight_list[i])
 #else
             :: holder[in_flight_list[i]] == who -> put_free(in_flight_list[i])
@@ -114,7 +114,7 @@ inline watch()
 #else
         :: gone[to] && !forgotten[to] ->
             forgotten[to] = true;
-#ifndef NO_RECALL
+#ifndef NO_RECLAIM
             reclaim(to)
 #endif
         :: else
@@ -151,12 +151,12 @@ proctype sender()
                 one[cell] = PAYLOAD(to, sent[to]);
                 two[cell] = PAYLOAD(to, sent[to]);
                 /* ivshm_pool_set_in_flight, then ivshm_queue_push_mpsc */
-#ifndef OUT_LATE
+#ifndef IN_FLIGHT_LATE
                 in_flight[cell] = true;
 #endif
                 d_step { holder[cell] = to; in_flight_list[in_flight_count] = cell; in_flight_count++ }
                 atomic { inbox[to] ! cell; sent[to]++; number++ }
-#ifdef OUT_LATE
+#ifdef IN_FLIGHT_LATE
                 in_flight[cell] = true;
 #endif
             fi;
@@ -164,7 +164,7 @@ proctype sender()
 progress:   skip
         fi
     od;
-    /* When nothing moves any more. */
+    /* When no step is possible any more. */
     timeout;
     atomic {
         to = 0;
@@ -176,7 +176,7 @@ progress:   skip
         od;
         to = 0
     }
-#ifndef NO_RECALL
+#ifndef NO_RECLAIM
     do
     :: to == RECEIVERS -> break
     :: to < RECEIVERS -> if :: gone[to] && !forgotten[to] -> reclaim(to) :: else fi; to++
@@ -200,7 +200,7 @@ end:
     do
     :: inbox[id] ? cell ->
         MAY_DIE;
-#ifdef HOME_EARLY
+#ifdef FREE_EARLY
         in_flight[cell] = false;
 #endif
         assert(one[cell] == PAYLOAD(id, received[id])); /* open_cell, and the caller */
@@ -208,7 +208,7 @@ end:
         assert(two[cell] == PAYLOAD(id, received[id]));
         received[id]++;
         MAY_DIE;
-#ifndef HOME_EARLY
+#ifndef FREE_EARLY
         in_flight[cell] = false; /* ivshm_message_release */
 #endif
         cell = 0

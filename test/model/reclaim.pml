@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Memory that comes back, of core/endpoint.c and core/extent.c: owners claim an entry, take blocks, give some
- * back, leave or die at any step; reapers, who may die too, take back what the dead held. Each access to shared
- * memory is one step. That somebody may be attached is left out: attach.pml is about that. Checked:
- *   - nobody takes a block from a claim whose process lives;
- *   - a claim that was FREE, and whose entry has the next owner, is not changed by an old reaper;
- *   - each block that was taken comes back, once, and in the end all blocks and entries are free.
+ * How memory is reclaimed, of core/endpoint.c and core/extent.c. Owners claim an entry, allocate blocks, free some, and
+ * leave or die at any step. Reapers, which may die too, reclaim what the dead held. Each access to shared memory is one
+ * step. Attachments are left out: attach.pml models them. Checked:
+ *   - no block is taken from a claim whose process lives;
+ *   - an old reaper does not change a claim that was FREE and whose entry has the next owner;
+ *   - each allocated block is freed exactly once, and in the end all blocks and entries are free.
  *
- * Broken on purpose, and expected to fail:
+ * Broken variants, each of which must fail:
  *   -DANY_GENERATION  the reaper frees by endpoint, whatever the generation
  *   -DNO_GENERATION   the next claim has the generation of the last
  *   -DFREE_FIRST      the reaper frees the entry, then its blocks
- *   -DBLIND_STORE     the reaper looks at a block, then stores, instead of compare-and-swap
+ *   -DBLIND_STORE     the reaper checks a block, then stores, instead of compare-and-swap
  *   -DBLIND_FREE      the reaper stores FREE into the claim, instead of compare-and-swap
  *   -DSILENCE         the reaper takes a process that is merely slow for dead
  */
@@ -47,19 +47,19 @@
 byte claim[ENTRIES], map[BLOCKS];
 bool gone[OWNERS + 1]; /* by pid, which begins at 1 */
 
-/* For the checks alone: which claims are over, and how many blocks were taken and came back. */
+/* For the checks only: which claims are over, and how many blocks were allocated and freed. */
 bool over[ENTRIES * 8];
 byte taken, returned;
 
-inline cas(place, was, wanted)
+inline cas(target, was, wanted)
 {
-    atomic { if :: place == was -> place = wanted; ok = true :: else -> ok = false fi }
+    atomic { if :: target == was -> target = wanted; ok = true :: else -> ok = false fi }
 }
 
 #define MAY_DIE if :: goto dead :: true fi
 #define REAPER_MAY_DIE if :: mortal -> goto dead :: true fi
 
-/* ivshm_endpoint_watch: proof of death is that the process is gone. */
+/* ivshm_endpoint_watch: a process is proved dead by having ended. */
 inline watch()
 {
     e = 0;
@@ -270,7 +270,7 @@ init {
         for (i : 1 .. OWNERS) { run owner(i) }
         for (i : 1 .. REAPERS) { run reaper() }
     }
-    /* When nothing moves any more: whoever comes next reaps. */
+    /* When no step is possible any more: the next process reaps. */
     timeout;
     reap();
 dead:

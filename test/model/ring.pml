@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * The ring of core/ring.c, and how it takes over from the inbox in core/channel.c, step by step: each
- * access to shared memory is one step. The sender may stop for ever between any two of them. Checked:
+ * The ring of core/ring.c, and how it takes over from the inbox in core/channel.c. Each access to shared memory is one
+ * step. The sender may stop for ever between any two of them. Checked:
  *   - messages arrive once, in order, whole, whichever way they went;
  *   - no slot or buffer is written that holds what the receiver has not read;
- *   - when nothing moves any more, all that was published has been read, and a sender that did not stop
- *     has published all: neither waits for the other for ever.
+ *   - when no step is possible any more, everything published has been read, and a sender that has not stopped has
+ *     published everything: neither waits for the other for ever.
  *
- * A payload is in the slot or in the next buffer, as the sender likes. It is two words, so that it can be
- * seen half written.
+ * A payload is in the slot or in the next buffer, as the sender chooses. It is two words, so that it can be seen half
+ * written.
  *
- * Broken on purpose, and expected to fail:
- *   -DWORD_FIRST     the sender stores the word before the payload
- *   -DNO_FULL_CHECK  the sender does not ask how far the receiver is
- *   -DHEAD_EARLY     the receiver frees a slot before it has read it
- *   -DNO_NUMBER      the receiver takes any record for the next
- *   -DUNANNOUNCED    the sender uses the ring without telling the receiver
- *   -DNO_BUFFER_CHECK  the sender does not ask whether the buffer has been read
+ * Broken variants, each of which must fail:
+ *   -DWORD_FIRST       the sender stores the word before the payload
+ *   -DNO_FULL_CHECK    the sender does not check how far the receiver has read
+ *   -DHEAD_EARLY       the receiver frees a slot before it has read it
+ *   -DNO_NUMBER        the receiver takes any record for the next
+ *   -DUNANNOUNCED      the sender uses the ring without telling the receiver
+ *   -DNO_BUFFER_CHECK  the sender does not check whether the buffer has been read
  */
 #ifndef MESSAGES
 #define MESSAGES 7
@@ -28,10 +28,10 @@
 #define BUFFERS 2
 #endif
 #ifndef LAG
-#define LAG 1 /* records that the published head may be behind */
+#define LAG 1 /* how many records the published head may lag behind */
 #endif
 #define FIRST 2 /* messages that go by the inbox; the next one is the word of the ring */
-#define OFFER 99
+#define ANNOUNCE 99
 
 typedef slot_t { byte number; bool buffer; byte one; byte two }; /* number + 1; 0 is none */
 typedef buffer_t { byte one; byte two };
@@ -61,7 +61,7 @@ proctype sender()
     :: number == FIRST ->
         MAY_STOP;
 #ifndef UNANNOUNCED
-        inbox ! OFFER;
+        inbox ! ANNOUNCE;
 #endif
         number++
     :: number > FIRST && number < MESSAGES ->
@@ -137,7 +137,7 @@ end:
     do
     :: inbox ? got ->
         if
-        :: got == OFFER -> bound = true; received++
+        :: got == ANNOUNCE -> bound = true; received++
         :: else -> assert(got == received); received++
         fi
 #ifdef UNANNOUNCED

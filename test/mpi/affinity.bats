@@ -3,8 +3,8 @@
 # The suites and mpi.bash share variables and functions.
 # shellcheck disable=SC2154
 #
-# Ranks and region on several NUMA nodes: a topology that hwloc is told, of one node a processor, while
-# all pages of this machine are of node 0.
+# The warning about NUMA affinity. hwloc gets a made-up topology with one node for each processor, while all pages of
+# this machine are on node 0.
 
 load mpi
 
@@ -15,7 +15,7 @@ setup() {
     use_region 16M
 }
 
-# ranks CPUS: two ranks, bound to these processors; what they say of NUMA nodes.
+# ranks CPUS: runs two ranks, bound to these processors; prints what they report about NUMA nodes.
 ranks() {
     run mpiexec -n 2 ${1:+-bind-to "user:$1"} "$programs/init"
     echo "$output"
@@ -23,13 +23,13 @@ ranks() {
     said=$(grep NUMA <<<"$output" || :)
 }
 
-@test "ranks that are bound away from their memory: the first of a machine says so" {
+@test "the first rank of a machine reports that ranks are bound away from their memory" {
     ranks 1,1
     [ "$(wc -l <<<"$said")" -eq 1 ]
     [[ $said == *"rank 0: is bound to NUMA node 1, its memory in $region"*" on node 0: "*"bind ranks to node 0, or put the region on node 1" ]]
 }
 
-@test "ranks near their memory, on both nodes, or free to go hear nothing" {
+@test "nothing is reported for ranks near their memory, on both nodes, or not bound" {
     for cpus in 0,0 0,1 ""; do
         ranks "$cpus"
         [ -z "$said" ]

@@ -3,8 +3,8 @@
 # The suites and mpi.bash share variables and functions.
 # shellcheck disable=SC2154,SC2034
 #
-# Programs that were built for Debian's MPICH run over ours as they are: ivshmem-env, ivshmem-which, the
-# libraries' names, and what makes it possible, that both have the same binary interface.
+# Programs that were built with Debian's MPICH run with this installation, unchanged: ivshmem-env, ivshmem-which, the
+# names of the libraries, and the common binary interface that makes this possible.
 
 load mpi
 
@@ -12,7 +12,7 @@ debian=/usr/lib/$(gcc -print-multiarch 2>/dev/null)
 needed=(mpicc.mpich mpicxx.mpich mpifort.mpich mpiexec.mpich NPmpich2)
 
 setup_file() {
-    command -v "${needed[@]}" >/dev/null || return 0 # each test says so
+    command -v "${needed[@]}" >/dev/null || return 0 # each test reports that
     cd "$BATS_TEST_DIRNAME" || return
     mkdir "$BATS_FILE_TMPDIR/bin"
     mpicc.mpich -O2 -o "$BATS_FILE_TMPDIR/bin/c" coll.c
@@ -36,46 +36,46 @@ setup() {
 
 teardown() { at_end; }
 
-# which STATUS PATTERN ARG...: ivshmem-which has this status, and says this.
+# which STATUS PATTERN ARG...: ivshmem-which ends with this status and prints this.
 which() {
     run ivshmem-which "${@:3}"
     echo "$output"
     [[ $status -eq $1 && $output == *$2* ]] || { echo "expected status $1 and: $2"; return 1; }
 }
 
-# debian_built PROGRAM: links Debian's library, and passes over ours.
+# debian_built PROGRAM: is linked to Debian's library, and passes with ours.
 debian_built() {
     which 1 "libmpich.so.12: $debian/libmpich.so.12*, an MPICH without ivshmem" "$1"
     eval "$(ivshmem-env)"
-    # Fortran programs get it from libmpichfort, which calls it libmpi.
+    # Fortran programs get the library through libmpichfort, which calls it libmpi.
     which 0 "libmpi*.so.12: $(realpath "$IVSHM_INST")/lib/libmpi.so.12*, of this installation" "$1"
     passes_both 3 "$1"
 }
 
-@test "a C program that Debian's mpicc built" { debian_built "$bin/c"; }
+@test "Debian's MPICH: a C program built by mpicc" { debian_built "$bin/c"; }
 
-@test "a C++ program that Debian's mpicxx built" { debian_built "$bin/cxx"; }
+@test "Debian's MPICH: a C++ program built by mpicxx" { debian_built "$bin/cxx"; }
 
-@test "a C++ program with MPI's C++ bindings, Debian's" {
+@test "Debian's MPICH: a C++ program with MPI's C++ bindings" {
     debian_built "$bin/bindings"
     ldd "$bin/bindings" | grep -F "libmpichcxx.so.12 => $IVSHM_INST"
 }
 
-@test "a Fortran program with mpif.h, Debian's" { debian_built "$bin/f77"; }
+@test "Debian's MPICH: a Fortran program with mpif.h" { debian_built "$bin/f77"; }
 
-@test "a Fortran program with use mpi, Debian's" { debian_built "$bin/f90"; }
+@test "Debian's MPICH: a Fortran program with use mpi" { debian_built "$bin/f90"; }
 
-@test "a Fortran program with mpi_f08, Debian's" {
+@test "Debian's MPICH: a Fortran program with mpi_f08" {
     debian_built "$bin/f08"
     ldd "$bin/f08" | grep -F "libmpichfort.so.12 => $IVSHM_INST"
 }
 
-@test "NetPIPE, as Debian packages it" {
+@test "Debian's MPICH: NetPIPE as packaged" {
     eval "$(ivshmem-env)"
     which 0 "$(realpath "$IVSHM_INST")/lib/libmpi.so.12*, of this installation" NPmpich2
     all_remote
     mpi job -n 2 NPmpich2 -i -u 300000 -o /dev/null || { say job; return 1; }
-    # NetPIPE compares what comes back; it has no line that says that all is well.
+    # NetPIPE checks what comes back, but prints no line that says that all is well.
     [ "$(grep -c 'Integrity check passed' "$BATS_TEST_TMPDIR/job.err")" -ge 30 ] || { say job; return 1; }
     ! grep -i 'integrity check failed' "$BATS_TEST_TMPDIR/job.err" || return 1
     echo "No errors" >>"$BATS_TEST_TMPDIR/job.out"
@@ -83,31 +83,31 @@ debian_built() {
     empty
 }
 
-@test "without the environment, the same program is Debian's, and nothing goes through the region" {
+@test "without ivshmem-env the same program uses Debian's library, and nothing goes through the region" {
     all_remote
     status=0
-    timeout --foreground -k 5 60 mpiexec.mpich -n 2 "$bin/cxx" >job.out 2>job.err 3>&- || status=$?
+    timeout --foreground -k 5 240 mpiexec.mpich -n 2 "$bin/cxx" >job.out 2>job.err 3>&- || status=$?
     [ "$status" -eq 0 ] || { say job; return 1; }
     grep -x "No errors" job.out
     run good job 2
     [[ $status -ne 0 && $output == *" ranks printed their counters, expected 2"* ]]
 }
 
-# Starts a job that goes on; its first process is in $process.
+# a_process: starts a job that continues; the pid of its first process is in $process.
 a_process() {
     launch job -n 2 sh -c 'echo $$ >>pids; exec NPmpich2 -l 1 -u 1 -n 100000000 -o /dev/null'
     until_true grep -qs . pids
     read -r process <pids
 }
 
-@test "a process of ours is on the region, says ivshmem-which" {
+@test "ivshmem-which --pid names the region of a process that uses this installation" {
     eval "$(ivshmem-env)"
     a_process
     until_true ivshmem-which --pid "$process"
     which 0 "/lib/libmpi.so.12*, of this installation*region: /dev/shm/ivshm-test.* (deleted)" --pid "$process"
 }
 
-@test "a process of ours over tcp has no region, says ivshmem-which" {
+@test "ivshmem-which --pid reports no region for a process over tcp" {
     export MPIR_CVAR_NEMESIS_NETMOD=tcp
     eval "$(ivshmem-env)"
     a_process
@@ -116,7 +116,7 @@ a_process() {
     which 1 ", of this installation*has no region" --pid "$process"
 }
 
-@test "a process of Debian's, says ivshmem-which" {
+@test "ivshmem-which --pid recognises a process with Debian's library" {
     mkdir debian
     # shellcheck disable=SC2016
     echo 'exec mpiexec.mpich "$@"' | install -m 755 /dev/stdin debian/mpiexec
@@ -126,7 +126,7 @@ a_process() {
     which 1 "$debian/libmpich.so.12*, an MPICH without ivshmem" --pid "$process"
 }
 
-@test "ivshmem-which answers for each place of a job" {
+@test "ivshmem-which under mpiexec answers for each rank's machine" {
     eval "$(ivshmem-env)"
     run mpiexec -n 2 ivshmem-which NPmpich2
     echo "$output"
@@ -134,7 +134,7 @@ a_process() {
     [ "$(grep -c 'of this installation' <<<"$output")" -eq 2 ]
 }
 
-@test "ivshmem-which: programs that cannot be helped by the environment" {
+@test "ivshmem-which recognises programs that ivshmem-env cannot help" {
     echo 'int MPIX_Later(void) { return 0; } int ompi_mpi_comm_world;' >stub.c
     echo 'int MPIX_Later(void); int main(void) { return MPIX_Later(); }' >main.c
     echo 'extern int ompi_mpi_comm_world; int main(void) { return ompi_mpi_comm_world; }' >open.c
@@ -153,7 +153,7 @@ a_process() {
     gcc -o has-mpi hello.o "$debian/libmpich.a" -lhwloc -lucp -lucs -lm
     gcc -static -o static -xc - <<<'int main(void) { return 0; }'
     printf '#!/bin/sh\n./has-mpi\n' >script
-    # Both are libraries of MPI, by different names and from different places.
+    # Both are MPI libraries, with different names and from different folders.
     gcc -shared -fPIC -o libpart.so -xc - -L"$IVSHM_INST/lib" -lmpi -Wl,-rpath,"$IVSHM_INST/lib" \
         <<<'int MPI_Init(int *, char ***); int part(void) { return MPI_Init(0, 0); }'
     gcc -o mixed hello.o -Wl,--no-as-needed ./libpart.so -L"$debian" -lmpich
@@ -178,7 +178,7 @@ a_process() {
     which 2 "one program is expected"
 }
 
-@test "ivshmem-env: first in each list, once, found from where it is" {
+@test "ivshmem-env puts its folders first in each list, once, relative to its own location" {
     copy="$PWD/a copy's"
     mkdir -p "$copy/bin" "$copy/lib"
     cp "$IVSHM_INST/bin/ivshmem-env" "$copy/bin"
@@ -201,7 +201,7 @@ a_process() {
 
 names() { nm -D --defined-only "$1" | awk '{ print $NF }' | sort -u; }
 
-@test "what Debian's libraries have, ours have" {
+@test "our libraries export all symbols of Debian's" {
     for name in '' fort cxx; do
         names "$debian/libmpich$name.so.12" >theirs
         names "$IVSHM_INST/lib/libmpich$name.so.12" >ours
@@ -211,8 +211,8 @@ names() { nm -D --defined-only "$1" | awk '{ print $NF }' | sort -u; }
     done
 }
 
-# The one version of MPICH that Debian's programs know, whatever the order of the lines.
-@test "constants and types are Debian's" {
+# Compared with the version of MPICH that Debian has, whatever the order of the lines.
+@test "our constants and types are those of Debian's" {
     include=/usr/include/${debian##*/}/mpich
     for header in mpi.h mpio.h mpif.h; do
         [ "$(wc -l <"$include/$header")" -gt 100 ]
@@ -221,7 +221,7 @@ names() { nm -D --defined-only "$1" | awk '{ print $NF }' | sort -u; }
     done
 }
 
-@test "our compilers do not link Debian's libraries, nor by Debian's names" {
+@test "our compiler wrappers link neither Debian's libraries nor Debian's library names" {
     echo 'end' >empty.f90
     mpifort -o linked empty.f90 -Wl,--no-as-needed -lmpichfort -lmpich
     run patchelf --print-needed linked

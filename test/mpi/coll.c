@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: mpich2 */
-/* Collectives, communicators and groups, one-sided: what MPI builds on messages. Any number of
- * ranks. */
+/*
+ * Collectives, communicators and groups, one-sided communication: what MPI builds on messages. Any
+ * number of ranks.
+ */
 #include "mpitest.h"
 
 #define LARGE 50000 /* ints */
 
 static int *a, *b; /* of LARGE * size ints */
 
-/* Values that tell who sent them to whom. */
+/* Values that identify sender and receiver. */
 static int value(int from, int to, int i)
 {
     return (from * 64 + to) * LARGE + i;
 }
 
-/* Bytes that have to pass between all pairs, whatever the algorithm; `large`: and as large
- * messages. */
+/* Bytes that pass between all pairs, whatever the algorithm; `large`: as large messages. */
 static void passed(long long len, int large)
 {
     for (int to = 0; to < size; to++)
@@ -111,7 +112,7 @@ static void reductions(MPI_Comm comm, int n)
     MPI_Barrier(comm);
 }
 
-/* Messages stay in their communicator; groups and orders of ranks are kept. */
+/* Messages stay in their communicator; groups and the order of ranks are kept. */
 static void communicators(void)
 {
     MPI_Comm dup, half, reversed, inter, merged, made;

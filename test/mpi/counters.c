@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
-/* The netmod's MPI_T performance variables: there, described, and right to the message. Two ranks.
+/*
+ * The netmod's MPI_T performance variables: they exist, have descriptions, and are exact to the
+ * message. Two ranks.
  */
 #include "mpitest.h"
 
@@ -7,7 +9,7 @@ static const char *const names[] = {"ivshmem_eager_sent",     "ivshmem_eager_sen
                                     "ivshmem_eager_received", "ivshmem_eager_received_bytes",
                                     "ivshmem_lmt_sent",       "ivshmem_lmt_sent_bytes",
                                     "ivshmem_lmt_received",   "ivshmem_lmt_received_bytes",
-                                    "ivshmem_cells_sent",     "ivshmem_cells_received",
+                                    "ivshmem_messages_sent",  "ivshmem_messages_received",
                                     "ivshmem_waits"};
 enum {
     EAGER,
@@ -18,8 +20,8 @@ enum {
     LMT_BYTES,
     LMT_IN,
     LMT_IN_BYTES,
-    CELLS,
-    CELLS_IN,
+    MESSAGES,
+    MESSAGES_IN,
     WAITS,
     N
 };
@@ -60,7 +62,7 @@ int main(int argc, char **argv)
     }
     MPI_Barrier(MPI_COMM_WORLD);
     read_all(before);
-    /* One message at a time, so that no packet is on its way when the counters are read. */
+    /* One message at a time, so that no packet is in flight when the counters are read. */
     for (int side = 0; side < 2; side++)
         for (int i = 0; i < SMALL + LARGE; i++) {
             int len = i < SMALL ? SMALL_LEN : LARGE_LEN;
@@ -75,24 +77,26 @@ int main(int argc, char **argv)
     read_all(after);
     for (int i = 0; i < N; i++)
         delta[i] = after[i] - before[i];
-    /* 13 messages or RTS out; for those in, 10 acknowledgements; a barrier may add two. */
+    /* 13 messages or RTS sent; 10 acknowledgements of messages received; a barrier may add two. */
     CHECK(delta[LMT] == LARGE && delta[LMT_IN] == LARGE, "%llu bulk", delta[LMT]);
     CHECK(delta[LMT_BYTES] == LARGE * LARGE_LEN && delta[LMT_IN_BYTES] == LARGE * LARGE_LEN,
           "%llu bytes", delta[LMT_BYTES]);
     CHECK(delta[EAGER] >= 23 && delta[EAGER] <= 27, "%llu eager", delta[EAGER]);
     CHECK(delta[EAGER_IN] >= 22 && delta[EAGER_IN] <= 27, "%llu eager in", delta[EAGER_IN]);
-    CHECK(delta[CELLS] == delta[EAGER], "%llu cells for %llu messages that fit into one",
-          delta[CELLS], delta[EAGER]);
+    CHECK(delta[MESSAGES] == delta[EAGER], "%llu messages for %llu packets that fit into one",
+          delta[MESSAGES], delta[EAGER]);
     CHECK(delta[EAGER_BYTES] >= SMALL * SMALL_LEN + 23 * 16 &&
               delta[EAGER_BYTES] <= SMALL * SMALL_LEN + 27 * 128,
           "%llu eager bytes", delta[EAGER_BYTES]);
     CHECK(delta[WAITS] == 0, "%llu waits", delta[WAITS]);
-    /* What the line at finalize must agree with; only goodbyes come after. */
+    /*
+     * The line at finalize must agree with this; only messages that close connections come after.
+     */
     char line[1000];
     int len = sprintf(line, "pvar: rank=%d", rank);
     for (int i = 0; i < N; i++)
         len += sprintf(line + len, " %s=%llu", names[i] + strlen("ivshmem_"), after[i]);
-    /* In one piece, or the lines of two ranks may mix. */
+    /* In one write, or the lines of two ranks may mix. */
     sprintf(line + len, "\n");
     fputs(line, stdout);
     fflush(stdout);

@@ -2,8 +2,8 @@
 /*
  * crowded FILE
  *
- * Each rank has many large messages on their way, again and again, until there is that file: more
- * than the region has room for at once.
+ * Each rank has many large messages in flight, again and again, until FILE exists: more at once
+ * than the region has room for.
  */
 #include "mpitest.h"
 
@@ -41,7 +41,7 @@ int main(int argc, char **argv)
     }
     free(in);
     free(out);
-    expected.lmt_max = 1LL << 50; /* until the file is there */
+    expected.lmt_max = 1LL << 50; /* until FILE exists */
     finish();
     return 0;
 }

@@ -2,9 +2,9 @@
 /*
  * cut_card BYTES | cut_card endpoint N.G
  *
- * A process manager that loses the end of a business card: rank 1 hands it only the first bytes of
- * its own, as many as the argument says. Prints "whole" if that was all of it. Or one that changes
- * the endpoint and generation in it.
+ * A process manager that loses the end of a business card: it gets only the first BYTES of rank
+ * 1's. Prints "whole" if that was the whole card. Or one that changes the endpoint and generation
+ * in the card.
  */
 #define _GNU_SOURCE
 #include "mpitest.h"
@@ -16,7 +16,7 @@ static size_t keep;
 static int whole = 1;
 static const char *endpoint;
 
-/* Behind key and region: what is there up to the two dots becomes `endpoint`. */
+/* After key and region: what is there up to the two dots becomes `endpoint`. */
 static ssize_t write_other(int fd, const char *buf, size_t len)
 {
     static const char key[] = "ivshmem#";
@@ -32,7 +32,7 @@ static ssize_t write_other(int fd, const char *buf, size_t len)
     return syscall(SYS_write, fd, other, (size_t) n) == n ? (ssize_t) len : -1;
 }
 
-/* Of the C library; here it stands between libmpi and the process manager. */
+/* Replaces the C library's; here it is between libmpi and the process manager. */
 ssize_t write(int fd, const void *buf, size_t len)
 {
     static const char start_of_value[] = "P1-businesscard value=";
@@ -42,7 +42,7 @@ ssize_t write(int fd, const void *buf, size_t len)
     if (value) {
         value += sizeof(start_of_value) - 1;
         size_t kept = (size_t) (value - (const char *) buf) + keep;
-        /* The separator at the end of it may go. */
+        /* The separator at its end may be missing. */
         if (kept + 2 < len) {
             char cut[4096];
             CHECK(kept < sizeof(cut), "a long card");

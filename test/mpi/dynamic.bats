@@ -3,7 +3,7 @@
 # The suites and mpi.bash share variables and functions.
 # shellcheck disable=SC2154,SC2119
 #
-# Dynamic processes: jobs that start others, meet and part, on one region.
+# Dynamic processes: jobs on one region that spawn others, connect and disconnect.
 
 load mpi
 
@@ -17,13 +17,13 @@ setup() {
 
 teardown() { at_end; }
 
-# begin NAME RANKS ARG...: a job among others; finished waits for them all.
+# begin NAME RANKS ARG...: starts one of several jobs; finished waits for all of them.
 begin() {
     launch "$1" "${job_arguments[@]}" -n "$2" "$programs/dynamic" "${@:3}"
     jobs+=("$1") pids+=("$pid") total=$((total + $2))
 }
 
-# finished: all jobs have ended well, and what passed through the region is what they say together.
+# finished: all jobs have ended well, and the counters are what they expect together.
 finished() {
     local i name part bad=
     for i in "${!jobs[@]}"; do
@@ -44,7 +44,7 @@ finished() {
     rm -f "$where"*
 }
 
-# name_server: a name is known to all jobs then, not only within one.
+# name_server: starts one, so that a name is known to all jobs, not only within one.
 name_server() {
     local port=$((20000 + RANDOM % 10000))
     hydra_nameserver -port "$port" >"$BATS_TEST_TMPDIR/names.out" 2>&1 </dev/null 3>&- &
@@ -73,7 +73,7 @@ name_server() {
     finished
 }
 
-@test "names within a job" {
+@test "names published and looked up within a job" {
     for how in all_remote half_remote; do
         $how
         begin job 4 halves meeting.place
@@ -81,7 +81,7 @@ name_server() {
     done
 }
 
-@test "names between jobs" {
+@test "names published and looked up between jobs" {
     name_server
     begin one 2 meet accept many 2 1
     begin two 1 meet connect many.0
@@ -89,7 +89,7 @@ name_server() {
     finished
 }
 
-@test "two ports, at each two jobs at once" {
+@test "two ports with two client jobs each at once" {
     begin server 2 meet accept "$where" 2 2
     begin one 1 meet connect "$where.0"
     begin two 2 meet connect "$where.0"
@@ -98,7 +98,7 @@ name_server() {
     finished
 }
 
-@test "one port, four jobs at once" {
+@test "one port with four client jobs at once" {
     begin server 1 meet accept "$where" 1 4
     for i in 1 2 3 4; do
         begin "client$i" 1 meet connect "$where.0"
@@ -106,13 +106,13 @@ name_server() {
     finished
 }
 
-@test "meet and part 100 times: nothing is kept" {
+@test "two jobs connect and disconnect 100 times, and nothing is left over" {
     begin one 2 again accept "$where" 100
     begin two 2 again connect "$where" 100
     finished
 }
 
-@test "two jobs as one: collectives, one-sided, a file" {
+@test "two jobs as one communicator: collectives, one-sided, a file" {
     for how in all_remote half_remote; do
         $how
         begin one 3 work accept "$where" "$BATS_TEST_TMPDIR/file"
@@ -121,36 +121,37 @@ name_server() {
     done
 }
 
-@test "disconnect while large messages are under way" {
+@test "disconnect while large messages are in flight" {
     begin one 2 pending accept "$where"
     begin two 2 pending connect "$where"
     finished
 }
 
-@test "a job between two others passes on their messages" {
+@test "a job connected to two others forwards their messages" {
     begin one 2 end accept "$where.one"
     begin two 1 end accept "$where.two"
     begin relay 2 relay connect "$where.one" "$where.two"
     finished
 }
 
-@test "who waits in MPI_Finalize is not disturbed by ranks that it has never met" {
+@test "a rank in MPI_Finalize is not disturbed by ranks that it has never communicated with" {
     local how ranks
     for how in revoke cancel spawn; do
         ranks=$([ "$how" = spawn ] && echo 2 || echo 4)
-        mpi job -n "$ranks" "$programs/finalizing" "$how" || { say job; return 1; }
+        rm -f "$where"
+        mpi job -n "$ranks" "$programs/finalizing" "$how" "$where" || { say job; return 1; }
         [ "$(grep -o "has left" "$BATS_TEST_TMPDIR/job.out" | wc -l)" -eq 4 ] || { say job; return 1; }
         empty
     done
 }
 
-@test "a message of a communicator that its receiver has freed is taken back, and is not another's" {
+@test "a message of a communicator that its receiver has freed can be cancelled, and reaches no other communicator" {
     local bytes ranks where
     for bytes in 4 100000; do
         for ranks in 2 3; do
             for where in all_remote half_remote; do
                 $where
-                mpi job -n "$ranks" "$programs/freed" "$bytes" || { echo "$ranks ranks, $bytes bytes, $where"; say job; return 1; }
+                mpi job -n "$ranks" "$programs/freed_comm" "$bytes" || { echo "$ranks ranks, $bytes bytes, $where"; say job; return 1; }
                 empty
             done
         done

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Jobs that start others, meet others and part again.
+ * Jobs that spawn others, meet others and part again.
  *
- *   spawn OTHER                 parents and what they spawn; OTHER is a second name of this program
+ *   spawn OTHER                 parents and children; OTHER is a second name of this program
  *   join accept|connect|within SOCKET
  *   meet accept WHERE PORTS CLIENTS, meet connect WHERE
  *   halves WHERE                the odd ranks meet the even ones
- *   again accept|connect WHERE TURNS
+ *   again accept|connect WHERE ROUNDS
  *   work accept|connect WHERE FILE
  *   pending accept|connect WHERE
  *   end accept WHERE, relay connect WHERE SECOND
  *
- * WHERE a port's name is found: a file if it has a slash, else a name to publish.
+ * WHERE says where a port's name is: a file if it has a slash, else a name to publish.
  */
 #include "mpitest.h"
 
@@ -32,7 +32,7 @@ static int me;
 static char *out, *in;
 static const char *program, *other;
 
-/* Ranks of two jobs are remote to each other, whatever the test asked for. */
+/* Ranks of two jobs are remote to each other, whatever the test has set up. */
 static void sent_far(long long len)
 {
     expected.messages++;
@@ -46,7 +46,10 @@ static uint64_t seed_of(int meeting, int side, int from, int to, int i)
     return (((uint64_t) meeting * 2 + side) * 64 + from) * 64 * LENGTHS + to * LENGTHS + i;
 }
 
-/* Everybody of one side with everybody of the other; the largest only between their firsts. */
+/*
+ * Every rank of one side with every rank of the other; the largest messages only between the first
+ * ranks.
+ */
 static void talk(MPI_Comm inter, int meeting, int side)
 {
     int r, others;
@@ -136,7 +139,7 @@ static void spawn_merged(MPI_Comm inter, int high)
     MPI_Comm_disconnect(&all);
 }
 
-/* A line of descendants, connected from first to last; the last one's word reaches the first. */
+/* A line of descendants, connected from first to last. The last one's message reaches the first. */
 static int descend(int depth)
 {
     int word = depth;
@@ -181,7 +184,7 @@ static void parent(void)
     MPI_Comm_get_parent(&above);
     CHECK(above == MPI_COMM_NULL, "a parent, though nobody spawned us");
     spawn_multiple();
-    /* Each rank one of its own, at once. */
+    /* Each rank spawns a child of its own, at once. */
     inter = spawn(MPI_COMM_SELF, 1, "plain", "3");
     talk(inter, 3, 0);
     MPI_Barrier(MPI_COMM_WORLD);
@@ -207,7 +210,10 @@ static void announce(const char *where, const char *port)
     write_line(where, port);
 }
 
-/* Whether it is there. For an unknown name, Hydra's name server gives an empty one and no error. */
+/*
+ * Whether the name is there. For an unknown name, Hydra's name server returns an empty one and no
+ * error.
+ */
 static int try_find(const char *where, char *port)
 {
     if (!strchr(where, '/'))
@@ -231,7 +237,7 @@ static void retract(const char *where, const char *port)
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_ARE_FATAL);
 }
 
-/* Waits until it is there. */
+/* Waits until the name is there. */
 static void find(const char *where, char *port)
 {
     int found = 0;
@@ -244,7 +250,7 @@ static void find(const char *where, char *port)
     CHECK(found, "no port at %s", where);
 }
 
-/* Our side of a pair of jobs; the port is closed by part(). */
+/* Our side of a pair of jobs; part() closes the port. */
 static char port[MPI_MAX_PORT_NAME];
 
 static MPI_Comm meet(int accept, const char *where)
@@ -273,7 +279,7 @@ static void part(int accept, const char *where, MPI_Comm *inter)
         MPI_Close_port(port);
 }
 
-/* Many ports open at once, at each many clients; all stay until the last has come. */
+/* Many ports open at once, with many clients each; all stay until the last has come. */
 static void meet_many(const char *where, int ports, int clients)
 {
     enum { MOST = 8 };
@@ -371,14 +377,14 @@ static void again(int accept, const char *where, int turns)
         for (int peer = 0; peer < others; peer++) {
             MPI_Sendrecv(&word, 1, MPI_INT, peer, i, &got, 1, MPI_INT, peer, i, inter,
                          MPI_STATUS_IGNORE);
-            CHECK(got == -word, "turn %d: %d from %d", i, got, peer);
+            CHECK(got == -word, "round %d: %d from %d", i, got, peer);
             sent_far(sizeof(word));
         }
         /* A large one too: it needs a pipeline. */
         fill(out, 100000, i);
         MPI_Sendrecv(out, 100000, MPI_BYTE, rank % others, 0, in, LARGE, MPI_BYTE,
                      rank < others ? rank : MPI_PROC_NULL, 0, inter, MPI_STATUS_IGNORE);
-        CHECK_PATTERN(in, 100000, i, "turn %d", i);
+        CHECK_PATTERN(in, 100000, i, "round %d", i);
         sent_far(100000);
         if (i == SETTLED && me == 0 && accept)
             before = held();
@@ -456,7 +462,7 @@ static void work(int accept, const char *where, const char *path)
     expected.lmt_max = 1LL << 40;
 }
 
-/* One side lets go while its large messages wait for their receives. */
+/* One side disconnects while its large messages wait for their receives. */
 static void pending(int accept, const char *where)
 {
     enum { MESSAGES = 3 };
@@ -481,7 +487,7 @@ static void pending(int accept, const char *where)
     part(accept, where, &inter);
 }
 
-/* The middle of three jobs passes on what the ends send to each other. */
+/* The middle of three jobs forwards what the other two send to each other. */
 static void relay(const char *one, const char *two)
 {
     MPI_Comm ends[2] = {meet(0, one), meet(0, two)};
@@ -553,7 +559,7 @@ static void join(int listens, const char *path)
     MPI_Comm_remote_size(inter, &others);
     CHECK(others == 1, "joined with %d", others);
     talk(inter, 6, listens);
-    /* The socket is ours again, with nothing in it; but MPICH leaves it non-blocking. */
+    /* The socket is ours again, with nothing in it. But MPICH leaves it non-blocking. */
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
     CHECK(write(fd, &byte, 1) == 1 && read(fd, &got, 1) == 1 && got == 'a' + 'b' - byte,
           "%c on the socket", got);

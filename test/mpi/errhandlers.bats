@@ -3,8 +3,8 @@
 # The suites and mpi.bash share variables and functions.
 # shellcheck disable=SC2034,SC2154,SC2119
 #
-# Errors that a program handles, and peers that die while they are met: an error of the right class and
-# text, in time, and work goes on.
+# Errors that a program handles, and peers that die while they connect or exchange messages: the error has the right
+# class and text and comes in time, and the program can continue.
 
 load mpi
 
@@ -18,15 +18,15 @@ teardown() { at_end; }
 
 @test "wrong arguments, truncation, user error handlers" { passes_both 2 "$programs/errhandlers" calls; }
 
-@test "ports that are made up, cut short, too long, closed, not served, or of a job that has ended" {
+@test "connecting to ports that are made up, truncated, too long, closed, not served, or of a job that has ended" {
     mpi ended -n 1 "$programs/errhandlers" port "$where"
     passes_both 2 "$programs/errhandlers" ports "$where"
     grep -q "names endpoint 4294967295, generation 1 of region" "$BATS_TEST_TMPDIR/job.err"
 }
 
-@test "names that nobody published" { passes_both 2 "$programs/errhandlers" names; }
+@test "looking up and unpublishing names that nobody has published" { passes_both 2 "$programs/errhandlers" names; }
 
-# survives WHEN [guest]: the victim dies, the survivor does not, and what both held returns.
+# survives WHEN [guest]: the victim dies, the survivor does not, and the memory of both is freed.
 survives() {
     local victim survivor guest=
     launch victim -n 1 "$programs/errhandlers" victim "$1" "$where"
@@ -47,10 +47,10 @@ survives() {
 
 @test "a peer dies while messages pass" { survives talking; }
 
-@test "a peer dies in silence" { survives silent; }
+@test "a peer dies while it sends nothing" { survives silent; }
 
 @test "a caller dies before it is accepted; the next one is served" { survives calling guest; }
 
 @test "a caller dies while it is accepted; the next one is served" { survives answered guest; }
 
-@test "who is called dies without accepting" { survives called; }
+@test "a process with a port dies without accepting" { survives called; }

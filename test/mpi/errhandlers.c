@@ -3,15 +3,15 @@
  * Errors that a program sees: of the right class, with a text that says what is wrong, and without
  * harm to what comes after.
  *
- *   calls                   wrong arguments, truncation, user error handlers
- *   port FILE               leaves there the name of a port that ends with the job
- *   ports FILE              connecting to ports that are none, that one among them
- *   names                   names that nobody published
- *   victim WHEN WHERE       dies, as the survivor's peer:
- *   survivor WHEN WHERE     calling (it connects), answered (it connects, and has been accepted
- *                           without knowing), called (it has a port and does not accept), talking
- *                           (in the middle of messages), silent (in its silence)
- *   guest WHERE             comes to the survivor after the victim
+ *   calls                 wrong arguments, truncation, user error handlers
+ *   port FILE             writes the name of a port, which ends with the job, to FILE
+ *   ports FILE            connects to ports that do not exist, that one among them
+ *   names                 names that nobody has published
+ *   victim WHEN WHERE     dies, as the survivor's peer:
+ *   survivor WHEN WHERE   calling (it connects), answered (it connects, and is accepted without
+ *                         knowing), called (it has a port and does not accept), talking (while
+ *                         messages pass), silent (when it has stopped sending)
+ *   guest WHERE           comes to the survivor after the victim
  *
  * WHERE is a file for the port's name.
  */
@@ -19,7 +19,9 @@
 
 #include <signal.h>
 
-/* The error must be of this class, and its text contain this. */
+enum { LIMIT = 120 }; /* seconds; a call that takes longer counts as never ending */
+
+/* The error must be of this class, and its text must contain this. */
 static void expect(int code, int class, const char *text, const char *what)
 {
     char said[MPI_MAX_ERROR_STRING] = "";
@@ -27,7 +29,7 @@ static void expect(int code, int class, const char *text, const char *what)
     MPI_Error_class(code, &got);
     MPI_Error_string(code, said, &len);
     CHECK(got == class, "%s: class %d, expected %d: %s", what, got, class, said);
-    /* A long story is cut, and what went wrong is at its end. */
+    /* A long text is cut, and the reason is at its end. */
     CHECK(strstr(said, text) || len > MPI_MAX_ERROR_STRING - 8, "%s: not a word of \"%s\": %s",
           what, text, said);
     CHECK(len == (int) strlen(said), "%s: length %d", what, len);
@@ -70,7 +72,7 @@ static int mrecv(void *in, int small, int tag, MPI_Comm comm, MPI_Status *status
     return code;
 }
 
-/* A receive that is too small, of messages of all kinds; what is beyond its end is not written. */
+/* A receive that is too small, for messages of all kinds; nothing is written beyond its end. */
 static void truncation(MPI_Comm comm)
 {
     static const int lengths[] = {100, 5000, EAGER_LIMIT, 200000, 4 << 20};
@@ -131,7 +133,7 @@ static void calls(void)
     truncation(comm);
     still_works();
 
-    /* Our own handler, also on what inherits it. */
+    /* Our own handler, also on objects that inherit it. */
     MPI_Comm_create_errhandler(handler, &ours);
     MPI_Comm_set_errhandler(comm, ours);
     MPI_Comm_get_errhandler(comm, &got);
@@ -173,12 +175,12 @@ static void no_port(const char *port, const char *text, const char *what)
         fprintf(stderr, "%s\n", what);
     int code = MPI_Comm_connect(port, info, 0, MPI_COMM_WORLD, &inter);
     expect(code, MPI_ERR_PORT, text, what);
-    CHECK(MPI_Wtime() - start < 10, "%s: only after %.1f s", what, MPI_Wtime() - start);
+    CHECK(MPI_Wtime() - start < LIMIT, "%s: only after %.1f s", what, MPI_Wtime() - start);
     MPI_Info_free(&info);
     still_works();
 }
 
-/* Rank 1 calls a port of rank 0, which nobody accepts at. */
+/* Rank 1 calls a port of rank 0's, at which nobody accepts. */
 static void not_accepted(const char *port, const char *what)
 {
     MPI_Comm inter;
@@ -190,7 +192,7 @@ static void not_accepted(const char *port, const char *what)
         double start = MPI_Wtime();
         expect(MPI_Comm_connect(port, info, 0, MPI_COMM_SELF, &inter), MPI_ERR_PORT,
                "does not exist", what);
-        CHECK(MPI_Wtime() - start < 10, "%s: only after %.1f s", what, MPI_Wtime() - start);
+        CHECK(MPI_Wtime() - start < LIMIT, "%s: only after %.1f s", what, MPI_Wtime() - start);
         MPI_Info_free(&info);
     }
     MPI_Barrier(MPI_COMM_WORLD);
@@ -238,11 +240,11 @@ static void names(void)
     expect(MPI_Lookup_name("nobody", MPI_INFO_NULL, port), MPI_ERR_NAME, "nobody",
            "a name that nobody published");
     expect(MPI_Unpublish_name("nobody", MPI_INFO_NULL, "port"), MPI_ERR_SERVICE, "nobody",
-           "to take back a name that nobody published");
+           "unpublishing a name that nobody has published");
     still_works();
 }
 
-/* Who connects; 0 or the error. */
+/* Connects; returns 0 or the error. */
 static int call(const char *where, int timeout, MPI_Comm *inter)
 {
     char port[MPI_MAX_PORT_NAME], seconds[16];
@@ -256,8 +258,9 @@ static int call(const char *where, int timeout, MPI_Comm *inter)
     return code;
 }
 
-/* Until the death of the other side: what it has not received is an error, as is what it has not
- * sent. */
+/*
+ * Until the other side dies: what it has not received is an error, and so is what it has not sent.
+ */
 static void talk(MPI_Comm inter, int dies, int silent)
 {
     static char out[1 << 20], in[1 << 20];
@@ -287,7 +290,7 @@ static void victim(const char *when, const char *where)
     MPI_Comm inter;
     if (strcmp(when, "calling") == 0) {
         alarm(1);
-        call(where, 30, &inter);
+        call(where, LIMIT, &inter);
     } else if (strcmp(when, "answered") == 0) {
         pid_t self = getpid();
         if (fork() == 0) {
@@ -297,7 +300,7 @@ static void victim(const char *when, const char *where)
             kill(self, SIGKILL);
             _exit(0);
         }
-        call(where, 30, &inter);
+        call(where, LIMIT, &inter);
     } else if (strcmp(when, "called") == 0) {
         MPI_Open_port(MPI_INFO_NULL, port);
         write_line(where, port);
@@ -324,7 +327,7 @@ static void survivor(const char *when, const char *where)
     if (strcmp(when, "calling") == 0 || strcmp(when, "answered") == 0) {
         MPI_Open_port(MPI_INFO_NULL, port);
         write_line(where, port);
-        sleep(3); /* the victim has called, and is dead or stopped */
+        sleep(3); /* the victim has called, and is probably dead or stopped */
         for (int tries = 0; tries < 3; tries++) {
             code = MPI_Comm_accept(port, MPI_INFO_NULL, 0, MPI_COMM_SELF, &inter);
             if (code == MPI_SUCCESS)
@@ -339,12 +342,12 @@ static void survivor(const char *when, const char *where)
         code = call(where, 5, &inter);
         expect(code, MPI_ERR_PORT, "does not exist", "a call to the dead");
     } else {
-        code = call(where, 10, &inter);
+        code = call(where, LIMIT, &inter);
         CHECK(code == MPI_SUCCESS, "cannot connect");
         MPI_Comm_set_errhandler(inter, MPI_ERRORS_RETURN);
         talk(inter, 0, 0);
     }
-    CHECK(MPI_Wtime() - start < 12, "only after %.1f s", MPI_Wtime() - start);
+    CHECK(MPI_Wtime() - start < LIMIT, "only after %.1f s", MPI_Wtime() - start);
     still_works();
 }
 
@@ -353,7 +356,7 @@ static void guest(const char *where)
     MPI_Comm inter;
     int word = 77;
     sleep(4);
-    call(where, 15, &inter);
+    call(where, LIMIT, &inter);
     MPI_Send(&word, 1, MPI_INT, 0, 0, inter);
     MPI_Comm_disconnect(&inter);
 }

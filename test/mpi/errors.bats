@@ -3,8 +3,8 @@
 # The suites and mpi.bash share variables and functions.
 # shellcheck disable=SC2086,SC2154
 #
-# Bad input: one message that says what was found, what was expected and what to do; an end in bounded
-# time with a status that is not 0; nothing overwritten; other jobs untouched.
+# Bad input: one message that says what was found, what was expected and what to do. The job ends in bounded time with a
+# nonzero status, nothing is overwritten, and other jobs are not affected.
 
 load mpi
 
@@ -19,7 +19,7 @@ teardown() {
     rm -f "$file"
 }
 
-# ended STATUS NAME TEXT...: with an error, in time, and each text is in what it said.
+# ended STATUS NAME TEXT...: the job ended with an error, in time, and its output contains each text.
 ended() {
     local status=$1 name=$2 text all=$BATS_TEST_TMPDIR/$2.all
     shift 2
@@ -38,14 +38,14 @@ ended() {
     done
 }
 
-# refused TEXT...: a job of two ranks on $file.
+# refused TEXT...: a job of two ranks on $file fails with these texts.
 refused() {
     local status=0
     MPIR_CVAR_NEMESIS_IVSHMEM_REGION=$file mpi job -n 2 ${wrapper:-} "$programs/coll" || status=$?
     ended "$status" job "$@"
 }
 
-# untouched TEXT...: refused, and the file is what it was.
+# untouched TEXT...: refused, and the file is unchanged.
 untouched() {
     local before
     before=$(sha256sum <"$file")
@@ -53,7 +53,7 @@ untouched() {
     [ "$before" = "$(sha256sum <"$file")" ] || { echo "$file was written"; return 1; }
 }
 
-# poke OFFSET BYTES: as printf understands them.
+# poke OFFSET BYTES: overwrites bytes of $file; they are given as to printf %b.
 poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none; }
 
 @test "no device, and no region named" {
@@ -75,13 +75,13 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
     [ ! -s "$file" ]
 }
 
-@test "a file of somebody else" {
+@test "a file with foreign data" {
     head -c 8M /dev/urandom >"$file"
     poke 0 'PNG image'
-    untouched "$file is neither a region nor empty" "belongs to somebody else" "ivshmem format --force $file"
+    untouched "$file is neither a region nor empty" "belong to another program" "ivshmem format --force $file"
 }
 
-@test "a file of somebody else whose first page is zero" {
+@test "a file with foreign data whose first page is zero" {
     truncate -s 8M "$file"
     poke 5000 x
     untouched "the first page of $file is empty, what follows is not" "ivshmem format --force $file"
@@ -89,12 +89,12 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
 
 @test "a text file" {
     echo "hello, world" >"$file"
-    untouched "the smallest possible has 4 MiB"
+    untouched "at least 4 MiB are needed"
 }
 
 @test "a file that is too small" {
     truncate -s 1M "$file"
-    untouched "1024 KiB, the smallest possible has 4 MiB" "size=64M"
+    untouched "1024 KiB, at least 4 MiB are needed" "size=64M"
 }
 
 @test "not a file at all" {
@@ -120,13 +120,13 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
 @test "memory smaller than was formatted" {
     ivshmem format --size 8M "$file"
     truncate -s 6M "$file"
-    untouched "$file has 6 MiB, but the region in it was formatted for 8 MiB" "give it its size back"
+    untouched "$file has 6 MiB, but the region in it was formatted for 8 MiB" "restore its size"
 }
 
 @test "no permission" {
     ivshmem format --size 8M "$file"
     chmod 0 "$file"
-    # Even root obeys without these.
+    # Without these capabilities even root is refused.
     [ "$(id -u)" -ne 0 ] || wrapper="setpriv --bounding-set -dac_override,-dac_read_search"
     refused "no permission to open $file" "udev rule"
 }
@@ -151,15 +151,16 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
 @test "too many ranks for the region, beside another job" {
     local status=0 bystander
     use_region 4M
-    launch bystander -n 2 "$programs/stream" 6
+    launch bystander -n 2 "$programs/stream" "$BATS_TEST_TMPDIR/enough"
     bystander=$pid
     until_true grep -q running "$BATS_TEST_TMPDIR/bystander.out"
     mpi job -n 24 "$programs/init" || status=$?
+    touch "$BATS_TEST_TMPDIR/enough"
     ended "$status" job "$region (4 MiB) is full" "A job of 24 ranks needs 8M" "ivshmem ps"
     wait "$bystander" || { say bystander; return 1; }
     good bystander 2
     reclaimed
-    # And 8 MiB do suffice.
+    # And 8 MiB are enough.
     use_region 8M
     mpi job -n 24 "$programs/init" || { say job; return 1; }
     empty
@@ -181,7 +182,7 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
     done
 }
 
-@test "one rank without a region" {
+@test "one rank whose region does not exist" {
     local status=0
     use_region 8M
     mpi job -n 2 "$programs/coll" : \
@@ -190,7 +191,7 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
     reclaimed
 }
 
-# cards_cut: at every seventh byte.
+# cards_cut: runs jobs with the business card cut at every seventh byte.
 cards_cut() {
     local keep status whole=
     for ((keep = 0; keep < 1000; keep += 7)); do
@@ -208,7 +209,7 @@ cards_cut() {
     fi
 }
 
-@test "a business card that is cut short" {
+@test "a truncated business card" {
     use_region 8M
     cards_cut
     reclaimed
@@ -226,16 +227,16 @@ cards_cut() {
     reclaimed
 }
 
-@test "a business card that is cut short, among ranks without a region" {
+@test "a truncated business card, among ranks without a region" {
     ivshmem info --all | grep -q "^no ivshmem device" || skip "this machine has an ivshmem device"
     MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=1 cards_cut
 }
 
-# Kills rank 1 of three in the middle, each under a proxy of its own, as in VMs; mpiexec lets the others
-# run on.
+# rank_dies ARG...: kills rank 1 of three. Each rank has a proxy of its own, as in VMs; mpiexec lets the others
+# continue.
 rank_dies() {
     local status=0 start job
-    by_rank job "$programs/stream" 60 "$@"
+    by_rank job "$programs/stream" 600 "$@"
     launch job -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1" -ppn 1 \
         -n 3 "${program[@]}"
     job=$pid
@@ -243,20 +244,21 @@ rank_dies() {
     kill -KILL "$(ivshmem ps --json "$region" | jq '.endpoints[] | select(.job_size == 3 and .rank == 1) | .pid')"
     start=$SECONDS
     wait "$job" || status=$?
-    [ $((SECONDS - start)) -le 15 ] || { echo "only after $((SECONDS - start)) s"; say job; return 1; }
+    [ $((SECONDS - start)) -le 120 ] || { echo "only after $((SECONDS - start)) s"; say job; return 1; }
     cat "$BATS_TEST_TMPDIR"/job.[0-2] >>"$BATS_TEST_TMPDIR/job.err"
     return "$status"
 }
 
-@test "a rank dies: the others find out, another job notices nothing" {
+@test "a rank dies: the others find out by themselves, another job notices nothing" {
     local status=0 bystander
     use_region 8M
-    launch bystander -n 2 "$programs/stream" 8
+    launch bystander -n 2 "$programs/stream" "$BATS_TEST_TMPDIR/enough"
     bystander=$pid
     until_true grep -q running "$BATS_TEST_TMPDIR/bystander.out"
     rank_dies alone || status=$?
+    touch "$BATS_TEST_TMPDIR/enough"
     ended "$status" job "rank 0 got an error" "rank 2 got an error"
-    # One at least: MPICH cuts a long stack before the reason, as that of MPI_Bcast may be.
+    # At least one: MPICH cuts a long error stack before the reason, such as MPI_Bcast's.
     grep -q "rank 1: its process is dead" "$BATS_TEST_TMPDIR/job.err" || { say job; return 1; }
     wait "$bystander" || { say bystander; return 1; }
     good bystander 2
@@ -275,7 +277,7 @@ rank_dies() {
     local status=0
     use_region 8M
     rank_dies || status=$?
-    # Without a text: when a job aborts, Hydra may end before it has passed on what was printed.
+    # No text is expected: when a job aborts, Hydra may end before it has forwarded the output.
     ended "$status" job
     reclaimed
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * finalizing revoke|cancel|spawn
+ * finalizing revoke|cancel|spawn FILE
  *
- * A rank waits in MPI_Finalize, after it has closed all connections that it had. With "revoke" a
- * rank that it never met revokes their communicator then; another has left before that. With
- * "cancel" that rank sends a message, and takes it back. With "spawn" a child that it never met
- * leaves. None is an error.
+ * A rank waits in MPI_Finalize, after it has closed all its connections. Meanwhile a rank that it
+ * has never met revokes their communicator ("revoke"; another rank has left before that), sends it
+ * a message and cancels it ("cancel"), or, as a spawned child, leaves ("spawn"). None of this is an
+ * error. By FILE the ranks tell each other when that is done.
  */
 #include "mpitest.h"
 
@@ -31,12 +31,14 @@ static void cancel(void)
     MPI_Cancel(&req);
     MPI_Wait(&req, &status);
     MPI_Test_cancelled(&status, &cancelled);
-    CHECK(cancelled, "a message that nobody receives was not taken back");
+    CHECK(cancelled, "a message that nobody receives was not cancelled");
 }
 
-/* Rank 1 waits for rank 2, and has not met rank 0; rank 3 has left, as it has met nobody. */
-static void of_four(bool revokes)
+/* Rank 1 waits for rank 2. It has not met rank 0. Rank 3 has met nobody, and has left. */
+static void of_four(bool revokes, const char *file)
 {
+    char line[MPI_MAX_PORT_NAME];
+
     meet(1, 2);
     if (rank == 0) {
         usleep(WAIT_US);
@@ -44,12 +46,14 @@ static void of_four(bool revokes)
             MPIX_Comm_revoke(MPI_COMM_WORLD);
         else
             cancel();
+        write_line(file, "done");
     } else if (rank == 2) {
-        usleep(2 * WAIT_US);
+        read_line(file, line);
+        usleep(WAIT_US);
     }
 }
 
-/* Rank 0 waits for rank 1. Of its children it has met the first, and the second leaves. */
+/* Rank 0 waits for rank 1. It has met the first of its children; the second one leaves. */
 static void spawn_two(char *program)
 {
     char *arguments[] = {"child", NULL};
@@ -66,10 +70,10 @@ static void spawn_two(char *program)
 int main(int argc, char **argv)
 {
     start(&argc, &argv);
-    CHECK(argc == 2, "see the head of the source");
+    CHECK(argc == 3 || (argc == 2 && strcmp(argv[1], "child") == 0), "see the head of the source");
     bool revokes = strcmp(argv[1], "revoke") == 0;
     if (revokes || strcmp(argv[1], "cancel") == 0)
-        of_four(revokes);
+        of_four(revokes, argv[2]);
     else if (strcmp(argv[1], "spawn") == 0)
         spawn_two(argv[0]);
     MPI_Finalize();

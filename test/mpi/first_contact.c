@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * first_contact: rank 1 dies before anybody has spoken with it. Rank 0 learns that, and sends it
- * large messages all the same: each ends with an error, and holds no memory of the region any more.
- * Then it goes on with rank 2.
+ * first_contact: rank 1 dies before anybody has communicated with it. Rank 0 learns that, and still
+ * sends it large messages. Each ends with an error, and then holds no memory of the region.
+ * Afterwards rank 0 continues with rank 2.
  */
 #include "mpitest.h"
 
@@ -11,7 +11,7 @@
 #define LARGE 200000
 #define MESSAGES 50
 
-/* Blocks of the region that serve large messages. */
+/* Blocks of the region that are used for large messages. */
 static long pipeline_blocks(void)
 {
     FILE *out = popen("ivshmem info --json \"$MPIR_CVAR_NEMESIS_IVSHMEM_REGION\" | jq "
@@ -53,7 +53,7 @@ int main(int argc, char **argv)
     if (rank == 1)
         raise(SIGKILL);
     if (rank == 0) {
-        /* It has nobody to ask but the region. */
+        /* Rank 0 can learn of the death only from the region. */
         for (double end = MPI_Wtime() + 3; MPI_Wtime() < end;)
             MPI_Iprobe(2, 99, MPI_COMM_WORLD, &flag, &status);
         send_to_the_dead(buf);
@@ -67,6 +67,6 @@ int main(int argc, char **argv)
         printf("rank 2 has the message\n");
         fflush(stdout);
     }
-    /* No MPI_Finalize with a dead rank: that could only fail. */
+    /* No MPI_Finalize with a dead rank: it could only fail. */
     _exit(0);
 }

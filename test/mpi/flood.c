@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
-/* More at once than there are cells, slots of an inbox, and pipelines; made for a small region. */
+/* More at once than there are cells, inbox slots and pipelines; made for a small region. */
 #include "mpitest.h"
 
-/* Every rank to every other, before anybody receives. */
+/* Every rank sends to every other one, before anybody receives. */
 static void small(void)
 {
     enum { N = 1500 };
@@ -32,7 +32,7 @@ static void small(void)
     free(in);
 }
 
-/* All to one: the inbox, and what it has to give back, is shared by all senders. */
+/* All to one: all senders share the inbox, and the cells that its owner releases. */
 static void incast(void)
 {
     enum { N = 3000 };
@@ -57,7 +57,9 @@ static void incast(void)
     free(next);
 }
 
-/* Many large messages with everybody at once, in both directions: pipelines must be waited for. */
+/*
+ * Many large messages with all others at once, in both directions: they have to wait for pipelines.
+ */
 static void large(void)
 {
     enum { N = 12, LEN = 200000 };
@@ -107,7 +109,7 @@ static void both_ways(void)
         sent(peer, 1, LEN);
         sent(peer, 1, 4);
         CHECK(got == i, "%d where %d was due", got, i);
-        CHECK_PATTERN(in, LEN, peer + i, "turn %d", i);
+        CHECK_PATTERN(in, LEN, peer + i, "round %d", i);
     }
     free(out);
     free(in);

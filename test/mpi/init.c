@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Begin and end, and little between. The argument: init (the default), thread, session, or late:
+ * Begin and end, and little between. The argument is init (the default), thread, session, or late:
  * rank 0 comes a second after the others.
  */
 #include "mpitest.h"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: mpich2
 #
-# callgrind_annotate's list of functions, in; instructions a message, by layer, out.
+# Reads callgrind_annotate's list of functions; prints the instructions of a message, by layer.
 
 BEGIN { split("mpich netmod core libc", order, " ") }
 /^ *[0-9,]+ \(/ && /:/ && !/PROGRAM TOTALS/ {
@@ -12,7 +12,7 @@ BEGIN { split("mpich netmod core libc", order, " ") }
     sub(/\..*/, "", name)
     if ($0 !~ /libmpi/)
         layer = "libc"
-    else if (name ~ /^MPID_nem_ivshmem_|^(receive_message|process_message|deliver_message|begin_packet|publish_cell|send_whole|watch_peers)$/)
+    else if (name ~ /^MPID_nem_ivshmem_|^(receive_message|process_message|deliver_message|begin_packet|publish_message|send_whole|watch_peers)$/)
         layer = "netmod"
     else if (name ~ /^ivshm_|^(open_record|from_rings|from_inbox|promote_ring)$/)
         layer = "core"

@@ -3,7 +3,7 @@
 # The suites and mpi.bash share variables and functions.
 # shellcheck disable=SC2154
 #
-# What a small message costs, in instructions: those can be compared, where times cannot.
+# The cost of a small message, in instructions, which are comparable between runs, while times are not.
 
 load mpi
 
@@ -15,7 +15,7 @@ setup() {
 
 teardown() { at_end; }
 
-# count: prints what instructions.expected holds.
+# count: prints the lines of instructions.expected.
 count() {
     local rank
     head -c 4096 /dev/zero >"$BATS_TEST_TMPDIR/page"
@@ -29,14 +29,14 @@ count() {
     done
 }
 
-@test "instructions of a small message" {
+@test "a small message takes the expected number of instructions" {
     count >"$BATS_TEST_TMPDIR/found"
     cat "$BATS_TEST_TMPDIR/found"
     if [ "${INSTRUCTIONS_RECORD-}" ]; then
         sed -i '/^#/!d' "$BATS_TEST_DIRNAME/instructions.expected"
         cat "$BATS_TEST_TMPDIR/found" >>"$BATS_TEST_DIRNAME/instructions.expected"
     fi
-    # A third more is another path; a third less deserves to be written down.
+    # A third more means a different path; a third less should be recorded.
     awk '/^#/ { next }
         NR == FNR { expected[$1 " " $2] = $3; next }
         { found++; e = expected[$1 " " $2]

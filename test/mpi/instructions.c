@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * instructions FILE: messages of 8 bytes, to be run by callgrind, which counts inside counted_send
- * and counted_receive. Each receive finds its message there, so that nobody polls for nothing and
- * the counts are the same each time: rank 1 learns from FILE, of a page of zeros, that it is sent.
+ * instructions FILE
+ *
+ * Messages of 8 bytes, to be run by callgrind, which counts inside counted_send and
+ * counted_receive. Each receive finds its message already there: rank 1 learns from FILE, a page of
+ * zeroes, that it has been sent. So no rank polls in vain, and the counts are the same each time.
  */
 #include "mpitest.h"
 
@@ -10,10 +12,10 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 
-#define POLLED 20 /* rounds, before which a pair may still be getting to know each other */
+#define POLLED 20 /* rounds, in which the pair may still set up its connection */
 #define COUNTED 200
 
-/* Under their names, and with calls that are no jumps: callgrind goes by both. */
+/* Functions with these names, which are really called, not jumped to: callgrind needs both. */
 __attribute__((noipa)) static void counted_send(long long *data)
 {
     MPI_Send(data, 8, MPI_BYTE, 1, 0, MPI_COMM_WORLD);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: mpich2 */
-/* MPI-IO: a file (the argument) written interleaved by all ranks, and read back by others. */
+/* MPI-IO: all ranks write a file (the argument) interleaved, and others read it back. */
 #include "mpitest.h"
 
 enum { BLOCK = 1000, BLOCKS = 200 }; /* ints; of each rank */

@@ -3,8 +3,8 @@
 # The suites and mpi.bash share variables and functions.
 # shellcheck disable=SC2154,SC2119,SC2120,SC2016
 #
-# Several jobs on one region: whatever becomes of one, the others do not notice, and all that it held
-# returns. A job is told from another by its number of ranks.
+# Several jobs on one region: whatever becomes of one, the others do not notice, and everything that it held is
+# reclaimed. The tests tell jobs apart by their number of ranks.
 
 load mpi
 
@@ -15,36 +15,38 @@ setup() {
 
 teardown() { at_end; }
 
-# Two ranks, for $1 seconds; wait with still_good.
+# bystander: a job of two ranks, which runs until still_good.
 bystander() {
-    launch bystander -n 2 "$programs/stream" "$1"
+    rm -f "$BATS_TEST_TMPDIR/enough"
+    launch bystander -n 2 "$programs/stream" "$BATS_TEST_TMPDIR/enough"
     bystander=$pid
     until_true grep -q running "$BATS_TEST_TMPDIR/bystander.out"
 }
 
 still_good() {
+    touch "$BATS_TEST_TMPDIR/enough"
     wait "$bystander" || { echo "status $?"; say bystander; return 1; }
     good bystander 2
 }
 
-# Three ranks, that would run for a minute.
+# victim: a job of three ranks, which runs until it is killed.
 victim() {
-    launch victim "$@" -n 3 "$programs/stream" 60
+    launch victim "$@" -n 3 "$programs/stream" 600
     victim=$pid
     until_true grep -q running "$BATS_TEST_TMPDIR/victim.out"
 }
 
-# The pids of the victim's ranks, or of those that jq's condition $1 selects.
+# pids [CONDITION]: the pids of the victim's ranks, or of those that jq selects by the condition.
 pids() { ivshmem ps --json "$region" | jq ".endpoints[] | select(.job_size == 3 and (${1:-true})) | .pid"; }
 
 none_alive() { [ -z "$(pids '.process == "alive"')" ]; }
 
 in_use() { ivshmem info --json "$region" | jq .usage.endpoints; }
 
-@test "two jobs at once" {
+@test "two jobs at once on one region" {
     for how in all_remote half_remote; do
         $how
-        bystander 3
+        bystander
         mpi other -n 3 "$programs/stream" 2 || { say other; return 1; }
         good other 3
         still_good
@@ -52,7 +54,7 @@ in_use() { ivshmem info --json "$region" | jq .usage.endpoints; }
     done
 }
 
-@test "a job finds room beside another one, whose large messages wait for more than there is" {
+@test "a job finds room beside another one whose large messages need more than there is" {
     local i over=$BATS_TEST_TMPDIR/over crowded
     launch crowded -n 4 "$programs/crowded" "$over"
     crowded=$pid
@@ -66,10 +68,10 @@ in_use() { ivshmem info --json "$region" | jq .usage.endpoints; }
     empty
 }
 
-@test "jobs that come and go at the same time" {
+@test "jobs that start and end at the same time" {
     local jobs=() i k
     for i in 1 2 3; do
-        launch "loop$i" -n 1 true # for its files
+        launch "loop$i" -n 1 true # creates its output files
         wait "$pid"
         (
             for k in 1 2 3 4 5 6; do
@@ -92,7 +94,7 @@ in_use() { ivshmem info --json "$region" | jq .usage.endpoints; }
 }
 
 @test "a rank is killed beside another job" {
-    bystander 5
+    bystander
     victim
     kill -KILL "$(pids '.rank == 1')"
     wait "$victim" && { say victim; return 1; }
@@ -101,7 +103,7 @@ in_use() { ivshmem info --json "$region" | jq .usage.endpoints; }
 }
 
 @test "all ranks of a job are killed beside another" {
-    bystander 5
+    bystander
     victim
     # shellcheck disable=SC2046
     kill -KILL $(pids)
@@ -110,11 +112,12 @@ in_use() { ivshmem info --json "$region" | jq .usage.endpoints; }
     reclaimed
 }
 
-@test "what a killed job held returns to the next" {
-    local held
+@test "the next job reclaims what a killed job held" {
+    local held ranks
     victim
-    # shellcheck disable=SC2046
-    kill -KILL $(pids)
+    mapfile -t ranks < <(pids)
+    kill -STOP "${ranks[@]}" # so that none of them sees another one die, and cleans up
+    kill -KILL "${ranks[@]}"
     wait "$victim" && { say victim; return 1; }
     held=$(ivshmem info --json "$region" | jq '.geometry.blocks - .usage.free_blocks')
     [ "$(in_use)" -eq 3 ]
@@ -122,9 +125,9 @@ in_use() { ivshmem info --json "$region" | jq .usage.endpoints; }
     reclaimed
 }
 
-@test "mpiexec is killed" {
+@test "mpiexec is killed beside another job" {
     local mpiexec
-    bystander 5
+    bystander
     victim
     mpiexec=$(ps -o pid= --ppid "$victim")
     kill -KILL "$mpiexec"
@@ -137,7 +140,7 @@ in_use() { ivshmem info --json "$region" | jq .usage.endpoints; }
 @test "a job is interrupted" {
     victim
     kill -INT "$(ps -o pid= --ppid "$victim")"
-    wait "$victim" || : # a status of Hydra's, now and then 0
+    wait "$victim" || : # Hydra's status, which is sometimes 0
     run ! grep -i 'no errors' "$BATS_TEST_TMPDIR/victim.out"
     until_true none_alive
     reclaimed
@@ -145,7 +148,7 @@ in_use() { ivshmem info --json "$region" | jq .usage.endpoints; }
 
 @test "a stopped rank is not dead" {
     local stopped
-    launch victim -n 3 "$programs/stream" 4
+    launch victim -n 3 "$programs/stream" "$BATS_TEST_TMPDIR/enough"
     victim=$pid
     until_true grep -q running "$BATS_TEST_TMPDIR/victim.out"
     stopped=$(pids '.rank == 2')
@@ -155,6 +158,7 @@ in_use() { ivshmem info --json "$region" | jq .usage.endpoints; }
     done
     ivshmem reap "$region" >/dev/null
     sleep 2
+    touch "$BATS_TEST_TMPDIR/enough"
     kill -CONT "$stopped"
     good other 2
     wait "$victim" || { echo "status $?"; say victim; return 1; }

@@ -3,12 +3,13 @@
  * locks parts | waiting | refused ROUNDS
  *
  * parts: accumulates of pairs with a gap, in one part and in several, of predefined types and of
- * such as are made of them, by a message and in the rank's own window. Two ranks.
+ * types made of them, by a message and in the rank's own window. Two ranks.
  *
- * waiting: operations on pairs with a gap, by messages, that come to their target together with a
- * request for a lock that another rank has: all bytes are right once it is granted. Three ranks.
+ * waiting: operations on pairs with a gap, by messages that reach their target together with a
+ * request for a lock that another rank holds: all bytes are right once the lock is granted. Three
+ * ranks.
  *
- * refused: more ranks want the lock than its target has room for; their number by
+ * refused: more ranks want the lock than its target has room for, which is set by
  * MPIR_CVAR_CH3_RMA_TARGET_LOCK_ENTRY_WIN_POOL_SIZE. Sums are exact.
  */
 #include "mpitest.h"
@@ -56,7 +57,7 @@ static void set(const struct pair *p, char *element, int n)
     *(int *) (element + p->second) = n * 7 + 1;
 }
 
-/* The value of an element, without what lies between and behind its parts. */
+/* The value of an element, without what lies between and after its parts. */
 static int is_set(const struct pair *p, const char *element, int n)
 {
     char expected[32] __attribute__((aligned(16)));
@@ -69,7 +70,7 @@ static int is_set(const struct pair *p, const char *element, int n)
 
 static char from[BYTES], into[BYTES];
 
-/* `count` pairs as one type: one after the other, or at every second place. */
+/* `count` pairs as one type: one after the other, or in every second position. */
 enum shape { PLAIN, CONTIGUOUS, SPREAD, SHAPES };
 
 static MPI_Datatype shaped(const struct pair *p, enum shape shape, int count)
@@ -91,7 +92,7 @@ static char *address_of_pair(const struct pair *p, char *start, enum shape shape
     return start + (size_t) i * p->bytes * (shape == SPREAD ? 2 : 1);
 }
 
-/* The greater of two pairs is at every second place the window's, else that of the origin. */
+/* The greater of two pairs is the window's in every second position, else the origin's. */
 static int in_window(int i)
 {
     return i + 1;
@@ -173,7 +174,7 @@ static void parts(void)
             }
 }
 
-/* Rank 1 has the lock of rank 0 while rank 2 asks for it. */
+/* Rank 1 holds the lock of rank 0 while rank 2 asks for it. */
 static void wait_for_lock(const struct pair *p, int call, int count, int all)
 {
     char word = 0;

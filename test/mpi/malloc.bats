@@ -3,7 +3,7 @@
 # The suites and mpi.bash share variables and functions.
 # shellcheck disable=SC2154
 #
-# Programs whose large blocks libivshmem-malloc takes from the region.
+# libivshmem-malloc, which allocates the large blocks of unchanged programs in the region.
 
 load mpi
 
@@ -15,44 +15,44 @@ setup() {
 
 teardown() { at_end; }
 
-@test "blocks of every function that makes some, and messages between them, copied once" {
+@test "blocks from every allocation function, and messages between them, copied once" {
     passes 2 "${malloc[@]}" kinds
     [ "$(counted job single_copy)" -gt 300 ]
 }
 
-@test "both sides copy" {
+@test "a cooperative copy: a sender helps a receiver that makes no progress" {
     passes 2 "${malloc[@]}" together
     [ "$(counted job coop)" -eq 1 ]
 }
 
-@test "blocks that are made, moved and freed keep what they hold" { passes 2 "${malloc[@]}" changes; }
+@test "blocks that are allocated, moved and freed keep their contents" { passes 2 "${malloc[@]}" changes; }
 
 @test "a block that grows does not go back and forth between the region and the C library" { passes 2 "${malloc[@]}" grows; }
 
-@test "a large block that is freed and made again is not zeroed each time, and comes back" {
+@test "a large block that is freed and allocated again is not zeroed each time, but is freed in the end" {
     use_region 128M
     passes 2 "${malloc[@]}" scratch
 }
 
-@test "other threads use malloc while one sends" { passes 2 "${malloc[@]}" threads; }
+@test "other threads use malloc while one thread sends" { passes 2 "${malloc[@]}" threads; }
 
-@test "a fork while streams are locked, whose owners use malloc" { passes 2 "${malloc[@]}" streams; }
+@test "a fork while other threads hold locks of streams and use malloc" { passes 2 "${malloc[@]}" streams; }
 
 @test "a child of fork has memory of its own" { passes 2 "${malloc[@]}" forks; }
 
 @test "a fork and MPI_Finalize on a stack that is a block" { passes 2 "${malloc[@]}" stacks; }
 
-# in_both CASE [ARGUMENT]: memory of malloc and MPI_Alloc_mem, and of MPI_Alloc_mem alone.
+# in_both CASE [ARGUMENT]: with memory from malloc and MPI_Alloc_mem, and from MPI_Alloc_mem only.
 in_both() {
     passes 2 "${malloc[@]}" "$@"
     ANOTHER_MALLOC=1 passes 2 "$programs/malloc" "$@"
 }
 
-@test "a thread that is cancelled while it forks holds up nobody" { in_both cancelled; }
+@test "a thread that is cancelled while it forks does not block others" { in_both cancelled; }
 
-@test "a fork in the handler of a signal that interrupts malloc" { in_both interrupted; }
+@test "a fork in a signal handler that interrupts malloc" { in_both interrupted; }
 
-@test "children by clone, of which no handler is told" {
+@test "children created by clone, without fork handlers" {
     use_region 128M # for large blocks, too
     in_both strangers
 }
@@ -61,7 +61,7 @@ in_both() {
     in_both wiped "$(ivshmem info --json "$region" | jq -r '.geometry | "\(.blocks) \(.block_map)"')"
 }
 
-@test "handlers of a fork use malloc, and blocks" { passes 2 "${malloc[@]}" handlers; }
+@test "fork handlers that use malloc, and blocks" { passes 2 "${malloc[@]}" handlers; }
 
 @test "a child that outlives its job does no harm to the next one" {
     for program in "$programs/malloc" "ivshmem-env --malloc $programs/malloc"; do
@@ -75,29 +75,29 @@ in_both() {
     done
 }
 
-@test "what cannot be had, errno, and blocks that grow" {
+@test "impossible requests, errno, and blocks that grow" {
     use_region 128M # in which a block can grow, whatever the other rank has
     passes 2 "${malloc[@]}" limits
 }
 
-@test "a fork and MPI_Finalize with thousands of blocks take a few mappings" {
+@test "a fork and MPI_Finalize with thousands of blocks need only a few mappings" {
     use_region 512M
     passes 2 "${malloc[@]}" many
     [ "$(counted job single_copy)" -gt 0 ]
 }
 
-@test "a fork and MPI_Finalize where the kernel allows no mapping more" {
+@test "a fork and MPI_Finalize where the kernel allows no further mapping" {
     passes 2 "${malloc[@]}" tight
     [ "$(counted job single_copy)" -gt 0 ]
 }
 
-@test "a fork where the blocks are about all that is allowed" {
+@test "a fork where the blocks use nearly all memory that is allowed" {
     use_region 512M
     passes 2 "${malloc[@]}" scarce
     [ "$(counted job single_copy)" -gt 0 ]
 }
 
-@test "a limit of data or addresses: nothing of malloc is in the region" {
+@test "with a limit on data or address space, malloc does not use the region" {
     local option
     for option in -d -v; do
         # shellcheck disable=SC2016
@@ -106,7 +106,7 @@ in_both() {
     done
 }
 
-@test "blocks hold nothing that others have left" {
+@test "new blocks hold no data of other processes" {
     use_region 64M
     mpi dirt -n 1 "${malloc[@]}" dirt || { say dirt; false; }
     empty
@@ -115,40 +115,40 @@ in_both() {
     ANOTHER_MALLOC=1 passes 2 "$programs/malloc" clean
 }
 
-@test "madvise: not needed is zero" { passes 2 "${malloc[@]}" advice; }
+@test "madvise: MADV_DONTNEED and others zero pages of blocks" { passes 2 "${malloc[@]}" advice; }
 
-@test "pages of blocks that the program has made inaccessible" { passes 2 "${malloc[@]}" guards; }
+@test "pages of blocks that mprotect has made inaccessible" { passes 2 "${malloc[@]}" guards; }
 
 @test "pages of blocks that pkey_mprotect has made inaccessible" { passes 2 "${malloc[@]}" keys; }
 
-@test "blocks that are freed are not locked in memory any more" { passes 2 "${malloc[@]}" locked; }
+@test "freed blocks are no longer locked in memory" { passes 2 "${malloc[@]}" locked; }
 
-@test "nothing is lost that a thread writes while MPI ends" { passes 2 "${malloc[@]}" writers; }
+@test "nothing that a thread writes during MPI_Finalize is lost" { passes 2 "${malloc[@]}" writers; }
 
-@test "the region has no more: malloc's own memory, and others still join" {
+@test "a full region: malloc uses its own memory, and others can still join" {
     passes 2 "${malloc[@]}" full
     reclaimed
 }
 
-@test "a sender that does not help to copy keeps nobody waiting" { passes 2 "${malloc[@]}" alone; }
+@test "a cooperative copy does not wait for a sender that never helps" { passes 2 "${malloc[@]}" alone; }
 
-@test "a window of malloc's memory is shared" {
+@test "a window in memory from malloc is shared" {
     passes 2 "${malloc[@]}" window
     [ "$(counted job windows)" -eq 2 ]
 }
 
-@test "what malloc has given outlives MPI_Finalize, and the region" {
+@test "memory from malloc stays valid after MPI_Finalize, whatever becomes of the region" {
     mpi job -n 2 "${malloc[@]}" finalize || { say job; false; }
-    # mpiexec may break lines anew.
+    # mpiexec may break lines differently.
     [ "$(grep -o "done" "$BATS_TEST_TMPDIR/job.out" | wc -l)" -eq 2 ] || { say job; false; }
 }
 
-@test "what malloc has given outlives a cut of the region's file" {
+@test "memory from malloc stays valid if the region's file is truncated after MPI_Finalize" {
     mpi job -n 2 "${malloc[@]}" cut "$BATS_TEST_TMPDIR" || { say job; false; }
     [ "$(grep -o "done" "$BATS_TEST_TMPDIR/job.out" | wc -l)" -eq 2 ] || { say job; false; }
 }
 
-@test "memory of the region is not wanted, or there is no region" {
+@test "MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY=0, or no region" {
     export MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY=0
     mpi job -n 2 "${malloc[@]}" changes || { say job; false; }
     [ "$(counted job single_copy)" -eq 0 ]
@@ -156,12 +156,12 @@ in_both() {
     mpi job -n 2 "${malloc[@]}" changes || { say job; false; }
 }
 
-@test "what was not allocated is not freed" {
+@test "freeing a pointer that was not allocated is an error" {
     ! mpi job -n 2 "${malloc[@]}" wrong || { say job; false; }
     grep -qF 'free(): invalid pointer' "$BATS_TEST_TMPDIR/job.err"
 }
 
-@test "a killed rank's blocks are taken back" {
+@test "a killed rank's blocks are reclaimed" {
     ! mpi job -n 2 "${malloc[@]}" killed || { say job; false; }
     [ "$(ivshmem info --json "$region" | jq .usage.user_blocks)" -gt 0 ] || { ivshmem info "$region"; false; }
     reclaimed
@@ -169,7 +169,7 @@ in_both() {
 
 @test "programs of all kinds" {
     use_region 128M
-    export MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT=32768 # by which they count their messages
+    export MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT=32768 # the limit by which they count their messages
     for program in coll types; do
         passes 4 ivshmem-env --malloc "$programs/$program"
     done
@@ -181,10 +181,10 @@ in_both() {
 @test "programs without MPI" {
     [ "$(ivshmem-env --malloc sh -c 'ls / >/dev/null && echo 2')" = 2 ]
     [ "$(ivshmem-env --malloc awk 'BEGIN { s = "x"; while (length(s) < 1e6) s = s s; print length(s) }')" = 1048576 ]
-    [ "$(ivshmem-env --malloc busybox echo 3)" = 3 ] # a static one
+    [ "$(ivshmem-env --malloc busybox echo 3)" = 3 ] # statically linked
 }
 
-@test "ivshmem-env --malloc: once, and only if there is one" {
+@test "ivshmem-env --malloc preloads the library once, and only if it exists" {
     lib=$IVSHM_INST/lib/libivshmem-malloc.so.0
     # shellcheck disable=SC2016
     run env -u LD_PRELOAD "$IVSHM_INST/bin/ivshmem-env" --malloc sh -c 'eval "$(ivshmem-env --malloc)"; echo "$LD_PRELOAD"'
@@ -201,30 +201,31 @@ in_both() {
 
 # build NAME ARG...: the program, compiled and linked with these arguments.
 build() {
-    # Sanitizers hide from the compiler what it would need to know.
+    # Sanitizers hide from the compiler what it needs for this warning.
     mpicc -O1 -g -Wno-format-truncation "${@:2}" -o "$BATS_TEST_TMPDIR/$1" "$BATS_TEST_DIRNAME/malloc.c"
 }
 
-# works COMMAND...: the program, by this command, does what it does without the library, and its blocks are in the region.
+# works COMMAND...: run by this command, the program does what it does without the library; its blocks are in the
+# region.
 works() {
     local what
     use_region 128M # in which a block can grow, whatever the other rank has
     for what in limits changes served orphan heir; do
         rm -f "$BATS_TEST_TMPDIR"/done?
         [ $what = heir ] || rm -f "$BATS_TEST_TMPDIR/go"
-        # Other mallocs refuse in other words.
+        # Other mallocs refuse in other ways.
         [ $what != limits ] || [ -z "${ANOTHER_MALLOC:-}" ] || continue
         passes 2 "$@" $what "$BATS_TEST_TMPDIR"
     done
 }
 
-# works_with_another COMMAND...: its blocks are not.
+# works_with_another COMMAND...: the same, but its blocks are not in the region.
 works_with_another() {
     export ANOTHER_MALLOC=1 ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS=report_bugs=0
     works "$@"
 }
 
-# linked_to LIBRARY: and preloaded.
+# linked_to LIBRARY: the program works when it is linked to it, or runs with it preloaded.
 linked_to() {
     local file
     file=$(gcc -print-file-name="lib$1.so")
@@ -240,7 +241,7 @@ linked_to() {
 
 @test "another malloc: mimalloc" { linked_to mimalloc; }
 
-@test "another malloc: the program's own, and a part of one" {
+@test "another malloc: the program's own, whole or in part" {
     local file
     file=$(gcc -print-file-name=libjemalloc.a)
     [ -e "$file" ] || skip "there is no libjemalloc.a: build-aux/packages"
@@ -268,7 +269,7 @@ END
     works_with_another ivshmem-env --malloc "$BATS_TEST_TMPDIR/clang"
 }
 
-@test "a library's handlers of a fork, which it registers before anything else runs" {
+@test "fork handlers that a library registers before anything else runs" {
     cat >"$BATS_TEST_TMPDIR/early.c" <<'END'
 #include <pthread.h>
 #include <stdlib.h>
@@ -292,7 +293,7 @@ END
     done
 }
 
-@test "a plugin that uses MPI, and is closed again" {
+@test "a plugin that uses MPI, and is unloaded again" {
     cat >"$BATS_TEST_TMPDIR/plugin.c" <<'END'
 #include <mpi.h>
 #include <stdlib.h>
@@ -343,7 +344,7 @@ END
     empty
 }
 
-@test "programs that are linked to the library, and at fixed addresses" {
+@test "programs linked to the library, also at fixed addresses" {
     build linked -Wl,--no-as-needed -livshmem-malloc
     works "$BATS_TEST_TMPDIR/linked"
     build fixed -no-pie -fno-pie

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * malloc CASE: a program that knows nothing of the region, whose large blocks libivshmem-malloc
- * takes from there. Ranks 0 and 1 do it; what of it was copied once, the counters say.
+ * malloc CASE: a program that knows nothing of the region. libivshmem-malloc allocates its large
+ * blocks there. Ranks 0 and 1 run the case. The counters tell how many of the messages were copied
+ * once.
  */
 #define _GNU_SOURCE
 #define EAGER_LIMIT 12000 /* of a program that has libivshmem-malloc */
@@ -28,10 +29,11 @@
 
 #define LARGE 300000
 #define PAGE 4096
-#define DIRECT_MIN 12288 /* a message from a block of the region, of that size, is copied once */
+#define SINGLE_COPY_MIN                                                                            \
+    12288 /* a message from a block of the region, of that size, is copied once */
 
 static long long single_copies;
-static bool is_malloc_served = true; /* else it is another's, or the C library's */
+static bool is_malloc_served = true; /* else it belongs to another rank, or to the C library */
 
 static void *checked(void *block, size_t bytes, size_t alignment)
 {
@@ -44,7 +46,7 @@ static void *checked(void *block, size_t bytes, size_t alignment)
     return block;
 }
 
-/* One block of `bytes` by each function that makes one. */
+/* A block of `bytes` from each function that allocates one. */
 static void *make(int by, size_t bytes)
 {
     void *block = NULL;
@@ -94,7 +96,7 @@ static void *make(int by, size_t bytes)
     return checked(block, bytes, alignment);
 }
 
-/* A message out of a block, and one into it. */
+/* A message from a block, and one into it. */
 static void echo(void *block, int bytes, int seed)
 {
     if (rank == 0) {
@@ -111,7 +113,7 @@ static void echo(void *block, int bytes, int seed)
     }
     if (rank < 2) {
         sent(1 - rank, 1, bytes);
-        single_copies += is_malloc_served && bytes >= DIRECT_MIN && is_remote(1 - rank);
+        single_copies += is_malloc_served && bytes >= SINGLE_COPY_MIN && is_remote(1 - rank);
     }
 }
 
@@ -124,7 +126,7 @@ static void served(void)
     free(block);
 }
 
-/* Every function's blocks, freed and made again. */
+/* Blocks from every function, freed and allocated again. */
 static void kinds(void)
 {
     static const size_t sizes[] = {16384, 20001, 65536, LARGE, 1000003};
@@ -133,13 +135,13 @@ static void kinds(void)
             void *block;
             for (int by = 0; (block = make(by, sizes[i])); by++) {
                 echo(block, sizes[i], by);
-                echo(block, DIRECT_MIN, by);
+                echo(block, SINGLE_COPY_MIN, by);
                 free(block);
             }
         }
 }
 
-/* What blocks hold stays, whatever happens to others; against a copy in memory of another kind. */
+/* Blocks keep their contents, whatever happens to others. Compared with a copy in other memory. */
 static void changes(unsigned seed)
 {
     enum { BLOCKS = 24, BYTES = 200000, STEPS = 3000 };
@@ -187,7 +189,7 @@ static atomic_bool enough;
 
 static void make_and_free(void)
 {
-    void *volatile block = malloc(LARGE); /* or the compiler does without */
+    void *volatile block = malloc(LARGE); /* or the compiler omits it */
     free(block);
 }
 
@@ -198,7 +200,7 @@ static void *hammer(void *unused)
     return unused;
 }
 
-/* Other threads, of which MPI knows nothing, while this one sends. */
+/* Other threads, which MPI does not know of, while this one sends. */
 static void threads(void)
 {
     enum { THREADS = 3 };
@@ -226,7 +228,7 @@ static void threads(void)
     free(block);
 }
 
-/* What a fork has copied is each side's own; in it the child works on. */
+/* Each side has its own copy after a fork, and the child continues with its copy. */
 static void forks(void)
 {
     char *block = malloc(LARGE), *freed = malloc(LARGE);
@@ -268,7 +270,7 @@ static void forks(void)
     free(freed);
 }
 
-/* A fork on a stack that is a block: a coroutine's, and that of a signal's handler. */
+/* A fork on a stack that is a block: a coroutine's, and a signal handler's. */
 
 static void fork_on_block(void)
 {
@@ -350,7 +352,7 @@ static void full(void)
     for (int i = 0; i < BLOCKS; i++)
         CHECK_PATTERN(blocks[i], LARGE, i, "block %d", i);
     echo(blocks[0], LARGE, 1); /* one of the first, which came from the region */
-    /* What has been refused is there again, once some is free, for sizes up to that. */
+    /* What has been refused can be had again, once some is free, for sizes up to that. */
     MPI_Barrier(MPI_COMM_WORLD);
     char *volatile refused = malloc(LARGE);
     free(blocks[0]);
@@ -368,7 +370,7 @@ static void full(void)
     free(blocks[0]);
 }
 
-/* A window of what malloc has given is shared. */
+/* A window in memory from malloc is shared. */
 static void window(void)
 {
     char *block = malloc(LARGE);
@@ -387,8 +389,8 @@ static void window(void)
 }
 
 /*
- * A sender that does not come to help keeps nobody waiting; whatever else is on its way to it, also
- * as much as there is room for, so that it cannot even be asked.
+ * A sender that never comes to help keeps nobody waiting. That holds whatever else is sent to it,
+ * even if there is so much that it cannot even be asked.
  */
 static void alone(void)
 {
@@ -413,7 +415,7 @@ static void alone(void)
                 fill(blocks[i], BYTES, 2 * n + i);
                 MPI_Isend(blocks[i], BYTES, MPI_BYTE, 1, 1, MPI_COMM_WORLD, &large[i]);
             }
-            while (*received <= n) /* no call of MPI */
+            while (*received <= n) /* without any MPI call */
                 usleep(100);
             MPI_Waitall(2, large, MPI_STATUSES_IGNORE);
             sent(1, 2, BYTES);
@@ -438,7 +440,9 @@ static void alone(void)
     free(blocks[0]);
 }
 
-/* The region is everybody else's again, what the program had there is still the program's. */
+/*
+ * The region's memory belongs to others again; what the program had there is still the program's.
+ */
 static void after_finalize(void)
 {
     char *block = malloc(LARGE), *other = malloc(LARGE);
@@ -491,11 +495,11 @@ static void together(void)
         volatile unsigned char *last = block + BYTES - 1;
         memset(block, 0, BYTES);
         MPI_Irecv(block, BYTES, MPI_BYTE, 0, 1, MPI_COMM_WORLD, &request);
-        /* One turn copies but a part; the pattern's first and last byte are not 0. */
+        /* One progress call copies only a part. The pattern's first and last byte are not 0. */
         while (!done && !*(volatile unsigned char *) block)
             MPI_Test(&request, &done, MPI_STATUS_IGNORE);
         while (!done && !*last) {
-            CHECK(tries++ < 20000, "no help");
+            CHECK(tries++ < 120000, "no help");
             usleep(1000);
         }
         MPI_Wait(&request, MPI_STATUS_IGNORE);
@@ -504,7 +508,7 @@ static void together(void)
     free(block);
 }
 
-/* What cannot be had is refused as by the C library, and errno is as malloc(3) says. */
+/* An impossible request is refused as by the C library, and errno is as malloc(3) says. */
 static void limits(void)
 {
     void *volatile block = malloc(LARGE), *found;
@@ -543,7 +547,7 @@ static void limits(void)
     CHECK(!realloc(block, 0), "realloc to nothing");
     free(checked(malloc(0), 0, 1));
     free(checked(realloc(NULL, LARGE), LARGE, 1));
-    /* A block that grows by little is not copied each time. */
+    /* A block that grows in small steps is not copied each time. */
     unsigned moves = 0;
     char *growing = malloc(16384);
     for (size_t bytes = 16384; bytes < 4000000; bytes += 4096) {
@@ -566,7 +570,7 @@ static int mappings(void)
     return lines;
 }
 
-/* As many mappings as the kernel allows, and as there are after that. */
+/* Creates as many mappings as the kernel allows. */
 static void map_all(void)
 {
     for (int i = 0; i < 1 << 20; i++)
@@ -575,7 +579,7 @@ static void map_all(void)
     CHECK(0, "no limit of mappings");
 }
 
-/* Many live blocks, or hardly a mapping left: a fork and MPI_Finalize take a few mappings. */
+/* Many live blocks, or hardly a mapping left: a fork and MPI_Finalize need only a few mappings. */
 static void many(int count, bool is_tight)
 {
     enum { BYTES = 16384, MORE = 12 };
@@ -617,7 +621,7 @@ static void many(int count, bool is_tight)
     free(blocks);
 }
 
-/* What /proc says of this process, in KiB. */
+/* A value in /proc/self/status, in KiB. */
 static rlim_t kilobytes_of(const char *what)
 {
     char line[200];
@@ -631,7 +635,7 @@ static rlim_t kilobytes_of(const char *what)
     return found;
 }
 
-/* There is hardly more memory allowed than what the blocks have: a child has them all the same. */
+/* The memory limit hardly exceeds what the blocks have. A child has all of them nevertheless. */
 static void scarce(void)
 {
     enum { BLOCKS = 20, MORE = 48 << 20 };
@@ -683,7 +687,7 @@ static void scarce(void)
         free(blocks[k]);
 }
 
-/* Leaves something in all of the region that a job can have. Alone on it. */
+/* Leaves data in all memory of the region that a job can have. Runs alone on it. */
 static void leave_dirt(void)
 {
     struct stat st;
@@ -702,7 +706,8 @@ static void check_zero(const char *block, size_t bytes, const char *what)
         CHECK(block[i] == 0, "byte %zu of %zu of %s", i, bytes, what);
 }
 
-/* What leave_dirt has left, in 64 bytes; a block may well have what this process had there before.
+/*
+ * What leave_dirt has left, in 64 bytes. A block may well hold what this process had there before.
  */
 static void check_clean(const char *block, size_t bytes, const char *what)
 {
@@ -712,7 +717,7 @@ static void check_clean(const char *block, size_t bytes, const char *what)
         CHECK(memcmp(block + i, dirt, sizeof(dirt)) != 0, "byte %zu of %zu of %s", i, bytes, what);
 }
 
-/* Of all that a program is given for the first time, nothing is anybody else's. */
+/* Memory that a program gets for the first time holds no other process' data. */
 static void clean(void)
 {
     enum { BLOCKS = 40 };
@@ -754,7 +759,10 @@ static void clean(void)
             free(blocks[i]);
 }
 
-/* madvise does to a block what it does to the C library's; also in a child, and after the end. */
+/*
+ * madvise has the same effect on a block as on the C library's memory, also in a child, and after
+ * MPI_Finalize.
+ */
 static void advise(char *block, size_t bytes)
 {
     fill(block, bytes, 1);
@@ -803,7 +811,7 @@ static void advice(void)
 
 /*
  * Pages that the program has made inaccessible, as guards: a fork, madvise, free and MPI_Finalize
- * go by what the block is, not by what may be touched.
+ * treat the block as a whole, accessible or not.
  */
 
 static void protect(char *page, int protection)
@@ -852,7 +860,7 @@ static void guards(void)
     }
     CHECK(waitpid(child, &status, 0) == child && status == 0, "the child's status is %x", status);
     drop_guarded(blocks[0]);
-    /* What is freed as it is, is like any other when it is taken again. */
+    /* A block that is freed while inaccessible is like any other when it is allocated again. */
     for (int i = 0; i < 2; i++) {
         free(blocks[i]);
         blocks[i] = malloc(16 * PAGE);
@@ -874,7 +882,10 @@ static void guards(void)
         free(blocks[i]);
 }
 
-/* The same by pkey_mprotect. In a program that calls no mprotect: then guards would be known. */
+/*
+ * The same with pkey_mprotect, in a program that never calls mprotect: otherwise guards would be
+ * known.
+ */
 static void keys(void)
 {
     char *block;
@@ -891,7 +902,7 @@ static void keys(void)
     }
 }
 
-/* What is freed is not locked in memory any more. */
+/* Freed memory is no longer locked in memory. */
 static void locked(void)
 {
     enum { LOCKED = 8 * PAGE }; /* half of what the least limit allows */
@@ -912,8 +923,8 @@ static void locked(void)
 }
 
 /*
- * A fork waits for the streams' locks; a thread that holds a stream's lock uses malloc, another
- * waits for it with all the streams locked.
+ * A fork waits for the locks of streams. One thread holds a stream's lock and uses malloc; another
+ * one waits for it with all streams locked.
  */
 
 static void *read_lines(void *unused)
@@ -970,8 +981,8 @@ static void streams(void)
 }
 
 /*
- * A thread that is cancelled where it waits for another one's fork: others can still allocate. That
- * fork is held while it copies, where it calls munlock.
+ * A thread is cancelled while it waits for another thread's fork: others can still allocate. The
+ * other fork is held while it copies, where it calls munlock.
  */
 
 static atomic_int thread_ids[2];
@@ -986,7 +997,7 @@ int munlock(const void *start, size_t bytes)
     return (int) syscall(SYS_munlock, start, bytes);
 }
 
-/* Until the thread has said who it is, and then sleeps, or is no more. */
+/* Waits until the thread has started, and then sleeps or has ended. */
 static void until_asleep(int thread)
 {
     char path[100], text[400];
@@ -1038,7 +1049,7 @@ static void cancelled(void)
         CHECK(pthread_create(&ids[i], NULL, fork_in_thread, &thread_ids[i]) == 0, "no thread");
     CHECK(pthread_cancel(ids[1]) == 0, "pthread_cancel");
     for (int tries = 0; !is_held; tries++) {
-        CHECK(tries < 600000, "a fork does not call munlock any more: hold it elsewhere");
+        CHECK(tries < 1200000, "a fork does not call munlock any more: hold it elsewhere");
         usleep(100);
     }
     is_cancelled = true;
@@ -1054,7 +1065,7 @@ static void cancelled(void)
     CHECK(fork_in_thread(&thread_ids[0]), "no child");
 }
 
-/* A handler of a signal forks, wherever in malloc the signal comes. */
+/* A signal handler forks, wherever in malloc the signal comes. */
 
 static char *watched;
 static volatile sig_atomic_t handler_forks;
@@ -1101,14 +1112,14 @@ static void interrupted(void)
     }
     setitimer(ITIMER_REAL, &none, NULL);
     CHECK_PATTERN(watched, LARGE, 7, "after %d forks", (int) handler_forks);
-    is_malloc_served = true; /* at least, that is in the region */
+    is_malloc_served = true; /* at least what is in the region */
     echo(watched, LARGE, 7);
     MPI_Free_mem(watched);
 }
 
 /*
- * Children by clone(2), of which no handler is told: what they take is their own, and what they
- * give back stays their parent's.
+ * Children by clone(2), for which no fork handler runs: what they allocate is their own, and what
+ * they free stays their parent's.
  */
 
 static bool tells(int to)
@@ -1184,7 +1195,7 @@ static void strangers(void)
             _exit(be_stranger(to_child[0], to_parent[1], big, given));
         /* Its end is then the child's, too. */
         close(to_parent[1]);
-        for (int i = 0; i < STRANGERS_BLOCKS; i++) { /* half of them before the child takes some */
+        for (int i = 0; i < STRANGERS_BLOCKS; i++) { /* half before the child's */
             if (i == STRANGERS_BLOCKS / 2)
                 CHECK(tells(to_child[1]) && hears(to_parent[0]), "the child is no more");
             if (i % 2)
@@ -1217,7 +1228,7 @@ static void strangers(void)
     MPI_Free_mem(given);
 }
 
-/* Handlers of other parts of the program use malloc, and blocks, on both sides of a fork. */
+/* Fork handlers of other parts of the program use malloc, and blocks, in parent and child. */
 
 static char *handled[3];
 
@@ -1277,7 +1288,7 @@ static void handlers(void)
     free(handled[2]);
 }
 
-/* A thread that writes all the time: nothing of it is lost while MPI ends. */
+/* A thread that writes all the time: nothing that it writes is lost while MPI ends. */
 
 enum { WORDS = 1 << 17 };
 static atomic_long rounds;
@@ -1323,8 +1334,8 @@ static void writers(void)
 }
 
 /*
- * A child that outlives its parent writes into what MPI_Alloc_mem and a window gave, when that is
- * the next job's. Files in the folder `argument` tell the two jobs apart.
+ * A child outlives its parent, and writes into the memory from MPI_Alloc_mem and from a window when
+ * that belongs to the next job. Files in the folder `argument` keep the two jobs in step.
  */
 
 static const char *argument = "";
@@ -1347,7 +1358,7 @@ static void wait_for(const char *name)
 {
     int tries = 0;
     while (access(in_folder(name), F_OK) != 0) {
-        CHECK(tries++ < 3000, "no %s", in_folder(name));
+        CHECK(tries++ < 12000, "no %s", in_folder(name));
         usleep(10000);
     }
 }
@@ -1373,7 +1384,7 @@ static void orphan(void)
             is_right = is_right && differs(blocks[i], LARGE, 20 + i) < 0;
         }
         char *more;
-        MPI_Alloc_mem(LARGE, MPI_INFO_NULL, &more); /* as malloc, where stock MPICH is at work */
+        MPI_Alloc_mem(LARGE, MPI_INFO_NULL, &more); /* from malloc, where stock MPICH is used */
         fill(more, LARGE, 4);
         is_right = is_right && write(to_parent[1], is_right ? "y" : "n", 1) == 1;
         setsid();
@@ -1394,7 +1405,7 @@ static void orphan(void)
     CHECK(answer == 'y', "the child has not what there was at the fork");
     for (int i = 0; i < 2; i++)
         CHECK_PATTERN(blocks[i], LARGE, 10 + i, "the child has written it");
-    is_malloc_served = true; /* at least, that is in the region */
+    is_malloc_served = true; /* at least what is in the region */
     echo(blocks[0], LARGE, 1);
     MPI_Win_free(&win);
     MPI_Free_mem(blocks[0]);
@@ -1416,13 +1427,13 @@ static void heir(void)
     wait_for("done1");
     for (int i = 0; i < BLOCKS; i++)
         CHECK_PATTERN(blocks[i], LARGE, i, "block %d", i);
-    is_malloc_served = true; /* at least, that is in the region */
+    is_malloc_served = true; /* at least what is in the region */
     echo(blocks[0], LARGE, 1);
     for (int i = 0; i < BLOCKS; i++)
         MPI_Free_mem(blocks[i]);
 }
 
-/* What malloc has given is the process' own after MPI_Finalize, also if the file is cut then. */
+/* Memory from malloc belongs to the process after MPI_Finalize, even if the file is cut then. */
 static void cut(void)
 {
     char *block = malloc(LARGE), *other = malloc(LARGE), name[] = "left0";
@@ -1459,8 +1470,8 @@ static void cut(void)
 }
 
 /*
- * While a rank takes memory and gives it back, a peer erases what the region's map says of it: what
- * is free there may be this rank's already. No block is given twice. Rank 0 alone takes any; it
+ * While a rank allocates and frees memory, a peer erases what the region's map says of it. So what
+ * is free there may be this rank's already. No block is allocated twice. Only rank 0 allocates. It
  * plays the peer, too, if `argument` says how many blocks the map has, and where it is.
  */
 
@@ -1470,7 +1481,7 @@ static long erased;
 
 static void erase(void)
 {
-    enum { USER = 4 }; /* a kind of doc/layout.md, at its place in the word */
+    enum { USER = 4 }; /* a kind of doc/layout.md, in its position in the word */
     for (size_t i = 0; i < map_blocks; i++)
         if ((map_words[i] >> 35 & 31) == USER) {
             map_words[i] = 0;
@@ -1558,7 +1569,7 @@ static void free_inside(void)
     free(block);
 }
 
-/* Whether that is memory of the region. */
+/* Whether this is memory of the region. */
 static bool is_of_region(const void *start)
 {
     static char line[4096];
@@ -1576,7 +1587,7 @@ static bool is_of_region(const void *start)
     return found;
 }
 
-/* A block that grows bit by bit, to more than the region has room for twice. */
+/* A block that grows step by step, to more than half of the region. */
 static void grows(void)
 {
     enum { STEP = 65536, STEPS = 384 };
@@ -1595,11 +1606,13 @@ static void grows(void)
     free(block);
 }
 
-/* A large block that is freed and made again at once is not zeroed, and others get it after a
- * while. */
+/*
+ * A large block that is freed and allocated again at once is not zeroed. Others get its memory
+ * after a while.
+ */
 static void scratch(void)
 {
-    enum { BYTES = 10 << 20, MOST = 40 << 20, TRIES = 600 };
+    enum { BYTES = 10 << 20, MOST = 40 << 20, TRIES = 1200 };
 
     if (rank == 0) {
         for (int i = 0; i < 3; i++) {
@@ -1723,7 +1736,7 @@ other:
         free_inside();
     else
         CHECK(0, "unknown case %s", what);
-    void (*volatile release)(void *) = free; /* by its address, as libraries are told */
+    void (*volatile release)(void *) = free; /* by its address, as a library would be told */
     release(early);
     MPI_Reduce(rank == 0 ? MPI_IN_PLACE : &single_copies, &single_copies, 1, MPI_LONG_LONG, MPI_SUM,
                0, MPI_COMM_WORLD);

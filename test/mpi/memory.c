@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Memory of the region for the program: large messages between all kinds of buffers, cut off,
- * cancelled, not taken; how many of them were copied once is what the counters must say.
+ * The program's memory in the region: large messages between all kinds of buffers, truncated,
+ * cancelled, never received. The counters must show how many of them were copied once.
  */
 #define EAGER_LIMIT 12000 /* of a program that has memory in the region */
 #include "mpitest.h"
 
 #define LEN_MAX 3000000
 #define PIPELINE_BYTES                                                                             \
-    262144 /* a sender's pipeline has room for so much, and then the receiver takes it             \
+    262144 /* what fits into a sender's pipeline is received from it                               \
             */
 #define COMBINATIONS 16
 
-static char *heap, *shared; /* the same use of both, from malloc and from MPI_Alloc_mem */
-static MPI_Datatype pairs;  /* of 4 bytes, and 4 that are left alone */
+static char *heap, *shared; /* two buffers for the same use, from malloc and from MPI_Alloc_mem */
+static MPI_Datatype pairs;  /* of 4 bytes, and 4 that are skipped */
 static long long single_copies;
-static int asks; /* rank 0 leaves it to rank 1 where a message goes, as that took one directly */
+static int asks; /* rank 0 lets rank 1 choose how, as rank 1 has received directly */
 
 static char *buffer(int is_shared)
 {
@@ -23,8 +23,8 @@ static char *buffer(int is_shared)
 }
 
 /*
- * From rank 0 to rank 1, between buffers of each kind, in pieces or in one. When it is received,
- * all that can be on its way is: a pipeline that has room for the message holds it.
+ * From rank 0 to rank 1, between buffers of each kind, contiguous or in pieces. When the message is
+ * received, all of it that can be in flight is: the pipeline holds it if it has room.
  */
 static void exchange(int len, int combination)
 {
@@ -86,7 +86,7 @@ static void cut_off(int len, int room, int out_shared, int in_shared)
     MPI_Comm_free(&comm);
 }
 
-/* Sends that nobody receives; each gives back what it held. */
+/* Sends that nobody receives; each frees what it held. */
 static void cancel(int is_shared)
 {
     for (int i = 0; rank == 0 && i < 20; i++) {
@@ -103,7 +103,7 @@ static void cancel(int is_shared)
     MPI_Barrier(MPI_COMM_WORLD);
 }
 
-/* More at once than there are pipelines to offer, taken in another order. */
+/* More at once than there are pipelines, received in another order. */
 static void many(void)
 {
     enum { MANY = 24, LEN = 90000 };
@@ -126,7 +126,7 @@ static void many(void)
                       i);
 }
 
-/* More than the region has: malloc's then, and nobody sees the difference. */
+/* More than the region has: the rest comes from malloc, and nobody sees the difference. */
 static void allocate(void)
 {
     enum { MANY = 60 };
@@ -144,7 +144,7 @@ static void allocate(void)
     }
 }
 
-/* A window's memory is as good. */
+/* A window's memory serves as well. */
 static void window(void)
 {
     char *base;
@@ -183,7 +183,7 @@ int main(int argc, char **argv)
     for (int combination = 0; combination < COMBINATIONS; combination++)
         for (unsigned i = 0; i < sizeof(lengths) / sizeof(*lengths); i++)
             exchange(lengths[i], combination);
-    if (argc > 1) { /* no more than that, so that it is known how many are copied once */
+    if (argc > 1) { /* nothing else, so that it is known how many messages are copied once */
         if (rank == 0)
             printf("expected: single_copy>=%lld single_copy<=%lld\n", single_copies, single_copies);
         goto end;

@@ -3,22 +3,20 @@
 # shellcheck disable=SC2034,SC2119,SC2120
 # shellcheck shell=bash disable=SC2154 # bats sets its variables
 #
-# Sourced by the suites of this folder. All run on one machine, over a region that a file backs, and
-# judge by the netmod's own counters whether the messages went through it: a mistake in the environment
-# must not pass as success.
+# Sourced by the suites of this folder. All run on one machine, with a region in a file. They check by the netmod's own
+# counters that the messages went through the region: a mistake in the environment must not pass as success.
 
 bats_require_minimum_version 1.5.0
 PATH=$IVSHM_INST/bin:$PATH
 programs=$IVSHM_BUILD/obj/mpi
 
-# Only what a test sets.
+# Only a test's own settings count.
 unset "${!MPIR_CVAR_@}" "${!HYDRA_@}" "${!MPIEXEC_@}" "${!MPICH_@}" total
 # Ranks outnumber the cores.
 export MPIR_CVAR_POLLS_BEFORE_YIELD=1
 export MPIR_CVAR_NEMESIS_IVSHMEM_STATS=1
 
-# new_region SIZE: prints its name. The file has no link any more, so nothing of it outlives the test,
-# however that ends.
+# new_region SIZE: sets $region. The file is unlinked, so nothing of it outlives the test, however that ends.
 new_region() {
     local file
     file=$(mktemp -u /dev/shm/ivshm-test.XXXXXX)
@@ -46,7 +44,7 @@ half_remote() {
 
 background=()
 
-# at_end: for teardown. Ends what was started in the background.
+# at_end: for teardown. Ends all that was started in the background.
 at_end() {
     local pid
     for pid in "${background[@]}"; do
@@ -73,8 +71,8 @@ mpi() {
     return "$status"
 }
 
-# by_rank NAME PROGRAM ARG...: sets `program` to a command whose ranks write to $BATS_TEST_TMPDIR/NAME.RANK
-# what they say. Hydra loses some of it when a rank dies.
+# by_rank NAME PROGRAM ARG...: sets `program` to a command whose ranks write their output to
+# $BATS_TEST_TMPDIR/NAME.RANK, as Hydra loses some of it when a rank dies.
 by_rank() {
     # shellcheck disable=SC2016
     program=(sh -c 'exec "$@" >"$0.$PMI_RANK" 2>&1' "$BATS_TEST_TMPDIR/$1" "${@:2}")
@@ -88,7 +86,7 @@ say() {
     done
 }
 
-# until_true COMMAND...: waits for it, two minutes at most.
+# until_true COMMAND...: waits until it succeeds, for two minutes at most.
 until_true() {
     local tries
     for ((tries = 0; tries < 6000; tries++)); do
@@ -99,8 +97,8 @@ until_true() {
     return 1
 }
 
-# good NAME RANKS: the job has found no error of its own, and the counters of its RANKS ranks are those
-# that it expects, add up, and are of this region.
+# good NAME RANKS: the job has found no error itself, and the counters of its RANKS ranks are as it expects, add up, and
+# belong to this region.
 good() {
     local id
     id=$(ivshmem info --json "$region" | jq -r .id)
@@ -136,7 +134,7 @@ good() {
             for (name in max)
                 if (sum[name] > max[name])
                     wrong(sum[name] " " name ", expected " max[name] " or less")
-            split("eager_ eager__bytes lmt_ lmt__bytes cells_", kinds, " ")
+            split("eager_ eager__bytes lmt_ lmt__bytes messages_", kinds, " ")
             for (k in kinds) {
                 out = kinds[k]; sub("_", "_sent", out)
                 into = kinds[k]; sub("_", "_received", into)
@@ -150,27 +148,27 @@ good() {
 # counted NAME COUNTER: the sum over all ranks of the job.
 counted() { sed -n "s/^ivshmem: rank=.* $2=\([0-9]*\).*/\1/p" "$BATS_TEST_TMPDIR/$1.err" | awk '{ n += $1 } END { print n + 0 }'; }
 
-# empty [REGION]: nobody is on it, and nothing of it is held.
+# empty [REGION]: it has no endpoints, and all of it is free.
 empty() {
     ivshmem info --json "${1:-$region}" | jq -e '.usage.endpoints == 0 and .usage.free_blocks == .geometry.blocks' >/dev/null ||
         { ivshmem info "${1:-$region}"; ivshmem ps "${1:-$region}"; return 1; }
     ivshmem check "${1:-$region}" >/dev/null
 }
 
-# reclaimed: whoever joins the region next takes back what ranks held that were killed.
+# reclaimed: the next job on the region reclaims what killed ranks held.
 reclaimed() {
     MPIR_CVAR_NEMESIS_IVSHMEM_REGION=$region mpi next -n 1 "$programs/init" || { say next; return 1; }
     empty
 }
 
-# passes RANKS PROGRAM ARG...; `total` says how many ranks there are in the end, if some are spawned.
+# passes RANKS PROGRAM ARG...: the job is good. `total` says how many ranks there are in the end, if some are spawned.
 passes() {
     mpi job -n "$@" || { echo "status $?: $*"; say job; return 1; }
     good job "${total:-$1}"
     empty
 }
 
-# passes_both RANKS PROGRAM ARG...: with all ranks remote to each other, and half of them.
+# passes_both RANKS PROGRAM ARG...: passes with all ranks remote to each other, and with half of them.
 passes_both() {
     all_remote
     passes "$@"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * What the MPI tests share: a check that ends the job, patterns that tell every misplaced byte, and
- * an account of what was sent, which mpi.bash compares with the netmod's own counters.
+ * Shared by the MPI tests: a check that ends the job, patterns that reveal every misplaced byte,
+ * and an account of what was sent, which mpi.bash compares with the netmod's own counters.
  */
 #ifndef MPITEST_H
 #define MPITEST_H
@@ -25,7 +25,9 @@
 
 static int rank, size;
 
-/* What must have gone through the region. Bytes without headers; lmt_max for sizes at the limit.
+/*
+ * What must have gone through the region. Bytes without headers; lmt_max includes sizes at the
+ * limit.
  */
 static struct {
     long long messages, bytes, lmt_min, lmt_max, waits;
@@ -51,7 +53,7 @@ failed(const char *file, int line, const char *what, const char *format, ...)
             failed(__FILE__, __LINE__, #condition, __VA_ARGS__);                                   \
     } while (0)
 
-/* Eight bytes of the pattern `seed` that begin at byte 8 * i. */
+/* The eight bytes of the pattern `seed` at byte 8 * i. */
 static inline uint64_t pattern_word(uint64_t seed, uint64_t i)
 {
     uint64_t x = (seed + 1) * UINT64_C(0x9e3779b97f4a7c15) + i * UINT64_C(0xd1342543de82ef95);
@@ -94,7 +96,8 @@ static inline long long differs(const void *buf, size_t len, uint64_t seed)
             failed(__FILE__, __LINE__, what_, __VA_ARGS__);                                        \
     } while (0)
 
-/* Whether messages to that rank of MPI_COMM_WORLD go through the netmod, as the test asked for it.
+/*
+ * Whether messages to that rank of MPI_COMM_WORLD go through the netmod, as the test has set it up.
  */
 static inline int is_remote(int peer)
 {
@@ -125,7 +128,7 @@ static inline void start(int *argc, char ***argv)
     MPI_Comm_size(MPI_COMM_WORLD, &size);
 }
 
-/* What MPI says of an error, in one line. */
+/* MPI's text of an error, in one line. */
 static inline void error_line(int err, char text[MPI_MAX_ERROR_STRING])
 {
     int len;
@@ -135,7 +138,10 @@ static inline void error_line(int err, char text[MPI_MAX_ERROR_STRING])
             *c = ' ';
 }
 
-/* A line, such as the name of a port, from one job to another by a file that is never seen half. */
+/*
+ * Passes a line, such as the name of a port, from one job to another by a file that is never seen
+ * half written.
+ */
 static inline void write_line(const char *path, const char *line)
 {
     char tmp[1000];
@@ -146,17 +152,17 @@ static inline void write_line(const char *path, const char *line)
           path);
 }
 
-/* Of MPI_MAX_PORT_NAME bytes at most; waits for the file. */
+/* Reads a line of at most MPI_MAX_PORT_NAME bytes; waits two minutes for the file. */
 static inline void read_line(const char *path, char *line)
 {
     FILE *f;
-    for (int i = 0; !(f = fopen(path, "r")) && i < 1000; i++)
+    for (int i = 0; !(f = fopen(path, "r")) && i < 12000; i++)
         usleep(10000);
     CHECK(f && fgets(line, MPI_MAX_PORT_NAME, f), "nothing in %s", path);
     fclose(f);
 }
 
-/* Rank 0 says what the counters of all ranks must add up to. */
+/* Rank 0 prints what the counters of all ranks must add up to. */
 static inline void finish(void)
 {
     long long sum[5];

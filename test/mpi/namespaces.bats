@@ -3,9 +3,9 @@
 # The suites and mpi.bash share variables and functions.
 # shellcheck disable=SC2154,SC2034
 #
-# Processes of one machine that do not see the same: other time, pid, mount and user namespaces, another user. Who
-# lives is taken for dead by none of them, and who is dead comes back as soon as somebody can know.
-# `ivshmem check --between` that waits for its other side serves as a process that is on the region.
+# Processes of one machine that see different parts of it: other time, pid, mount and user namespaces, another user.
+# None of them takes a live process for dead, and a dead one is reclaimed as soon as somebody can know. An `ivshmem
+# check --between` that waits for its other side serves as a process on the region.
 
 load mpi
 
@@ -26,7 +26,7 @@ teardown() {
     rm -f "$region"
 }
 
-# need UNSHARE-ARG...: skips where such a namespace cannot be made.
+# need UNSHARE-ARG...: skips the test where such a namespace cannot be created.
 need() {
     unshare "${as_root[@]}" "$@" true 2>"$work/unshare" || skip "unshare $*: $(<"$work/unshare")"
 }
@@ -38,15 +38,15 @@ need_initial_pid_ns() {
 }
 
 ns() { $replace unshare "${as_root[@]}" "$@"; }
-replace= # exec: the shell that calls becomes it
+replace= # exec: it replaces the calling shell
 
-# Dies with its parent: the namespace's first process, by which all of it ends.
+# Dies with its parent, and is the namespace's first process, so the whole namespace ends.
 container() { ns --pid --fork --kill-child --mount-proc "$@"; }
 
 endpoints() { ivshmem info --json "$region" | jq .usage.endpoints; }
 in_use() { [ "$(endpoints)" -eq "$1" ]; }
 
-# joins COMMAND...: in the background, a process that comes to be on the region; in $joiner what has to be killed.
+# joins COMMAND...: starts a process that joins the region in the background; $joiner is the pid to kill.
 joins() {
     local before
     before=$(endpoints)
@@ -67,34 +67,35 @@ ends() {
     wait "$joiner" 2>/dev/null || :
 }
 
-# frees N COMMAND...: `ivshmem reap`, run by the command, frees N endpoints. A process that was killed with its
-# namespace takes a moment to be gone.
+# frees N COMMAND...: `ivshmem reap`, run through the command, frees N endpoints. A process that was killed with its
+# namespace takes a moment to end.
 reaps() { "${@:2}" ivshmem reap "$region" >"$work/reap" 2>&1 && grep -q "freed $1 of" "$work/reap"; }
 frees() { until_true reaps "$@" || { cat "$work/reap"; return 1; }; }
 
-# leaves COMMAND...: whoever looks by it leaves the one endpoint, by reaping as well as by joining.
+# leaves COMMAND...: a process run through the command does not free the one endpoint, neither by reaping nor by
+# joining.
 leaves() {
     "$@" ivshmem reap "$region" >"$work/reap" 2>&1 || { cat "$work/reap"; return 1; }
     grep -q "freed 0 of 1 endpoints" "$work/reap" || { cat "$work/reap"; return 1; }
-    # The same side again: comes, sees that nobody is on the other side, and goes.
+    # The same side again: it joins, finds nobody on the other side, and leaves.
     ! "$@" ivshmem check --between "${side:-0}" --timeout 1 "$region" >"$work/out" 2>&1 || return 1
     in_use 1
 }
 
-tells() { # PROCESS COMMAND...: what ps says of the one process
+tells() { # PROCESS COMMAND...: what ps reports of the only process
     "${@:2}" ivshmem ps --json "$region" >"$work/ps"
     jq -e --arg process "$1" '.endpoints | length == 1 and .[0].process == $process' "$work/ps" >/dev/null ||
         { cat "$work/ps"; return 1; }
 }
 
-# covered FILE TEXT COMMAND...: in a mount namespace where that file says something else.
+# covered FILE TEXT COMMAND...: runs it in a mount namespace where that file contains TEXT.
 covered() {
     printf '%s\n' "$2" >"$work/cover"
     # shellcheck disable=SC2016
     ns --mount sh -c 'mount --bind "$1" "$2" && shift 2 && exec "$@"' sh "$work/cover" "$1" "${@:3}"
 }
 
-# firmware UUID COMMAND...: where the firmware's uuid is another.
+# firmware UUID COMMAND...: runs it where the firmware has that uuid.
 firmware() {
     # shellcheck disable=SC2016
     ns --mount sh -c 'mount -t tmpfs none /sys/class && mkdir -p /sys/class/dmi/id &&
@@ -108,15 +109,15 @@ firmware() {
     other=$((-$(cut -d. -f1 /proc/uptime) + 1))
     for offset in 100000 "$other"; do
         status=0
-        mpi time -n 2 "$programs/quiet" 1.5 : -n 1 unshare "${as_root[@]}" --time --boottime "$offset" --fork \
-            "$programs/quiet" 1.5 || status=$?
+        mpi time -n 2 "$programs/idle_ranks" 1.5 : -n 1 unshare "${as_root[@]}" --time --boottime "$offset" --fork \
+            "$programs/idle_ranks" 1.5 || status=$?
         [ "$status" -eq 0 ] || { say time; return 1; }
         good time 3
         empty
     done
 }
 
-@test "a process in another time namespace is judged as anywhere else, and judges so" {
+@test "a process in another time namespace judges others, and is judged, as anywhere else" {
     need --time --boottime 100000 --fork
     local shifted=(ns --time --boottime 100000 --fork --kill-child) back=(ns --time --boottime -1 --fork --kill-child)
     local owner
@@ -134,33 +135,33 @@ firmware() {
     done
 }
 
-@test "a container that was killed with its namespace comes back, by root's word on the machine" {
+@test "a container killed with its namespace is reclaimed by root of the machine" {
     need_initial_pid_ns
     need --pid --fork --mount-proc
     member container
     leaves env
     tells alive env
-    # Another container cannot know, and says who can.
+    # Another container cannot know, and reports who can.
     leaves container
     tells unknown container
-    jq -e '.endpoints[0].why | contains("by root on the machine itself")' "$work/ps"
-    # Nor does an administrator's word count for a process that is seen.
+    jq -e '.endpoints[0].why | contains("as root on the machine itself")' "$work/ps"
+    # Nor can a visible process be declared dead.
     run -1 ivshmem reap --container-gone 0.1 "$region"
     [[ $output == *"is alive and uses its memory: end it"* ]]
     ends
     frees 1 env
     empty
-    # A job takes back, too.
+    # A job reaps, too.
     member container
     ends
     until_true tells dead env
     all_remote
-    mpi job -n 2 "$programs/quiet" 0
+    mpi job -n 2 "$programs/idle_ranks" 0
     good job 2
     empty
 }
 
-@test "a container that was killed with its namespace comes back by an administrator's word in another one" {
+@test "a container killed with its namespace is reclaimed in another container if an administrator declares it dead" {
     need --pid --fork --mount-proc
     member container
     member container
@@ -177,7 +178,7 @@ firmware() {
     empty
 }
 
-@test "an administrator's word for a container is not for another one in the same pid namespace" {
+@test "declaring a container dead does not affect another one in the same pid namespace" {
     need --pid --fork --mount-proc --uts
     # shellcheck disable=SC2016
     joins container sh -c '
@@ -194,12 +195,12 @@ firmware() {
     done
     ends
     run -0 container ivshmem reap --endpoint "$one" "$region"
-    # It is the only one by now.
+    # It is the only one now.
     run -0 container ivshmem reap --container-gone other "$region"
     empty
 }
 
-@test "an administrator's word for a container is also for who was killed while it joined" {
+@test "declaring a container dead includes processes that were killed while they joined" {
     need --pid --fork --mount-proc
     member container
     local claim i bytes=
@@ -216,7 +217,7 @@ firmware() {
     empty
 }
 
-@test "within a container the dead are known" {
+@test "within a container, deaths are recognised" {
     need --pid --fork --mount-proc
     # shellcheck disable=SC2016
     run -0 container sh -c '
@@ -227,9 +228,9 @@ firmware() {
     empty
 }
 
-@test "the outer /proc in an inner pid namespace is not taken for its own" {
+@test "the outer /proc, seen in an inner pid namespace, is not taken for its own" {
     need --pid --fork
-    # The pid of the one in the container is somebody else's in the /proc that is there, or nobody's.
+    # In that /proc, the pid of the process in the container belongs to another process, or to none.
     # shellcheck disable=SC2016
     run -0 ns --pid --fork --kill-child sh -c '
         ivshmem check --between 0 --timeout 600 "$1" >/dev/null & pid=$!
@@ -242,7 +243,7 @@ firmware() {
     empty
 }
 
-@test "a boot id that a container covers is no proof, nor a reason to keep the dead" {
+@test "a boot id that a container hides proves nothing, and does not keep the dead alive" {
     need --mount
     local id=11112222-3333-4444-5555-666677778888 boot=/proc/sys/kernel/random/boot_id
     local cover=(covered "$boot" "$id") none=(covered "$boot" "")
@@ -259,7 +260,7 @@ firmware() {
     leaves "${none[@]}"
     ends
     frees 1 "${cover[@]}"
-    # The kernel's own file, which says something else each time.
+    # The kernel's own file, which is different each time.
     # shellcheck disable=SC2016
     member ns --mount sh -c 'mount --bind /proc/sys/kernel/random/uuid "$0" && exec "$@"' "$boot"
     leaves env
@@ -269,7 +270,7 @@ firmware() {
     empty
 }
 
-@test "on a disk nobody can tell whose boot id is covered, and says so" {
+@test "in a file on a disk, a hidden boot id makes a process unknown, and that is reported" {
     need --mount
     local id=11112222-3333-4444-5555-666677778888
     rm -f "$region"
@@ -289,7 +290,7 @@ firmware() {
     empty
 }
 
-@test "two that were restored from one snapshot do not judge each other" {
+@test "two VMs restored from one snapshot do not judge each other's processes" {
     need --mount
     local one=11112222-3333-4444-5555-666677778881 two=11112222-3333-4444-5555-666677778882
     member firmware "$one"
@@ -302,7 +303,7 @@ firmware() {
     leaves firmware "$two"
     frees 1 firmware "$one"
     empty
-    # The same uuid, and a boot id that is covered: no VM has booted again.
+    # The same uuid, and a boot id that is hidden: no VM has booted again.
     member covered /proc/sys/kernel/random/boot_id 99992222-3333-4444-5555-666677778888
     leaves firmware "$one"
     ends
@@ -317,7 +318,7 @@ firmware() {
     empty
 }
 
-@test "another user, from whom /proc hides processes" {
+@test "a user from whom /proc hides processes" {
     [ "$(id -u)" -eq 0 ] || skip "needs root, to be two users"
     need --mount
     chmod 666 "$region"
@@ -329,7 +330,7 @@ firmware() {
     leaves "${other[@]}"
     tells unknown "${other[@]}"
     jq -e '.endpoints[0].why | contains("its pid is in use")' "$work/ps"
-    # The user's own are seen, root sees all; and a pid that is gone is gone for everybody.
+    # The user sees his own processes, root sees all; and everybody can see that a pid is not in use.
     tells alive env
     ends
     frees 1 "${other[@]}"
@@ -342,10 +343,10 @@ firmware() {
     empty
 }
 
-@test "a user namespace" {
+@test "a process in a user namespace" {
     local user=(unshare --user --map-root-user)
     "${user[@]}" true 2>"$work/unshare" || skip "$(<"$work/unshare")"
-    # The file is of the user who is root in there.
+    # The file belongs to the user who is root in there.
     member env
     leaves "${user[@]}"
     tells alive "${user[@]}"

@@ -2,21 +2,21 @@
 /*
  * onesided [-s SEED] [-n ROUNDS] [-t SECONDS] [-a] [-v]
  *
- * One-sided communication at random, against a sequential model: all calls under all
- * synchronisations, predefined types and all kinds of derived ones, windows of every kind, made and
- * freed at random, several at a time, on several communicators.
+ * Random one-sided communication, checked against a sequential model: all calls with all
+ * synchronizations, predefined types and all kinds of derived ones, windows of every kind, created
+ * and freed at random, several at a time, on several communicators.
  *
- * All is drawn from the seed, by all ranks alike: each knows what every other one does, and keeps a
- * copy of all windows as they must be. A phase opens an epoch on some windows, in which operations
- * do not conflict: a byte is put by one operation, or read by any number, or is part of an element
+ * All ranks draw everything from the seed alike: each knows what every other one does, and keeps a
+ * copy of all windows as they must be. A phase opens an epoch on some windows. In it, operations do
+ * not conflict: a byte is put by one operation, or read by any number, or is part of an element
  * that is accumulated by one rank (in order), or by many with one operation that commutes exactly.
- * Behind a phase each rank compares its part of the windows, and what its operations have returned,
- * with the copy: results, and that all around them is untouched.
+ * After a phase each rank compares its part of the windows, and the results of its operations, with
+ * the copy. It also checks that everything around them is untouched.
  *
- * A run is ROUNDS rounds (20); with -t, runs of the seeds that follow begin as long as the time is
- * not over. What failed runs again with the seed that it names. -a: all ranks can share memory, so
- * windows by MPI_Win_allocate_shared are of any of them; else of those that MPI says can. -v tells
- * each operation before it is begun.
+ * A run has ROUNDS rounds (20). With -t, runs of the following seeds start until the time is over.
+ * To repeat a failure, use the seed that it names. -a: all ranks can share memory, so windows by
+ * MPI_Win_allocate_shared contain any of them; otherwise, those that MPI says can. -v prints each
+ * operation before it begins.
  */
 #include "mpitest.h"
 
@@ -177,7 +177,7 @@ static void add_basic(const char *name, MPI_Datatype mpi, enum kind kind, int cl
                               sizeof(struct pair_f64_f64)};
     MPI_Aint lb, extent;
 
-    if (mpi == MPI_DATATYPE_NULL) /* not in this MPI */
+    if (mpi == MPI_DATATYPE_NULL) /* not in this version of MPI */
         return;
     MPI_Type_get_extent(mpi, &lb, &extent);
     CHECK(lb == 0 && extent == mem[kind], "%s has an extent of %ld", name, (long) extent);
@@ -590,7 +590,7 @@ struct element {
     const struct basic *basic;
 };
 
-/* A type and the list of its elements, in order. The MPI type is made where it is used only. */
+/* A type and the list of its elements, in order. The MPI type is created only where it is used. */
 struct type {
     MPI_Datatype mpi;
     int n;
@@ -623,7 +623,7 @@ static struct type predefined(const struct basic *b)
     return t;
 }
 
-/* The copies of `child` at the offsets in `at`, whose MPI type is given. Takes the child. */
+/* Copies of `child` at the offsets in `at`, with the given MPI type. Frees the child. */
 static struct type placed(struct type *child, const MPI_Aint *at, int count, MPI_Datatype mpi)
 {
     struct type t = {
@@ -653,8 +653,10 @@ static int factor(int n)
     return f;
 }
 
-/* `blocks` lengths that add up to n, and where the blocks go, in units: no two overlap, in any
- * order, some perhaps below 0. */
+/*
+ * `blocks` lengths that add up to n, and the blocks' positions, in units: no two overlap, in any
+ * order, some perhaps below 0.
+ */
 static int partition(int n, bool equal, int *lens, int *at)
 {
     int blocks, from = 0, order[64];
@@ -736,7 +738,7 @@ static struct type joined(struct type *parts, int count)
             t.map[k++] = (struct element){at[i] + parts[i].map[e].off, parts[i].map[e].basic};
         free_type(&parts[i]);
     }
-    /* Its extent is MPI's to round. */
+    /* MPI may round its extent. */
     MPI_Aint lb = lowest(&t) & ~(MPI_Aint) 15;
     return resized(t, lb, ((highest(&t) - lb + 15) & ~(MPI_Aint) 15) + 16 * below(2));
 }
@@ -850,7 +852,7 @@ static struct type any_type(const struct basic *b, int n, int depth)
     return placed(&child, at, k, mpi);
 }
 
-/* One whose description is large: every other element, one by one. */
+/* A type with a large flattened form: every other element, one by one. */
 static struct type many_blocks(const struct basic *b, int n)
 {
     MPI_Datatype mpi = MPI_DATATYPE_NULL;
@@ -1039,7 +1041,7 @@ static void free_comms(void)
     comm_count = 0;
 }
 
-/* Fills a part with values of one type, as it must be, and our own really. */
+/* Fills a part with values of one type: the copy, and our own part itself. */
 static void fill_part(struct window *w, int r)
 {
     const struct basic *b = &basics[below(basic_count)];
@@ -1057,7 +1059,7 @@ static void fill_part(struct window *w, int r)
         memcpy(w->mine, p->bytes, (size_t) p->size);
 }
 
-/* Our own part may be read and written by us, and nobody else is at it. */
+/* We may read and write our own part, and nobody else accesses it. */
 static void own_begin(struct window *w)
 {
     MPI_Win_lock(MPI_LOCK_EXCLUSIVE, w->me, 0, w->win);
@@ -1089,7 +1091,7 @@ static MPI_Aint any_size(bool large)
     return one_in(3) ? below(SMALL) : one_in(2) ? below(MIDDLE) : 16 * below(SMALL);
 }
 
-/* The buffer of a dynamic window, also another one than before. */
+/* The buffer of a dynamic window; it may differ from the last one. */
 static void attach(struct window *w)
 {
     MPI_Aint address = 0, all[RANKS_MAX];
@@ -1252,7 +1254,7 @@ static void check_bytes(const struct part *p, const unsigned char *found, int r,
               (long) p->size, found[i], p->bytes[i]);
 }
 
-/* Our part, and of a shared window all parts, for us to see. */
+/* Our part, and all parts of a shared window, visible to us. */
 static void check_window(struct window *w)
 {
     if (w->me < 0)
@@ -1273,7 +1275,7 @@ static void check_window(struct window *w)
         }
 }
 
-/* Each rank puts something into the next one's part, and goes straight to MPI_Win_free. */
+/* Each rank puts something into the next one's part, and then calls MPI_Win_free at once. */
 static void last_puts(struct window *w)
 {
     uint64_t from = draw();
@@ -1412,7 +1414,7 @@ static bool claim(struct window *w, const struct operation *o, bool really)
     return true;
 }
 
-/* To the copies of the windows; and keeps what is to be returned. */
+/* Applies it to the copies of the windows, and keeps the results that are expected. */
 static void apply(struct window *w, struct operation *o)
 {
     struct part *p = &w->parts[o->target];
@@ -1460,7 +1462,7 @@ static unsigned char *new_buffer(const struct layout *l)
     return buffer;
 }
 
-/* Where the type's 0 is in its buffer, aligned as it was laid out. */
+/* Where the type's offset 0 is in its buffer, aligned as it was laid out. */
 static unsigned char *origin_of(const struct layout *l, unsigned char *buffer)
 {
     return buffer + ((l->low & 15) ? l->low & 15 : 0) - l->low;
@@ -1485,7 +1487,7 @@ static MPI_Aint common_multiple(MPI_Aint a, MPI_Aint b)
     return m;
 }
 
-/* A place in the target's part for what is laid out; false if it has none. */
+/* A position in the target's part for this layout; false if there is none. */
 static bool find_place(const struct part *p, int unit, struct operation *o)
 {
     MPI_Aint step = common_multiple(unit, 16), first = o->at.low < 0 ? -o->at.low : 0;
@@ -1498,7 +1500,7 @@ static bool find_place(const struct part *p, int unit, struct operation *o)
     return true;
 }
 
-/* Something that does not conflict with what the phase has already; false if nothing was found. */
+/* Something that does not conflict with the rest of the phase; false if nothing was found. */
 static bool make_operation(int index, struct operation *o)
 {
     struct window *w = windows[index];
@@ -1575,7 +1577,7 @@ static bool make_operation(int index, struct operation *o)
         o->op = REPLACE;
         found = find_place(p, p->unit, o) && claim(w, o, false);
     }
-    /* What is to be compared is what is there, or not. */
+    /* The value to compare with is the current one, or not. */
     if (found && o->call == SWAP) {
         bool same = one_in(2);
         make_value(b, draw(), 0, o->compare);
@@ -1636,7 +1638,7 @@ static void check_result(struct operation *o)
     free(inside);
 }
 
-/* Ready for use; and as we have it. */
+/* Makes it ready for use; and our copy of it. */
 static void commit(struct type *t)
 {
     MPI_Aint lb, extent, low, bytes;
@@ -1651,7 +1653,7 @@ static void commit(struct type *t)
     WRONG(low == lowest(t), "type truly from %ld, expected %ld", (long) low, (long) lowest(t));
 }
 
-/* What this rank does of it. */
+/* What this rank does in it. */
 static void begin_operation(struct operation *o, bool is_passive)
 {
     struct window *w = windows[o->window];
@@ -1839,7 +1841,7 @@ static bool is_mine(const struct operation *o)
 
 static void run_operations(struct epoch *epochs, struct operation *ops, int count)
 {
-    /* One exclusive lock at a time: else two ranks may wait for each other. */
+    /* One exclusive lock at a time: otherwise two ranks may wait for each other. */
     for (int k = 0; k < window_count; k++)
         for (int t = 0; t < windows[k]->n && epochs[k].w && epochs[k].sync == EXCLUSIVE; t++) {
             if (windows[k]->me < 0 || !epochs[k].reached[windows[k]->me][t])

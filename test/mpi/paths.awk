@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: mpich2
 #
-# From the counters of a job with MPIR_CVAR_NEMESIS_IVSHMEM_STATS=2: did each pair that is connected take the
-# region if both ranks are in the same one, else tcp? Prints how many connections there were, and the bytes.
+# Reads the counters of a job with MPIR_CVAR_NEMESIS_IVSHMEM_STATS=2, and checks that each connected pair uses the
+# region if both ranks are in the same one, else tcp. Prints the number of connections, and the bytes.
 
 {
     for (i = 2; i <= NF; i++) {

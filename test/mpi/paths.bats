@@ -3,8 +3,8 @@
 # The suites and mpi.bash share variables and functions.
 # shellcheck disable=SC2015,SC2086,SC2154
 #
-# Ranks that do not all share a region: each pair takes the region if both have it, else tcp, and the
-# netmod's line for each pair says which.
+# Ranks that do not all share a region: each pair uses the region if both ranks have it, else tcp. The netmod's line for
+# each pair says which.
 
 load mpi
 
@@ -21,20 +21,20 @@ setup() {
 
 teardown() { at_end; }
 
-# places REGION...: sets ranks and args, the arguments of mpiexec for a job with a rank in each: a, b or none.
-places() {
-    local place
+# regions_of REGION...: sets ranks and args, the arguments of mpiexec for a job with a rank in each: a, b or none.
+regions_of() {
+    local name
     ranks=("$@") args=()
     shift "$#"
-    for place in "${ranks[@]}"; do
+    for name in "${ranks[@]}"; do
         [ ${#args[@]} -eq 0 ] || args+=(:)
         args+=(-n 1)
-        [ "$place" = none ] || args+=(-env MPIR_CVAR_NEMESIS_IVSHMEM_REGION "${!place}")
+        [ "$name" = none ] || args+=(-env MPIR_CVAR_NEMESIS_IVSHMEM_REGION "${!name}")
         args+=("${program[@]}")
     done
 }
 
-# by_the_right_path NAME: see paths.awk.
+# by_the_right_path NAME: each pair of the job took the right path: see paths.awk.
 by_the_right_path() {
     grep -qix 'no errors' "$BATS_TEST_TMPDIR/$1.out" || { say "$1"; return 1; }
     awk -f "$BATS_TEST_DIRNAME/paths.awk" "$BATS_TEST_TMPDIR/$1.err" >"$BATS_TEST_TMPDIR/$1.paths" ||
@@ -42,9 +42,9 @@ by_the_right_path() {
     cat "$BATS_TEST_TMPDIR/$1.paths"
 }
 
-# mix REGION... : runs the program, and looks at paths and regions.
+# mix REGION...: runs the program with a rank in each region, and checks paths and regions.
 mix() {
-    places "$@"
+    regions_of "$@"
     mpi job "${args[@]}" || { echo "status $?: $*"; say job; return 1; }
     by_the_right_path job
     empty "$a"
@@ -58,26 +58,26 @@ for_each_program() {
     done
 }
 
-@test "two regions with two ranks each" { for_each_program mix a a b b; }
+@test "two regions of two ranks each in one job" { for_each_program mix a a b b; }
 
-@test "one of four has no region" { for_each_program mix a none a a; }
+@test "one of four ranks has no region" { for_each_program mix a none a a; }
 
-@test "windows of ranks that do not share a region" {
+@test "windows of ranks that do not all share a region" {
     program=("$programs/rma" apart)
     mix a a b b
     mix a none a a
 }
 
-@test "no two alike" { for_each_program mix a none b none; }
+@test "no two ranks share a region" { for_each_program mix a none b none; }
 
-@test "no region anywhere" { for_each_program mix none none; }
+@test "no rank has a region" { for_each_program mix none none; }
 
-@test "more than there are cells, to ranks of both kinds" {
+@test "more messages than there are cells, over both paths" {
     program=("$programs/flood")
     mix a b a none
 }
 
-@test "both paths carry what they should" {
+@test "both paths carry the bytes that they should" {
     program=("$programs/coll")
     mix a a b b
     awk '{ exit !($3 > 100000 && $7 > 100000) }' "$BATS_TEST_TMPDIR/job.paths"
@@ -85,13 +85,13 @@ for_each_program() {
     awk '{ exit !($3 > 100000 && $7 == 0) }' "$BATS_TEST_TMPDIR/job.paths"
 }
 
-@test "nemesis' shared memory, regions and tcp in one job" {
+@test "Nemesis' shared memory, regions and tcp in one job" {
     half_remote
     for_each_program mix a b a b
     for_each_program mix a a b b
 }
 
-# polls REGION...: how many times all ranks together asked for sockets while they exchanged messages.
+# polls REGION...: how often all ranks together polled sockets while they exchanged messages.
 polls() {
     # shellcheck disable=SC2016
     program=(sh -c 'exec strace -qq -e trace=poll,ppoll,select,pselect6,epoll_wait,recvmsg,recvfrom -o "$0.$PMI_RANK" "$@"'
@@ -101,24 +101,24 @@ polls() {
     cat "$BATS_TEST_TMPDIR"/trace.* | awk '!/^\+\+\+/ { n++ } END { print n + 0 }'
 }
 
-@test "without tcp pairs, no socket is polled" {
+@test "without pairs over tcp, no socket is polled" {
     none=$(polls a a a)
     some=$(polls a b a)
     echo "$none and $some polls"
-    # Each rank looks a few times, until it has seen all others in the region.
+    # Each rank polls a few times, until it has seen all others in the region.
     [ "$none" -le 60 ]
     [ "$some" -gt 200 ]
 }
 
-# meet PLACE...: a server job in a, and a client job that takes a place for each of its ranks.
+# meet REGION...: a server job in a and b, and a client job with a rank in each of these regions.
 meet() {
     rm -f "$BATS_TEST_TMPDIR/port"
     program=("$programs/spawn" accept "$BATS_TEST_TMPDIR/port")
-    places a b
+    regions_of a b
     launch server "${args[@]}"
     server=$pid
     program=("$programs/spawn" connect "$BATS_TEST_TMPDIR/port")
-    places "$@"
+    regions_of "$@"
     mpi client "${args[@]}" || { say server; say client; return 1; }
     wait "$server" || { say server; say client; return 1; }
     for name in server client; do
@@ -128,10 +128,10 @@ meet() {
     empty "$b"
 }
 
-# by JOB PATH: whether a connection of it took that path.
+# by JOB PATH: whether a connection of the job used that path.
 by() { grep -q "^ivshmem: rank=[0-9]* peer=.* path=$2" "$BATS_TEST_TMPDIR/$1.err" || { say "$1"; return 1; }; }
 
-@test "accept and connect between jobs that share a region, or do not" {
+@test "accept and connect between jobs that share a region or do not" {
     meet a b
     by client ivshmem
     by client tcp
@@ -143,12 +143,12 @@ by() { grep -q "^ivshmem: rank=[0-9]* peer=.* path=$2" "$BATS_TEST_TMPDIR/$1.err
     run ! by client ivshmem
 }
 
-# spawn_into PLACE
+# spawn_into REGION: parents in a spawn children in that region, or none.
 spawn_into() {
     local how=(-u MPIR_CVAR_NEMESIS_IVSHMEM_REGION)
     [ "$1" = none ] || how=("MPIR_CVAR_NEMESIS_IVSHMEM_REGION=${!1}")
     program=("$programs/spawn" spawn env "${how[@]}")
-    places a a
+    regions_of a a
     mpi job "${args[@]}" || { say job; return 1; }
     grep -qix 'no errors' "$BATS_TEST_TMPDIR/job.out" || { say job; return 1; }
     empty "$a"
@@ -165,7 +165,7 @@ spawn_into() {
     by job tcp
 }
 
-@test "a rank without a region says so, unless told not to" {
+@test "a rank without a region reports that, unless told not to" {
     program=("$programs/coll")
     unset MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK
     mix a none a
@@ -175,19 +175,19 @@ spawn_into() {
     run ! grep "uses tcp" "$BATS_TEST_TMPDIR/job.err"
 }
 
-# Whoever joins next takes back what ranks held that were killed.
+# next_takes_all: the next jobs reclaim what killed ranks held.
 next_takes_all() {
     for region in "$a" "$b"; do
         reclaimed
     done
 }
 
-@test "tcp forbidden" {
+@test "a job that needs tcp fails where tcp is forbidden" {
     export MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0
     program=("$programs/coll")
     mix a a a
     local status=0
-    places a b
+    regions_of a b
     mpi job "${args[@]}" || status=$?
     [ "$status" -ne 0 ] && [ "$status" -ne 124 ]
     grep "rank [01] is in region .*FALLBACK=0 forbids tcp: give every VM of the job the same memory backend" \
@@ -195,10 +195,10 @@ next_takes_all() {
     next_takes_all
 }
 
-@test "a rank that tcp reaches dies: the others find out" {
+@test "a rank that is reached over tcp dies: the others find out" {
     local log=$BATS_TEST_TMPDIR/rank rank
-    by_rank rank "$programs/stream" 60 alone
-    places a b a
+    by_rank rank "$programs/stream" 600 alone
+    regions_of a b a
     launch job -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1" -ppn 1 "${args[@]}"
     until_true grep -qs running "$log.0"
     kill -KILL "$(ivshmem ps --json "$b" | jq '.endpoints[].pid')"

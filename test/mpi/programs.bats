@@ -3,7 +3,7 @@
 # The suites and mpi.bash share variables and functions.
 # shellcheck disable=SC2154
 #
-# Programs that check themselves: each covers one part of MPI.
+# MPI programs that check their own results. Each covers one part of MPI.
 
 load mpi
 
@@ -22,7 +22,7 @@ teardown() { at_end; }
 
 @test "point to point, 4 ranks" { passes_both 4 "$programs/pt2pt"; }
 
-@test "every message a large one" {
+@test "every message by rendezvous" {
     export MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT=0
     all_remote
     mpi job -n 2 "$programs/types" || { say job; return 1; }
@@ -34,49 +34,49 @@ teardown() { at_end; }
     ' "$BATS_TEST_TMPDIR/job.out" "$BATS_TEST_TMPDIR/job.err"
 }
 
-@test "each large message from or to memory of the region is copied once, if it is not there already" {
+@test "each large message from or to memory of the region is copied once, unless a pipeline holds it already" {
     use_region 64M
     passes_both 2 "$programs/memory" known
 }
 
-@test "memory of the region, and large messages of all kinds; 2 ranks" {
+@test "large messages of all kinds with memory of the region, 2 ranks" {
     use_region 64M
     passes_both 2 "$programs/memory"
 }
 
-@test "memory of the region, and large messages of all kinds; 3 ranks" {
+@test "large messages of all kinds with memory of the region, 3 ranks" {
     use_region 64M
     passes_both 3 "$programs/memory"
 }
 
 @test "derived datatypes" { passes_both 2 "$programs/types"; }
 
-@test "derived datatypes, with the chunks of a small region" {
+@test "derived datatypes, with the small chunks of a small region" {
     use_region 4M
     all_remote
     passes 2 "$programs/types"
 }
 
-@test "more than there are cells and pipelines, 4 ranks in 4 MiB" {
+@test "more messages than cells and pipelines, 4 ranks in 4 MiB" {
     use_region 4M
     passes_both 4 "$programs/flood"
 }
 
-@test "more than there are cells and pipelines, 8 ranks in 16 MiB" {
+@test "more messages than cells and pipelines, 8 ranks in 16 MiB" {
     use_region 16M
     passes_both 8 "$programs/flood"
 }
 
-@test "64 ranks, each with each, in 128 MiB" {
+@test "all pairs of 64 ranks, in 128 MiB" {
     use_region 128M
     all_remote
-    passes 64 "$programs/everybody" 8 1000 20000 100000 8
+    passes 64 "$programs/all_pairs" 8 1000 20000 100000 8
 }
 
-@test "256 ranks, each with each, in 512 MiB" {
+@test "all pairs of 256 ranks, in 512 MiB" {
     use_region 512M
     all_remote
-    limit=300 passes 256 "$programs/everybody" 100 3000
+    limit=300 passes 256 "$programs/all_pairs" 100 3000
 }
 
 @test "collectives, communicators, one-sided; 2 ranks" { passes_both 2 "$programs/coll"; }
@@ -89,15 +89,15 @@ teardown() { at_end; }
 
 @test "MPI-IO" { passes_both 4 "$programs/io" "$BATS_TEST_TMPDIR/file"; }
 
-@test "C++" { passes_both 3 "$BATS_FILE_TMPDIR/hello_cxx"; }
+@test "a C++ program" { passes_both 3 "$BATS_FILE_TMPDIR/hello_cxx"; }
 
-@test "Fortran, mpi_f08" { passes_both 3 "$BATS_FILE_TMPDIR/hello_f08"; }
+@test "a Fortran program with mpi_f08" { passes_both 3 "$BATS_FILE_TMPDIR/hello_f08"; }
 
-@test "Fortran, mpif.h" { passes_both 3 "$BATS_FILE_TMPDIR/hello_f77"; }
+@test "a Fortran program with mpif.h" { passes_both 3 "$BATS_FILE_TMPDIR/hello_f77"; }
 
-@test "counters as performance variables" {
+@test "MPI_T performance variables agree with the counters" {
     passes_both 2 "$programs/counters"
-    # Those that end before MPI_Finalize agree with its line to the byte.
+    # Counters that do not change in MPI_Finalize agree exactly with the line that it prints.
     for rank in 0 1; do
         for name in lmt_sent lmt_sent_bytes lmt_received lmt_received_bytes waits; do
             pvar=$(sed -n "s/^pvar: rank=$rank .*\b$name=\([0-9]*\).*/\1/p" "$BATS_TEST_TMPDIR/job.out")
@@ -107,14 +107,14 @@ teardown() { at_end; }
     done
 }
 
-# quiet RANKS ARG...: comes and goes; no message is needed.
+# quiet RANKS ARG...: a job that begins and ends; it needs no message.
 quiet() {
     mpi job -n "$1" "$programs/init" "${@:2}" || { say job; return 1; }
     [ "$(grep -cF " region=$region " "$BATS_TEST_TMPDIR/job.err")" -eq "$1" ] || { say job; return 1; }
     empty
 }
 
-@test "begin and end, and nothing between" {
+@test "MPI_Init and MPI_Finalize with nothing in between" {
     for how in all_remote half_remote; do
         $how
         quiet 1 init
@@ -126,7 +126,7 @@ quiet() {
 
 @test "sessions" { passes_both 3 "$programs/init" session; }
 
-# alone COMMAND...: without messages, and without a region.
+# alone COMMAND...: runs it without a region.
 alone() {
     unset MPIR_CVAR_NEMESIS_IVSHMEM_REGION
     run timeout 240 "$@"
@@ -148,12 +148,12 @@ alone() {
     empty
 }
 
-@test "in one machine, without a region" {
+@test "on one machine, without a region" {
     alone mpiexec -n 3 "$programs/coll"
 }
 
 @test "spawn" {
-    # Two parents, three times two children.
+    # Two parents, and three times two children.
     total=8 passes_both 2 "$programs/spawn" spawn
 }
 

@@ -44,7 +44,7 @@ static void send_in_mode(enum mode mode, const void *buf, int len, int tag)
     sent(peer, 1, len);
 }
 
-/* One message there and, a byte longer or shorter, back; misaligned by turns; in any mode. */
+/* One message there and, a byte longer or shorter, back; misaligned in turn; in any mode. */
 static void bounce(int len, enum mode mode)
 {
     static int turn;
@@ -80,7 +80,7 @@ static void bounce(int len, enum mode mode)
     }
 }
 
-/* Around every size at which something changes, with and without the packet's header. */
+/* All sizes around which something changes, with and without the packet's header. */
 static void sizes(void)
 {
     static const int edges[] = {8,           64,        240 - 48,       240,
@@ -100,8 +100,7 @@ static void sizes(void)
     bounce(3 * 1000 * 1000 + 7, ISSEND);
 }
 
-/* Numbered messages of mixed sizes stay in order, whether the receive or the message is there
- * first. */
+/* Numbered messages of mixed sizes stay in order, whether the receive or the message is first. */
 static void order(void)
 {
     enum { N = 400, WINDOW = 40 };
@@ -143,7 +142,7 @@ static void order(void)
             CHECK_PATTERN(base + i * 100000, len, number, "message %d", number);
         }
     }
-    /* Of two tags, the later is asked for first. */
+    /* Of two tags, the later one is received first. */
     int two[2] = {rank, rank + 1000}, got[2];
     MPI_Request request[2];
     for (int i = 0; i < 2; i++)
@@ -155,7 +154,7 @@ static void order(void)
     CHECK(got[0] == peer && got[1] == peer + 1000, "%d %d", got[0], got[1]);
 }
 
-/* Everybody to rank 0, which takes what comes; in order from each. */
+/* All send to rank 0, which receives from any; in order from each. */
 static void any_source(void)
 {
     enum { N = 60 };
@@ -278,7 +277,7 @@ static void cancel(void)
         MPI_Iprobe(peer, 40 + i, MPI_COMM_WORLD, &there, MPI_STATUS_IGNORE);
         CHECK(!there, "a cancelled send of %d bytes arrived", lengths[i]);
         bounce(lengths[i], SEND);
-        /* One that may be matched meanwhile: whatever was decided, both sides agree. */
+        /* A send that may be matched meanwhile: both sides agree on what was decided. */
         fill(out, lengths[i], 1);
         if (rank & 1) {
             MPI_Isend(out, lengths[i], MPI_BYTE, peer, 50 + i, MPI_COMM_WORLD, &request);
@@ -303,7 +302,7 @@ static void cancel(void)
     }
 }
 
-/* Thousands of small and some large messages that nobody has asked for yet. */
+/* Thousands of small and some large messages that nobody has posted receives for yet. */
 static void unexpected(void)
 {
     enum { SMALL = 3000, LARGE = 20, LEN = 50000 };
@@ -346,7 +345,7 @@ int main(int argc, char **argv)
     MPI_Buffer_attach(attached, 2 * MAX);
     sizes();
     MPI_Buffer_detach(&attached, &dummy);
-    /* Receives from any source must not meet what comes before or after. */
+    /* Receives from any source must not match messages before or after. */
     MPI_Barrier(MPI_COMM_WORLD);
     order();
     MPI_Barrier(MPI_COMM_WORLD);

@@ -2,10 +2,10 @@
 /*
  * revoked FILE
  *
- * A communicator that rank 0 has revoked while rank 1, which does not know yet, sends messages of
- * several pieces to it: they are dropped, and all else between the two goes on. Then every call on
- * it ends with MPIX_ERR_REVOKED. FILE is how the two tell each other when to begin: not by MPI, as
- * rank 1 would hear of the end of the communicator, too.
+ * Rank 0 has revoked a communicator. Rank 1 does not know yet, and sends messages of several pieces
+ * on it. They are dropped, and all other communication between the two continues. Then every call
+ * on the communicator ends with MPIX_ERR_REVOKED. By FILE the two tell each other when to begin;
+ * not by MPI, as rank 1 would learn of the revocation, too.
  */
 #include "mpitest.h"
 
@@ -27,7 +27,7 @@ static void messages(const char *path)
         MPIX_Comm_revoke(comm);
         write_line(path, "revoked");
     } else if (rank == 1) {
-        write_line(ready, "ready"); /* it is in no MPI call */
+        write_line(ready, "ready"); /* it makes no MPI call */
         read_line(path, line);
         for (int i = 0; i < MANY; i++)
             CHECK(MPI_Isend(buf, LEN, MPI_BYTE, 0, i, comm, &reqs[i]) == MPI_SUCCESS,
@@ -36,7 +36,7 @@ static void messages(const char *path)
         MPI_Request_free(&reqs[MANY]); /* nobody will ever answer */
         MPI_Waitall(MANY, reqs, MPI_STATUSES_IGNORE);
     }
-    /* Behind them, both ways, of all sizes. */
+    /* After them, in both directions, messages of all sizes. */
     for (int len = 1; rank < 2 && len <= 400000; len *= 10) {
         fill(buf, (size_t) len, (uint64_t) (rank + len));
         MPI_Sendrecv_replace(buf, len, MPI_BYTE, other, 1, other, 1, MPI_COMM_WORLD,

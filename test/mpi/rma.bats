@@ -11,27 +11,27 @@ setup() { use_region 32M; }
 
 teardown() { at_end; }
 
-# windows NAME: how many windows all its ranks have shared.
+# windows NAME: how many shared windows all of its ranks have created.
 windows() { counted "$1" windows; }
 
-@test "every call under every synchronisation, 2 ranks" {
+@test "every call with every synchronization, 2 ranks" {
     passes_both 2 "$programs/rma"
     [ "$(windows job)" -ge 50 ]
 }
 
-@test "every call under every synchronisation, 3 ranks" {
+@test "every call with every synchronization, 3 ranks" {
     passes_both 3 "$programs/rma"
     [ "$(windows job)" -ge 75 ]
 }
 
-@test "every call under every synchronisation, without memory of the region" {
+@test "every call with every synchronization, without memory of the region" {
     export MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY=0
     all_remote
     passes 3 "$programs/rma" apart
     [ "$(windows job)" -eq 0 ]
 }
 
-@test "windows of ranks of which one has no memory of the region" {
+@test "windows of ranks, one of which has no memory of the region" {
     all_remote
     mpi job -n 2 "$programs/rma" apart : -n 1 -env MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY 0 "$programs/rma" apart || { say job; false; }
     good job 3
@@ -39,27 +39,27 @@ windows() { counted "$1" windows; }
     [ "$(windows job)" -eq 0 ]
 }
 
-@test "every call under every synchronisation, 4 ranks in 4 MiB" {
+@test "every call with every synchronization, 4 ranks in 4 MiB" {
     use_region 4M
     all_remote
     passes 4 "$programs/rma"
 }
 
-@test "atomics are exact, a target computes; 4 ranks" { passes_both 4 "$programs/rma" atomics; }
+@test "atomics are exact, and a target may compute meanwhile; 4 ranks" { passes_both 4 "$programs/rma" atomics; }
 
-@test "atomics are exact, a target computes; 8 ranks" { passes_both 8 "$programs/rma" atomics; }
+@test "atomics are exact, and a target may compute meanwhile; 8 ranks" { passes_both 8 "$programs/rma" atomics; }
 
-# Unlocks are under way while the barrier of MPI_Win_free goes by other paths.
+# Here unlocks are in flight while the barrier of MPI_Win_free uses other paths.
 
-@test "windows freed straight after an unlock, 4 ranks" { passes_both 4 "$programs/windows" free 100; }
+@test "windows freed right after an unlock, 4 ranks" { passes_both 4 "$programs/windows" free 100; }
 
-@test "windows freed straight after an unlock, 5 ranks" { passes_both 5 "$programs/windows" free 100; }
+@test "windows freed right after an unlock, 5 ranks" { passes_both 5 "$programs/windows" free 100; }
 
-@test "windows freed straight after an unlock, 8 ranks" { passes_both 8 "$programs/windows" free 60; }
+@test "windows freed right after an unlock, 8 ranks" { passes_both 8 "$programs/windows" free 60; }
 
-@test "an access that begins while a fence is still under way" { passes_both 6 "$programs/windows" fenced; }
+@test "an access that begins while a fence is still in progress" { passes_both 6 "$programs/windows" fenced; }
 
-@test "windows freed straight after an unlock, ranks of which one goes by tcp" {
+@test "windows freed right after an unlock, with one rank over tcp" {
     half_remote
     unset MPIR_CVAR_NEMESIS_IVSHMEM_REGION
     export MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=1
@@ -70,34 +70,34 @@ windows() { counted "$1" windows; }
     empty
 }
 
-@test "the parts of a shared window are where they are on one node, 2 and 3 ranks" {
+@test "the parts of a shared window lie as on one node, 2 and 3 ranks" {
     all_remote
     passes 2 "$programs/windows" shared
     passes 3 "$programs/windows" shared
 }
 
-@test "shared windows of 8 KiB in a region that is nearly full; the error in a full one says what is free" {
+@test "shared windows of 8 KiB in a nearly full region; in a full one, the error says what is free" {
     use_region 8M
     all_remote
     passes 2 "$programs/windows" full
 }
 
-@test "operations outside of a shared window are errors, and touch nothing" {
+@test "operations outside a shared window are errors, and change nothing" {
     all_remote
     passes 3 "$programs/windows" range
 }
 
-@test "a window's lock that names nobody, or who waits for it, is taken over; one that names a live rank is not" {
+@test "a window's lock that names nobody, or the waiting rank, is taken over; one that names another live rank is not" {
     all_remote
     passes 2 "$programs/windows" lock "$(basename "$(readlink "/proc/$$/fd/$region_fd")" ' (deleted)')"
 }
 
-@test "a window's lock that is kept, or is never to be had, is an error; one of a job that was stopped is not" {
+@test "a window's lock that is kept, or never free, is an error; not if the whole job was stopped" {
     all_remote
     passes 2 "$programs/windows" stuck "$(basename "$(readlink "/proc/$$/fd/$region_fd")" ' (deleted)')"
 }
 
-@test "a rank whose part of a window is of an endpoint that cannot be" {
+@test "a rank that names an impossible endpoint for its part of a shared window" {
     all_remote
     passes 2 "$programs/windows" liar "$(basename "$(readlink "/proc/$$/fd/$region_fd")" ' (deleted)')"
 }
@@ -106,12 +106,12 @@ windows() { counted "$1" windows; }
     passes_both 2 "$programs/locks" parts
 }
 
-@test "pairs with a gap that wait for a lock, which another rank has" {
+@test "operations on pairs with a gap that wait for a lock held by another rank" {
     all_remote
     passes 3 "$programs/locks" waiting
 }
 
-@test "a lock that is refused, as its target has room for one more only, is asked for again" {
+@test "a lock that is refused, as its target can queue only one more, is requested again" {
     export MPIR_CVAR_CH3_RMA_TARGET_LOCK_ENTRY_WIN_POOL_SIZE=1
     all_remote
     passes 5 "$programs/locks" refused 40

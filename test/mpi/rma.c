@@ -2,10 +2,10 @@
 /*
  * rma [atomics|apart|windows]
  *
- * One-sided communication: every call, under every synchronisation, on every kind of window; with
+ * One-sided communication: every call, with every synchronization, on every kind of window; with
  * derived datatypes on both sides, large, and atomics counted exactly. Any number of ranks from 2.
- * Windows whose memory is of the region are shared: no message moves what is put there or got.
- * "apart" is for ranks that have no region in common; "windows" is the quick part.
+ * Windows in memory of the region are shared: no message moves what is put or got there. "apart" is
+ * for ranks that have no region in common; "windows" is the short part.
  */
 #include "mpitest.h"
 
@@ -15,7 +15,7 @@ static uint64_t *window, *a, *b;
 static MPI_Win win;
 static int next, before;
 
-/* What the netmod has counted; 0 where there is none. */
+/* What the netmod has counted; 0 where there is no netmod. */
 static unsigned long long counter(const char *name)
 {
     static MPI_T_pvar_session session = MPI_T_PVAR_SESSION_NULL;
@@ -34,7 +34,7 @@ static unsigned long long counter(const char *name)
     return value;
 }
 
-/* Whether the window that was made last is shared: no message moves anything. */
+/* Whether the window that was created last is shared: then no message moves anything. */
 static int is_shared(void)
 {
     static unsigned long long before;
@@ -58,9 +58,9 @@ static void barrier(void)
     MPI_Barrier(MPI_COMM_WORLD);
 }
 
-/* --- synchronisation --- */
+/* --- synchronization --- */
 
-/* One epoch between us and both neighbours, which `begin` opens and `end` closes. */
+/* An epoch between us and both neighbours: `begin` opens it, `end` closes it. */
 struct sync {
     const char *name;
     void (*begin)(void), (*end)(void);
@@ -171,7 +171,7 @@ static uint64_t word(int from, uint64_t i)
 static void fresh(int n)
 {
     barrier();
-    MPI_Win_lock(MPI_LOCK_EXCLUSIVE, rank, 0, win); /* before others may look */
+    MPI_Win_lock(MPI_LOCK_EXCLUSIVE, rank, 0, win); /* before others may read */
     for (int i = 0; i < n; i++)
         window[i] = word(rank, i);
     MPI_Win_unlock(rank, win);
@@ -247,7 +247,7 @@ static void all_calls(const struct sync *s, int with_requests, int n)
     moved(next, n * 8LL);
     moved(before, n * 8LL);
 
-    /* MPICH 4.0.2 never ends more than 256 KiB of it. */
+    /* MPICH 4.0.2 never completes more than 256 KiB of it. */
     if (n <= 20000) {
         fresh(n);
         s->begin();
@@ -287,7 +287,7 @@ static void all_calls(const struct sync *s, int with_requests, int n)
     }
 }
 
-/* Every third word of ours into, or out of, pairs with gaps of theirs. */
+/* Every third word of ours into, or out of, their pairs with gaps. */
 static void derived(const struct sync *s)
 {
     enum { N = 6000 };
@@ -327,7 +327,7 @@ static void derived(const struct sync *s)
     MPI_Type_free(&pairs);
 }
 
-/* Every call, from the first of the synchronisations on; large ones under two of them. */
+/* Every call, from the first of the synchronizations on; large ones with two of them. */
 static void everything(int first)
 {
     static const int counts[] = {1, 20, 2000, 20000};
@@ -356,7 +356,7 @@ static void created(void)
     free(window);
 }
 
-/* In the middle of memory that MPI gave. */
+/* In the middle of memory from MPI_Alloc_mem. */
 static void created_there(void)
 {
     char *memory;
@@ -377,7 +377,7 @@ static void allocated(void)
     MPI_Win_free(&win);
 }
 
-/* Each rank has another size and unit, one has nothing. */
+/* Each rank has another size and unit; one has nothing. */
 static void uneven(void)
 {
     int unit = 1 << rank % 4, bytes = rank == 1 ? 0 : 8 * (rank + 1), theirs = 8 * (next + 1);
@@ -393,7 +393,7 @@ static void uneven(void)
     MPI_Win_free(&win);
 }
 
-/* One rank's memory is not the region's. */
+/* One rank's memory is not in the region. */
 static void mixed(void)
 {
     uint64_t outside = 0, seven = 7;
@@ -413,7 +413,7 @@ static void mixed(void)
         MPI_Free_mem(base);
 }
 
-/* Many windows at once, and freed in another order: nothing of them is left, or mixed up. */
+/* Many windows at once, freed in another order: nothing of them is left, or mixed up. */
 static void many(void)
 {
     enum { N = 20 };
@@ -443,7 +443,7 @@ static void many(void)
     shared_now = is_shared();
 }
 
-/* Memory comes and goes; addresses are absolute, and each rank has its own. */
+/* Memory is attached and detached; addresses are absolute, and each rank has its own. */
 static void dynamic(void)
 {
     MPI_Aint mine, theirs;
@@ -476,7 +476,9 @@ static void dynamic(void)
     MPI_Win_free(&win);
 }
 
-/* Ranks that share memory see each other's words without a call. Of `comm`, the last has none. */
+/*
+ * Ranks that share memory see each other's words without a call. In `comm`, the last rank has none.
+ */
 static void shared(MPI_Comm comm, int is_contiguous)
 {
     int n, r, unit, other;
@@ -517,7 +519,7 @@ static void shared(MPI_Comm comm, int is_contiguous)
     MPI_Win_free(&win);
 }
 
-/* Those of a node, and all where the region takes the place of a node. */
+/* The ranks of a node; and all ranks, where the region counts as a node. */
 static void shared_windows(void)
 {
     MPI_Comm node;
@@ -547,7 +549,10 @@ static void not_shared(void)
 static void atomics(void)
 {
     enum { TURNS = 200 };
-    /* A counter of each kind, a lock and what it guards, at rank 0; and a sum everywhere. */
+    /*
+     * A counter of each kind, a lock and the word that it guards, at rank 0; and a sum at every
+     * rank.
+     */
     enum { DRAWN, SWAPPED, LOCK, GUARDED, SUM, N };
     long long *w, one = 1, old, zero = 0;
     char *seen = calloc(1, size * TURNS), *all = calloc(1, size * TURNS);
@@ -567,7 +572,7 @@ static void atomics(void)
             MPI_Accumulate(&one, 1, MPI_LONG_LONG, to, SUM, 1, MPI_LONG_LONG, MPI_SUM, win);
         if (i % 10)
             continue;
-        /* Adding by compare and swap. */
+        /* Adding with compare-and-swap. */
         long long guess, value = 0;
         do {
             guess = value;
@@ -589,7 +594,7 @@ static void atomics(void)
         MPI_Win_flush(0, win);
     }
     MPI_Win_unlock_all(win);
-    /* And under MPI's exclusive lock. */
+    /* And with MPI's exclusive lock. */
     for (int i = 0; i < TURNS / 10; i++) {
         long long value;
         MPI_Win_lock(MPI_LOCK_EXCLUSIVE, size - 1, 0, win);
@@ -617,7 +622,9 @@ static void atomics(void)
     free(all);
 }
 
-/* The target computes, and only looks in now and then; what was put is whole when it is told. */
+/*
+ * The target computes, and calls MPI only now and then. What was put is complete when it is told.
+ */
 static void busy_target(void)
 {
     long long *w, arrived = 0, one = 1, zero = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * Jobs that meet: spawn (parents and the children that they start, through a command like env if
- * one is given), or accept and connect (two jobs, by a file that holds the port's name). They
- * exchange messages of all kinds, part, and meet again.
+ * one is given), or accept and connect (two jobs, by a file with the port's name). They exchange
+ * messages of all kinds, part, and meet again.
  */
 #include "mpitest.h"
 
@@ -10,7 +10,7 @@ enum { MEETINGS = 3, CHILDREN = 2, LARGE = 200000 };
 
 static char out[LARGE], in[LARGE];
 
-/* Everybody of one side with everybody of the other. */
+/* Every rank of one side with every rank of the other. */
 static void talk(MPI_Comm inter, int meeting, int side)
 {
     static const int lengths[] = {4, 5000, LARGE};

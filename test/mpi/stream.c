@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * A job for others to be disturbed by, or to disturb: every rank sends numbered patterns to every
- * other, for as many seconds as the argument says. Says "running" once all have heard from all.
- * With a second argument, "told" or "alone", each rank prints the first error that it gets, and
- * ends; "alone": the process manager's word, that a rank is dead, does not reach it.
+ * stream SECONDS|FILE [told|alone]
+ *
+ * A job that runs beside others. Every rank sends numbered patterns to every other rank, for that
+ * many seconds or until FILE exists (a name with a slash). Prints "running" once all ranks have
+ * heard from all others. With "told" or "alone", each rank prints the first error that it gets, and
+ * ends. With "alone", ranks ignore the process manager's signal that a rank has died.
  */
 #include "mpitest.h"
 
@@ -18,7 +20,7 @@ static void on_error(MPI_Comm *comm, int *err, ...)
     error_line(*err, text);
     fprintf(stderr, "rank %d got an error: %s\n", rank, text);
     fflush(stderr);
-    /* The others are to get an error about whom they lost first, not about this rank. */
+    /* Stay for a while, so that the others get an error about the rank that died, not about us. */
     sleep(4);
     _exit(7);
 }
@@ -30,7 +32,7 @@ int main(int argc, char **argv)
     int go = 1;
 
     start(&argc, &argv);
-    CHECK(argc > 1 && size > 1, "how many seconds, with two ranks or more?");
+    CHECK(argc > 1 && size > 1, "how long, with two ranks or more?");
     if (argc > 2) {
         MPI_Errhandler handler;
         MPI_Comm_create_errhandler(on_error, &handler);
@@ -38,6 +40,7 @@ int main(int argc, char **argv)
         if (strcmp(argv[2], "alone") == 0)
             signal(SIGUSR1, SIG_IGN);
     }
+    const char *file = strchr(argv[1], '/') ? argv[1] : NULL;
     double end = MPI_Wtime() + atof(argv[1]);
     for (int i = 0; go; i++) {
         int d = 1 + i % (size - 1), to = (rank + d) % size, from = (rank + size - d) % size;
@@ -47,11 +50,11 @@ int main(int argc, char **argv)
         MPI_Sendrecv(out, len, MPI_BYTE, to, i & 0x7fff, in, LEN_MAX, MPI_BYTE, from, i & 0x7fff,
                      MPI_COMM_WORLD, &status);
         MPI_Get_count(&status, MPI_BYTE, &count);
-        CHECK(count == len, "turn %d: %d bytes, sent %d", i, count, len);
-        CHECK_PATTERN(in, len, (uint64_t) from << 32 | i, "turn %d from %d", i, from);
+        CHECK(count == len, "round %d: %d bytes, sent %d", i, count, len);
+        CHECK_PATTERN(in, len, (uint64_t) from << 32 | i, "round %d from %d", i, from);
         sent(to, 1, len);
         if (i % 20 == 19) {
-            go = MPI_Wtime() < end;
+            go = file ? access(file, F_OK) != 0 : MPI_Wtime() < end;
             MPI_Bcast(&go, 1, MPI_INT, 0, MPI_COMM_WORLD);
             if (i == 19 && rank == 0) {
                 printf("running\n");

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
-/* MPI_THREAD_MULTIPLE: the threads of neighbours talk in pairs, and at the same time in a
- * collective. */
+/*
+ * MPI_THREAD_MULTIPLE: the threads of neighbours talk in pairs, and at the same time in a
+ * collective.
+ */
 #include "mpitest.h"
 
 #include <pthread.h>
@@ -34,8 +36,8 @@ static void *talk(void *arg)
             MPI_Wait(&request, &status);
         }
         MPI_Get_count(&status, MPI_BYTE, &count);
-        CHECK(count == len, "thread %d turn %d: %d bytes, sent %d", me, i, count, len);
-        CHECK_PATTERN(in, len, (peer * THREADS + me) * TURNS + i, "thread %d turn %d", me, i);
+        CHECK(count == len, "thread %d round %d: %d bytes, sent %d", me, i, count, len);
+        CHECK_PATTERN(in, len, (peer * THREADS + me) * TURNS + i, "thread %d round %d", me, i);
         if (me % 2 && i % 10 == 0) {
             MPI_Allreduce(&i, &sum, 1, MPI_INT, MPI_SUM, comm);
             CHECK(sum == i * size, "sum %d", sum);
@@ -61,7 +63,7 @@ int main(int argc, char **argv)
         CHECK(pthread_create(&threads[i], NULL, talk, (void *) (intptr_t) i) == 0, "no thread");
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    /* Each thread goes ten times through the lengths. */
+    /* Each thread goes through the lengths ten times. */
     sent(rank ^ 1, THREADS * 10, 100000);
     sent(rank ^ 1, THREADS * 10, 40000);
     sent(rank ^ 1, THREADS * 40, 0);

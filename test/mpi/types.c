@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * Derived datatypes: neighbours exchange the same elements between buffers of different layouts.
- * What lies where is computed here, element by element, so that MPI's packing is judged by another.
+ * The test computes itself, element by element, what lies where, so that MPI's packing is checked
+ * independently.
  */
 #include "mpitest.h"
 
@@ -67,7 +68,7 @@ static void exchange(const struct layout *a, const struct layout *b, int count, 
     fill(stream, (size_t) count * element, rank);
     scatter(mine, count, buf[0], room_out);
     memset(buf[1], 0xee, room_in);
-    /* The receive has room for more than comes. */
+    /* The receive has room for more than arrives. */
     if (!late)
         MPI_Irecv(buf[1], count + 2, mine->type, peer, 1, MPI_COMM_WORLD, &request[1]);
     MPI_Isend(buf[0], count, mine->type, peer, 1, MPI_COMM_WORLD, &request[0]);
@@ -174,7 +175,7 @@ int main(int argc, char **argv)
     };
     all_pairs(doubles, 4);
 
-    /* 25 bytes: chunks end inside of every basic type. */
+    /* 25 bytes, so that chunks end inside every basic type. */
     static const MPI_Datatype mixed[] = {MPI_CHAR,  MPI_DOUBLE, MPI_INT,
                                          MPI_SHORT, MPI_DOUBLE, MPI_SHORT};
     static const int lens[] = {1, 8, 4, 2, 8, 2};

@@ -2,13 +2,15 @@
 /*
  * windows free [ROUNDS] | fenced | shared | full | range | lock REGION | stuck REGION | liar REGION
  *
- * free: windows that are made, locked once, and freed straight away, so that unlocks are under way
- * when all have come to MPI_Win_free. fenced: MPI_Win_start while a fence is still under way.
- * shared: where the parts of MPI_Win_allocate_shared are, as on one node. full: such windows in a
- * region that is nearly full, and the error in a full one. range: operations outside of a shared
- * window. lock: words in its lock that no rank has written. stuck: a lock that is never to be had;
- * a minute and more, by a clock that is faster than others. liar: a rank that says of its part what
- * cannot be.
+ *   free     windows that are created, locked once, and freed at once, so that unlocks are in
+ *            flight when all have come to MPI_Win_free
+ *   fenced   MPI_Win_start while a fence is still in progress
+ *   shared   where the parts of MPI_Win_allocate_shared are, as on one node
+ *   full     such windows in a region that is nearly full, and the error in a full one
+ *   range    operations outside a shared window
+ *   lock     words in its lock that no rank has written
+ *   stuck    a lock that never becomes free; for a minute and more, by a clock that runs faster
+ *   liar     a rank that names an impossible part as its own
  */
 #include "mpitest.h"
 
@@ -60,7 +62,7 @@ static void free_at_once(int rounds)
     }
 }
 
-/* A rank that does not turn to MPI for a while holds up the barrier with which a fence ends. */
+/* A rank that makes no MPI call for a while delays the barrier at the end of a fence. */
 static void fenced(void)
 {
     static char memory[64];
@@ -79,7 +81,7 @@ static void fenced(void)
 
 /* --- MPI_Win_allocate_shared --- */
 
-/* What `bytes` in each rank come to: where each part begins in the segment, or -1: nowhere. */
+/* What `bytes` in each rank amount to: where each part begins in the segment, or -1: nowhere. */
 static void check_parts(const MPI_Aint *bytes, int noncontig)
 {
     MPI_Aint found, begin = 0, total = 0;
@@ -154,7 +156,7 @@ static void full(void)
     char text[MPI_MAX_ERROR_STRING], *mine, *was = NULL;
     int count = 0, err = MPI_SUCCESS, class, len;
 
-    /* The ranks take what there is to take. */
+    /* The ranks allocate all that there is. */
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     for (int i = 0; i < 200; i++) {
         MPI_Alloc_mem(64 << 10, MPI_INFO_NULL, &was);
@@ -206,7 +208,7 @@ static void range(void)
     memset(mine, 0, N * sizeof(int));
     MPI_Win_set_errhandler(win, MPI_ERRORS_RETURN);
     MPI_Type_create_indexed_block(2, 1, (int[]){-2, -1}, MPI_INT,
-                                  &before);         /* ends where it is placed */
+                                  &before);         /* ends where the window's part ends */
     MPI_Type_vector(2, 1, N - 1, MPI_INT, &spread); /* the first and the last */
     MPI_Type_contiguous(0, MPI_INT, &empty);
     MPI_Type_commit(&before);
@@ -233,7 +235,7 @@ static void range(void)
         "get_accumulate");
     is_range_error(MPI_Fetch_and_op(data, out, MPI_INT, to, N, MPI_SUM, win), "fetch_and_op");
     is_range_error(MPI_Compare_and_swap(data, data, out, MPI_INT, to, N, win), "compare_and_swap");
-    /* And none of them has left the lock behind. */
+    /* And none of them has left the lock taken. */
     is_right(MPI_Fetch_and_op(data, out, MPI_INT, to, N - 1, MPI_SUM, win), "fetch_and_op");
 
     MPI_Win_unlock_all(win);
@@ -249,7 +251,7 @@ struct lock {
     volatile uint64_t holder, turns;
 };
 
-/* The lock of the only window, in our mapping of the region: whose second word is `turns`. */
+/* The lock of the only window, in our mapping of the region. Its second word is `turns`. */
 static struct lock *find_lock(const char *region, uint64_t turns)
 {
     char line[600], name[500];
@@ -301,7 +303,7 @@ static double now(void)
 
 enum { TURNS = 71993, PATIENCE = 5 };
 
-/* Of rank 0, while rank 1 looks on. Two ranks, alone on a new region: endpoints 0 and 1. */
+/* At rank 0; rank 1 watches. Two ranks, alone on a new region: endpoints 0 and 1. */
 static MPI_Win win;
 static long *counters;
 
@@ -330,8 +332,10 @@ static void free_lock(void)
     MPI_Win_free(&win);
 }
 
-/* Words that name rank 0 itself, and nobody: it goes on. The word that names rank 1 makes it wait,
- * until rank 1 gives the lock up. */
+/*
+ * Words that name rank 0 itself, or nobody: it continues. The word that names rank 1 makes it wait,
+ * until rank 1 releases the lock.
+ */
 static void forged(const char *region)
 {
     struct lock *lock = make_lock(region);
@@ -373,25 +377,25 @@ static void forged(const char *region)
 }
 
 /*
- * The clock by which rank 0 waits, which is faster than others while `what` is set: a second for
- * each look. What then happens to the lock, happens then.
+ * The clock by which rank 0 waits. While `what` is set it runs faster: a second for each reading.
+ * Whatever happens to the lock happens then.
  */
 static enum { RIGHT, STAYS, IS_TAKEN_ANEW, IS_OVERWRITTEN, STOPPED_WITH_US } what;
 static struct lock *watched;
-static long looks;
+static long readings;
 
 int clock_gettime(clockid_t id, struct timespec *t)
 {
     static time_t ahead;
 
     if (what && id == CLOCK_MONOTONIC_COARSE) {
-        looks++;
+        readings++;
         ahead += what == STOPPED_WITH_US ? 3600 : 1;
         if (what == IS_TAKEN_ANEW)
             watched->turns++;
         else if (what == IS_OVERWRITTEN)
-            watched->holder = UINT64_C(7) << 32 | (uint64_t) (looks % 1000 + 3);
-        else if (what == STOPPED_WITH_US && looks == 40)
+            watched->holder = UINT64_C(7) << 32 | (uint64_t) (readings % 1000 + 3);
+        else if (what == STOPPED_WITH_US && readings == 40)
             watched->holder = 0;
     }
     int err = (int) syscall(SYS_clock_gettime, id, t);
@@ -400,7 +404,7 @@ int clock_gettime(clockid_t id, struct timespec *t)
     return err;
 }
 
-/* Rank 0 adds, while the lock's word is one that names rank 1. */
+/* Rank 0 accumulates while the lock's word names rank 1. */
 static void never_ours(const char *region, int how, const char *said)
 {
     char text[MPI_MAX_ERROR_STRING] = "";
@@ -410,13 +414,13 @@ static void never_ours(const char *region, int how, const char *said)
 
     watched = make_lock(region);
     over = counters + 1;
-    if (rank == 1) { /* asleep, as the other has much to do */
+    if (rank == 1) { /* asleep, as the other rank has much to do */
         while (!*over)
             usleep(1000);
     } else {
         for (uint64_t endpoint = 1; endpoint <= 2 && !errors; endpoint++) { /* one of us */
             watched->holder = UINT64_C(1) << 32 | endpoint;
-            looks = 0;
+            readings = 0;
             what = how;
             int err = MPI_Accumulate(&one, 1, MPI_LONG, 1, 0, 1, MPI_LONG, MPI_SUM, win);
             what = RIGHT;
@@ -425,10 +429,10 @@ static void never_ours(const char *region, int how, const char *said)
             errors++;
             error_line(err, text);
         }
-        CHECK(said ? strstr(text, said) != NULL : !errors, "way %d, after %ld looks: %s", how,
-              looks, text);
+        CHECK(said ? strstr(text, said) != NULL : !errors, "way %d, after %ld readings: %s", how,
+              readings, text);
         if (errors) {
-            /* From now on without a wait. */
+            /* From now on without waiting. */
             CHECK(MPI_Fetch_and_op(&one, &two, MPI_LONG, 1, 0, MPI_SUM, win) != MPI_SUCCESS,
                   "no error");
             printf("%s\n", text);
@@ -438,12 +442,12 @@ static void never_ours(const char *region, int how, const char *said)
     free_lock();
 }
 
-/* Somebody keeps it, or it is never free when we look: an error in the end. */
+/* The lock is kept, or is never free when we check: an error in the end. */
 static void stuck(const char *region)
 {
-    never_ours(region, STAYS, "keeps its lock for a minute");
-    never_ours(region, IS_TAKEN_ANEW, "was not to be had for ten minutes");
-    never_ours(region, IS_OVERWRITTEN, "was not to be had for ten minutes");
+    never_ours(region, STAYS, "has held its lock for a minute");
+    never_ours(region, IS_TAKEN_ANEW, "could not get the lock of a window for ten minutes");
+    never_ours(region, IS_OVERWRITTEN, "could not get the lock of a window for ten minutes");
     never_ours(region, STOPPED_WITH_US, NULL);
 }
 
@@ -455,7 +459,7 @@ struct part {
     uint64_t off, bytes, lock;
 };
 
-/* Rank 1 says so, where MPI_Win_allocate_shared would have asked it; of itself, rank 0 hears. */
+/* Rank 1 claims it, where MPI_Win_allocate_shared would have asked it. Rank 0 is told. */
 static void liar(const char *name)
 {
     static const struct {
@@ -477,8 +481,7 @@ static void liar(const char *name)
             CHECK(class == MPI_ERR_RMA_SHARED, "class %d", class);
             error_line(err, text);
             snprintf(said, sizeof(said),
-                     "rank 1 of MPI_Win_allocate_shared says that it is "
-                     "endpoint %u of generation %u",
+                     "rank 1 of MPI_Win_allocate_shared claims endpoint %u, generation %u",
                      lies[i].endpoint, lies[i].generation);
             CHECK(strstr(text, said), "%s", text);
         } else {

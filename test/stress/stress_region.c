@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Many processes over one region: all to all, numbered messages of mixed sizes through small cells,
- * large cells and pipelines, whose every byte is a function of who sent it and when, so that the
- * receiver knows what is due. Between rounds some leave and join again, some die and are replaced;
- * meanwhile bystanders of another job are killed at random, and workers are stopped for a while. In
- * the end all must have been given back.
+ * Many processes use one region. Each sends numbered messages of mixed sizes to all others, through
+ * small cells, large cells and pipelines. Every byte is a function of the sender and the message's
+ * number, so that the receiver knows what to expect. Between rounds some processes leave and join
+ * again, and some die and are replaced. Meanwhile bystanders of another job are killed at random,
+ * and workers are stopped for a while. In the end, everything must have been freed.
  *
  *   stress_region [-t seconds] [-p processes] [-m MiB] [-s seed]
  *
- * The region is a memory file, and children die with their parent: nothing is left behind.
+ * The region is a memory file, and children die with their parent, so nothing is left behind.
  */
 #define _GNU_SOURCE
 #include "channel.h"
@@ -39,11 +39,11 @@ struct message {
     uint64_t pipeline;
 };
 
-/* What the processes know of each other besides the region; on anonymous shared memory. */
+/* What the processes know of each other outside the region; in anonymous shared memory. */
 static struct shared {
-    ivshm_a64 ready[PROCESSES_MAX]; /* the round that a rank has come to */
+    ivshm_a64 ready[PROCESSES_MAX]; /* the round that a rank has reached */
     ivshm_a64 pid[PROCESSES_MAX];
-    ivshm_a64 stop_at; /* the round that is not begun */
+    ivshm_a64 stop_at; /* the first round that is not run */
     ivshm_a64 messages, bytes, pipelines, rejoins, deaths;
 } * shared;
 
@@ -76,7 +76,7 @@ static double now(void)
     return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec;
 }
 
-/* The plan, a function of the seed that all know: how many, how long, which bytes. */
+/* The plan, a function of the seed, which all know: how many messages, how long, which bytes. */
 
 static uint64_t plan(uint32_t round, uint32_t from, uint32_t to)
 {
@@ -118,7 +118,7 @@ struct peer {
     struct ivshm_channel *channel;
     uint64_t out_plan, in_plan;
     uint32_t out_count, in_count, sent, received;
-    /* One large message at a time each way. */
+    /* One large message at a time in each direction. */
     enum { IDLE, ASKED, SENDING, SENT } out_state;
     struct ivshm_pipeline out_pipeline, in_pipeline;
     uint32_t out_number, out_done, out_len;
@@ -149,7 +149,7 @@ static bool send_message(struct worker *w, struct peer *p, uint32_t stream, cons
         return false;
     if (out.capacity < want)
         FAIL("a cell for %zu bytes has %u", want, out.capacity);
-    if (chance(w, 50)) { /* thought better of it */
+    if (chance(w, 50)) { /* changed its mind */
         ivshm_message_discard(&w->t, &out);
         return false;
     }
@@ -200,7 +200,7 @@ static bool receive_large(struct worker *w, struct peer *p)
     uint32_t len;
     if (p->in_wanted && !p->in_open) {
         if (ivshm_pipeline_alloc(&w->region, w->t.endpoint.owner, &p->in_pipeline) != 0)
-            return false; /* all memory is lent: later */
+            return false; /* no memory is free: later */
         p->in_open = true;
         p->in_done = 0;
     }
@@ -320,7 +320,7 @@ static bool is_done(struct worker *w)
     return w->t.pending == 0 && is_all_free(&w->t.small) && is_all_free(&w->t.large);
 }
 
-/* With a full region a joiner tries again: those who hold the memory may be about to leave. */
+/* In a full region a joiner tries again: those who hold the memory may be about to leave. */
 static void join(struct worker *w)
 {
     struct ivshm_diag diag = {""};
@@ -335,7 +335,7 @@ static void join(struct worker *w)
     ivshm_a64_store_release(&shared->pid[w->rank], (uint64_t) getpid());
 }
 
-/* The live endpoint of `rank`, as a newcomer finds it. */
+/* The live endpoint of `rank`, as a new process finds it. */
 static struct ivshm_owner find(struct worker *w, uint32_t rank)
 {
     uint64_t pid = ivshm_a64_load_acquire(&shared->pid[rank]);
@@ -400,7 +400,7 @@ static void talk(struct worker *w)
     ivshm_transport_watch(&w->t);
 }
 
-/* Rounds, from `round` on, until the end or a death on purpose. */
+/* Runs rounds, from `round` on, until the end or until it dies on purpose. */
 static int work(uint32_t rank, uint32_t round, double end)
 {
     struct worker w = {
@@ -430,7 +430,10 @@ static int work(uint32_t rank, uint32_t round, double end)
     return 0;
 }
 
-/* Another job, that nobody has to rely on: joins, sends to its like, takes pipelines, is killed. */
+/*
+ * Another job, which nobody depends on: it joins, sends to its own ranks, allocates pipelines, and
+ * is killed.
+ */
 static int stand_by(void)
 {
     struct ivshm_region region;
@@ -561,7 +564,7 @@ int main(int argc, char **argv)
         waitpid(pids[i], NULL, 0);
     }
 
-    /* Given back: what the dead held, once it is taken back; all the rest by itself. */
+    /* What the dead held is freed by a reap; everything else has been freed already. */
     struct ivshm_region region;
     struct ivshm_process self;
     struct ivshm_reaped reaped;
@@ -576,11 +579,11 @@ int main(int argc, char **argv)
     for (uint32_t i = 0; i < region.geo.endpoints; i++)
         held += ivshm_endpoint_claim(&region, i).state != IVSHM_FREE;
     if (held || usage.free_blocks != region.geo.blocks)
-        FAIL("%u endpoints and %llu blocks were not given back", held,
+        FAIL("%u endpoints and %llu blocks were not freed", held,
              (unsigned long long) (region.geo.blocks - usage.free_blocks));
     printf("%u processes, %llu rounds: %llu messages, %llu MB, %llu large; %llu rejoined, %llu "
            "died; "
-           "all given back\n",
+           "all freed\n",
            options.processes, (unsigned long long) ivshm_a64_load_relaxed(&shared->stop_at) - 1,
            (unsigned long long) ivshm_a64_load_relaxed(&shared->messages),
            (unsigned long long) ivshm_a64_load_relaxed(&shared->bytes) / 1000000,

@@ -1,19 +1,21 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: mpich2
 #
-# The build as a packager knows it: out of the source folder, from an archive, with flags, prefix and DESTDIR of
-# his own, without root and without a network. MPICH itself is not built here.
+# The build as a packager uses it: outside the source folder, from an archive, with his own flags, prefix and DESTDIR,
+# without root and without a network. MPICH itself is not built here.
+#
+# shellcheck disable=SC2016 # text for configure, make and other shells
 
 bats_require_minimum_version 1.5.0
 
 setup_file() {
     src=${IVSHM_SRC:-$(realpath "$BATS_TEST_DIRNAME/../..")}
     cd "$BATS_FILE_TMPDIR" || exit
-    # What would be in an archive; the checkout may be configured, and so no source for another build folder.
+    # The files of an archive. The checkout itself may be configured, and then cannot serve another build folder.
     mkdir checkout build
-    tar -C "$src" -c --exclude=./.git --exclude=./obj --exclude=./inst --exclude=./logs --exclude=./cache --exclude='*.[oa]' . |
+    tar -C "$src" -c --exclude=./.git --exclude=./obj --exclude=./inst --exclude=./logs --exclude=./cache --exclude='*.[oa]' --exclude='*.l[ao]' --exclude=.libs . |
         tar -C checkout -x
-    (cd checkout && rm -f Makefile config.status .bootstrapped tools/ivshmem libivshmem-malloc.so.* doc/*.[17] && autoreconf --install)
+    (cd checkout && rm -f Makefile config.status .bootstrapped tools/ivshmem libtool doc/*.[17] && autoreconf --install)
     unset MAKEFLAGS MAKELEVEL MFLAGS MPICH_IVSHMEM_CACHE
     (cd build && CFLAGS='-O1 -DOF_THE_PACKAGER' ../checkout/configure --without-mpich --prefix=/usr LDFLAGS=-Wl,-z,now)
     make -C build dist
@@ -24,7 +26,7 @@ setup() {
     unset MAKEFLAGS MAKELEVEL MFLAGS MPICH_IVSHMEM_CACHE
 }
 
-@test "a tree that is not configured says how, and does nothing" {
+@test "make in a tree that is not configured says how to configure it, and does nothing" {
     cd ../checkout
     for goal in '' all install fetch; do
         # shellcheck disable=SC2086
@@ -38,36 +40,48 @@ setup() {
     [ "$status" -eq 0 ]
 }
 
-@test "compiles with the flags that configure was given, and makes an error of no warning" {
+@test "compiles with configure's flags, and warnings are not errors" {
     make V=1 >output
     [ ! -e inst ]
     while read -r line; do
         [[ $line == *"-O1 -DOF_THE_PACKAGER"* && $line != *-Werror* ]] || { echo "$line"; return 1; }
-    done < <(grep -E ' -c | -shared ' output)
+    done < <(grep -E ' -c ' output)
+    # The fuzz targets, too. (libtool links without -D.)
+    make -n fuzz-coverage unit-gcc >output.fuzz
+    grep -q 'target_' output.fuzz
+    run ! grep -e -Werror output.fuzz
+    make -n fuzz-coverage WERROR=-Werror | grep -qe ' -Werror '
     while read -r line; do
-        [[ $line == *"-Wl,-z,now"* ]] || { echo "$line"; return 1; }
+        [[ $line == *"-Wl,-z,now"* || $line == *"-Wl,-z -Wl,now"* ]] || { echo "$line"; return 1; } # libtool splits it
     done < <(grep -E -- '-o tools/ivshmem | -shared ' output)
     grep -q -- ' -shared ' output
 }
 
-@test "installs below DESTDIR, nothing elsewhere, and takes all away again" {
+@test "installs below DESTDIR and nowhere else, and uninstalls everything" {
     make install DESTDIR="$PWD/image"
     for file in bin/ivshmem bin/ivshmem-graft bin/ivshmem-vms lib/libivshmem-malloc.so share/man/man1/ivshmem.1 \
         share/mpich-ivshmem/netmod/ivshmem/core/sources.mk; do
         [ -e "image/usr/$file" ]
     done
     cmp <(image/usr/bin/ivshmem-graft --edits) <(../checkout/tools/ivshmem-graft --edits)
-    [ "$(readlink image/usr/lib/libivshmem-malloc.so)" = libivshmem-malloc.so.0 ]
-    [[ $(readelf -d image/usr/lib/libivshmem-malloc.so) == *"soname: [libivshmem-malloc.so.0]"* ]]
+    cmp <(image/usr/bin/ivshmem-graft --list) <(../checkout/tools/ivshmem-graft --list)
+    (cd image/usr/lib && ls libivshmem-malloc.*) >libraries
+    diff libraries <(printf 'libivshmem-malloc.so%s\n' '' .0 .0.0.0)
+    [[ $(readelf -d image/usr/lib/libivshmem-malloc.so) == *"soname: [libivshmem-malloc.so.0]"*INITFIRST* ]]
     run ! grep -rIl "$BATS_FILE_TMPDIR" image
+    make install DESTDIR="$PWD/private" INSTALL_DATA="install -m 600"
+    for file in vms/cli.py vms/guest/init netmod/ivshmem/core/sources.mk ivshmem-graft.edits; do
+        [ "$(stat -c %a "private/usr/share/mpich-ivshmem/$file")" = 600 ]
+    done
     make uninstall DESTDIR="$PWD/image"
     [ -z "$(find image ! -type d)" ]
 }
 
-@test "an archive is enough, without git" {
+@test "builds from an archive, without git" {
     mkdir archive
     tar -C archive --strip-components=1 -xf mpich-ivshmem-*.tar.gz
     cd archive
+    [ -e .shellcheckrc ]
     ./configure --without-mpich
     make
     ./tools/ivshmem --version
@@ -75,7 +89,7 @@ setup() {
     [ ! -e Makefile ]
 }
 
-@test "nothing is fetched without being told: MPICH's source is asked for" {
+@test "downloads nothing unless told to: asks for MPICH's source" {
     mkdir with
     cd with
     ../../checkout/configure
@@ -85,18 +99,168 @@ setup() {
     [ -z "$(find cache -type f)" ]
 }
 
-@test "a folder that is not below the prefix is refused" {
-    run ../checkout/configure --libdir=/usr/lib64
-    [ "$status" -eq 1 ]
-    [[ $output == *"--libdir=/usr/lib64: must be PREFIX/lib"* ]]
+@test "takes the directories of distributions, and refuses those that are not below the prefix" {
+    rm -rf debian && mkdir debian
+    (cd debian && ../../checkout/configure --without-mpich --build=x86_64-linux-gnu --prefix=/usr --includedir='${prefix}/include' \
+        --mandir='${prefix}/share/man' --infodir='${prefix}/share/info' --sysconfdir=/etc --localstatedir=/var \
+        --disable-option-checking --disable-silent-rules --libdir='${prefix}/lib/x86_64-linux-gnu' --runstatedir=/run \
+        --disable-maintainer-mode --disable-dependency-tracking && make install DESTDIR="$PWD/image")
+    lib=$PWD/debian/image/usr/lib/x86_64-linux-gnu
+    [ -e "$lib/libivshmem-malloc.so.0" ]
+    touch "$lib/libmpi.so.12"
+    run env -u LD_LIBRARY_PATH -u LD_PRELOAD debian/image/usr/bin/ivshmem-env --malloc sh -c 'echo "$LD_LIBRARY_PATH $LD_PRELOAD"'
+    [ "$output" = "$lib $lib/libivshmem-malloc.so.0" ]
+    grep -qF 'lib=lib/x86_64-linux-gnu' debian/image/usr/bin/ivshmem-which
+
+    rm -rf fedora && mkdir fedora
+    (cd fedora && ../../checkout/configure --without-mpich --prefix=/usr --exec-prefix=/usr/lib64/mpich --bindir=/usr/lib64/mpich/bin \
+        --sbindir=/usr/lib64/mpich/bin --libdir=/usr/lib64/mpich/lib --includedir=/usr/include/mpich-x86_64 \
+        --datadir=/usr/share/mpich --mandir=/usr/share/man/mpich-x86_64 && make install DESTDIR="$PWD/image")
+    touch fedora/image/usr/lib64/mpich/lib/libmpi.so.12
+    run env -u MANPATH fedora/image/usr/lib64/mpich/bin/ivshmem-env sh -c 'echo "$MANPATH"'
+    [ "$output" = "$PWD/fedora/image/usr/share/man/mpich-x86_64:" ]
+    cmp <(fedora/image/usr/lib64/mpich/bin/ivshmem-graft --edits) <(../checkout/tools/ivshmem-graft --edits)
+    [[ $(fedora/image/usr/lib64/mpich/bin/ivshmem-vms --help) == *"usage: ivshmem-vms"* ]]
+
+    for option in --libdir=/usr/lib64 --bindir=/usr/bin '--libdir=${prefix}/../lib' --includedir=/usr/local --exec-prefix=/opt; do
+        run ../checkout/configure "$option"
+        [ "$status" -eq 1 ]
+        [[ $output == *" is not below the prefix, but must be: "* ]]
+    done
 }
 
-@test "the compilers and flags that configure was given are for MPICH, too" {
-    mkdir flags
-    cd flags
-    CC=clang CXXFLAGS=-O3 ../../checkout/configure FC=gfortran-12 LDFLAGS=-Wl,-z,now --without-mpich
+@test "an installation of MPICH can be moved, wherever its libraries are" {
+    prefix=/opt/mpich-ivshmem
+    eval "$(sed -n '/^relative() /p; /^relocatable() {/,/^}/p; /^debian_names() {/,/^}/p' ../checkout/build-aux/mpich)"
+    for place in 'bin lib' 'bin lib/x86_64-linux-gnu' 'lib64/mpich/bin lib64'; do
+        read -r bin lib <<<"$place"
+        rm -rf stage moved && mkdir -p "stage/$bin" "stage/$lib/pkgconfig"
+        echo 'int f(void) { return 0; }' | gcc -shared -fPIC -Wl,-soname,libmpi.so.12 -o "stage/$lib/libmpi.so.12" -xc -
+        echo 'int f(void); int g(void) { return f(); }' |
+            gcc -shared -fPIC -o "stage/$lib/libmpifort.so.12" -xc - -L"stage/$lib" -l:libmpi.so.12 -Wl,-rpath,"$prefix/$lib"
+        echo 'int g(void); int main(void) { return g(); }' |
+            gcc -o "stage/$bin/mpiexec" -xc - -L"stage/$lib" -l:libmpifort.so.12 -Wl,-rpath-link,"stage/$lib" -Wl,-rpath,"$prefix/$lib"
+        printf '#!/bin/bash\nprefix=%s\nlibdir=%s\necho "$prefix $libdir"\n' "$prefix" "$prefix/$lib" >"stage/$bin/mpicc"
+        chmod +x "stage/$bin/mpicc"
+        printf 'prefix=%s\nlibdir=${prefix}/%s\nName: mpich\nDescription: -\nVersion: 1\nLibs: -L${libdir}\n' $prefix "$lib" \
+            >"stage/$lib/pkgconfig/mpich.pc"
+        relocatable stage
+        debian_names stage
+        [ -e "stage/$lib/libmpich.so.12" ]
+        mv stage moved
+        env -u LD_LIBRARY_PATH "moved/$bin/mpiexec"
+        ln -s "moved/$bin/mpicc" link
+        [ "$(./link)" = "$PWD/moved $PWD/moved/$lib" ]
+        rm link
+        [ "$(realpath "$(PKG_CONFIG_PATH="moved/$lib/pkgconfig" pkg-config --variable=libdir mpich)")" = "$PWD/moved/$lib" ]
+    done
+}
+
+@test "configure's compilers and flags are used for MPICH, too" {
+    rm -rf flags && mkdir flags && cd flags
+    CC=clang CXXFLAGS=-O3 MPICHLIB_FCFLAGS=-O0 CPP=/lib/cpp \
+        ../../checkout/configure FC=gfortran-12 FCFLAGS=-O3 LDFLAGS=-Wl,-z,now MPICHLIB_CPPFLAGS=-DX --without-mpich
     make -pn | grep '^MPICH_TOOLCHAIN = ' >toolchain
-    for word in "CC='clang'" "FC='gfortran-12'" "'MPICHLIB_CXXFLAGS=-O3'" "'MPICHLIB_CFLAGS=-O2'" "'MPICHLIB_LDFLAGS=-Wl,-z,now'"; do
+    # LDFLAGS, of which MPICH knows nothing by such a name, goes with the others.
+    for word in "CC='clang'" "FC='gfortran-12'" "CPP='/lib/cpp'" "'MPICHLIB_CPPFLAGS=-DX'" "'MPICHLIB_CXXFLAGS=-O3 -Wl,-z,now'" \
+        "'MPICHLIB_CFLAGS=-O2 -Wl,-z,now'" "'MPICHLIB_FCFLAGS=-O0 -Wl,-z,now'"; do
         grep -F -- "$word" toolchain
     done
+}
+
+# Of a make in tree, called as MPICH's is.
+inner() { # ARGUMENT... of the outer make
+    mkdir -p outer/tree
+    cat >outer/Makefile <<END
+all:
+	+@bash -c '. "$BATS_FILE_TMPDIR/checkout/build-aux/common.sh"; make_mpich tree'
+END
+    printf 'all:\n\t@echo "flags:$(MAKEFLAGS): V=$(V) DESTDIR=$(origin DESTDIR)"\n' >outer/tree/Makefile
+    make -C outer --no-print-directory "$@" 2>&1
+}
+
+@test "MPICH's make takes -j and V from ours, and shares its jobs" {
+    unset V JOBS
+    [[ $(inner DESTDIR=/x) == *"flags:"*"-j$(nproc) "*" V=0 DESTDIR=environment"* ]]
+    [[ $(JOBS=7 inner) == *" -j7 "* ]]
+    [[ $(inner -j1) == *"flags:"*"-j1 "* ]]
+    run inner -j3 V=1
+    [[ $output == *"-j3 --jobserver-auth="*" V=1 "* && $output != *warning* ]]
+}
+
+@test "V=1 shows MPICH's build, and its failure is one" {
+    run env V=1 bash -c '. ../checkout/build-aux/common.sh; step NAME ./step.log sh -c "echo from the step; exit 3"'
+    [ "$status" -eq 3 ]
+    [[ $output == *"from the step"*"NAME: failed with exit status 3"* ]]
+    grep -q "from the step" step.log
+    run env -u V bash -c '. ../checkout/build-aux/common.sh; step NAME ./step.log echo from the step'
+    [ "$status" -eq 0 ]
+    [[ $output != *"from the step"* ]]
+    rm -rf dry && mkdir dry && cd dry
+    ../../checkout/configure --disable-silent-rules
+    make -n >output
+    grep -q ' V=1 .*/build-aux/mpich debian' output
+    [ ! -e cache ] # nothing ran
+}
+
+@test "installs MPICH's files, and leaves the owner and mode of existing directories alone" {
+    rm -rf mpich && mkdir -p mpich/image/{bin,lib/pkgconfig} mpich/usr/{bin,lib}
+    echo new >mpich/image/bin/mpiexec
+    echo library >mpich/image/lib/libmpi.so.12.2.2
+    ln -s libmpi.so.12.2.2 mpich/image/lib/libmpi.so.12
+    echo mpich >mpich/image/lib/pkgconfig/mpich.pc
+    chmod 755 mpich/image/bin/mpiexec
+    chmod -R go-w mpich/image && chmod 700 mpich/image mpich/image/bin mpich/image/lib mpich/image/lib/pkgconfig
+    echo old >mpich/usr/bin/mpiexec
+    echo other >mpich/usr/bin/other
+    chmod 755 mpich/usr
+    chmod 2775 mpich/usr/bin mpich/usr/lib
+    if [ "$(id -u)" -eq 0 ]; then
+        chown -R 12345:12345 mpich/image
+        chown 23456:23456 mpich/usr/bin
+    fi
+    before=$(stat -c '%a %u %g' mpich/usr mpich/usr/bin mpich/usr/lib)
+    for umask in 022 077; do
+        (umask $umask && ../checkout/build-aux/install-mpich "$PWD/mpich/image" "$PWD/mpich/usr" "$PWD/mpich/usr/share/mpich-ivshmem")
+        [ "$(stat -c '%a %u %g' mpich/usr mpich/usr/bin mpich/usr/lib)" = "$before" ]
+        diff -r mpich/image/lib mpich/usr/lib
+        [ "$(cat mpich/usr/bin/*)" = $'new\nother' ]
+        [ "$(readlink mpich/usr/lib/libmpi.so.12)" = libmpi.so.12.2.2 ]
+        [ "$(stat -c '%a %u' mpich/usr/bin/mpiexec mpich/usr/lib/pkgconfig/mpich.pc)" = "755 $(id -u)"$'\n'"644 $(id -u)" ]
+        [ "$(stat -c %a mpich/usr/share/mpich-ivshmem/mpich-files)" = 644 ]
+    done
+    # What the new one lacks goes.
+    rm mpich/image/lib/pkgconfig/mpich.pc
+    ../checkout/build-aux/install-mpich "$PWD/mpich/image" "$PWD/mpich/usr" "$PWD/mpich/usr/share/mpich-ivshmem"
+    [ ! -e mpich/usr/lib/pkgconfig/mpich.pc ]
+    [ -e mpich/usr/bin/other ]
+}
+
+@test "only goals for developers install packages and configure, and make -n never does" {
+    rm -rf fresh && mkdir -p fresh/build-aux && cp ../checkout/GNUmakefile ../checkout/configure.ac fresh
+    cd fresh
+    # It does what bootstrap does, but for the installation.
+    printf '#!/bin/sh\ntouch ran .bootstrapped\nprintf "all install check lint tags:\\n" >Makefile\n' >build-aux/bootstrap
+    chmod +x build-aux/bootstrap
+    touch build-aux/packages
+    for goal in dist tags mpich '-n install' '-n check' '-kn demo' '-n lint'; do
+        # shellcheck disable=SC2086
+        run make $goal
+        [[ $output == *"This tree is not configured"* ]]
+        [ ! -e ran ]
+    done
+    run make dist
+    [ "$status" -eq 2 ]
+    make lint
+    [ -e ran ]
+    # Now configured, and the list of packages changes.
+    rm ran
+    touch -d 'next minute' build-aux/packages
+    for goal in all install tags '-n install' '-n check' '-n -j2 lint'; do
+        # shellcheck disable=SC2086
+        make $goal
+        [ ! -e ran ]
+    done
+    make check
+    [ -e ran ]
 }

@@ -1,16 +1,16 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: mpich2
 #
-# The command ivshmem-graft, on a tree that has of MPICH what it looks at. That MPICH's own has it, a build tells.
+# The command ivshmem-graft, on a tree with only those parts of MPICH that it checks. A real build tests MPICH's tree.
 
 # shellcheck disable=SC2016 # make expands these, not the shell.
 
 top=${IVSHM_SRC:-$BATS_TEST_DIRNAME/../..}
 netmod_dir=src/mpid/ch3/channels/nemesis/netmod
-# An installed graft. It has only some files of the netmod, as each costs time in each run.
+# An installed graft. It has only some files of the netmod, as each file costs time in each run.
 graft=$BATS_FILE_TMPDIR/prefix/bin/ivshmem-graft
 
-# That, and the trees before and after it, once for all tests: each works on a copy.
+# The installed graft, and the trees before and after it, are made once: each test works on copies.
 setup_file() {
     local tree=$BATS_FILE_TMPDIR/before share=$BATS_FILE_TMPDIR/prefix/share/mpich-ivshmem edits i n
     mkdir -p "${graft%/*}" "$share/netmod/ivshmem/core"
@@ -21,9 +21,9 @@ setup_file() {
     mkdir -p "$tree/$netmod_dir/tcp" "$tree/maint"
     touch "$tree/autogen.sh"
     echo 'm4_define([MPICH_VERSION_m4],[4.0.2])dnl' >"$tree/maint/version.m4"
-    # A line that only looks like ours must stay.
+    # A line that only resembles ours must stay.
     printf '%s\n' '## comment' "include \$(top_srcdir)/$netmod_dir/ivshmem/MakefileXmk" >"$tree/$netmod_dir/Makefile.mk"
-    # The group, the file, how often a text is in it, the text, and what becomes of it.
+    # For each edit: the group, the file, how often the text occurs in it, the text, and its replacement.
     "$graft" --edits 4.0.2 >"$BATS_FILE_TMPDIR/edits"
     mapfile -d '' edits <"$BATS_FILE_TMPDIR/edits"
     for ((i = 0; i < ${#edits[@]}; i += 5)); do
@@ -46,27 +46,28 @@ setup() {
     cp -a "$before" "$tree"
 }
 
-# start_from TREE: $tree is a copy of it.
+# start_from TREE: makes $tree a copy of it.
 start_from() {
     rm -rf "$tree"
     cp -a "$1" "$tree"
 }
 
-files() { # [GROUP...]: that the edits are of
+files() { # [GROUP...]: the files of these groups' edits
     local i
     for ((i = 0; i < ${#edits[@]}; i += 5)); do
         (($# > 0)) && [[ " $* " != *" ${edits[i]} "* ]] || echo "${edits[i + 1]}"
     done | sort -u
 }
 
-groups_of() { # FILE: that have edits in it
+groups_of() { # FILE: the groups that edit it
     local i
     for ((i = 0; i < ${#edits[@]}; i += 5)); do
         [ "${edits[i + 1]}" != "$1" ] || echo "${edits[i]}"
     done | sort -u
 }
 
-# expect [GROUP...]: the tree before with all edits made but those of the groups, in $expected. Not by graft's own code.
+# expect [GROUP...]: makes $expected the tree before, with all edits but those of these groups; without graft's own
+# code.
 expect() {
     expected=$BATS_TEST_TMPDIR/expected
     rm -rf "$expected"
@@ -89,7 +90,7 @@ as_before() {
     diff -r -x ivshmem "$before" "$tree"
 }
 
-@test "each group of edits says why, and each edit stands by itself, in each release" {
+@test "each group of edits has a reason, and no edit depends on another, in each release" {
     for release in $("$graft" --releases); do
         "$graft" --edits "$release" >"$BATS_TEST_TMPDIR/edits"
         python3 - "$BATS_TEST_TMPDIR/edits" "$top/tools/ivshmem-graft.edits" <<'END'
@@ -102,7 +103,7 @@ assert len(edits) > 150
 for i, (group, file, count, text, new) in enumerate(edits):
     assert text != new and text not in ("", "\n"), (group, text)
     assert not re.search(r"@\w+@", text + new), (group, text, new)
-    # What an edit leaves must not look as if it were still to be made, nor as if it had been.
+    # An edited text must not look unedited, nor an unedited text edited.
     assert new not in text, (group, text)
     for j, (other, same, _, before, after) in enumerate(edits):
         if i != j and file == same:
@@ -219,7 +220,7 @@ END
     [[ $output == *"five is not a release"* ]]
 }
 
-@test "adds the folder, makes the edits, and changes nothing else" {
+@test "adds the netmod's folder, makes the edits, and changes nothing else" {
     graft=$top/tools/ivshmem-graft
     run "$graft" "$tree"
     [ "$status" -eq 0 ]
@@ -231,7 +232,7 @@ END
     [ "$(diff -rq -x ivshmem "$before" "$tree" | wc -l)" -eq "$(files | wc -l)" ]
     [ "$(stat -c %a "$tree/${edits[1]}")" = 600 ]
     grep -qxF 'include $(top_srcdir)/src/mpid/ch3/channels/nemesis/netmod/ivshmem/Makefile.mk' "$parent/Makefile.mk"
-    # What is included of ours is there.
+    # Files of ours that are included exist.
     for file in $(files); do
         while read -r included; do
             [ -e "$(dirname "$tree/$file")/$included" ]
@@ -239,10 +240,10 @@ END
     done
 }
 
-@test "a text that is not there, or too often, is an error, and nothing is changed" {
+@test "a text that is missing, or found too often, is an error, and nothing is changed" {
     local twice=
     for file in $(files); do
-        # One way for each file, since the same code judges them all.
+        # One kind of damage for each file, as the same code checks them all.
         if [ "$twice" ]; then
             cat "$before/$file" >>"$tree/$file"
             twice=
@@ -265,7 +266,7 @@ END
     [[ $output == "ivshmem-graft: ${edits[6]} is neither"* ]]
 }
 
-@test "--force leaves a group out that does not fit, all of it, and says so" {
+@test "--force skips a whole group that does not fit, and reports that" {
     for group in errors windows collectives revoke leaders; do
         last=$(files "$group" | tail -n 1)
         echo "something else" >"$tree/$last"
@@ -290,7 +291,7 @@ END
     [ "$status" -eq 1 ]
 }
 
-@test "a tree that somebody else has edited since is left alone" {
+@test "a tree that somebody else has edited afterwards is left alone" {
     start_from "$after"
     file=$(files collectives | tail -n 1)
     echo "something else" >"$tree/$file"
@@ -303,7 +304,7 @@ END
     done
 }
 
-# repaired: a run of graft completes what is in $tree.half, and --undo takes it back.
+# repaired: graft completes the tree in $tree.half, and --undo undoes it.
 repaired() {
     local option
     for option in --quiet --undo; do
@@ -314,7 +315,7 @@ repaired() {
     done
 }
 
-@test "what an interrupted run has left is completed by the next one, or taken back" {
+@test "the next run completes an interrupted one, or undoes it" {
     # Half of the files, of each group.
     for odd in 0 1; do
         i=$odd
@@ -339,7 +340,7 @@ repaired() {
     repaired
 }
 
-@test "graft is killed at any step" {
+@test "graft can be killed at any step, and the next run completes its work" {
     # perl at any rename, the shell at any file of the folder.
     mkdir "$BATS_TEST_TMPDIR/double"
     cat >"$BATS_TEST_TMPDIR/double/Killed.pm" <<'END'
@@ -374,7 +375,7 @@ END
         for at in 1 11; do
             start_from "$start"
             killed $at $option PATH="$BATS_TEST_TMPDIR/double:$PATH"
-            [ "$status" -ne 0 ] || [ $option = --undo ] # which moves but once
+            [ "$status" -ne 0 ] || [ $option = --undo ] # which makes only one rename
             rm -rf "$tree.half"
             mv "$tree" "$tree.half"
             repaired
@@ -382,7 +383,7 @@ END
     done
 }
 
-@test "a file that cannot be written is told, and the next run goes on" {
+@test "a file that cannot be written is an error, and the next run completes the work" {
     for kilobytes in 1 20; do
         start_from "$before"
         run bash -c 'ulimit -f "$1" && exec "$2" --quiet "$3"' - "$kilobytes" "$graft" "$tree"
@@ -394,14 +395,14 @@ END
     done
 }
 
-@test "says that there is nothing to change" {
+@test "reports that there is nothing to change" {
     start_from "$after"
     run "$graft" "$tree"
     [ "$status" -eq 0 ]
     [ "$output" = "nothing to change" ]
 }
 
-@test "updates what differs, removes what is gone, leaves alone what make put there" {
+@test "updates files that differ, removes those that are gone, and leaves make's files alone" {
     start_from "$after"
     find "$netmod" -type f -exec touch -d 2001-01-01 {} +
     echo >>"$netmod/core/map.c"
@@ -424,7 +425,7 @@ END
     [ "$output" = "nothing to change" ]
 }
 
-@test "finds the netmod and the table where they are installed" {
+@test "finds the netmod and the table of edits where they are installed" {
     local prefix=$BATS_TEST_TMPDIR/prefix part
     ln -s ../prefix/bin/ivshmem-graft "$tree/link"
     for part in netmod ivshmem-graft.edits; do
@@ -440,7 +441,7 @@ END
     done
 }
 
-@test "refuses what is no MPICH tree, and says why" {
+@test "refuses a folder that is not an MPICH tree, and says why" {
     mkdir "$BATS_TEST_TMPDIR/empty"
     run "$graft" "$BATS_TEST_TMPDIR/empty"
     [ "$status" -eq 1 ]
@@ -461,7 +462,7 @@ END
     [[ $output == *"no autogen.sh"* ]]
 }
 
-@test "refuses a release that was not tried, unless told to go on" {
+@test "refuses an untested release, unless told to continue" {
     [[ $("$graft" --releases) == "4.0.2 "* ]]
     for version in 4.0 4.0.20 9.9; do
         release "$version"

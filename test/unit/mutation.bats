@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: mpich2
 #
-# The faults that `make check-mutation` seeds fit the sources as they are, and say what they break.
+# The patches with which `make check-mutation` seeds faults apply to the current sources, and say what they break.
 
-@test "each fault applies, and says what it breaks" {
+@test "each mutation patch applies, and says what it breaks" {
     local patch good=0
     for patch in "${IVSHM_SRC:-$BATS_TEST_DIRNAME/../..}"/test/mutation/*.patch; do
         [[ $(head -n 1 "$patch") == [A-Za-z\`]* ]]

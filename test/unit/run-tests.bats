@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: mpich2
 #
-# The runner of the tests: what it counts, and that no way for a suite to break passes for success.
+# The test runner build-aux/run-tests: what it counts, and that a suite that breaks in any way never counts as passed.
 
 # shellcheck disable=SC2016 # the suites expand these.
 
@@ -10,15 +10,19 @@ setup() {
     cd "$BATS_TEST_TMPDIR" || exit
 }
 
-# suite NAME, script on standard input
+# suite NAME: creates a suite from the script on standard input
 suite() {
     { echo '#!/bin/bash' && cat; } >"$1"
     chmod +x "$1"
 }
 
-# gone PID: it may stay a while as a zombie.
+# gone PID: waits until the process has ended; it may remain a zombie for a while.
 gone() {
-    ! grep -qs '^State:[[:blank:]][^ZX]' "/proc/$1/status"
+    for _ in $(seq 1200); do
+        grep -qs '^State:[[:blank:]][^ZX]' "/proc/$1/status" || return 0
+        sleep 0.1
+    done
+    return 1
 }
 
 # counts COUNTS STATUS SUITE...
@@ -31,7 +35,7 @@ counts() {
     [ "$status" -eq "$expected" ]
 }
 
-@test "counts each line" {
+@test "counts each line of TAP" {
     suite good <<<'echo 1..3; echo "ok 1 - a"; echo "ok 2 - b # skip why"; echo "ok 3"'
     suite bad <<<'echo "ok 1 - a"; echo "not ok 2 - b"; echo "not ok 3 # SKIP c"; echo 1..3; exit 1'
     counts "2 passed, 0 failed, 1 skipped" 0 "$PWD/good"
@@ -66,7 +70,7 @@ counts() {
     gone "$(cat pid)"
 }
 
-@test "an interrupt ends the suite" {
+@test "an interrupt ends the running suite" {
     suite long <<<'echo "$TMPDIR" >where; echo $$ >pid; sleep 100'
     "$runner" "$PWD/log" "$PWD/long" 3>&- &
     until [ -s pid ]; do sleep 0.1; done
@@ -79,15 +83,15 @@ counts() {
 @test "groups run at the same time" {
     suite first <<<'until [ -e second.here ]; do sleep 0.1; done; echo 1..1; echo ok 1'
     suite second <<<'touch second.here; echo 1..1; echo not ok 1'
-    TEST_TIMEOUT=20 counts "2 passed, 1 failed, 0 skipped" 1 "$PWD/first" "$PWD/first" : "$PWD/second"
+    TEST_TIMEOUT=120 counts "2 passed, 1 failed, 0 skipped" 1 "$PWD/first" "$PWD/first" : "$PWD/second"
 }
 
-@test "a group that is done takes suites from the end of another" {
+@test "a group that has finished takes suites from the end of another" {
     suite first <<<'until [ -e last.here ]; do sleep 0.1; done; echo 1..1; echo ok 1'
     suite middle <<<'[ -e last.here ] || exit; echo 1..1; echo ok 1'
     suite last <<<'touch last.here; echo 1..1; echo ok 1'
     suite other <<<'echo 1..1; echo ok 1'
-    TEST_TIMEOUT=20 counts "4 passed, 0 failed, 0 skipped" 0 "$PWD/first" "$PWD/middle" "$PWD/last" : "$PWD/other"
+    TEST_TIMEOUT=120 counts "4 passed, 0 failed, 0 skipped" 0 "$PWD/first" "$PWD/middle" "$PWD/last" : "$PWD/other"
 }
 
 @test "an interrupt ends the suites of all groups" {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Files that have less memory than bytes. A file system that is full is one of our own: a tmpfs in
- * a mount namespace of a child, which needs the right to mount.
+ * Files that have less memory than bytes. The full file system is one of our own: a tmpfs in the
+ * mount namespace of a child, which needs permission to mount.
  */
 #include "unit.h"
 
@@ -41,23 +41,23 @@ TEST(test_reserve)
     memset(map.base, 7, 1);
     assert_int_equal(ivshm_backing_reserve(&map, 1, 16 * KIB, IVSHM_TO_WRITE, &diag), 0);
     assert_int_equal(memory_of(fd), 20 * KIB); /* of whole pages */
-    assert_int_equal(*(char *) map.base, 7);   /* what is there stays */
+    assert_int_equal(*(char *) map.base, 7);   /* contents stay */
     assert_int_equal(ivshm_backing_reserve(&map, 4 * MIB - 1, 1, IVSHM_TO_READ, &diag), 0);
     assert_int_equal(memory_of(fd), 24 * KIB);
 
-    /* Only pages that have nothing else on them are given back. */
+    /* Only pages that hold nothing else are freed. */
     ivshm_backing_discard(&map, 1, 16 * KIB);
     assert_int_equal(memory_of(fd), 24 * KIB - 12 * KIB);
     assert_int_equal(*(char *) map.base, 7);
     ivshm_map_close(&map);
 
-    /* Read-only: memory all the same. */
+    /* Read-only: it has memory all the same. */
     map = map_of(fd, true);
     assert_int_equal(ivshm_backing_reserve(&map, MIB, 8 * KIB, IVSHM_TO_WRITE, &diag), 0);
     assert_int_equal(memory_of(fd), 20 * KIB);
     ivshm_map_close(&map);
 
-    /* What has all its memory is not looked at. */
+    /* A file that has all its memory is not checked. */
     must(fallocate(fd, 0, 0, 4 * MIB) == 0);
     map = map_of(fd, false);
     assert_false(map.sparse);
@@ -76,12 +76,12 @@ TEST(test_cut)
     must(ftruncate(fd, MIB) == 0);
     assert_int_equal(ivshm_backing_reserve(&map, 0, MIB, IVSHM_TO_WRITE, &diag), 0);
     assert_int_equal(ivshm_backing_reserve(&map, 0, MIB + 1, IVSHM_TO_WRITE, &diag), -ENOSPC);
-    assert_says(diag, "was cut to 1024 KiB while it is in use, it had 4096 KiB");
+    assert_says(diag, "was truncated to 1024 KiB while in use, it had 4096 KiB");
     ivshm_map_close(&map);
     close(fd);
 }
 
-/* A tmpfs of `kib` KiB on our own /dev/shm; false where that is forbidden. */
+/* A tmpfs of `kib` KiB on our own /dev/shm; false where mounting is forbidden. */
 static bool small_file_system(unsigned kib)
 {
     char options[32];
@@ -135,7 +135,7 @@ TEST(test_full)
     child_or_skip(fill, NULL);
 }
 
-/* The system of before Linux 5.14: madvise does not know to populate. */
+/* A system before Linux 5.14: madvise does not know MADV_POPULATE_WRITE. */
 static void old_system(void)
 {
     struct sock_filter code[] = {
@@ -178,7 +178,7 @@ TEST(test_old_system)
     child_or_skip(fill_old, NULL);
 }
 
-/* Extents: what cannot be had is not given, and what there was of it goes back. */
+/* Extents: without memory the allocation fails, and what memory it had got is freed. */
 static void fill_region(void *arg)
 {
     (void) arg;
@@ -203,7 +203,7 @@ static void fill_region(void *arg)
     must(!ivshm_extent_can_spare(&region, 4 * MIB) && ivshm_extent_can_spare(&region, MIB));
     ivshm_extent_free(&region, me, off, 64 * bs);
 
-    /* Who joins is told what lacks, and leaves nothing. */
+    /* A joiner is told what is missing, and leaves nothing behind. */
     while ((err = ivshm_endpoint_join(&region, "job", (uint32_t) joined, 16, &ep[joined], &diag)) ==
            0) {
         memset(ep[joined].base, 1, region.geo.base_bytes);
@@ -214,7 +214,7 @@ static void fill_region(void *arg)
         ivshm_endpoint_leave(&ep[--joined]);
     must(free_blocks(&region) == blocks);
 
-    /* Nothing left at all: a region is not even begun. */
+    /* No memory at all: formatting does not even begin. */
     close(fd);
     ivshm_region_close(&region);
     must(unlink("/dev/shm/file") == 0);
@@ -222,7 +222,7 @@ static void fill_region(void *arg)
     must(other >= 0 && fallocate(other, 0, 0, 4 * MIB) == 0);
     fd = small_file(32 * MIB);
     must(ivshm_region_open("/dev/shm/file", &region, &diag) == -ENOSPC);
-    must(strstr(diag.text, "no more than 0 KiB are free"));
+    must(strstr(diag.text, "only 0 KiB are free"));
     must(ivshm_region_inspect("/dev/shm/file", &region, &diag) == -ENOSPC);
     must(memory_of(fd) == 0);
 }
@@ -264,10 +264,10 @@ TEST(test_fault)
     snprintf(expected, sizeof(expected), "memory of region %s at offset 2097152 is gone",
              file_name(fd));
     assert_non_null(strstr(text, expected));
-    assert_non_null(strstr(text, "cut to 12288 bytes"));
+    assert_non_null(strstr(text, "truncated to 12288 bytes"));
     assert_non_null(strstr(text, "it had 4194304"));
 
-    /* Not ours; of ours, but whole; no room; closed. */
+    /* Not ours; ours, but whole; no room; closed. */
     char *base = faulted.base;
     assert_int_equal(
         ivshm_backing_describe_fault(&faulted, faulted.base, base - 1, text, sizeof(text)), 0);
@@ -278,7 +278,7 @@ TEST(test_fault)
     memset(text, 0, sizeof(text));
     assert_true(ivshm_backing_describe_fault(&faulted, faulted.base, base, text, sizeof(text) - 1) >
                 0);
-    assert_non_null(strstr(text, "at offset 0 cannot be had"));
+    assert_non_null(strstr(text, "at offset 0 is not available"));
     memset(text, 0, sizeof(text));
     assert_int_equal(ivshm_backing_describe_fault(&faulted, faulted.base, base, text, 5), 5);
     assert_string_equal(text, "the m");

@@ -13,7 +13,7 @@ static struct ivshm_transport transport_new(struct ivshm_region *r, uint32_t ran
     return t;
 }
 
-/* One that only knows inboxes and cells. */
+/* A transport that knows only inboxes and cells. */
 static struct ivshm_transport transport_without_rings(struct ivshm_region *r, uint32_t rank)
 {
     struct ivshm_transport t = transport_new(r, rank);
@@ -29,7 +29,7 @@ static struct ivshm_channel *channel_to(struct ivshm_transport *t,
     return ch;
 }
 
-/* Sends `len` bytes that count from `n`; false if not now. */
+/* Sends `len` bytes that count from `n`; false if it cannot now. */
 static bool send_numbered(struct ivshm_transport *t, struct ivshm_channel *ch, uint32_t len,
                           uint32_t n)
 {
@@ -73,7 +73,7 @@ static void assert_nothing_comes(struct ivshm_transport *t)
     assert_int_equal(ivshm_transport_receive(t, &in, &diag), 0);
 }
 
-TEST(test_there_and_back)
+TEST(test_round_trip)
 {
     struct ivshm_region r = region_new(4 * MIB);
     struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
@@ -91,7 +91,7 @@ TEST(test_there_and_back)
         receive_numbered(&b, &a, lens[i], i);
         assert_nothing_comes(&b);
     }
-    /* More than fits: the caller gets what there is, and sends the rest in the next. */
+    /* More than fits: the caller sends what there is room for, and the rest in the next cell. */
     struct ivshm_outgoing out;
     assert_int_equal(ivshm_message_reserve(&a, ab, SIZE_MAX, 1, &out), 0);
     assert_int_equal(out.capacity, large);
@@ -139,7 +139,7 @@ TEST(test_open_errors)
     ivshm_channel_close(&a, ch);
     assert_int_equal(ch->users, 1);
 
-    /* Memory for so many transports, and not more. */
+    /* Leaves memory for this many transports, and no more. */
     uint32_t n = 0;
     struct ivshm_transport *more = calloc(64, sizeof(*more));
     while (ivshm_transport_open(&more[n], &r, "job", n, 9, &diag) == 0)
@@ -156,7 +156,7 @@ TEST(test_open_errors)
     ivshm_region_close(&r);
 }
 
-/* All cells out: later. Small ones that are out are replaced by large ones. */
+/* All cells in flight: later. If the small ones are in flight, large ones replace them. */
 TEST(test_all_cells_in_flight)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -188,7 +188,7 @@ TEST(test_all_cells_in_flight)
     ivshm_region_close(&r);
 }
 
-/* More than half, of either size; what came back counts no more. */
+/* More than half of either size. Freed cells no longer count. */
 TEST(test_half_in_flight)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -213,10 +213,10 @@ TEST(test_half_in_flight)
     ivshm_region_close(&r);
 }
 
-/* Moves both sides of an empty inbox to another position: near a wrap, or with few places left. */
+/* Moves both sides of an empty inbox to another position: near a wrap, or with few slots left. */
 static void inbox_begin_at(struct ivshm_transport *t, uint64_t start)
 {
-    ivshm_queue_reset(t->inbox.shm, t->inbox.slots, start);
+    inbox_reset(t->inbox.shm, t->inbox.slots, start);
     ivshm_queue_consumer_init(&t->inbox, t->inbox.shm, t->inbox.slots);
 }
 
@@ -246,7 +246,7 @@ TEST(test_wraps)
     ivshm_region_close(&r);
 }
 
-/* Makes the inbox of `t` full: others have filled it, with cells that nobody will look at. */
+/* Fills the inbox of `t`, as if other senders had done it, with cells that nobody will read. */
 static uint32_t inbox_fill(struct ivshm_transport *t)
 {
     struct ivshm_queue_producer filler;
@@ -266,7 +266,7 @@ static void inbox_drain(struct ivshm_transport *t, uint32_t count)
     }
 }
 
-/* The peer's inbox is full: one cell waits, and goes first when there is room. */
+/* The peer's inbox is full: one cell waits, and is sent first when there is room. */
 TEST(test_full_inbox)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -298,7 +298,7 @@ TEST(test_full_inbox)
     ivshm_region_close(&r);
 }
 
-/* What was sent before a close arrives, also the cell that was waiting. */
+/* Whatever was sent before a close arrives, including the cell that was waiting. */
 TEST(test_close_with_waiting_cell)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -317,7 +317,7 @@ TEST(test_close_with_waiting_cell)
     ivshm_region_close(&r);
 }
 
-/* One side closes and opens again, as often as it likes; the other need not know. */
+/* One side closes and opens again, as often as it likes. The other one need not know. */
 TEST(test_reopen)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -328,7 +328,7 @@ TEST(test_reopen)
         assert_true(send_numbered(&a, ab, 10, i));
         receive_numbered(&b, &a, 10, i);
         ivshm_channel_close(&a, ab);
-        /* Closed here, and the other sends on. */
+        /* Closed here, while the other side still sends. */
         assert_true(send_numbered(&b, ba, 10, 100 + i));
         receive_numbered(&a, &b, 10, 100 + i);
     }
@@ -338,7 +338,7 @@ TEST(test_reopen)
     ivshm_region_close(&r);
 }
 
-/* What a peer had sent before it left still arrives, if we knew it; then it is forgotten. */
+/* A peer's messages from before it left still arrive, if we knew it. Then it is forgotten. */
 TEST(test_sent_before_it_left)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -352,7 +352,8 @@ TEST(test_sent_before_it_left)
     ivshm_transport_close(&a);
     ivshm_transport_watch(&b);
     assert_non_null(b.channels[gone.endpoint]);
-    struct ivshm_transport c = transport_new(&r, 2); /* gets other memory: ours is attached still */
+    struct ivshm_transport c =
+        transport_new(&r, 2); /* gets other memory, as ours is still attached */
     receive_numbered(&b, &(struct ivshm_transport){.endpoint.owner = gone}, 10, 2);
     receive_numbered(&b, &(struct ivshm_transport){.endpoint.owner = gone}, 5000, 3);
     ivshm_transport_watch(&b);
@@ -363,7 +364,7 @@ TEST(test_sent_before_it_left)
     ivshm_region_close(&r);
 }
 
-/* A sender leaves before its first message is looked at, and another takes its entry and memory. */
+/* A sender leaves before its first message is read, and another one takes its entry and memory. */
 TEST(test_stale_reference)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -383,7 +384,7 @@ TEST(test_stale_reference)
     ivshm_region_close(&r);
 }
 
-/* A peer that sends nonsense: told, dropped, and nothing else is touched. */
+/* A peer that sends nonsense: it is reported and dropped, and nothing else is touched. */
 TEST(test_nonsense)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -413,7 +414,7 @@ TEST(test_nonsense)
         }
         assert_nothing_comes(&b);
     }
-    assert_says(diag, "cell 254 of 136");
+    assert_says(diag, "cell 254, but has only 136 cells");
 
     /* A length beyond the cell, for both sizes, and at 2^31 and above. */
     const struct {
@@ -438,14 +439,14 @@ TEST(test_nonsense)
     assert_int_equal(ivshm_queue_push_mpsc(&ab->inbox, again), 0);
     assert_int_equal(ivshm_transport_receive(&b, &in, &diag), 1);
     assert_int_equal(ivshm_transport_receive(&b, &in, &diag), -EBADMSG);
-    assert_says(diag, "one is lost");
+    assert_says(diag, "messages are lost");
     in.channel->broken = false;
     ab->sent++;
     assert_true(send_numbered(&a, ab, 10, 2));
     assert_int_equal(ivshm_transport_receive(&b, &in, &diag), -EBADMSG);
-    assert_says(diag, "one is lost");
+    assert_says(diag, "messages are lost");
 
-    /* From now on it is not heard, and others are. */
+    /* From now on it is ignored, and the others are heard. */
     struct ivshm_transport c = transport_new(&r, 2);
     struct ivshm_channel *cb = channel_to(&c, &b);
     assert_true(send_numbered(&a, ab, 10, 3));
@@ -460,7 +461,7 @@ TEST(test_nonsense)
 
 /* Rings */
 
-/* As send_numbered, on the job's own stream, the only one that goes into slots. */
+/* Like send_numbered, but on the job's own stream, the only one that uses slots. */
 static bool send_plain(struct ivshm_transport *t, struct ivshm_channel *ch, uint32_t len,
                        uint32_t n)
 {
@@ -489,8 +490,8 @@ static bool receive_plain(struct ivshm_transport *t, uint32_t len, uint32_t n)
     return true;
 }
 
-/* Of a long message a buffer of the ring is reserved at a time; once all are full, a cell. */
-TEST(test_long_goes_in_pieces)
+/* A long message reserves one ring buffer at a time; once all are full, it uses a cell. */
+TEST(test_long_message_in_pieces)
 {
     struct ivshm_region r = region_new(16 * MIB);
     struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
@@ -512,7 +513,7 @@ TEST(test_long_goes_in_pieces)
         assert_int_equal(ivshm_message_reserve(&a, ab, SIZE_MAX, 0, &out), 0);
         assert_int_equal(out.cell, IVSHM_IN_BUFFER);
         assert_int_equal(out.capacity, buffer);
-        ivshm_message_discard(&a, &out); /* and is the next one's */
+        ivshm_message_discard(&a, &out); /* and is the next message's */
         assert_true(send_plain(&a, ab, buffer, sent));
     }
     assert_int_equal(ivshm_message_reserve(&a, ab, SIZE_MAX, 0, &out), 0);
@@ -528,7 +529,9 @@ TEST(test_long_goes_in_pieces)
     ivshm_region_close(&r);
 }
 
-/* The first messages go by the inbox, then a ring takes over, all in order; sizes change the way.
+/*
+ * The first messages go through the inbox, then the ring takes over. All arrive in order, while
+ * changes of size change the way.
  */
 TEST(test_ring_takes_over)
 {
@@ -536,7 +539,7 @@ TEST(test_ring_takes_over)
     struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
     struct ivshm_channel *ab = channel_to(&a, &b);
     const uint32_t lens[] = {8, ivshm_ring_room(&r), ivshm_ring_room(&r) + 1, 0, 5000, 1};
-    for (uint32_t n = 0; n < 60; n += 6) { /* six on their way at once */
+    for (uint32_t n = 0; n < 60; n += 6) { /* six in flight at once */
         for (uint32_t i = 0; i < 6; i++)
             assert_true(send_plain(&a, ab, lens[i], n + i));
         for (uint32_t i = 0; i < 6; i++)
@@ -551,7 +554,7 @@ TEST(test_ring_takes_over)
     assert_int_equal(usage.ring_blocks,
                      (r.geo.ring_bytes + r.geo.block_size - 1) / r.geo.block_size);
 
-    /* A slot that was reserved and not used is the next one's. */
+    /* A slot that was reserved and not used serves the next message. */
     struct ivshm_outgoing out;
     assert_int_equal(ivshm_message_reserve(&a, ab, 8, 0, &out), 0);
     assert_int_equal(out.cell, IVSHM_IN_SLOT);
@@ -576,9 +579,9 @@ TEST(test_ring_takes_over)
     ivshm_region_close(&r);
 }
 
-/* A short look sees what is in the inbox and in the rings that it looks at, and knows of the
- * others. */
-/* The cell that offered a ring comes back, and the ring's memory returns once its receiver is gone.
+/* A short poll sees what is in the inbox and in the polled rings, and knows of the others. */
+/*
+ * The cell that announced a ring is freed, and so is the ring's memory once its receiver is gone.
  */
 TEST(test_ring_leaves_nothing)
 {
@@ -606,7 +609,7 @@ TEST(test_ring_leaves_nothing)
     ivshm_region_close(&r);
 }
 
-TEST(test_idle)
+TEST(test_is_empty)
 {
     struct ivshm_region r = region_new(4 * MIB);
     struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
@@ -627,7 +630,7 @@ TEST(test_idle)
     ivshm_region_close(&r);
 }
 
-/* Where memory is short, there is no ring, and all goes on by the inbox. */
+/* Where memory is short, there is no ring, and everything goes through the inbox. */
 TEST(test_no_memory_for_a_ring)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -650,8 +653,7 @@ TEST(test_no_memory_for_a_ring)
     ivshm_region_close(&r);
 }
 
-/* More senders than rings that are looked at in every call: each is heard, soon after its doorbell.
- */
+/* More senders than polled rings: each is heard soon after its doorbell. */
 TEST(test_idle_rings)
 {
     enum { SENDERS = IVSHM_RINGS_POLLED + 9 };
@@ -674,7 +676,7 @@ TEST(test_idle_rings)
             assert_true(
                 receive_plain(&b, 8, i)); /* at once: it was polled, or has rung the doorbell */
         }
-    /* All at once, and none starves. */
+    /* All send at once, and none starves. */
     uint32_t got[SENDERS] = {0};
     for (uint32_t n = 0; n < 10; n++)
         for (uint32_t i = 0; i < SENDERS; i++)
@@ -691,7 +693,7 @@ TEST(test_idle_rings)
         ivshm_message_release(&in);
         left--;
     }
-    /* They leave in any order, one of them with a message on its way that nobody looked at. */
+    /* They leave in any order. One of them leaves a message in flight that nobody has read. */
     uint32_t last = a[3].endpoint.owner.endpoint;
     assert_true(send_plain(&a[3], ab[3], 8, 77));
     for (uint32_t i = 0; i < SENDERS; i++)
@@ -707,7 +709,7 @@ TEST(test_idle_rings)
     ivshm_region_close(&r);
 }
 
-/* A missing doorbell costs time only: idle rings have their turn, one a call. */
+/* A missing doorbell costs time only: each receive checks one idle ring in turn. */
 TEST(test_lost_doorbell)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -718,7 +720,7 @@ TEST(test_lost_doorbell)
         assert_true(receive_plain(&b, 8, n));
     }
     assert_int_equal(b.polled_count, 1);
-    b.polled_count = 0; /* idle, and the sender has not seen it */
+    b.polled_count = 0; /* idle, but the sender has not seen that yet */
     assert_true(send_plain(&a, ab, 8, 1));
     assert_true(receive_plain(&b, 8, 1));
     assert_int_equal(b.polled_count, 1);
@@ -758,7 +760,7 @@ TEST(test_ring_and_inbox_take_turns)
     ivshm_region_close(&r);
 }
 
-/* Records that no sender of ours writes. */
+/* Records that no correct sender writes. */
 TEST(test_ring_nonsense)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -769,13 +771,14 @@ TEST(test_ring_nonsense)
     const struct {
         uint32_t kind, value;
         const char *words;
-    } lies[] = {{IVSHM_RECORD_INLINE, ivshm_ring_room(&r) + 1, "a record of kind 1 and 249 bytes"},
-                {IVSHM_RECORD_INLINE, 0xffff, "65535 bytes"},
-                {IVSHM_RECORD_BUFFER, 2177, "a record of kind 3"},
-                {4, 8, "a record of kind 4"},
-                {0xffff, 8, "a record of kind 65535"},
-                {IVSHM_RECORD_CELL, 136, "cell 136 of 136"},
-                {IVSHM_RECORD_CELL, 0xffff, "cell 65535 of 136"}};
+    } lies[] = {
+        {IVSHM_RECORD_INLINE, ivshm_ring_room(&r) + 1, "invalid record, of kind 1 and 249 bytes"},
+        {IVSHM_RECORD_INLINE, 0xffff, "65535 bytes"},
+        {IVSHM_RECORD_BUFFER, 2177, "record, of kind 3"},
+        {4, 8, "record, of kind 4"},
+        {0xffff, 8, "record, of kind 65535"},
+        {IVSHM_RECORD_CELL, 136, "cell 136, but has only 136"},
+        {IVSHM_RECORD_CELL, 0xffff, "cell 65535, but has only 136"}};
     for (size_t i = 0; i < LENGTH(lies); i++) {
         a = transport_new(&r, 0);
         ab = channel_to(&a, &b);
@@ -790,7 +793,7 @@ TEST(test_ring_nonsense)
         assert_int_equal(ivshm_transport_receive(&b, &in, &diag), -EBADMSG);
         assert_int_equal(in.channel->peer.endpoint, a.endpoint.owner.endpoint);
         assert_says(diag, lies[i].words);
-        assert_true(send_plain(&a, ab, 8, 6)); /* nobody hears that any more */
+        assert_true(send_plain(&a, ab, 8, 6)); /* nobody receives that any more */
         assert_nothing_comes(&b);
         ivshm_transport_close(&a);
         ivshm_transport_watch(&b);
@@ -811,7 +814,7 @@ TEST(test_ring_nonsense)
         memcpy(out.payload, &ring.off, sizeof(ring.off)); /* a's */
         ivshm_message_publish(&c, cb, &out, second ? 8 : 7);
         assert_int_equal(ivshm_transport_receive(&b, &in, &diag), -EBADMSG);
-        assert_says(diag, second ? "not its own" : "offers a ring in 7 bytes");
+        assert_says(diag, second ? "has no such ring" : "announced a ring in a message of 7 bytes");
         ivshm_transport_close(&c);
         ivshm_transport_watch(&b);
     }
@@ -841,7 +844,7 @@ static void send_and_wait(void *arg)
         pause();
 }
 
-/* The cells that it held are ours again, its memory returns, and the entry can be used anew. */
+/* The cells that it held are free again, its memory is freed, and the entry can be used again. */
 TEST(test_peer_dies_with_our_cells)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -862,7 +865,7 @@ TEST(test_peer_dies_with_our_cells)
         if (closed_before)
             ivshm_channel_close(&a, ch);
         ivshm_transport_watch(&a);
-        assert_true(ivshm_endpoint_is_live(&r, owner)); /* not a word from it, but alive */
+        assert_true(ivshm_endpoint_is_live(&r, owner)); /* it sends nothing, but is alive */
         assert_int_equal(ivshm_pool_alloc(&a.small), -1);
 
         child_kill(pid);
@@ -870,7 +873,7 @@ TEST(test_peer_dies_with_our_cells)
         assert_false(ivshm_endpoint_is_live(&r, owner));
         if (!closed_before) {
             assert_false(ivshm_channel_is_live(&a, ch));
-            /* Who uses the channel closes it, and may need them for that. */
+            /* The user of the channel closes it, and may need the cells for that. */
             assert_int_equal(a.small.free_count, r.geo.small_cells);
             ivshm_channel_close(&a, ch);
             ivshm_transport_watch(&a);
@@ -889,7 +892,7 @@ TEST(test_peer_dies_with_our_cells)
     ivshm_region_close(&r);
 }
 
-/* A peer that we use stays known until we close, dead or not. */
+/* A peer in use stays known until we close, dead or not. */
 TEST(test_used_channel_is_not_forgotten)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -908,7 +911,7 @@ TEST(test_used_channel_is_not_forgotten)
     ivshm_region_close(&r);
 }
 
-/* Threads: all to all, numbered, of both sizes. */
+/* Threads: all send to all, numbered messages of both sizes. */
 
 #define RANKS 4
 #define MESSAGES 3000
@@ -989,7 +992,7 @@ TEST(test_all_to_all)
     ivshm_region_close(&r);
 }
 
-/* One who can do nothing with a message yet keeps it, and hears others meanwhile. */
+/* A receiver that cannot process a message yet keeps it, and receives others meanwhile. */
 TEST(test_paused)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -1038,8 +1041,11 @@ TEST(test_paused)
     ivshm_region_close(&r);
 }
 
-/* What the dead have sent is within one lap of the inbox, so that no talk hides their death. */
-TEST(test_dead_among_talkers)
+/*
+ * The messages of a dead peer are within one lap of the inbox, so that no other traffic hides its
+ * death.
+ */
+TEST(test_death_amid_traffic)
 {
     struct ivshm_region r = region_new(4 * MIB);
     struct ivshm_transport a = transport_without_rings(&r, 0), b = transport_without_rings(&r, 1);
@@ -1063,7 +1069,7 @@ TEST(test_dead_among_talkers)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_there_and_back),
+        cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_to_oneself),
         cmocka_unit_test(test_open_errors),
         cmocka_unit_test(test_all_cells_in_flight),
@@ -1075,10 +1081,10 @@ int main(void)
         cmocka_unit_test(test_sent_before_it_left),
         cmocka_unit_test(test_stale_reference),
         cmocka_unit_test(test_nonsense),
-        cmocka_unit_test(test_long_goes_in_pieces),
+        cmocka_unit_test(test_long_message_in_pieces),
         cmocka_unit_test(test_ring_takes_over),
         cmocka_unit_test(test_ring_leaves_nothing),
-        cmocka_unit_test(test_idle),
+        cmocka_unit_test(test_is_empty),
         cmocka_unit_test(test_no_memory_for_a_ring),
         cmocka_unit_test(test_idle_rings),
         cmocka_unit_test(test_lost_doorbell),
@@ -1088,7 +1094,7 @@ int main(void)
         cmocka_unit_test(test_used_channel_is_not_forgotten),
         cmocka_unit_test(test_all_to_all),
         cmocka_unit_test(test_paused),
-        cmocka_unit_test(test_dead_among_talkers),
+        cmocka_unit_test(test_death_amid_traffic),
     };
     return RUN(tests);
 }

@@ -3,7 +3,7 @@
 
 static const struct ivshm_owner owner = {2, 9}, helper = {3, 1};
 
-/* A region, and in it words of `owner`'s. */
+/* A region, and in it words that `owner` has. */
 static struct ivshm_coop_shm *words_new(struct ivshm_region *r, ivshm_off *off)
 {
     *r = region_new(4 * MIB);
@@ -11,7 +11,7 @@ static struct ivshm_coop_shm *words_new(struct ivshm_region *r, ivshm_off *off)
     return (struct ivshm_coop_shm *) ((char *) r->map.base + off->bytes);
 }
 
-/* Both cut alike, and every byte is in one piece. */
+/* Both sides cut alike, and every byte is in one piece. */
 TEST(test_pieces)
 {
     struct ivshm_region r;
@@ -28,7 +28,7 @@ TEST(test_pieces)
         assert_int_equal(ivshm_coop_attach(&r, owner, off, mine.number, sizes[i], &its, NULL), 0);
         assert_int_equal(mine.pieces, its.pieces);
         assert_in_range(mine.pieces, sizes[i] >= 32768 ? 4 : 1, 32768);
-        for (int turn = 0; ivshm_coop_claim(turn % 3 ? &its : &mine, &piece); turn++) {
+        for (int turn = 0; ivshm_coop_take_piece(turn % 3 ? &its : &mine, &piece); turn++) {
             assert_int_equal(piece.first, at);
             assert_in_range(piece.bytes, 1, its.piece_bytes);
             at += piece.bytes;
@@ -39,7 +39,7 @@ TEST(test_pieces)
             assert_int_equal(ivshm_coop_remaining(&mine, taken), mine.pieces - (uint32_t) turn - 1);
         }
         assert_int_equal(at, sizes[i]);
-        assert_false(ivshm_coop_claim(&mine, &piece));
+        assert_false(ivshm_coop_take_piece(&mine, &piece));
         assert_int_equal(ivshm_coop_remaining(&mine, taken), 0);
     }
     ivshm_region_close(&r);
@@ -59,10 +59,10 @@ TEST(test_late)
         ivshm_coop_begin(&words[1], 1, &mine);
         assert_int_equal(ivshm_coop_attach(&r, owner, off, mine.number, 1, &late, NULL), 0);
         assert_int_equal(ivshm_coop_remaining(&mine, 0), 1);
-        assert_true(ivshm_coop_claim(&mine, &piece));
+        assert_true(ivshm_coop_take_piece(&mine, &piece));
         assert_int_equal(ivshm_coop_remaining(&mine, 1), 0);
         ivshm_coop_begin(&words[1], 1, &mine);
-        assert_false(ivshm_coop_claim(&late, &piece));
+        assert_false(ivshm_coop_take_piece(&late, &piece));
         assert_int_equal(ivshm_coop_remaining(&mine, 0), 1);
     }
     ivshm_region_close(&r);
@@ -77,7 +77,7 @@ TEST(test_attach)
     struct ivshm_diag diag;
     assert_int_equal(ivshm_coop_attach(&r, owner, off, 1, 1, &coop, &diag), 0);
     assert_int_equal(ivshm_coop_attach(&r, helper, off, 1, 1, &coop, &diag), -EBADMSG);
-    assert_says(diag, "endpoint 3 asks for help");
+    assert_says(diag, "endpoint 3 proposed a cooperative copy");
     assert_int_equal(ivshm_coop_attach(&r, owner, off, 1, 0, &coop, &diag), -EBADMSG);
     assert_int_equal(ivshm_extent_alloc(&r, owner, IVSHM_KIND_PIPELINE, 4096, &pipeline), 0);
     const uint64_t bad[] = {0,          off.bytes + 8, off.bytes + 4096, pipeline.bytes,
@@ -97,7 +97,7 @@ TEST(test_nonsense)
     struct ivshm_coop mine;
     struct ivshm_piece piece;
     ivshm_coop_begin(words, 1000000, &mine);
-    assert_true(ivshm_coop_claim(&mine, &piece));
+    assert_true(ivshm_coop_take_piece(&mine, &piece));
     const uint64_t number = (uint64_t) mine.number << 32, next = mine.pieces;
     const struct {
         uint64_t word;
@@ -105,7 +105,7 @@ TEST(test_nonsense)
     } rows[] = {
         {0, -1},
         {number, -1},                     /* nobody has taken ours */
-        {number | 1, (int64_t) next - 1}, /* as it is */
+        {number | 1, (int64_t) next - 1}, /* unchanged */
         {number | 1 << 16 | 1, -1},       /* the helper has finished what it did not take */
         {number | 1 << 16 | 2, (int64_t) next - 2},
         {number | (next - 1) << 16 | next, 0},
@@ -119,13 +119,15 @@ TEST(test_nonsense)
         words->word.word = rows[i].word;
         if (ivshm_coop_remaining(&mine, 1) != rows[i].left)
             fail_msg("row %zu: %lld left", i, (long long) ivshm_coop_remaining(&mine, 1));
-        for (int tries = 0; ivshm_coop_claim(&mine, &piece); tries++)
+        for (int tries = 0; ivshm_coop_take_piece(&mine, &piece); tries++)
             assert_true(tries < 32768 && piece.first + piece.bytes <= 1000000);
     }
     ivshm_region_close(&r);
 }
 
-/* Two copy a message after the other; each byte is written once a round, by one of them. */
+/*
+ * Two threads copy one message after the other. Each byte is written once a round, by one of them.
+ */
 
 #define ROUNDS 300
 #define BYTES 300000
@@ -133,8 +135,8 @@ TEST(test_nonsense)
 static struct ivshm_region shared;
 static ivshm_off shared_off;
 static char from[BYTES], to[BYTES];
-static ivshm_a64 asked; /* bits 0-31 the copy's number | 32-63 the round: stands for a message */
-static ivshm_a64 seen;  /* the last round that the helper is done with */
+static ivshm_a64 asked; /* bits 0-31 the copy's number | 32-63 the round: replaces a message */
+static ivshm_a64 seen;  /* the last round that the helper has finished */
 
 static void *help(void *unused)
 {
@@ -146,7 +148,7 @@ static void *help(void *unused)
             sched_yield();
         must(ivshm_coop_attach(&shared, owner, shared_off, (uint32_t) message, BYTES, &coop,
                                NULL) == 0);
-        while (ivshm_coop_claim(&coop, &piece)) {
+        while (ivshm_coop_take_piece(&coop, &piece)) {
             memcpy(to + piece.first, from + piece.first, piece.bytes);
             ivshm_coop_finish(&coop);
         }
@@ -170,7 +172,7 @@ TEST(test_threads)
         ivshm_a64_store_release(&asked, round << 32 | coop.number);
         while ((left = ivshm_coop_remaining(&coop, taken)) != 0) {
             must(left > 0);
-            if (ivshm_coop_claim(&coop, &piece)) {
+            if (ivshm_coop_take_piece(&coop, &piece)) {
                 memcpy(to + piece.first, from + piece.first, piece.bytes);
                 taken++;
             }
@@ -179,7 +181,7 @@ TEST(test_threads)
         }
         for (int i = 0; i < BYTES; i++)
             must(to[i] == (char) round);
-        while (ivshm_a64_load_acquire(&seen) != round) /* `from` is still read by nobody */
+        while (ivshm_a64_load_acquire(&seen) != round) /* nobody still reads `from` */
             sched_yield();
     }
     pthread_join(thread, NULL);

@@ -59,7 +59,7 @@ TEST(test_join_publish_leave)
     assert_int_equal(ivshm_extent_held(&r, ep.owner), blocks_of_base(&r));
     assert_int_equal(ivshm_endpoint_claim(&r, 0).state, IVSHM_NAMED);
     assert_false(ivshm_endpoint_is_live(&r, ep.owner));
-    /* The claim's word is what doc/layout.md says. */
+    /* The claim's word is as doc/layout.md defines it. */
     assert_int_equal(
         ivshm_a64_load_relaxed(claim_at(&r, 0)),
         claim_word_of(IVSHM_NAMED, (uint32_t) getpid(), ivshm_process_host_hash(&ep.process), 1));
@@ -104,7 +104,7 @@ TEST(test_long_job_name)
     assert_int_equal(ivshm_endpoint_read(&r, ep.owner.endpoint, &info), 0);
     assert_int_equal(strlen(info.job), 127);
     assert_memory_equal(info.job, name, 127);
-    /* A peer that leaves out the NUL. */
+    /* A peer that omits the NUL. */
     for (int i = 0; i < 16; i++)
         ivshm_a64_store_relaxed(&r.endpoints[ep.owner.endpoint].job[i],
                                 UINT64_C(0x6161616161616161));
@@ -114,7 +114,7 @@ TEST(test_long_job_name)
     ivshm_region_close(&r);
 }
 
-/* The memory of a base extent is zero, whatever it held. */
+/* The memory of a base extent is zero, whatever it held before. */
 TEST(test_base_is_zero)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -124,13 +124,13 @@ TEST(test_base_is_zero)
             if (((unsigned char *) ep.base)[b])
                 fail_msg("byte %llu is not 0", (unsigned long long) b);
         memset(ep.base, 0xff, r.geo.base_bytes);
-        ivshm_endpoint_leave(&ep); /* NAMED: what its bitmap says does not count */
+        ivshm_endpoint_leave(&ep); /* NAMED: its bitmap does not count yet */
         assert_all_freed(&r);
     }
     ivshm_region_close(&r);
 }
 
-/* The generation counts claims, and begins anew after 19 bits. */
+/* The generation counts claims, and wraps after 19 bits. */
 TEST(test_generation)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -168,7 +168,7 @@ TEST(test_attach)
     assert_int_equal(ivshm_endpoint_attach(&a, b.owner, &base, NULL), 0);
     assert_ptr_equal(base, b.base);
     assert_int_equal(ivshm_a64_load_relaxed(&a.attached[0]), UINT64_C(1) << b.owner.endpoint);
-    /* Twice is once. */
+    /* Twice is the same as once. */
     assert_int_equal(ivshm_endpoint_attach(&a, b.owner, &base, NULL), 0);
     ivshm_endpoint_detach(&a, b.owner.endpoint);
     assert_int_equal(ivshm_a64_load_relaxed(&a.attached[0]), 0);
@@ -198,10 +198,10 @@ TEST(test_attach_errors)
     assert_int_equal(
         ivshm_endpoint_attach(&a, (struct ivshm_owner){b.owner.endpoint, 2}, &base, &diag),
         -ESHUTDOWN);
-    assert_says(diag, "endpoint 2 generation 2");
+    assert_says(diag, "endpoint 2 (generation 2)");
     assert_says(diag, "has left or is dead");
 
-    /* An entry that names memory which is not its own, or none. */
+    /* An entry whose base is not its own memory, or is none. */
     ivshm_a64 *word = &r.endpoints[b.owner.endpoint].base;
     uint64_t good = ivshm_a64_load_relaxed(word);
     uint64_t bad[] = {0,
@@ -219,7 +219,7 @@ TEST(test_attach_errors)
     }
     ivshm_a64_store_relaxed(word, good);
     assert_ptr_equal(base, &r);
-    assert_int_equal(ivshm_a64_load_relaxed(&a.attached[0]), 0); /* nothing stays announced */
+    assert_int_equal(ivshm_a64_load_relaxed(&a.attached[0]), 0); /* no attachment remains */
     assert_int_equal(ivshm_endpoint_attach(&a, b.owner, &base, &diag), 0);
 
     ivshm_endpoint_leave(&joining);
@@ -229,7 +229,7 @@ TEST(test_attach_errors)
     ivshm_region_close(&r);
 }
 
-/* Indexes that others name: what lies behind the table looks like an entry, and is none. */
+/* Indexes named by others: what lies beyond the table looks like an entry, but is none. */
 TEST(test_beyond_the_table)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -251,7 +251,10 @@ TEST(test_beyond_the_table)
     ivshm_region_close(&r);
 }
 
-/* What a peer has scribbled: nobody is attached to it, and it comes back by proof or by a word. */
+/*
+ * A state that a peer has scribbled: nobody attaches, and the entry is freed by proof or by an
+ * administrator's word.
+ */
 TEST(test_states_that_do_not_exist)
 {
     for (uint64_t state = IVSHM_NAMED + 1; state < 1 << IVSHM_CLAIM_STATE_BITS; state++) {
@@ -277,7 +280,7 @@ TEST(test_states_that_do_not_exist)
     }
 }
 
-/* A call that fails leaves an attachment that there was: its memory is still being written. */
+/* A call that fails keeps an earlier attachment: its memory is still being written. */
 TEST(test_failed_attach_keeps_attachment)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -295,7 +298,9 @@ TEST(test_failed_attach_keeps_attachment)
     ivshm_region_close(&r);
 }
 
-/* Who leaves while others are attached keeps the memory until the last has detached. */
+/*
+ * An endpoint that leaves while others are attached keeps its memory until the last has detached.
+ */
 TEST(test_leave_while_attached)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -346,7 +351,7 @@ TEST(test_attach_to_every_entry)
     struct ivshm_endpoint a = live(&r);
     for (uint32_t i = 1; i < r.geo.endpoints; i++) {
         void *base;
-        /* The entry i alone is free. */
+        /* Only entry i is free. */
         for (uint32_t j = 1; j < r.geo.endpoints; j++)
             ivshm_a64_store_relaxed(claim_at(&r, j),
                                     claim_word_of(j == i ? IVSHM_FREE : IVSHM_LIVE, 1, 0, 5));
@@ -394,7 +399,7 @@ TEST(test_memory_full)
              (unsigned long long) ((r.geo.base_bytes + r.geo.pipeline_bytes) >> 10));
     assert_says(diag, need);
     assert_says(diag, "A job of 40 ranks needs 64M: pass size=64M to QEMU");
-    /* The entry that was claimed in vain is free again, and others are well. */
+    /* The entry that was claimed in vain is free again, and others are unharmed. */
     assert_int_equal(ivshm_endpoint_claim(&r, n).state, IVSHM_FREE);
     for (uint32_t i = 0; i < n; i++)
         assert_int_equal(ivshm_endpoint_claim(&r, i).state, IVSHM_NAMED);
@@ -408,7 +413,7 @@ TEST(test_memory_full)
 }
 
 /* The size that the message asks for is enough. */
-TEST(test_advice_holds)
+TEST(test_advised_size_is_enough)
 {
     static const uint32_t jobs[] = {1, 2, 3, 8, 13, 40, 64, 257};
     for (size_t j = 0; j < LENGTH(jobs); j++) {
@@ -470,7 +475,9 @@ static struct ivshm_owner mortal_start(struct mortal *m, pid_t *pid)
     return owner;
 }
 
-/* Killed while joining, live, holding a pipeline, attached: everything returns, once it is proved.
+/*
+ * Killed while joining, live, holding a pipeline, attached: everything is freed once its death is
+ * proved.
  */
 TEST(test_killed)
 {
@@ -502,7 +509,10 @@ TEST(test_killed)
     ivshm_region_close(&r);
 }
 
-/* We are attached to one that dies: dead at once, its memory only after we have detached. */
+/*
+ * A peer dies while we are attached: it is dead at once, but its memory is freed only after we
+ * detach.
+ */
 TEST(test_killed_while_we_are_attached)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -533,7 +543,7 @@ TEST(test_killed_while_we_are_attached)
     ivshm_region_close(&r);
 }
 
-/* Watching marks and frees nothing. */
+/* Watching marks, and frees nothing. */
 TEST(test_watch_frees_nothing)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -547,7 +557,7 @@ TEST(test_watch_frees_nothing)
     ivshm_endpoint_watch(&r, &self);
     assert_int_equal(ivshm_endpoint_claim(&r, owner.endpoint).state, IVSHM_DEAD);
     assert_int_equal(ivshm_extent_held(&r, owner), held);
-    /* The next join takes back, and gets that very entry in the next generation. */
+    /* The next join frees it, and gets that very entry with the next generation. */
     struct ivshm_endpoint ep = live(&r);
     assert_int_equal(ep.owner.endpoint, owner.endpoint);
     assert_int_equal(ep.owner.generation, owner.generation + 1);
@@ -593,8 +603,10 @@ TEST(test_stopped_is_not_dead)
     ivshm_region_close(&r);
 }
 
-/* Entries as others would have left them: another kernel, a container, a boot before, a pid that is
- * in use again. test_liveness has all kinds. */
+/*
+ * Entries as other processes would have left them: another kernel, a container, an earlier boot, a
+ * pid that is in use again. test_liveness has all kinds.
+ */
 TEST(test_proof)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -610,35 +622,37 @@ TEST(test_proof)
 #define REAPED()                                                                                   \
     (seal(&r, ep.owner.endpoint), ivshm_endpoint_reap(&r, &self, &reaped), reaped.endpoints)
 #define SET(field, value) ivshm_a64_store_relaxed(&e->field, value)
-#define PLACE()                                                                                    \
+#define LOCALITY()                                                                                 \
     (seal(&r, ep.owner.endpoint), ivshm_endpoint_read(&r, ep.owner.endpoint, &info),               \
      ivshm_endpoint_locality(&r, &self, &info))
     assert_int_equal(REAPED(), 0);
-    assert_int_equal(PLACE(), IVSHM_LOCALITY_HERE);
+    assert_int_equal(LOCALITY(), IVSHM_LOCALITY_HERE);
     SET(start_time, 1);
     SET(vm_uuid[1], 0);
     SET(vm_uuid[0], 6); /* of a snapshot that runs twice */
     assert_int_equal(REAPED(), 0);
-    assert_int_equal(PLACE(), IVSHM_LOCALITY_ELSEWHERE);
+    assert_int_equal(LOCALITY(), IVSHM_LOCALITY_ELSEWHERE);
     SET(vm_uuid[0], 0);
-    SET(boot_id[0], 0); /* covered by a container */
+    SET(boot_id[0], 0); /* hidden by a container */
     SET(boot_id[1], 0);
     assert_int_equal(REAPED(), 0);
-    assert_int_equal(PLACE(), IVSHM_LOCALITY_ELSEWHERE);
+    assert_int_equal(LOCALITY(), IVSHM_LOCALITY_ELSEWHERE);
     SET(boot_id[0], ~self.boot_id[0]); /* another VM */
     assert_int_equal(REAPED(), 0);
     SET(boot_id[0], self.boot_id[0]);
     SET(boot_id[1], self.boot_id[1]);
-    SET(pid_ns, self.pid_ns + 1); /* another container, and we, here, do not see all */
+    SET(pid_ns, self.pid_ns + 1); /* another container; and we, here, do not see all */
     self.pid_ns = 7;
     assert_int_equal(REAPED(), 0);
-    assert_int_equal(PLACE(), IVSHM_LOCALITY_CONTAINER);
+    assert_int_equal(LOCALITY(), IVSHM_LOCALITY_CONTAINER);
     assert_true(ivshm_endpoint_is_live(&r, ep.owner));
     SET(pid_ns, self.pid_ns);
     assert_int_equal(REAPED(), 1);
     assert_all_freed(&r);
 
-    /* Our VM, another boot; but only if both know that it is the firmware's uuid, and by a device.
+    /*
+     * Our VM in another boot; but only if both know that the uuid is the firmware's, and use a
+     * device.
      */
     r.map.is_device = true;
     ep = live(&r);
@@ -661,7 +675,7 @@ TEST(test_proof)
     ivshm_region_close(&r);
 }
 
-/* An identity of which a word is not its owner's proves nothing, whatever it says. */
+/* An identity with a word that is not its owner's proves nothing, whatever it says. */
 TEST(test_broken_seal)
 {
     static const size_t words[] = {
@@ -681,7 +695,7 @@ TEST(test_broken_seal)
     struct ivshm_endpoint ep = live(&r);
     struct ivshm_endpoint_info info;
     ivshm_a64 *start = &r.endpoints[0].start_time;
-    /* Sealed, it is the proof that a pid is in use again. */
+    /* With its seal, it proves that a pid is in use again. */
     ivshm_a64_store_relaxed(start, ivshm_a64_load_relaxed(start) + 5);
     seal(&r, 0);
     for (size_t i = 0; i < LENGTH(words); i++) {
@@ -693,7 +707,7 @@ TEST(test_broken_seal)
         assert_int_equal(reap(&r).endpoints, 0);
         ivshm_a64_store_relaxed(word, was);
     }
-    /* Of another generation it is another's. */
+    /* With another generation, it belongs to another claim. */
     ivshm_a64_store_relaxed(claim_at(&r, 0),
                             ivshm_a64_load_relaxed(claim_at(&r, 0)) + (UINT64_C(1) << 45));
     assert_int_equal(reap(&r).endpoints, 0);
@@ -705,7 +719,7 @@ TEST(test_broken_seal)
     ivshm_region_close(&r);
 }
 
-/* Died before it was LIVE, and its pid is in use again: the entry says which process it was. */
+/* It died before it was LIVE, and its pid is in use again: the entry tells which process it was. */
 TEST(test_pid_of_a_joiner_is_used_again)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -721,7 +735,8 @@ TEST(test_pid_of_a_joiner_is_used_again)
     ivshm_region_close(&r);
 }
 
-/* Somebody is wrong about a joiner: it learns of that, and leaves the next one's claim and blocks.
+/*
+ * A joiner is declared dead by mistake: it notices, and leaves the next claim and its blocks alone.
  */
 TEST(test_declared_dead_while_joining)
 {
@@ -740,7 +755,7 @@ TEST(test_declared_dead_while_joining)
         }
         word = ivshm_a64_load_relaxed(claim_at(&r, ep.owner.endpoint));
         assert_int_equal(ivshm_endpoint_publish(&ep, &diag), -ESHUTDOWN);
-        assert_says(diag, "declared this process dead");
+        assert_says(diag, "this process was declared dead");
         assert_int_equal(ivshm_a64_load_relaxed(claim_at(&r, ep.owner.endpoint)), word);
         assert_int_equal(ivshm_extent_held(&r, ep.owner), 0);
         if (freed > 1) {
@@ -754,8 +769,8 @@ TEST(test_declared_dead_while_joining)
 }
 
 /*
- * A joiner that died at every step of joining, as its words tell: claimed and nothing more, some
- * blocks taken, some given back. Of another host, the same words prove nothing.
+ * A joiner that died at every step of joining, as its words show: only claimed, some blocks
+ * allocated, some freed. On another host the same words prove nothing.
  */
 TEST(test_half_joined)
 {
@@ -775,7 +790,7 @@ TEST(test_half_joined)
             for (uint64_t i = 0; i < steps[s]; i++)
                 ivshm_a64_store_relaxed(&r.block_map[i],
                                         block_word_of(owner, IVSHM_KIND_BASE, i ? 0 : base));
-            /* Even if the entry's stale fields name a process that lives. */
+            /* Even if the entry's stale fields name a live process. */
             ivshm_a64_store_relaxed(&r.endpoints[7].pid, (uint64_t) getpid());
             struct ivshm_reaped reaped = reap(&r);
             assert_int_equal(reaped.endpoints, !elsewhere);
@@ -784,7 +799,7 @@ TEST(test_half_joined)
             ivshm_a64_store_relaxed(claim_at(&r, 7), 0);
             ivshm_extent_reclaim(&r, owner);
         }
-    /* A joiner that lives, with the stale fields of one that is dead. */
+    /* A live joiner, with the stale fields of a dead one. */
     ivshm_a64_store_relaxed(claim_at(&r, 7),
                             claim_word_of(IVSHM_JOINING, (uint32_t) getpid(), hash, 3));
     ivshm_a64_store_relaxed(&r.endpoints[7].pid, (uint64_t) dead);
@@ -792,7 +807,7 @@ TEST(test_half_joined)
     ivshm_region_close(&r);
 }
 
-/* Claims that are nonsense: nothing is taken back, nothing crashes. */
+/* Claims that are nonsense: nothing is reaped, nothing crashes. */
 TEST(test_hostile_claims)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -815,7 +830,7 @@ TEST(test_hostile_claims)
     ivshm_region_close(&r);
 }
 
-/* Threads that stand for processes */
+/* Threads that act as processes */
 
 #define WORKERS 8
 
@@ -823,7 +838,7 @@ struct worker {
     struct ivshm_region *r;
     uint32_t id;
     const bool *stop;
-    ivshm_a64 *target; /* endpoint + 1 and generation of who may be attached to */
+    ivshm_a64 *target; /* endpoint + 1 and generation that may be attached to */
 };
 
 static void *join_and_leave(void *arg)
@@ -860,9 +875,10 @@ TEST(test_concurrent_join_and_leave)
 }
 
 /*
- * Edge A1: one joins and leaves, others attach to it, a reaper reaps all the time. While somebody
- * is attached, the memory belongs to the very generation that he attached to. The memory is written
- * with plain stores, so that a sanitizer of threads sees the next owner's if they come too early.
+ * Edge A1: one thread joins and leaves, others attach to it, a reaper reaps all the time. While a
+ * thread is attached, the memory belongs to the generation that it attached to. The memory is
+ * written with plain stores, so that ThreadSanitizer sees the next owner's stores if they come too
+ * early.
  */
 static void *come_and_go(void *arg)
 {
@@ -870,7 +886,7 @@ static void *come_and_go(void *arg)
     for (int round = 0; round < 400; round++) {
         struct ivshm_endpoint ep = joined(w->r);
         ivshm_endpoint_publish(&ep, NULL);
-        /* Relaxed here and below: what orders is the claim alone, E1. */
+        /* Relaxed here and below: the claim alone orders, E1. */
         ivshm_a64_store_relaxed(w->target,
                                 (uint64_t) (ep.owner.endpoint + 1) << 32 | ep.owner.generation);
         sched_yield();
@@ -939,7 +955,8 @@ TEST(test_attach_against_reap)
 
 /*
  * Edge A1, where a processor may let a load pass a store: again and again, one thread attaches
- * while the other marks the peer dead and looks. At least one of the two must see the other.
+ * while the other marks the peer dead and checks the bit. At least one of the two must see the
+ * other.
  */
 #define MEETINGS 50000
 
@@ -947,7 +964,7 @@ struct meeting {
     struct ivshm_region *r;
     struct ivshm_endpoint *attacher;
     struct ivshm_owner peer;
-    ivshm_a64 *came, *attached; /* how often both sides came to meet; of the last meeting */
+    ivshm_a64 *came, *attached; /* how often both sides have met; result of the last meeting */
     bool is_reaper;
 };
 
@@ -1004,8 +1021,8 @@ TEST(test_attach_meets_death)
 }
 
 /*
- * Who detaches hands over what it wrote: the memory's next owner is ordered behind that by nothing
- * else, as the two threads talk by relaxed accesses alone.
+ * Detaching hands over what was written. Nothing else orders the memory's next owner after it, as
+ * the two threads use relaxed accesses to talk.
  */
 static void *write_and_detach(void *arg)
 {
@@ -1055,7 +1072,7 @@ TEST(test_detach_hands_over)
 {
     struct ivshm_region r = region_new(4 * MIB);
     ivshm_a64 target = {0};
-    live(&r); /* entry 0, which leave_and_wait speaks for */
+    live(&r); /* entry 0, which leave_and_wait acts for */
     struct worker workers[2];
     for (uint32_t i = 0; i < LENGTH(workers); i++)
         workers[i] = (struct worker){.r = &r, .id = i, .target = &target};
@@ -1064,7 +1081,9 @@ TEST(test_detach_hands_over)
     ivshm_region_close(&r);
 }
 
-/* Children that join, attach to whom they find, take pipelines, leave; killed at any instruction.
+/*
+ * Children that join, attach to whom they find, allocate pipelines and leave. They are killed at
+ * any instruction.
  */
 static void live_at_random(void *arg)
 {
@@ -1129,7 +1148,7 @@ int main(void)
         cmocka_unit_test(test_attach_to_every_entry),
         cmocka_unit_test(test_table_full),
         cmocka_unit_test(test_memory_full),
-        cmocka_unit_test(test_advice_holds),
+        cmocka_unit_test(test_advised_size_is_enough),
         cmocka_unit_test(test_killed),
         cmocka_unit_test(test_killed_while_we_are_attached),
         cmocka_unit_test(test_watch_frees_nothing),

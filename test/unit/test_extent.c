@@ -15,7 +15,7 @@ TEST(test_alloc_and_free)
     ivshm_off a, b;
     assert_int_equal(ivshm_extent_alloc(&r, me, IVSHM_KIND_BASE, 3 * bs, &a), 0);
     assert_int_equal(a.bytes, r.geo.data);
-    /* The words are what doc/layout.md says. */
+    /* The words are as doc/layout.md defines them. */
     assert_int_equal(word_of(&r, 0), block_word_of(me, IVSHM_KIND_BASE, 3));
     assert_int_equal(word_of(&r, 1), block_word_of(me, IVSHM_KIND_BASE, 0));
     assert_int_equal(word_of(&r, 2), block_word_of(me, IVSHM_KIND_BASE, 0));
@@ -42,7 +42,7 @@ TEST(test_alloc_and_free)
     ivshm_region_close(&r);
 }
 
-/* The largest endpoint and generation fit into a block's word beside each other. */
+/* The largest endpoint and generation fit side by side into a block's word. */
 TEST(test_extreme_owners)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -137,8 +137,7 @@ TEST(test_all_memory)
     ivshm_region_close(&r);
 }
 
-/* Holes of 1, 2, 3.. blocks: each size goes into the first that it fits; nothing is lost on the
- * way. */
+/* Holes of 1, 2, 3.. blocks: each size goes into the first hole that it fits; nothing is lost. */
 TEST(test_holes)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -149,7 +148,7 @@ TEST(test_holes)
         block += hole;
         ivshm_a64_store_relaxed(&r.block_map[block++], block_word_of(other, IVSHM_KIND_BASE, 1));
     }
-    /* All beyond is taken, too. */
+    /* All blocks beyond are allocated, too. */
     for (uint64_t i = block; i < r.geo.blocks; i++)
         ivshm_a64_store_relaxed(&r.block_map[i], block_word_of(other, IVSHM_KIND_BASE, 0));
     uint64_t free_before = free_blocks(&r);
@@ -205,8 +204,8 @@ TEST(test_owned)
     ivshm_region_close(&r);
 }
 
-/* Freeing what is not one's own, or does not exist, does nothing. */
-/* The map's memory is larger than the map: what is written behind its end is no block. */
+/* Freeing memory that belongs to others, or does not exist, has no effect. */
+/* The map's memory is larger than the map: a word beyond its end is no block. */
 TEST(test_owned_at_the_end)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -241,7 +240,7 @@ TEST(test_free_of_others)
     ivshm_region_close(&r);
 }
 
-/* Nonsense in the map: bounded work, and only what is free is taken. */
+/* Nonsense in the map: the work is bounded, and only free blocks are allocated. */
 TEST(test_hostile_map)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -260,7 +259,7 @@ TEST(test_hostile_map)
     ivshm_region_close(&r);
 }
 
-/* Threads: every byte that is handed out is written with its owner's number, and found so again. */
+/* Threads: every byte that is allocated is filled with its owner's number, and must keep it. */
 
 #define WORKERS 8
 
@@ -281,7 +280,7 @@ static void *alloc_and_free(void *arg)
         ivshm_off off;
         if (ivshm_extent_alloc(w->r, owner, IVSHM_KIND_PIPELINE, count * bs, &off) != 0)
             continue;
-        /* Plain accesses: taking and giving back have to order them. */
+        /* Plain accesses: alloc and free have to order them. */
         uint32_t *memory = ivshm_region_resolve(w->r, off, count * bs);
         must(memory);
         for (uint64_t i = 0; i < count; i++)
@@ -311,7 +310,10 @@ TEST(test_no_overlap)
     ivshm_region_close(&r);
 }
 
-/* As many at once as there is room for, and not one more: all get theirs, as when a job starts. */
+/*
+ * As many at once as there is room for, and not one more: all get their blocks, as when a job
+ * starts.
+ */
 static void *alloc_one(void *arg)
 {
     struct worker *w = arg;

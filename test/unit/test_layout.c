@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: mpich2 */
-/* The layout to the byte, as doc/layout.md describes it. What fails here is another layout version.
+/*
+ * The layout to the byte, as doc/layout.md defines it. A failure here means another layout version.
  */
 #include "unit.h"
 
@@ -103,7 +104,7 @@ TEST(test_constants)
     assert_true(IVSHM_ENDPOINTS_MAX < 1 << 16);
 }
 
-/* golden-v7.hex is what `od -A x -t x1` prints: lines of zeroes may be left out. */
+/* golden-v7.hex is the output of `od -A x -t x1`; lines of zeroes may be omitted. */
 static void read_golden(unsigned char page[IVSHM_PAGE])
 {
     char path[4096], line[256];
@@ -128,7 +129,7 @@ static void read_golden(unsigned char page[IVSHM_PAGE])
     fclose(file);
 }
 
-/* 16 MiB, with an id that an earlier formatter has written before it died. */
+/* 16 MiB, with an id from an earlier formatter that died. */
 TEST(test_golden_image)
 {
     unsigned char golden[IVSHM_PAGE];
@@ -146,7 +147,7 @@ TEST(test_golden_image)
     close(fd);
 }
 
-/* And a program of this version opens the golden image as it is. */
+/* A program of this version opens the golden image as it is. */
 TEST(test_golden_image_is_opened)
 {
     unsigned char golden[IVSHM_PAGE];

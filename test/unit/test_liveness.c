@@ -34,13 +34,14 @@ TEST(test_host_hash)
     assert_true(hash < 1u << IVSHM_CLAIM_HOST_BITS);
     q.pid++;
     q.start_time++;
-    assert_int_equal(ivshm_process_host_hash(&q), hash); /* of the host, not the process */
+    assert_int_equal(ivshm_process_host_hash(&q),
+                     hash); /* a property of the host, not of the process */
     q.boot_id[0] ^= 1;
     assert_int_not_equal(ivshm_process_host_hash(&q), hash);
     q = p;
     q.pid_ns++;
     assert_int_not_equal(ivshm_process_host_hash(&q), hash);
-    /* The bits spread: few of 1000 boots look alike. */
+    /* The bits are spread: few of 1000 boots have the same ones. */
     int same = 0;
     for (uint64_t i = 1; i <= 1000; i++) {
         q.boot_id[1] = p.boot_id[1] ^ i * UINT64_C(0x9e3779b9);
@@ -72,8 +73,8 @@ TEST(test_host_hash_of_the_unknown)
     assert_int_not_equal(ivshm_process_host_hash(&p), 0);
 }
 
-/* What two processes say of themselves, and where the one is for the other. */
-TEST(test_place)
+/* The identities of two processes, and the locality of one as seen from the other. */
+TEST(test_locality)
 {
     enum { MEM = IVSHM_TRAIT_MEMORY, UUID = IVSHM_TRAIT_UUID, DEV = UUID | IVSHM_TRAIT_DEVICE };
     static const struct {
@@ -90,7 +91,7 @@ TEST(test_place)
         {{1, 0, 0, 0, 0}, {1, 0, 0, 0, 0}, IVSHM_LOCALITY_HERE}, /* a kernel without namespaces */
         {{1, 0, 0, 0, 7}, {1, 0, 0, 0, 8}, IVSHM_LOCALITY_CONTAINER},
         {{1, 2, 3, UUID, 7}, {1, 2, 3, UUID, 8}, IVSHM_LOCALITY_CONTAINER},
-        /* A container that covers its boot id: all that is left is the memory. */
+        /* A container that hides its boot id: only the memory is left to judge by. */
         {{0, 0, 0, 0, 7}, {0, 0, 0, 0, 7}, IVSHM_LOCALITY_ELSEWHERE},
         {{1, 0, 0, 0, 7}, {0, 0, 0, 0, 7}, IVSHM_LOCALITY_ELSEWHERE},
         {{0, 0, 0, 0, 7}, {1, 0, 0, 0, 7}, IVSHM_LOCALITY_ELSEWHERE},
@@ -108,7 +109,9 @@ TEST(test_place)
         {{1, 2, 0, DEV, 7}, {9, 2, 0, DEV, 7}, IVSHM_LOCALITY_REBOOTED},
         {{1, 2, 0, DEV, 7}, {9, 2, 0, DEV, 8}, IVSHM_LOCALITY_REBOOTED},
         {{1, 2, 3, DEV, 7}, {9, 2, 3, DEV, 7}, IVSHM_LOCALITY_REBOOTED},
-        /* It has, or is the host of another with the same uuid, or a guest: not both are devices.
+        /*
+         * It has; or it is the host of another VM with the same uuid, or a guest: not both use
+         * devices.
          */
         {{1, 2, 0, UUID, 7}, {9, 2, 0, DEV, 7}, IVSHM_LOCALITY_ELSEWHERE},
         {{1, 2, 0, DEV, 7}, {9, 2, 0, UUID, 7}, IVSHM_LOCALITY_ELSEWHERE},
@@ -139,7 +142,7 @@ TEST(test_place)
             if (ivshm_process_locality(&self, &other) != rows[i].locality)
                 fail_msg("row %zu is locality %d, expected %d", i,
                          ivshm_process_locality(&self, &other), rows[i].locality);
-            other.pid = 1; /* is there, and did not start at 1000000 */
+            other.pid = 1; /* exists, and did not start at 1000000 */
             other.start_time = 1000000;
             if (rows[i].locality == IVSHM_LOCALITY_ELSEWHERE ||
                 rows[i].locality == IVSHM_LOCALITY_CONTAINER)
@@ -150,7 +153,10 @@ TEST(test_place)
         }
 }
 
-/* Where both are elsewhere: of one boot of one VM, as far as both know. */
+/*
+ * Two processes that are both elsewhere: whether they are of one boot of one VM, as far as they
+ * know.
+ */
 TEST(test_may_share_boot)
 {
     static const struct {
@@ -184,7 +190,7 @@ TEST(test_may_share_boot)
 
 static char fake[64];
 
-/* In the place of core's: a fake one between fake_setup and fake_teardown. */
+/* Replaces core's: a fake root between fake_setup and fake_teardown. */
 static const char *root = "";
 const char *ivshm_liveness_root(void)
 {
@@ -297,7 +303,7 @@ TEST(test_identity_that_is_told)
     assert_memory_equal(p.vm_generation, "ABCDEFGHIJKLMNOP", 16);
 }
 
-/* A process cannot join whose /proc does not know it. */
+/* A process that its /proc does not know cannot join. */
 TEST(test_no_self)
 {
     struct ivshm_process self;
@@ -307,7 +313,7 @@ TEST(test_no_self)
     assert_says(diag, "is /proc mounted");
 }
 
-/* hidepid: that a pid is in use is all that can be seen. */
+/* hidepid: only that a pid is in use is visible. */
 TEST(test_hidden)
 {
     pid_t gone = child_start(child_exits, NULL);
@@ -317,7 +323,7 @@ TEST(test_hidden)
     assert_int_equal(ivshm_pid_liveness((uint64_t) gone, 5000), IVSHM_LIVENESS_DEAD);
 }
 
-/* In the /proc of an outer pid namespace the same number is somebody else. */
+/* In the /proc of an outer pid namespace, the same number is another process. */
 TEST(test_outer_proc)
 {
     char pid[16];
@@ -344,7 +350,7 @@ TEST(test_outer_proc)
     assert_int_equal(ivshm_pid_liveness(me, 5000), IVSHM_LIVENESS_UNKNOWN);
 }
 
-/* What the time namespace adds to the clock, in seconds. */
+/* The time namespace's offset of the clock, in seconds. */
 static int64_t clock_offset;
 
 int clock_gettime(clockid_t id, struct timespec *now)
@@ -355,7 +361,7 @@ int clock_gettime(clockid_t id, struct timespec *now)
     return err;
 }
 
-/* Start times are told with the offset of the reader's time namespace, or, by some kernels, not. */
+/* Some kernels add the offset of the reader's time namespace to start times, others do not. */
 TEST(test_time_namespace)
 {
     uint64_t hz = (uint64_t) sysconf(_SC_CLK_TCK), me = (uint64_t) getpid();
@@ -376,7 +382,7 @@ TEST(test_time_namespace)
                              (unsigned long long) start);
                 if (offsets[i] > 1000)
                     assert_int_equal(found, start * hz);
-                /* Whoever lives is not dead, whoever is another is not alive. */
+                /* A live process is not dead; another process is not alive. */
                 put_stat(pid, 'R', 1, other + told);
                 assert_int_not_equal(ivshm_pid_liveness(me, other), IVSHM_LIVENESS_DEAD);
                 assert_int_equal(ivshm_pid_liveness(me, other + 7),
@@ -385,7 +391,7 @@ TEST(test_time_namespace)
     clock_offset = 0;
     put_stat(pid, 'R', 1, 7000);
 
-    /* The offset shown is of the children's namespace; or there is none. */
+    /* The offset shown is that of the children's namespace, or there is none. */
     put("/proc/self/timens_offsets", "monotonic 0 0\nboottime 0 0\n");
     put_stat("self", 'R', 1, 5000);
     assert_int_equal(ivshm_pid_liveness(me, 7002), IVSHM_LIVENESS_DEAD);
@@ -414,7 +420,7 @@ static void put_groups(const char *name, size_t bytes, const char *pids)
     free(groups);
 }
 
-/* Processes of many groups: what is looked for in their status is far behind, anywhere. */
+/* Processes with many groups: the line in their status may be far behind, anywhere. */
 TEST(test_many_groups)
 {
     struct ivshm_process self = self_of(), other;
@@ -438,7 +444,7 @@ TEST(test_many_groups)
     }
     put_groups("/proc/77/status", 9000, "77\t6");
     assert_int_equal(LIVENESS(), IVSHM_LIVENESS_DEAD);
-    /* The last line of all, and one that is longer than any. */
+    /* The last line of all, and a very long line. */
     put("/proc/77/status", "Name:\tx\nNSpid:\t77\t5");
     assert_int_equal(LIVENESS(), IVSHM_LIVENESS_ALIVE);
     put("/proc/77/status", "Name:\tx\nNSpid:\t77%9000s\n", "5");
@@ -446,7 +452,7 @@ TEST(test_many_groups)
     ivshm_census_free(&census);
 }
 
-/* The root of a machine looks for who runs in its containers. */
+/* The root of a machine searches for processes in its containers. */
 TEST(test_container)
 {
     struct ivshm_process self = self_of(), other;
@@ -483,15 +489,15 @@ TEST(test_container)
     assert_int_equal(ivshm_process_liveness(&self, &other, &census), IVSHM_LIVENESS_UNKNOWN);
     other.start_time = census.began - 2;
     assert_int_equal(ivshm_process_liveness(&self, &other, &census), IVSHM_LIVENESS_DEAD);
-    /* In nested containers: the namespaces of these may not be known. */
+    /* In nested containers, whose namespaces may be unknown. */
     other.start_time = 70;
     for (uint64_t i = 10; i < 50; i++) {
         other.pid = i;
         assert_int_equal(ivshm_process_liveness(&self, &other, &census), IVSHM_LIVENESS_UNKNOWN);
     }
-    other.pid = 200; /* in between: that is another process' view */
+    other.pid = 200; /* in between: this is another process' view */
     assert_int_equal(ivshm_process_liveness(&self, &other, &census), IVSHM_LIVENESS_DEAD);
-    /* The same pid and start in another container, then nowhere. */
+    /* The same pid and start time in another container, then nowhere. */
     other.pid = 5;
     other.start_time = 50;
     other.pid_ns++;
@@ -508,7 +514,7 @@ TEST(test_container)
     take("/proc/77/status");
     assert_int_equal(LIVENESS(), IVSHM_LIVENESS_DEAD);
 
-    /* From where not all are seen, nothing is proved. */
+    /* Nothing is proved by a process that cannot see all others. */
     self.pid_ns = 4;
     assert_int_equal(LIVENESS(), IVSHM_LIVENESS_UNKNOWN);
     self.pid_ns = INITIAL_PID_NS;
@@ -527,7 +533,7 @@ TEST(test_impossible_pids)
     assert_int_equal(ivshm_pid_liveness(UINT64_C(1) << IVSHM_CLAIM_PID_BITS, 0),
                      IVSHM_LIVENESS_UNKNOWN);
     assert_int_equal(ivshm_pid_liveness(UINT64_MAX, 0),
-                     IVSHM_LIVENESS_UNKNOWN); /* kill(-1) asks everybody */
+                     IVSHM_LIVENESS_UNKNOWN); /* kill(-1) signals everybody */
     assert_int_equal(ivshm_pid_liveness((UINT64_C(1) << 32) + 1, 0), IVSHM_LIVENESS_UNKNOWN);
 }
 
@@ -618,7 +624,7 @@ static void end_first_thread(void *arg __attribute__((unused)))
     pthread_exit(NULL);
 }
 
-/* The first thread has ended, another may still write. */
+/* The first thread has ended, but another one may still write. */
 TEST(test_zombie_leader)
 {
     pid_t pid = child_start(end_first_thread, NULL);
@@ -634,7 +640,7 @@ int main(void)
         cmocka_unit_test(test_host_hash),
         cmocka_unit_test(test_liveness_of_self),
         cmocka_unit_test(test_host_hash_of_the_unknown),
-        cmocka_unit_test(test_place),
+        cmocka_unit_test(test_locality),
         cmocka_unit_test(test_may_share_boot),
 #define WITH_FAKE(test) cmocka_unit_test_setup_teardown(test, fake_setup, fake_teardown)
         WITH_FAKE(test_identity_that_is_told),

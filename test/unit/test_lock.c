@@ -15,14 +15,14 @@ TEST(test_try_and_release)
     assert_true(ivshm_lock_try(&lock, one, &holder));
     assert_false(ivshm_lock_try(&lock, other, &holder));
     assert_true(is(holder, one));
-    assert_false(ivshm_lock_try(&lock, one, &holder)); /* not even its holder, once more */
+    assert_false(ivshm_lock_try(&lock, one, &holder)); /* not even by its holder a second time */
     ivshm_lock_release(&lock);
     assert_true(ivshm_lock_try(&lock, other, &holder));
     assert_false(ivshm_lock_try(&lock, one, &holder));
     assert_true(is(holder, other));
 }
 
-/* Of several who find the holder dead, one inherits; and never from another holder. */
+/* If several find the holder dead, one inherits; and never from another holder. */
 TEST(test_inherit)
 {
     struct ivshm_lock_shm lock = {{0}, {0}};
@@ -38,7 +38,7 @@ TEST(test_inherit)
     assert_true(ivshm_lock_try(&lock, third, &holder));
 }
 
-/* Whatever a peer writes into the word: the lock can be had of who is named there. */
+/* Whatever a peer writes into the word, the lock can be had from the holder that it names. */
 TEST(test_nonsense)
 {
     const uint64_t words[] = {1, UINT32_MAX, UINT64_C(1) << 32, UINT64_MAX, UINT64_C(5) << 60};
@@ -50,40 +50,41 @@ TEST(test_nonsense)
     }
 }
 
-/* Kept is a lock that its holder has not given up in between. */
+/* A lock counts as kept if its holder has not released it in between. */
 TEST(test_kept)
 {
     struct ivshm_lock_shm lock;
     struct ivshm_lock_watch watch = {0};
     struct ivshm_owner holder;
-#define LOOK(now) (ivshm_lock_watch_update(&lock, &watch, holder, now), watch.kept)
+#define POLL(now) (ivshm_lock_watch_update(&lock, &watch, holder, now), watch.kept)
 
-    memset(&lock, 0xff, sizeof(lock)); /* what another had there */
+    memset(&lock, 0xff, sizeof(lock)); /* what another lock's state had left there */
     ivshm_lock_init(&lock);
     assert_true(ivshm_lock_try(&lock, one, &holder));
     assert_false(ivshm_lock_try(&lock, other, &holder));
-    assert_int_equal(LOOK(1000), 0); /* the first look */
+    assert_int_equal(POLL(1000), 0); /* the first poll */
     for (uint64_t i = 1; i <= 60; i++) {
-        assert_int_equal(LOOK(1000 + i), i);
-        assert_int_equal(LOOK(1000 + i), i); /* twice in a second is once */
+        assert_int_equal(POLL(1000 + i), i);
+        assert_int_equal(POLL(1000 + i), i); /* twice in a second counts once */
     }
-    assert_int_equal(LOOK(9000), 61); /* was stopped in between, as its holder may have been */
+    assert_int_equal(POLL(9000),
+                     61); /* the waiter was stopped in between, as the holder may have been */
 
-    ivshm_lock_release(&lock); /* and has it again, of which the waiter sees nothing else */
+    ivshm_lock_release(&lock); /* released and taken again, which the waiter sees only by `turns` */
     assert_true(ivshm_lock_try(&lock, one, &holder));
     assert_false(ivshm_lock_try(&lock, other, &holder));
-    assert_int_equal(LOOK(9001), 0);
-    assert_int_equal(LOOK(9002), 1);
+    assert_int_equal(POLL(9001), 0);
+    assert_int_equal(POLL(9002), 1);
 
-    assert_true(ivshm_lock_inherit(&lock, other, one)); /* now it is another's */
+    assert_true(ivshm_lock_inherit(&lock, other, one)); /* now another holder has it */
     assert_false(ivshm_lock_try(&lock, one, &holder));
-    assert_int_equal(LOOK(9003), 0);
-    assert_int_equal(LOOK(9004), 1);
-    holder.generation++; /* or of another process on the same endpoint */
-    assert_int_equal(LOOK(9005), 0);
+    assert_int_equal(POLL(9003), 0);
+    assert_int_equal(POLL(9004), 1);
+    holder.generation++; /* or another process on the same endpoint */
+    assert_int_equal(POLL(9005), 0);
 }
 
-/* However often it was given up. */
+/* However often it was released. */
 TEST(test_kept_at_the_wrap)
 {
     struct ivshm_lock_shm lock = {{0}, {UINT64_MAX}};
@@ -91,15 +92,15 @@ TEST(test_kept_at_the_wrap)
     struct ivshm_owner holder = one;
 
     assert_true(ivshm_lock_try(&lock, one, &holder));
-    assert_int_equal(LOOK(0), 0);
-    assert_int_equal(LOOK(1), 1);
+    assert_int_equal(POLL(0), 0);
+    assert_int_equal(POLL(1), 1);
     ivshm_lock_release(&lock);
     assert_true(ivshm_lock_try(&lock, one, &holder));
-    assert_int_equal(LOOK(2), 0);
-    assert_int_equal(LOOK(3), 1);
+    assert_int_equal(POLL(2), 0);
+    assert_int_equal(POLL(3), 1);
 }
 
-/* Who changes holder, or turns, or both: the wait as a whole is counted on. */
+/* If holder, or turns, or both change, the wait as a whole still counts on. */
 TEST(test_waited)
 {
     struct ivshm_lock_shm lock = {{0}, {0}};
@@ -109,10 +110,10 @@ TEST(test_waited)
     for (uint64_t i = 0; i < 1000; i++) {
         holder = i % 3 == 0 ? one : other;
         ivshm_a64_store_relaxed(&lock.turns, i / 2);
-        assert_in_range(LOOK(50 + i), 0, 1);
+        assert_in_range(POLL(50 + i), 0, 1);
         assert_int_equal(watch.waited, i);
     }
-    assert_in_range(LOOK(100000), 0, 1);
+    assert_in_range(POLL(100000), 0, 1);
     assert_int_equal(watch.waited, 1000);
 }
 

@@ -5,7 +5,7 @@
 #include <limits.h>
 #include <sys/syscall.h>
 
-/* A folder of our own, in which sysfs is played. */
+/* A folder of our own, which acts as sysfs. */
 static char dir[256], path_text[512];
 
 static const char *path_of(const char *name)
@@ -37,7 +37,7 @@ static void add_device(const char *address, const char *vendor, const char *devi
     }
 }
 
-/* In the place of core's. */
+/* Replaces core's. */
 static const char *sysfs = "/sys/bus/pci/devices";
 const char *ivshm_map_sysfs(void)
 {
@@ -133,16 +133,16 @@ TEST(test_bad_files)
     memset(name, 'n', sizeof(name));
     name[sizeof(map.name)] = 0;
     assert_int_equal(ivshm_map_open(name, false, &map, &diag), -ENAMETOOLONG);
-    assert_says(diag, "name has 512 bytes, and can have 511");
+    assert_says(diag, "name has 512 bytes, at most 511 are possible");
     name[sizeof(map.name) - 1] = 0; /* longer than a file's name can be, but this is the system's */
     assert_int_equal(ivshm_map_open(name, false, &map, &diag), -ENAMETOOLONG);
-    assert_null(strstr(diag.text, "can have"));
+    assert_null(strstr(diag.text, "are possible"));
 
     assert_int_equal(ivshm_map_open(path_of("nothing"), false, &map, NULL), -ENOENT);
     assert_memory_equal(&map, &before, sizeof(map)); /* outputs are set on success only */
 }
 
-/* In a folder where everyone may make files, somebody else's link is a trap. */
+/* In a folder where everyone may create files, another user's link is a trap. */
 TEST(test_links)
 {
     struct ivshm_map map;
@@ -165,21 +165,21 @@ TEST(test_links)
     assert_says(diag, link);
     assert_says(diag, "is a symbolic link that another user made");
     assert_int_equal(ivshm_map_open(link, true, &map, &diag), -EACCES);
-    /* The folder is that user's own: whoever names it there trusts him. */
+    /* The folder belongs to that user: whoever names a file there trusts him. */
     must(chown(path_of("public"), 65534, 65534) == 0);
     assert_int_equal(ivshm_map_open(link, false, &map, &diag), 0);
     ivshm_map_close(&map);
     must(chown(path_of("public"), 0, 0) == 0 && chmod(path_of("public"), 0755) == 0);
     assert_int_equal(ivshm_map_open(link, false, &map, &diag), 0);
     ivshm_map_close(&map);
-    /* A name without a folder, and one that is there no more. */
+    /* A name without a folder, and one that no longer exists. */
     must(chmod(path_of("public"), 01777) == 0 && chdir(path_of("public")) == 0);
     assert_int_equal(ivshm_map_open("link", false, &map, &diag), -EACCES);
     must(chdir("/") == 0 && unlink(link) == 0);
     assert_int_equal(ivshm_map_open(link, false, &map, &diag), -ENOENT);
 }
 
-/* The file that was mapped, and no other that has its name by then. */
+/* The file that was mapped, not another one that has its name by then. */
 TEST(test_reopen)
 {
     struct ivshm_map map, sealed;
@@ -225,7 +225,7 @@ TEST(test_reopen)
     }
     must(rename(path_of("other"), map.path) == 0);
     assert_int_equal(ivshm_map_reopen(&map), -ESTALE);
-    /* Without waiting for somebody at its other end. */
+    /* Without waiting for a process at its other end. */
     must(rename(path_of("fifo"), map.path) == 0);
     assert_int_equal(ivshm_map_reopen(&map), -ESTALE);
     assert_int_equal(ivshm_map_reopen(&sealed), -ESTALE);
@@ -243,7 +243,7 @@ TEST(test_reopen)
     ivshm_map_close(&sealed);
 }
 
-/* The folder in which a file is to be, by the same rule. */
+/* The folder in which a file is to be created: the same rule. */
 TEST(test_open_folder)
 {
     struct ivshm_diag diag;
@@ -270,7 +270,7 @@ TEST(test_open_folder)
     }
     must(chdir("/") == 0);
     assert_int_equal(ivshm_map_open_folder(path_of("nowhere/new"), &name, &diag), -ENOENT);
-    assert_says(diag, "its folder cannot be opened");
+    assert_says(diag, "cannot open its directory");
     assert_int_equal(ivshm_map_open_folder(path_of("plain/new"), &name, &diag), -ENOTDIR);
     memset(path, '/', sizeof(path));
     snprintf(path + PATH_MAX - 2, 100, "new");
@@ -291,8 +291,8 @@ TEST(test_open_folder)
 }
 
 /*
- * Somebody who changes what has the name `name`, between any two calls of ours: before the i-th,
- * if bit i of `changes` is set. The calls are the C library's; here they are caught.
+ * An attacker who changes what has the name `name`, between any two of our calls: before the i-th
+ * call if bit i of `changes` is set. The C library's calls are intercepted here.
  */
 static const char *name_of_his, *other_of_his;
 static unsigned changes, calls;
@@ -334,7 +334,7 @@ ssize_t readlinkat(int folder, const char *path, char *text, size_t size)
 
 #define TRIES (1u << 10)
 
-/* What is at `name` then: the file that he may have opened there, or nothing. */
+/* What is at `name` then: the file that it was possible to open there, or nothing. */
 static void never_followed(const char *path, const char *name, const char *other)
 {
     int opened = 0, refused = 0;
@@ -347,7 +347,7 @@ static void never_followed(const char *path, const char *name, const char *other
         calls = 0;
         int err = ivshm_map_open(path, false, &map, &diag);
         name_of_his = NULL;
-        for (unsigned bit = 0; bit < calls; bit++) /* as it was */
+        for (unsigned bit = 0; bit < calls; bit++) /* unchanged */
             if (i >> bit & 1)
                 must(syscall(SYS_renameat2, AT_FDCWD, name, AT_FDCWD, other, 2) == 0);
         if (err == 0) {
@@ -362,7 +362,7 @@ static void never_followed(const char *path, const char *name, const char *other
     assert_true(opened > 0 && refused > 0);
 }
 
-/* What was judged is what is opened, whatever is at its name by then. */
+/* The file that was checked is the file that is opened, whatever has its name by then. */
 TEST(test_links_that_change)
 {
     struct ivshm_map map;
@@ -381,7 +381,7 @@ TEST(test_links_that_change)
     never_followed("link", "link", "file");
     never_followed("file", "file", "link");
 
-    /* The same with a folder on the way, and with a link of ours that leads to his. */
+    /* The same with a folder on the path, and with a link of ours to the attacker's. */
     must(mkdir("folder", 0755) == 0);
     write_file("race/folder/region", "his own", 4096);
     must(symlink("../private", "detour") == 0);
@@ -390,13 +390,13 @@ TEST(test_links_that_change)
     must(symlink("link", "good") == 0);
     never_followed("good", "link", "file");
     assert_int_equal(ivshm_map_open("good", false, &map, &diag), -EACCES);
-    assert_says(diag, "or leads to one");
+    assert_says(diag, "or leads to such a link");
     assert_int_equal(ivshm_map_open("detour/region", true, &map, &diag), -EACCES);
     must(chdir("/") == 0);
 }
 
-/* Every way to a file leads there: from the root, over links, folders and back. */
-TEST(test_ways)
+/* Every path to a file works: from the root, over links, folders and back. */
+TEST(test_paths)
 {
     static const char *const ways[] = {
         "way/file",   "./way//file",        "way/../way/./file", "way/link",     "way/absolute",
@@ -423,7 +423,7 @@ TEST(test_ways)
     }
     assert_int_equal(ivshm_map_open(path_of("way/chain"), false, &map, &diag), 0);
     ivshm_map_close(&map);
-    /* A file without a name, by a link whose text leads nowhere. */
+    /* A file without a name, through a link whose text leads nowhere. */
     int fd = file_new(4096);
     snprintf(text, sizeof(text), "/proc/%d/fd/%d", getpid(), fd);
     assert_int_equal(ivshm_map_open(text, false, &map, &diag), 0);
@@ -445,7 +445,7 @@ static void open_from_nowhere(void *arg)
     must(ivshm_map_open(arg, false, &map, NULL) == 0);
 }
 
-/* A working directory that one may not use is no harm to an absolute name. */
+/* A working directory that may not be used does no harm to an absolute name. */
 TEST(test_forbidden_working_directory)
 {
     if (geteuid() != 0) {
@@ -508,7 +508,7 @@ TEST(test_devices)
     assert_string_equal(devices[2].address, "0000:02:00.0");
     assert_int_equal(devices[2].size, 12288);
 
-    /* More than the caller has room for: counted, not written. */
+    /* More than the caller has room for: counted, but not written. */
     memset(devices, 0, sizeof(devices));
     assert_int_equal(ivshm_map_devices(devices, 1), 3);
     assert_string_equal(devices[0].address, "0000:00:04.0");
@@ -549,7 +549,7 @@ TEST(test_switched_off_device)
 
     write_file("0000:03:00.0/config", "\xf4\x1a\x10\x11\x01", 0); /* I/O only */
     assert_int_equal(ivshm_map_open("0000:03:00.0", false, &map, &diag), -EACCES);
-    assert_says(diag, "0000:03:00.0 is switched off");
+    assert_says(diag, "0000:03:00.0 is disabled");
     assert_says(diag, path_of("0000:03:00.0/enable"));
 
     write_file("0000:03:00.0/enable", "0", 0);
@@ -571,7 +571,7 @@ int main(void)
         cmocka_unit_test(test_reopen),
         cmocka_unit_test(test_open_folder),
         cmocka_unit_test(test_links_that_change),
-        cmocka_unit_test(test_ways),
+        cmocka_unit_test(test_paths),
         cmocka_unit_test(test_forbidden_working_directory),
         cmocka_unit_test(test_no_permission),
         cmocka_unit_test(test_no_device),

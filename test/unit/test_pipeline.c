@@ -20,7 +20,7 @@ TEST(test_alloc_and_free)
     ivshm_region_close(&r);
 }
 
-/* Memory that was something else before is a pipeline of empty chunks. */
+/* Memory that held something else becomes a pipeline of empty chunks. */
 TEST(test_dirty_memory)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -67,14 +67,14 @@ TEST(test_attach)
         ivshm_pipeline_attach(&r, receiver, pipeline.off, pipeline.count, &mine, &diag), -EBADMSG);
     assert_says(diag, "from chunk");
 
-    /* Not a pipeline of that endpoint's: never written. */
+    /* Not a pipeline of that endpoint: never written. */
     ivshm_off off;
     uint64_t bs = r.geo.block_size;
     assert_int_equal(ivshm_extent_alloc(&r, receiver, IVSHM_KIND_BASE, r.geo.pipeline_bytes, &off),
                      0);
     assert_int_equal(ivshm_pipeline_attach(&r, receiver, off, 0, &base, &diag), -EBADMSG);
     assert_says(diag, "endpoint 2 provided a pipeline");
-    assert_says(diag, "not its own");
+    assert_says(diag, "has no such pipeline");
     assert_int_equal(ivshm_extent_alloc(&r, receiver, IVSHM_KIND_PIPELINE, bs, &off),
                      0); /* too short */
     assert_int_equal(ivshm_pipeline_attach(&r, receiver, off, 0, &base, &diag), -EBADMSG);
@@ -92,7 +92,7 @@ TEST(test_attach)
     ivshm_region_close(&r);
 }
 
-/* Full and empty, many times round, with every length at the edges. */
+/* Full and empty, many times round, with every length at the limits. */
 TEST(test_ring)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -149,7 +149,7 @@ TEST(test_hostile_length)
     ivshm_region_close(&r);
 }
 
-/* Two threads, both copying; chunks are plain memory: edges L1 and L2. */
+/* Two threads copy. Chunks are plain memory: edges L1 and L2. */
 
 #define TRANSFERS 40
 #define MESSAGE (300 * 1024 + 17)
@@ -197,7 +197,7 @@ static void *transfer(void *arg)
             }
             done += len;
         }
-        if (s->sends) { /* may do with it what it likes, once it is drained */
+        if (s->sends) { /* may do what it likes with it once it is drained */
             while (!ivshm_pipeline_is_drained(&s->pipeline))
                 sched_yield();
             memset(s->pipeline.chunks, 0, (size_t) s->pipeline.count * s->pipeline.size);
@@ -219,7 +219,7 @@ TEST(test_transfers)
     ivshm_region_close(&r);
 }
 
-/* What can be read without waiting: up to the first chunk that is empty, or nonsense. */
+/* What can be read without waiting: up to the first chunk that is empty or nonsense. */
 TEST(test_waiting)
 {
     struct ivshm_region r = region_new(4 * MIB);

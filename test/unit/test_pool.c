@@ -35,8 +35,8 @@ static void release_cell(struct ivshm_pool *pool, uint32_t index)
     ivshm_a32_store_release(&ivshm_pool_cell(pool, index)->state, IVSHM_CELL_FREE);
 }
 
-/* Takes all that can be taken; each cell once. Puts them back. */
-static uint32_t count_takable(struct ivshm_pool *pool)
+/* Allocates all cells, each once. Frees them. */
+static uint32_t count_free(struct ivshm_pool *pool)
 {
     bool seen[256] = {false};
     int taken[256], n = 0, cell;
@@ -54,8 +54,8 @@ static uint32_t count_takable(struct ivshm_pool *pool)
 TEST(test_alloc_and_free)
 {
     struct fixture f = pool_new(7);
-    assert_int_equal(count_takable(&f.pool), 7);
-    assert_int_equal(count_takable(&f.pool), 7);
+    assert_int_equal(count_free(&f.pool), 7);
+    assert_int_equal(count_free(&f.pool), 7);
     assert_ptr_equal(ivshm_pool_cell(&f.pool, 0), f.cells);
     assert_ptr_equal(ivshm_pool_cell(&f.pool, 6), f.cells + (size_t) 6 * SIZE);
     pool_free(&f);
@@ -75,8 +75,8 @@ TEST(test_one_cell)
     pool_free(&f);
 }
 
-/* The cell that came back last, or was put back last, is in the cache still. */
-TEST(test_warmest_first)
+/* The cell that was freed last is still in the cache. */
+TEST(test_last_freed_first)
 {
     struct fixture f = pool_new(4);
     int a = ivshm_pool_alloc(&f.pool), b = ivshm_pool_alloc(&f.pool);
@@ -87,7 +87,7 @@ TEST(test_warmest_first)
     pool_free(&f);
 }
 
-/* Cells that come back in any order are all found. */
+/* Cells that are freed in any order are all found. */
 TEST(test_free_in_any_order)
 {
     uint64_t seed = 1;
@@ -102,13 +102,13 @@ TEST(test_free_in_any_order)
                         IVSHM_CELL_IN_FLIGHT;
                 release_cell(&f.pool, i);
             }
-        assert_int_equal(count_takable(&f.pool), came);
+        assert_int_equal(count_free(&f.pool), came);
         assert_int_equal(f.pool.free_count + f.pool.in_flight_count, 8);
     }
     pool_free(&f);
 }
 
-/* One that is kept for long does not hold up those behind it. */
+/* A cell that is kept for long does not block those behind it. */
 TEST(test_slow_holder)
 {
     struct fixture f = pool_new(8);
@@ -116,30 +116,30 @@ TEST(test_slow_holder)
         send(&f.pool, 1);
     for (int i = 1; i < 8; i++)
         release_cell(&f.pool, f.pool.in_flight[i]);
-    assert_int_equal(count_takable(&f.pool), 7);
+    assert_int_equal(count_free(&f.pool), 7);
     pool_free(&f);
 }
 
-/* What a peer writes into cells that are not out gives it nothing. */
+/* Whatever a peer writes into cells that are not in flight has no effect. */
 TEST(test_release_of_what_is_free)
 {
     struct fixture f = pool_new(4);
     for (uint32_t i = 0; i < 4; i++)
         release_cell(&f.pool, i);
-    assert_int_equal(count_takable(&f.pool), 4);
+    assert_int_equal(count_free(&f.pool), 4);
     send(&f.pool, 1);
     for (int round = 0; round < 3; round++)
         for (uint32_t i = 0; i < 4; i++)
             release_cell(&f.pool, i);
-    assert_int_equal(count_takable(&f.pool), 4);
-    /* Any other value is not home. */
+    assert_int_equal(count_free(&f.pool), 4);
+    /* Any other value does not mean free. */
     send(&f.pool, 1);
     ivshm_a32_store_release(&ivshm_pool_cell(&f.pool, f.pool.in_flight[0])->state, 77);
-    assert_int_equal(count_takable(&f.pool), 3);
+    assert_int_equal(count_free(&f.pool), 3);
     pool_free(&f);
 }
 
-/* A dead holder's cells return, whatever their state; those of others stay out. */
+/* A dead holder's cells are reclaimed, whatever their state. Those of others stay in flight. */
 TEST(test_reclaim)
 {
     struct fixture f = pool_new(9);
@@ -152,21 +152,21 @@ TEST(test_reclaim)
     assert_int_equal(f.pool.in_flight_count, 6);
     for (uint32_t i = 0; i < f.pool.in_flight_count; i++)
         assert_int_not_equal(f.pool.holder[f.pool.in_flight[i]], 1);
-    assert_int_equal(count_takable(&f.pool), 3);
+    assert_int_equal(count_free(&f.pool), 3);
     ivshm_pool_reclaim(&f.pool, 1);
     assert_int_equal(f.pool.free_count, 3);
     ivshm_pool_reclaim(&f.pool, 0);
     ivshm_pool_reclaim(&f.pool, 2);
-    assert_int_equal(count_takable(&f.pool), 9);
-    /* Sent anew, a reclaimed cell is out. */
+    assert_int_equal(count_free(&f.pool), 9);
+    /* Sent again, a reclaimed cell is in flight. */
     send(&f.pool, 8);
-    assert_int_equal(count_takable(&f.pool), 8);
+    assert_int_equal(count_free(&f.pool), 8);
     pool_free(&f);
 }
 
 /*
- * Threads: cells go through a queue and come back. The payload is plain memory, so that a sanitizer
- * of threads sees it if one side writes or reads too early: edges Q1 and C1.
+ * Threads: cells pass through a queue and are freed. The payload is plain memory, so that
+ * ThreadSanitizer notices if one side writes or reads too early: edges Q1 and C1.
  */
 
 #define CELLS 24
@@ -202,7 +202,7 @@ static void *round_trips(void *arg)
             while (ivshm_queue_push_mpsc(&out, (struct ivshm_ref){0, (uint16_t) cell}) != 0)
                 sched_yield();
         }
-        /* All come back in the end. */
+        /* All are freed in the end. */
         for (int n = 0; n < CELLS;)
             if (ivshm_pool_alloc(&pool) >= 0)
                 n++;
@@ -223,7 +223,7 @@ static void *round_trips(void *arg)
                 (struct ivshm_cell_shm *) (s->cells + (size_t) ref.cell * SIZE);
             fill(expected, n++);
             must(memcmp(cell->payload, expected, sizeof(expected)) == 0);
-            kept[n_kept++] = ref; /* released later, the last first */
+            kept[n_kept++] = ref; /* released later, the last one first */
         } else {
             sched_yield();
         }
@@ -257,10 +257,10 @@ TEST(test_round_trips)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_alloc_and_free), cmocka_unit_test(test_one_cell),
-        cmocka_unit_test(test_warmest_first),  cmocka_unit_test(test_free_in_any_order),
-        cmocka_unit_test(test_slow_holder),    cmocka_unit_test(test_release_of_what_is_free),
-        cmocka_unit_test(test_reclaim),        cmocka_unit_test(test_round_trips),
+        cmocka_unit_test(test_alloc_and_free),   cmocka_unit_test(test_one_cell),
+        cmocka_unit_test(test_last_freed_first), cmocka_unit_test(test_free_in_any_order),
+        cmocka_unit_test(test_slow_holder),      cmocka_unit_test(test_release_of_what_is_free),
+        cmocka_unit_test(test_reclaim),          cmocka_unit_test(test_round_trips),
     };
     return RUN(tests);
 }

@@ -44,7 +44,7 @@ struct pair {
 static struct pair pair_new(uint64_t start)
 {
     struct pair p = {.shm = inbox_new(SLOTS)};
-    ivshm_queue_reset(p.shm, SLOTS, start);
+    inbox_reset(p.shm, SLOTS, start);
     ivshm_queue_consumer_init(&p.in, p.shm, SLOTS);
     ivshm_queue_producer_init(&p.out, p.shm, SLOTS);
     return p;
@@ -65,7 +65,7 @@ TEST(test_zeroed_memory_is_an_empty_queue)
     free(p.shm);
 }
 
-/* The slot's word is what doc/layout.md says. */
+/* The slot's word is as doc/layout.md defines it. */
 TEST(test_slot_word)
 {
     struct pair p = pair_new(2 * SLOTS + 3);
@@ -145,7 +145,7 @@ TEST(test_head_lags)
     free(p.shm);
 }
 
-/* Two producers that take turns; each starts where the other's hint says. */
+/* Two producers that alternate; each starts where the other's hint says. */
 TEST(test_two_producers_in_turn)
 {
     for (size_t s = 0; s < LENGTH(starts); s++) {
@@ -166,7 +166,7 @@ TEST(test_two_producers_in_turn)
     }
 }
 
-/* The hint is a hint: whatever it says, messages arrive, in order, without a gap. */
+/* The hint is only a hint: whatever it says, messages arrive in order and without a gap. */
 TEST(test_any_hint)
 {
     static const int64_t lies[] = {0,      1,         -1,         SLOTS - 1, SLOTS,     SLOTS + 1,
@@ -180,7 +180,7 @@ TEST(test_any_hint)
                 uint64_t lie = starts[s] + i + (uint64_t) lies[l];
                 ivshm_a64_store_relaxed(&p.shm->tail_hint, lie);
                 int err = ivshm_queue_push_mpsc(&p.out, ref_of(i));
-                if (err) /* a search is bounded, so that it may fail once; the next begins anew */
+                if (err) /* a search is bounded, so it may fail once; the next one starts again */
                     err = ivshm_queue_push_mpsc(&p.out, ref_of(i));
                 assert_int_equal(err, 0);
                 if (i % 8 == 7)
@@ -192,7 +192,7 @@ TEST(test_any_hint)
         }
 }
 
-/* The same with two producers, one of which knows an old head only. */
+/* The same with two producers, one of which knows only an old head. */
 TEST(test_stale_producer)
 {
     for (size_t s = 0; s < LENGTH(starts); s++) {
@@ -204,7 +204,7 @@ TEST(test_stale_producer)
         for (int round = 0; round < 30; round++) {
             for (int i = 0; i < SLOTS / 2 + round % 5; i++)
                 assert_int_equal(ivshm_queue_push_mpsc(&p.out, ref_of(sent++)), 0);
-            /* As left by a producer that was stopped between its CAS and its hint, laps ago. */
+            /* As left by a producer that was stopped, laps ago, between its CAS and its hint. */
             ivshm_a64_store_relaxed(&p.shm->tail_hint, stale.next);
             assert_int_equal(ivshm_queue_push_mpsc(&stale, ref_of(sent)), 0);
             sent++;
@@ -217,8 +217,8 @@ TEST(test_stale_producer)
 }
 
 /*
- * A hint one too far, before a slot that nobody has taken: the producer that believed it would
- * leave a gap at which the consumer stops for ever.
+ * A hint one too far, before a slot that nobody has filled: a producer that believed it would leave
+ * a gap at which the consumer stops for ever.
  */
 TEST(test_no_gap)
 {
@@ -234,7 +234,7 @@ TEST(test_no_gap)
         }
 }
 
-/* Garbage in the slots: bounded work, and no success that overwrites. */
+/* Garbage in the slots: bounded work, and no success that overwrites a message. */
 TEST(test_hostile_slots)
 {
     uint64_t seed = 1;
@@ -258,7 +258,7 @@ TEST(test_hostile_slots)
     }
 }
 
-/* Threads. Each producer numbers what it sends; payload goes with it, as cells do. */
+/* Threads. Each producer numbers what it sends; payload goes with it, as with cells. */
 
 #define PRODUCERS 4
 #define MESSAGES 20000
@@ -330,7 +330,7 @@ TEST(test_many_producers)
             uint64_t start = wrap == 0   ? 0
                              : wrap == 1 ? (UINT64_C(1) << 32) * slots - MESSAGES
                                          : UINT64_C(0) - MESSAGES;
-            ivshm_queue_reset(shm, slots, start / slots * slots);
+            inbox_reset(shm, slots, start / slots * slots);
             for (uint16_t i = 0; i <= PRODUCERS; i++)
                 stages[i] = (struct stage){.shm = shm, .payload = payload, .id = i, .slots = slots};
             threads_run(PRODUCERS + 1, produce_or_consume, stages, sizeof(stages[0]));
@@ -339,9 +339,9 @@ TEST(test_many_producers)
         }
 }
 
-/* A producer that is killed at any instruction is in nobody's way. */
+/* A producer that is killed at any instruction does not block others. */
 
-/* An old hint, to where the consumer has been already, is no full inbox. */
+/* An old hint, which the consumer has passed, does not make the inbox look full. */
 TEST(test_old_hint)
 {
     enum { slots = SLOTS };
@@ -349,7 +349,7 @@ TEST(test_old_hint)
     struct ivshm_queue_producer p, q;
     struct ivshm_queue_consumer in;
     struct ivshm_ref ref;
-    ivshm_queue_reset(shm, slots, 0);
+    inbox_reset(shm, slots, 0);
     ivshm_queue_producer_init(&p, shm, slots);
     ivshm_queue_producer_init(&q, shm, slots);
     ivshm_queue_consumer_init(&in, shm, slots);
@@ -411,7 +411,7 @@ TEST(test_killed_producer)
         while (ivshm_queue_pop_mpsc(&in, &ref))
             assert_int_equal(ref.cell, ref.endpoint == 1 ? its++ : ours_got++);
         assert_int_equal(ours_got, ours_sent);
-        /* The way is free. */
+        /* Nothing blocks the inbox. */
         assert_int_equal(ivshm_queue_push_mpsc(&out, (struct ivshm_ref){2, ours_sent++}), 0);
         assert_true(ivshm_queue_pop_mpsc(&in, &ref));
         assert_int_equal(ref.cell, ours_got++);

@@ -5,7 +5,7 @@
 
 #define WORDS IVSHM_SUPERBLOCK_WORDS
 
-/* The bytes of a memory file, to see that a refusal has left them alone. */
+/* The bytes of a memory file, to check that a refusal has left them alone. */
 static unsigned char *copy_of(int fd, size_t size)
 {
     unsigned char *copy = malloc(size);
@@ -25,7 +25,7 @@ static uint64_t get_word(int fd, uint64_t offset)
     return word;
 }
 
-/* Opening fails with `err`, the message has `words`, and not a byte is changed. */
+/* Opening fails with `err`, the message contains `words`, and not a byte is changed. */
 static void assert_refused(int fd, size_t size, int err, const char *words)
 {
     struct ivshm_region region;
@@ -82,7 +82,7 @@ TEST(test_geometry)
         assert_true(g.chunk_data >= g.pipeline_chunks * sizeof(struct ivshm_chunk_word_shm));
         assert_int_equal(g.pipeline_bytes,
                          g.chunk_data + (uint64_t) g.pipeline_chunks * g.chunk_size);
-        /* The ring: nearly all of its blocks are used; a payload's length fits into a record. */
+        /* The ring uses nearly all of its blocks; a payload's length fits into a record. */
         assert_int_equal(g.slot_size % IVSHM_LINE, 0);
         assert_int_equal(g.buffer_size % IVSHM_LINE, 0);
         assert_int_equal(g.ring_bytes, 128 + (uint64_t) g.ring_slots * g.slot_size +
@@ -91,7 +91,7 @@ TEST(test_geometry)
         assert_true(g.ring_buffers <= IVSHM_RING_BUFFERS_MAX && g.buffer_size <= UINT16_MAX);
         assert_int_equal(g.ring_buffers == 0, g.buffer_size == 0);
         assert_true(g.small_cells + g.large_cells <= IVSHM_CELLS_MAX);
-        /* Two ranks and a pipeline each way fit everywhere. */
+        /* Two ranks and a pipeline in each direction fit into every region. */
         assert_true(g.blocks * g.block_size >= 2 * (g.base_bytes + g.pipeline_bytes));
         /* A function of the size alone. */
         memset(&again, 0xa5, sizeof(again));
@@ -154,11 +154,11 @@ TEST(test_inspect_does_not_format)
 }
 
 /*
- * A formatter that died after any number of words: the next opener completes it, and keeps what is
- * there. The words are written in the order mark, version.., magic; a formatter that shared the
- * work with another that died elsewhere may leave any subset, of which some are tried too.
+ * A formatter that died after any number of words: the next opener completes the format, and keeps
+ * what is there. The words are written in the order mark, version.., magic. A formatter that shared
+ * the work with another one that died elsewhere may leave any subset; some of these are tried too.
  */
-TEST(test_half_formats)
+TEST(test_partial_formats)
 {
     int whole_fd = file_new(4 * MIB);
     struct ivshm_region whole = region_of_file(whole_fd);
@@ -189,7 +189,7 @@ TEST(test_half_formats)
     close(whole_fd);
 }
 
-TEST(test_half_format_is_told_as_unformatted)
+TEST(test_partial_format_counts_as_unformatted)
 {
     struct ivshm_region region;
     struct ivshm_diag diag;
@@ -209,22 +209,22 @@ TEST(test_foreign_first_page)
         for (size_t v = 0; v < LENGTH(values); v++) {
             int fd = file_new(4 * MIB);
             put_word(fd, offsets[o], values[v]);
-            assert_refused(fd, 4 * MIB, EMEDIUMTYPE, "was left alone");
+            assert_refused(fd, 4 * MIB, EMEDIUMTYPE, "was not changed");
             assert_refused(fd, 4 * MIB, EMEDIUMTYPE, "ivshmem format --force");
             close(fd);
         }
-    /* A half format in which one word is not what we would write. */
+    /* A partial format in which one word is not what we would write. */
     for (uint64_t w = 2; w < IVSHM_PAGE / 8; w += w < WORDS ? 1 : 97) {
         int fd = file_new(4 * MIB);
         put_word(fd, 8, IVSHM_MARK);
         put_word(fd, w * 8, 0x5555);
         if (w != 4 && w != 5) /* an id may have any value */
-            assert_refused(fd, 4 * MIB, EMEDIUMTYPE, "was left alone");
+            assert_refused(fd, 4 * MIB, EMEDIUMTYPE, "was not changed");
         close(fd);
     }
 }
 
-/* The first page is zero, but our tables would overwrite something: to their last word. */
+/* The first page is zero, but our tables would overwrite something, even in their last word. */
 TEST(test_foreign_tables)
 {
     struct ivshm_geometry g;
@@ -254,7 +254,7 @@ TEST(test_other_version)
         put_word(fd, 16, versions[i]);
         snprintf(text, sizeof(text), "layout version %llu", (unsigned long long) versions[i]);
         assert_refused(fd, 4 * MIB, EPROTONOSUPPORT, text);
-        assert_refused(fd, 4 * MIB, EPROTONOSUPPORT, "knows version 7");
+        assert_refused(fd, 4 * MIB, EPROTONOSUPPORT, "needs version 7");
         ivshm_region_close(&region);
         close(fd);
     }
@@ -270,7 +270,7 @@ TEST(test_other_sizes)
     assert_refused(fd, 7 * MIB, ENOSPC, "has 7 MiB");
     assert_int_equal(ftruncate(fd, IVSHM_PAGE), 0);
     assert_refused(fd, IVSHM_PAGE, ENOSPC, "formatted for 8 MiB");
-    /* Larger than formatted is no harm, and what was formatted counts. */
+    /* A file that is larger than formatted does no harm; the formatted size counts. */
     assert_int_equal(ftruncate(fd, 32 * MIB), 0);
     region = region_of_file(fd);
     assert_int_equal(region.geo.size, 8 * MIB);
@@ -287,12 +287,12 @@ TEST(test_too_small)
         struct ivshm_diag diag = {""};
         int fd = file_new(sizes[i]);
         assert_int_equal(ivshm_region_open(file_name(fd), &region, &diag), -ENOSPC);
-        assert_says(diag, "smallest possible has 4 MiB");
+        assert_says(diag, "at least 4 MiB are needed");
         close(fd);
     }
 }
 
-/* Too small, and somebody else's: still refused with a reason. */
+/* Too small, and foreign data: still refused with a reason. */
 TEST(test_too_small_and_foreign)
 {
     static const uint64_t sizes[] = {100, 4096, 8192, 1 << 20};
@@ -303,7 +303,7 @@ TEST(test_too_small_and_foreign)
         put_word(fd, 16, 1);
         int err = ivshm_region_open(file_name(fd), &region, &diag);
         assert_true(err == -ENOSPC || err == -EMEDIUMTYPE);
-        assert_says(diag, "smallest possible has 4 MiB");
+        assert_says(diag, "at least 4 MiB are needed");
         assert_int_equal(get_word(fd, 16), 1);
         close(fd);
     }
@@ -359,7 +359,7 @@ TEST(test_forced_format)
     struct ivshm_region region = region_of_file(fd), again;
     assert_all_freed(&region);
 
-    /* Once more: another id, and what was held is free. */
+    /* Formatted again: another id, and all that was held is free. */
     struct ivshm_endpoint ep;
     assert_int_equal(ivshm_endpoint_join(&region, "job", 0, 1, &ep, &diag), 0);
     assert_int_equal(ivshm_region_format(&map, &diag), 0);
@@ -403,7 +403,7 @@ TEST(test_resolve)
     ivshm_region_close(&r);
 }
 
-/* Threads that open at once: one id, seen by all. */
+/* Threads that open at once: all see one id. */
 
 #define OPENERS 8
 
@@ -447,7 +447,7 @@ TEST(test_concurrent_format)
     }
 }
 
-/* Openers that join at once: nobody's claim is taken for foreign tables or overwritten. */
+/* Openers that join at once: nobody's claim is taken for foreign tables, or overwritten. */
 static void *open_and_join(void *arg)
 {
     struct opener *o = arg;
@@ -493,7 +493,7 @@ static void format_and_die(void *arg)
     ivshm_region_open(arg, &region, NULL);
 }
 
-/* Killed while formatting, several at once: the next opener finds or makes a whole region. */
+/* Several are killed while they format: the next opener finds or makes a whole region. */
 TEST(test_killed_formatters)
 {
     uint64_t seed = 3;
@@ -517,12 +517,12 @@ TEST(test_killed_formatters)
     }
 }
 
-/* Without a name: the first device that carries a region or nothing. */
+/* Without a name: the first device that has a region or is empty. */
 
 static char sysfs[256];
 static bool is_faked;
 
-/* In the place of core's. */
+/* Replaces core's. */
 const char *ivshm_map_sysfs(void)
 {
     return is_faked ? sysfs : "/sys/bus/pci/devices";
@@ -573,19 +573,19 @@ TEST(test_first_device)
     assert_says(diag, "MPIR_CVAR_NEMESIS_IVSHMEM_REGION");
     assert_int_equal(ivshm_region_inspect(NULL, &region, &diag), -ENODEV);
 
-    /* Somebody else's, alone: its own reason. */
+    /* Foreign data alone: its own reason. */
     add_device("0000:00:04.0", 4 * MIB, 0x1234);
     assert_int_equal(ivshm_region_open(NULL, &region, &diag), -EMEDIUMTYPE);
     assert_says(diag, "0000:00:04.0");
     assert_says(diag, "ivshmem format --force 0000:00:04.0");
 
-    /* And one too small. */
+    /* And one that is too small. */
     add_device("0000:00:03.0", MIB, 0);
     assert_int_equal(ivshm_region_open(NULL, &region, &diag), -ENOSPC);
     assert_says(diag, "none of the 2 ivshmem devices");
     assert_says(diag, "1024 KiB");
 
-    /* Then one that is unformatted: taken, the others are left alone. */
+    /* Then an unformatted one: it is used, and the others are left alone. */
     add_device("0000:00:05.0", 4 * MIB, 0);
     assert_int_equal(ivshm_region_inspect(NULL, &region, &diag), -ENOSPC);
     assert_int_equal(ivshm_region_open(NULL, &region, &diag), 0);
@@ -613,8 +613,8 @@ int main(void)
         cmocka_unit_test(test_geometry_limits),
         cmocka_unit_test(test_format_and_open),
         cmocka_unit_test(test_inspect_does_not_format),
-        cmocka_unit_test(test_half_formats),
-        cmocka_unit_test(test_half_format_is_told_as_unformatted),
+        cmocka_unit_test(test_partial_formats),
+        cmocka_unit_test(test_partial_format_counts_as_unformatted),
         cmocka_unit_test(test_foreign_first_page),
         cmocka_unit_test(test_foreign_tables),
         cmocka_unit_test(test_other_version),

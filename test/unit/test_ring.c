@@ -59,9 +59,9 @@ TEST(test_alloc_and_free)
     assert_ptr_equal(p.out.shm, (char *) r.map.base + p.out.off.bytes);
     assert_ptr_equal(p.in.shm, p.out.shm);
 
-    /* A ring of somebody else's, not a ring, not even in the region. */
+    /* A ring of another endpoint, not a ring, or not even in the region. */
     assert_int_equal(ivshm_ring_attach(&r, receiver, p.out.off, &ring, &diag), -EBADMSG);
-    assert_says(diag, "endpoint 2 offers a ring at");
+    assert_says(diag, "endpoint 2 announced a ring at");
     const uint64_t offs[] = {0, 64, r.geo.data, p.out.off.bytes + 64, r.geo.size - 64, UINT64_MAX};
     for (size_t i = 0; i < LENGTH(offs); i++)
         if (offs[i] != p.out.off.bytes)
@@ -91,7 +91,7 @@ TEST(test_no_memory)
     ivshm_region_close(&r);
 }
 
-/* What the memory was before is not taken for records. */
+/* Old contents of the memory are not taken for records. */
 TEST(test_dirty_memory)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -107,7 +107,7 @@ TEST(test_dirty_memory)
     ivshm_region_close(&r);
 }
 
-/* Full, and the slots return a few at a time; records of every length, several times round. */
+/* Full, then the slots are freed a few at a time; records of every length, several times round. */
 TEST(test_full)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -132,7 +132,10 @@ TEST(test_full)
     ivshm_region_close(&r);
 }
 
-/* All buffers out, while slots remain; they return a few at a time, also if each takes one. */
+/*
+ * All buffers are in use, while slots remain. They are freed a few at a time, even if each record
+ * takes one.
+ */
 TEST(test_buffers)
 {
     struct ivshm_region r = region_new(16 * MIB);
@@ -171,7 +174,7 @@ TEST(test_buffers)
     ivshm_region_close(&r);
 }
 
-/* The numbers of records wrap, and positions do not depend on them. */
+/* The sequence numbers of records wrap, and positions do not depend on them. */
 TEST(test_wrap)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -188,8 +191,8 @@ TEST(test_wrap)
     ivshm_region_close(&r);
 }
 
-/* A record of another number stays where it is: what was sent before it came another way. */
-TEST(test_other_number)
+/* A record with another sequence number stays: what was sent before it came another way. */
+TEST(test_other_sequence_number)
 {
     struct ivshm_region r = region_new(4 * MIB);
     struct pair p = pair_new(&r);
@@ -201,7 +204,8 @@ TEST(test_other_number)
     ivshm_region_close(&r);
 }
 
-/* A consumer that lies about how far it is: no slot is lent that it may still read, nothing breaks.
+/*
+ * A consumer that lies about its head: no slot is reserved that it may still read, nothing breaks.
  */
 TEST(test_lying_consumer)
 {
@@ -254,7 +258,7 @@ static void *produce(void *arg)
     return NULL;
 }
 
-/* Payloads are plain memory: the thread sanitizer tells whether R1 and R2 order them. */
+/* Payloads are plain memory: ThreadSanitizer checks whether R1 and R2 order them. */
 TEST(test_two_threads)
 {
     struct ivshm_region r = region_new(16 * MIB);
@@ -271,11 +275,16 @@ TEST(test_two_threads)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_alloc_and_free), cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_dirty_memory),   cmocka_unit_test(test_full),
-        cmocka_unit_test(test_buffers),        cmocka_unit_test(test_wrap),
-        cmocka_unit_test(test_other_number),   cmocka_unit_test(test_lying_consumer),
-        cmocka_unit_test(test_doorbell),       cmocka_unit_test(test_two_threads),
+        cmocka_unit_test(test_alloc_and_free),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_dirty_memory),
+        cmocka_unit_test(test_full),
+        cmocka_unit_test(test_buffers),
+        cmocka_unit_test(test_wrap),
+        cmocka_unit_test(test_other_sequence_number),
+        cmocka_unit_test(test_lying_consumer),
+        cmocka_unit_test(test_doorbell),
+        cmocka_unit_test(test_two_threads),
     };
     return RUN(tests);
 }

@@ -51,7 +51,7 @@ TEST(test_alloc_and_free)
         assert_int_equal(table[i].state, 0);
 }
 
-/* Neighbours in memory, yet each can go as it came. */
+/* Adjacent in memory, yet each can be removed as it was added. */
 TEST(test_spans_stay_apart)
 {
     begin();
@@ -72,7 +72,7 @@ TEST(test_spans_stay_apart)
     assert_true(ivshm_runs_is_span(&runs, ivshm_runs_free(&runs, part)));
 }
 
-/* What was freed is found again, also where its bin has shorter ones. */
+/* A freed run is found again, even where its bin has shorter ones. */
 TEST(test_same_size_again)
 {
     begin();
@@ -108,7 +108,7 @@ TEST(test_find_and_keep)
     assert_true(ivshm_runs_alloc(&runs, 1) == IVSHM_RUN_NONE);
 }
 
-/* Every unit of every run, wherever runs have begun and ended before. */
+/* Every unit of every run, wherever runs began and ended before. */
 TEST(test_find_in_all_positions)
 {
     enum { SPAN = 150 };
@@ -200,7 +200,7 @@ TEST(test_at_random)
     assert_int_equal(runs.free_span_units, 0);
 }
 
-/* The longest that there can be; each unit of one is found without a look at all before it. */
+/* The longest possible run: each unit of it is found without any search before it. */
 TEST(test_large)
 {
     enum { LARGE = 1 << 24 };
@@ -225,6 +225,54 @@ TEST(test_large)
     munmap(large, (LARGE + 1) * sizeof(*large));
 }
 
+/* Runs, allocated or not, follow each other up to the end of the last span. */
+TEST(test_next)
+{
+    begin();
+    ivshm_runs_add(&runs, 0, 8);
+    ivshm_runs_add(&runs, 8, 4);
+    uint32_t kept = ivshm_runs_alloc(&runs, 3), used = ivshm_runs_alloc(&runs, 5), at = 0;
+    ivshm_runs_keep(&runs, kept);
+    ivshm_runs_free(&runs, kept);
+    int count = 0, found = 0;
+    for (; at < 12; at = ivshm_runs_next(&runs, at), count++)
+        found += (at == kept) + (at == used);
+    assert_int_equal(at, 12);
+    assert_int_equal(found, 2);
+    assert_int_equal(count, 4); /* and what is left of each span */
+    assert_int_equal(ivshm_runs_free_span_units(&runs), runs.free_span_units);
+}
+
+/* A list gives back what was put there, each run once, and a run can be on it again. */
+TEST(test_list)
+{
+    enum { COUNT = 5 };
+    uint32_t list = IVSHM_RUN_NONE, got[COUNT];
+
+    begin();
+    ivshm_runs_add(&runs, 0, 100);
+    assert_true(ivshm_runs_pop(&runs, &list) == IVSHM_RUN_NONE);
+    for (int turn = 0; turn < 2; turn++) {
+        for (uint32_t i = 0; i < COUNT; i++) {
+            got[i] = ivshm_runs_alloc(&runs, i + 1);
+            assert_true(ivshm_runs_push(&runs, &list, got[i]));
+            for (uint32_t k = 0; k <= i; k++)
+                assert_false(ivshm_runs_push(&runs, &list, got[k]));
+        }
+        for (uint32_t i = COUNT; i-- > 0;) {
+            assert_int_equal(ivshm_runs_pop(&runs, &list), got[i]);
+            assert_int_equal(ivshm_runs_used(&runs, got[i]), i + 1);
+            if (i == 2) {
+                assert_true(ivshm_runs_push(&runs, &list, got[i]));
+                assert_int_equal(ivshm_runs_pop(&runs, &list), got[i]);
+            }
+            ivshm_runs_free(&runs, got[i]);
+        }
+        assert_true(ivshm_runs_pop(&runs, &list) == IVSHM_RUN_NONE);
+        assert_true(ivshm_runs_is_span(&runs, 0));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -235,6 +283,8 @@ int main(void)
         cmocka_unit_test(test_find_in_all_positions),
         cmocka_unit_test(test_at_random),
         cmocka_unit_test(test_large),
+        cmocka_unit_test(test_next),
+        cmocka_unit_test(test_list),
     };
     return RUN(tests);
 }

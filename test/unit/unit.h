@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * What the unit tests share: cmocka, regions in memory files, which nothing has to remove, threads
- * and children that stand for processes. Assertions of cmocka belong to the main thread of the
- * first process; everywhere else it is must().
+ * Shared by the unit tests: cmocka, regions in memory files, which need no cleanup, and threads and
+ * children that act as processes. Assertions of cmocka work in the main thread of the first process
+ * only; use must() everywhere else.
  */
 #ifndef UNIT_H
 #define UNIT_H
@@ -33,12 +33,13 @@
 #include "core/coop.h"
 #include "core/pipeline.h"
 #include "core/lock.h"
+#include "inbox.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
 #define TEST(name) static void name(void **state __attribute__((unused)))
-/* A test that hangs ends with its program. */
+/* A test that hangs is ended together with its program. */
 #define RUN(tests) (alarm(LIMIT_SECONDS), cmocka_run_group_tests(tests, NULL, NULL))
 #define LIMIT_SECONDS 600
 
@@ -57,8 +58,8 @@
     } while (0)
 
 /*
- * A reaper may look for attachments in the memory of an endpoint that has just left, and that
- * somebody else has begun to use: whatever it reads there does no harm (doc/ordering.md, A1).
+ * A reaper may check for attachments in the memory of an endpoint that has just left, and that
+ * another process has begun to use. Whatever it reads there does no harm (doc/ordering.md, A1).
  */
 const char *__tsan_default_suppressions(void);
 const char *__tsan_default_suppressions(void)
@@ -66,10 +67,10 @@ const char *__tsan_default_suppressions(void)
     return "race:is_attached_to\n";
 }
 
-/* Calls that wait for another process' store: a limit that no healthy run comes near. */
-#define PATIENCE_SECONDS 60
+/* For calls that wait for another process' store: far longer than any correct run takes. */
+#define PATIENCE_SECONDS 120
 
-/* A file of zeroes that is gone with its last descriptor. */
+/* A file of zeroes that disappears with its last descriptor. */
 static inline int file_new(uint64_t size)
 {
     int fd = memfd_create("ivshm-test", MFD_CLOEXEC);
@@ -118,7 +119,7 @@ static inline void assert_all_freed(const struct ivshm_region *region)
     assert_int_equal(free_blocks(region), region->geo.blocks);
 }
 
-/* The word of a claim, packed as doc/layout.md says. */
+/* The word of a claim, packed as doc/layout.md defines it. */
 static inline uint64_t claim_word_of(enum ivshm_claim_state state, uint32_t pid, uint32_t host,
                                      uint32_t generation)
 {
@@ -126,7 +127,7 @@ static inline uint64_t claim_word_of(enum ivshm_claim_state state, uint32_t pid,
            (uint64_t) generation << 45;
 }
 
-/* The seal of an entry's identity, as doc/layout.md says. */
+/* The seal of an entry's identity, as doc/layout.md defines it. */
 static inline uint64_t seal_of_entry(const struct ivshm_endpoint_shm *e, uint64_t generation)
 {
     const ivshm_a64 *const words[] = {
@@ -147,7 +148,9 @@ static inline void seal(const struct ivshm_region *region, uint32_t index)
     ivshm_a64_store_relaxed(&e->seal, seal_of_entry(e, ivshm_a64_load_relaxed(&e->claim) >> 45));
 }
 
-/* The word of a block, packed as doc/layout.md says; first_of is the extent's length in its first.
+/*
+ * The word of a block, packed as doc/layout.md defines it; first_of is the extent's length in its
+ * first block.
  */
 static inline uint64_t block_word_of(struct ivshm_owner owner, int kind, uint64_t first_of)
 {
@@ -155,7 +158,7 @@ static inline uint64_t block_word_of(struct ivshm_owner owner, int kind, uint64_
            (uint64_t) kind << 35 | (uint64_t) (first_of > 0) << 40 | first_of << 41;
 }
 
-/* Runs `count` threads over an array of arguments and waits for all. */
+/* Runs `count` threads over an array of arguments, and waits for all. */
 static inline void threads_run(int count, void *(*body)(void *), void *args, size_t arg_size)
 {
     pthread_t threads[64];
@@ -166,7 +169,7 @@ static inline void threads_run(int count, void *(*body)(void *), void *args, siz
         must(pthread_join(threads[i], NULL) == 0);
 }
 
-/* A child that dies with its parent; `body` returns to die by _exit(0). */
+/* A child that dies with its parent. If `body` returns, the child calls _exit(0). */
 static inline pid_t child_start(void (*body)(void *), void *arg)
 {
     fflush(NULL);
@@ -198,7 +201,7 @@ static inline void child_kill(pid_t pid)
     child_wait(pid);
 }
 
-/* One byte through a pipe: the child says that it is there. */
+/* One byte through a pipe: the child reports that it has started. */
 static inline void tell(int fd)
 {
     must(write(fd, "", 1) == 1);

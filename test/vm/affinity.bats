@@ -23,7 +23,7 @@ setup_file() {
 
 teardown_file() { end_guests; }
 
-@test "ranks near their device, or bound to nothing, hear nothing" {
+@test "nothing is reported for ranks near their device, or not bound" {
     job -hosts vm0 -n 2 -bind-to user:1,1 "$WORK/exchange" </dev/null >near 2>&1 || { cat near; return 1; }
     job -hosts vm0 -n 2 "$WORK/exchange" </dev/null >free 2>&1 || { cat free; return 1; }
     cat near free
@@ -31,7 +31,7 @@ teardown_file() { end_guests; }
     run ! grep NUMA near free
 }
 
-@test "ranks on another node than their device: the first says so" {
+@test "the first rank reports that ranks are on another node than their device" {
     job -hosts vm0 -n 2 -bind-to user:0,0 "$WORK/exchange" </dev/null >away 2>&1 || { cat away; return 1; }
     cat away
     [ "$(grep -c "good$" away)" -eq 2 ]

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * exchange [SEED]: passes messages of all kinds among all ranks and checks each byte and number, in
- * rounds until the standard input of rank 0 ends. SEED tells the messages of two jobs apart. Rank 0
- * says "running" after the first round.
+ * exchange [SEED]: exchanges messages of all kinds among all ranks and checks each byte and number,
+ * in rounds, until the standard input of rank 0 ends. SEED distinguishes the messages of two jobs.
+ * Rank 0 prints "running" after the first round.
  *
  * Each rank prints how many bytes it has sent, point to point, to ranks on other machines, so that
- * a test can hold the netmod's counters against it.
+ * a test can compare the netmod's counters.
  */
 #include <mpi.h>
 
@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 static int rank, size, seed;
-static int *remote; /* by rank: on another machine than this one */
+static int *remote; /* for each rank: whether it is on another machine */
 static long long remote_bytes;
 
 /* One write, so that the lines of several ranks stay whole. */
@@ -58,7 +58,7 @@ static unsigned char pattern(int from, int to, size_t i)
     return (unsigned char) (seed * 101 + from * 31 + to * 17 + (int) (i % 251) + (int) (i >> 12));
 }
 
-/* Everybody to everybody else at once, then checked byte by byte. */
+/* All to all at once, then checked byte by byte. */
 static void all_pairs(int bytes)
 {
     unsigned char *out = allocate((size_t) bytes * (size_t) size);
@@ -92,7 +92,7 @@ static void all_pairs(int bytes)
     free(out);
 }
 
-/* Columns of a matrix become rows at the other side, and what lies between them stays untouched. */
+/* Columns of a matrix become rows on the other side, and what lies between them stays untouched. */
 static void columns(int rows, int cols)
 {
     int next = (rank + 1) % size, last = (rank + size - 1) % size;
@@ -124,7 +124,7 @@ static void columns(int rows, int cols)
     free(out);
 }
 
-/* Rank 0 takes numbered messages from whoever comes; those of each rank must be in order. */
+/* Rank 0 receives numbered messages from any rank; those of each rank must be in order. */
 static void any_source(int each)
 {
     if (rank != 0) {
@@ -191,8 +191,10 @@ static int input_has_ended(void)
 
 int main(int argc, char **argv)
 {
-    /* About the sizes at which the netmod changes its ways: cells, eager limit, chunks, whole
-     * pipelines. */
+    /*
+     * Around the sizes at which the netmod changes its method: cells, eager limit, chunks, whole
+     * pipelines.
+     */
     static const int sizes[] = {0,     1,     64,    200,   240,    1000,   16000,
                                 16400, 32700, 32800, 65537, 262144, 300001, 1 << 20};
 

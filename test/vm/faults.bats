@@ -3,9 +3,9 @@
 # The suites and vm.bash share variables and functions.
 # shellcheck disable=SC2154
 #
-# What may happen to guests in the middle of a job: a rank is killed, the power goes, somebody presses reset,
-# the guest is paused, mpiexec is killed. All the while another job, the neighbour, runs on the same region,
-# between this machine and vm0, and checks each byte. Afterwards nothing is held by anybody.
+# Faults in the middle of a job between guests: a rank is killed, a guest loses power, is reset or is paused, mpiexec is
+# killed. All the while another job, the neighbour, runs on the same region, between this machine and vm0, and checks
+# each byte. Afterwards the region is empty.
 
 load vm
 
@@ -18,7 +18,7 @@ teardown_file() { end_guests; }
 
 begin_neighbour() { begin neighbour localhost,vm0 2; }
 
-# The neighbour has noticed nothing; each machine takes back what it can prove, and nothing is left.
+# all_is_well: the neighbour has noticed nothing. Each machine reaps what it can prove dead, and nothing is left.
 all_is_well() {
     local k
     end neighbour 2
@@ -36,8 +36,8 @@ no_rank_runs_in() {
     done
 }
 
-# owned_by GUESTS: each block that a job of 4 ranks there owns, as the block map says (doc/layout.md). GUESTS is
-# a regular expression.
+# owned_by GUESTS: lists the blocks that the job of 4 ranks owns there, according to the block map (doc/layout.md).
+# GUESTS is a regular expression.
 owned_by() {
     ivshmem ps --json "$region" | jq -r ".endpoints[] | select(.job_size == 4 and (.host | test(\"$1\"))).endpoint" >owners
     od -An -v -t u2 -w8 -j "$(od -An -t u8 -j 80 -N 8 "$region" | tr -d ' ')" \
@@ -45,9 +45,11 @@ owned_by() {
         awk 'NR == FNR { owners[$1 + 1]; next } $1 in owners { print FNR - 1 ":", $0 }' owners -
 }
 
-# note GUESTS, still_owned GUESTS: none of these blocks has changed hands since then.
+# note GUESTS, still_owned GUESTS: between the two, none of these blocks has changed its owner.
 note() {
     owned_by "$1" >owned
+    # Until nothing changes any more: guests that are not paused may still be busy.
+    until sleep 1; owned_by "$1" | cmp -s owned -; do owned_by "$1" >owned; done
     [ "$(wc -l <owned)" -gt 300 ] # two ranks' base extents and more
 }
 
@@ -56,13 +58,13 @@ still_owned() {
     ivshmem check --deep "$region"
 }
 
-# another_job HOSTS: of two ranks, on the same region.
+# another_job HOSTS: runs a job of two ranks on the same region.
 another_job() {
     job -hosts "$1" -n 2 "$WORK/exchange" </dev/null >out 2>&1 || { cat out; return 1; }
     through_region out 2
 }
 
-@test "a rank is killed: the others get an error that names it, and its guest takes its memory back" {
+@test "a rank is killed: the others get an error that names it, and its guest reclaims its memory" {
     begin_neighbour
     # The process manager lets the others go on, and tells them.
     job -disable-auto-cleanup -hosts vm1,vm2 -n 4 "$WORK/stream" 600 told >killed 2>&1 </dev/null 3>&- &
@@ -76,17 +78,18 @@ another_job() {
     all_is_well
 }
 
-# power_fails VERB: in the middle of a job. The job ends, and what vm2 held stays.
+# power_fails VERB: ends vm2 in the middle of a job. The job ends, and vm2 keeps its blocks.
 power_fails() {
     begin_neighbour
     begin cut vm1,vm2 4
+    vms pause 2 # so that nothing changes between the note and the end
     note vm2
     vms "$1" 2
     ended_with_an_error cut
-    # Which of the two comes first is chance.
+    # Either of the two may come first.
     grep -q "the connection to vm2 is lost\|control_cb.*assert (!closed) failed" cut
 
-    # Silence frees nothing, whoever joins and reaps.
+    # A silent guest's memory is not freed, whoever joins and reaps.
     another_job vm1,localhost
     vms exec 1 ivshmem reap
     ivshmem reap "$region"
@@ -95,7 +98,7 @@ power_fails() {
     [[ $output == *"vm2 is not running"* ]]
 }
 
-@test "a guest is switched off: what it held is free when it has booted" {
+@test "a guest is switched off: its memory is freed when it has booted again" {
     power_fails off
     vms boot 2
     [ -z "$(owned_by vm2)" ]
@@ -103,7 +106,7 @@ power_fails() {
     all_is_well
 }
 
-@test "a guest's QEMU is killed: what it held is free when the administrator says so" {
+@test "a guest's QEMU is killed: its memory is freed when the administrator declares it gone" {
     power_fails kill
     ivshmem reap --vm-gone vm2 "$region"
     [ -z "$(owned_by vm2)" ]
@@ -112,10 +115,10 @@ power_fails() {
     all_is_well
 }
 
-@test "a guest is reset: its jobs end, and it joins anew" {
+@test "a guest is reset: its jobs end, and it can join again" {
     begin_neighbour
     begin reset vm1,vm2 4
-    # Ranks that do not even begin with MPI: only ssh can tell that this job is broken.
+    # Ranks that never call MPI: only ssh can tell that this job is broken.
     job -hosts vm1,vm2 -n 2 sleep 600 >sleeping 2>&1 </dev/null 3>&- &
     pid_of[sleeping]=$!
     until_true is_asleep
@@ -129,13 +132,12 @@ power_fails() {
 
 is_asleep() { vms exec 2 ps | grep -q "sleep 600"; }
 
-@test "a guest is paused: its job waits, and goes on when the guest does" {
+@test "a guest is paused: its job waits, and continues with the guest" {
     begin_neighbour
     begin paused vm1,vm2 4
     vms pause 2
-    sleep 1 # what was on its way has come
     note vm2
-    # Others join and leave meanwhile; longer than any limit of ours, of which ssh's questions have the longest.
+    # Others join and leave meanwhile, for longer than any time limit of ours; the longest is ssh's keepalive.
     for _ in 1 2; do
         another_job vm1,localhost
         vms exec 1 ivshmem reap
@@ -148,11 +150,10 @@ is_asleep() { vms exec 2 ps | grep -q "sleep 600"; }
     all_is_well
 }
 
-@test "a rank is killed while its peers are paused: they may write into its memory, so it is kept" {
+@test "a rank is killed while its peers are paused: its memory is kept, as they may write into it" {
     begin_neighbour
     begin orphans vm1,vm2 4
     vms pause 2
-    sleep 1
     note 'vm[12]'
     vms exec 1 kill -KILL "$(endpoints 4 | jq '.[] | select(.rank == 0).pid')"
     until_true vm1_is_dead

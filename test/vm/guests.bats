@@ -3,7 +3,7 @@
 # The suites and vm.bash share variables and functions.
 # shellcheck disable=SC2154
 #
-# MPI across real guests: vm0 and vm1 share a region, vm2 has no device. All tests use one set of guests.
+# MPI between real guests: vm0 and vm1 share a region, vm2 has no device. All tests use one set of guests.
 
 load vm
 
@@ -17,9 +17,9 @@ setup_file() {
 
 teardown_file() { end_guests; }
 
-# On a busy machine the two sides may happen to run in turns, which proves nothing: again then.
+# check_between: on a busy machine the two sides may run in turn, which proves nothing: then it tries again.
 check_between() {
-    for _ in 1 2 3; do
+    for _ in {1..10}; do
         vms exec 0 ivshmem check --between 0 >side0 2>&1 3>&- &
         vms exec 1 ivshmem check --between 1 >side1 2>&1 || :
         wait
@@ -28,7 +28,7 @@ check_between() {
     done
 }
 
-@test "both guests can run jobs on the region, says ivshmem check" {
+@test "ivshmem check finds that both guests can run jobs on the region" {
     check_between
     grep "the two sides can run jobs on this region" side0
     grep "the two sides can run jobs on this region" side1
@@ -41,10 +41,10 @@ check_between() {
     region_is_empty
 }
 
-# windows FILE: how many windows all ranks of that job have shared.
+# windows FILE: how many shared windows all ranks of that job have created.
 windows() { grep -o ' windows=[0-9]*' "$1" | awk -F= '{ n += $2 } END { print n + 0 }'; }
 
-@test "ranks in two guests and on the host load and store in each other's windows" {
+@test "ranks in two guests and on the host access each other's windows by loads and stores" {
     MPIR_CVAR_NEMESIS_IVSHMEM_REGION=$region job -hosts localhost,vm0,vm1 -n 3 "$WORK/rma" windows </dev/null >out 2>&1 ||
         { cat out; return 1; }
     grep -x "No errors" out
@@ -52,10 +52,10 @@ windows() { grep -o ' windows=[0-9]*' "$1" | awk -F= '{ n += $2 } END { print n 
     region_is_empty
 }
 
-# both_direct FILE: each of two ranks has copied three messages or more once.
+# both_direct FILE: each of the two ranks has sent or received at least three messages with a single copy.
 both_direct() { [ "$(grep -o ' single_copy=[0-9]*' "$1" | awk -F= '$2 >= 3 { n++ } END { print n }')" -eq 2 ]; }
 
-@test "large blocks of malloc are the region's; a child of fork has its own" {
+@test "large blocks of malloc are in the region, and a child of fork has its own" {
     for what in kinds forks changes; do
         job -hosts vm0,vm1 -n 2 ivshmem-env --malloc "$WORK/malloc" $what </dev/null >out 2>&1 || { cat out; return 1; }
         grep -x "No errors" out
@@ -71,8 +71,8 @@ both_direct() { [ "$(grep -o ' single_copy=[0-9]*' "$1" | awk -F= '$2 >= 3 { n++
     region_is_empty
 }
 
-# Inside a guest by Nemesis' shared memory, between them by the region. With these seeds some windows lie in the region.
-@test "one-sided communication at random, two and three ranks in each of two guests" {
+# Nemesis' shared memory within a guest, the region between guests. With these seeds some windows are in the region.
+@test "random one-sided communication, two and three ranks in each of two guests" {
     for ranks in 2 3; do
         job -hosts vm0,vm1 -n $((2 * ranks)) -ppn $ranks "$WORK/onesided" -a -s "$((ranks + 20))" -n 3 </dev/null >out 2>&1 ||
             { cat out; return 1; }
@@ -82,20 +82,20 @@ both_direct() { [ "$(grep -o ' single_copy=[0-9]*' "$1" | awk -F= '$2 >= 3 { n++
     region_is_empty
 }
 
-@test "windows freed straight after an unlock, three ranks in each of two guests" {
+@test "windows freed right after an unlock, three ranks in each of two guests" {
     job -hosts vm0,vm1 -n 6 -ppn 3 "$WORK/windows" free 50 </dev/null >out 2>&1 || { cat out; return 1; }
     grep -x "No errors" out
     region_is_empty
 }
 
-@test "a guest without the device: windows are not shared, and right" {
+@test "with a guest without the device, windows are not shared, and correct" {
     job -hosts vm0,vm2 -n 2 "$WORK/rma" apart </dev/null >out 2>&1 || { cat out; return 1; }
     grep -x "No errors" out
     [ "$(windows out)" -eq 0 ] || { cat out; return 1; }
     region_is_empty
 }
 
-@test "counters show it if messages do not take the region" {
+@test "counters show if messages do not go through the region" {
     MPIR_CVAR_NEMESIS_NETMOD=tcp job -hosts vm0,vm1 -n 2 "$WORK/exchange" </dev/null >out 2>&1 || { cat out; return 1; }
     grep -c "good$" out | grep -x 2
     run ! through_region out 2
@@ -117,7 +117,7 @@ both_direct() { [ "$(grep -o ' single_copy=[0-9]*' "$1" | awk -F= '$2 >= 3 { n++
     region_is_empty
 }
 
-# The job of 2 ranks, whose output is the file $1: each sent more than $2 bytes through one region, all arrived.
+# counted FILE BYTES: each of the 2 ranks with that output sent more than BYTES through one region, and all arrived.
 counted() {
     awk -v least="$2" '
         /^ivshmem: rank=/ {
@@ -130,7 +130,7 @@ counted() {
         END { exit !(ranks == 2 && balance == 0 && length(ids) == 1 && length(hosts) == 2) }' "$1" || { cat "$1"; return 1; }
 }
 
-@test "programs that were built for Debian's MPICH run between guests as they are" {
+@test "programs that were built with Debian's MPICH run unchanged between guests" {
     for tool in NPmpich2 mpifort.mpich; do
         command -v $tool >/dev/null || skip "no $tool: packages netpipe-mpich2, mpich, libmpich-dev"
     done
@@ -175,14 +175,14 @@ counted() {
     region_is_empty
 }
 
-# Each pair of a job of $2 ranks, whose output is the file $1, took the right path, and both were taken.
+# by_the_right_path FILE RANKS: each pair of the job used the right path, and both paths were used.
 by_the_right_path() {
     # shellcheck disable=SC2015
     [ "$(grep -c "good$" "$1")" -eq "$2" ] && awk -f "$BATS_TEST_DIRNAME/../mpi/paths.awk" "$1" >paths &&
         awk '{ exit !($3 > 100000 && $7 > 100000) }' paths || { cat "$1" paths; return 1; }
 }
 
-@test "a guest without the device is reached by tcp, the others through the region" {
+@test "a guest without the device is reached over tcp, the others through the region" {
     unset MPIR_CVAR_NEMESIS_IVSHMEM_REGION
     MPIR_CVAR_NEMESIS_IVSHMEM_STATS=2 job -hosts vm0,vm1,vm2 -n 4 "$WORK/exchange" </dev/null >out 2>&1 ||
         { cat out; return 1; }
@@ -191,19 +191,19 @@ by_the_right_path() {
     region_is_empty
 }
 
-@test "a guest without the device is an MPI error if tcp is forbidden, and another job goes on" {
+@test "a guest without the device is an MPI error if tcp is forbidden, and another job continues" {
     begin long vm0,vm1 4
     MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0 run job -hosts vm0,vm2 -n 2 "$WORK/exchange" </dev/null
     echo "$output"
     [ "$status" -ne 0 ] && [ "$status" -ne 124 ] && [ "$status" -lt 128 ]
-    # The netmod's own line: of MPI's error stack mpiexec may lose the end when it ends the job.
+    # The netmod's own line: mpiexec may lose the end of MPI's error stack when it ends the job.
     [[ $output == *"no ivshmem device (PCI 1af4:1110)"*"start the VM with"* ]]
     [[ $output != *Assertion* && $output != *"signal 11"* && $output != *"signal 6"* ]]
     end long 4
     region_is_empty
 }
 
-@test "a rank that dies ends its job, not another, and what it held returns" {
+@test "a rank that dies ends its own job only, and its memory is reclaimed" {
     begin long vm0,vm1 4
     begin dying vm0,vm1 2
     victim=$(endpoints 2 | jq '.[] | select(.rank == 1).pid')
@@ -211,7 +211,7 @@ by_the_right_path() {
     ended_with_an_error dying
     grep -q "KILLED BY SIGNAL: 9\|EXIT CODE: 9" dying
     end long 4
-    # Only its own guest can prove it dead; any job there takes its memory back.
+    # Only its own guest can prove it dead; any job there reclaims its memory.
     job -hosts vm0,vm1 -n 2 "$WORK/exchange" </dev/null >out 2>&1 || { cat out; return 1; }
     through_region out 2
     region_is_empty

@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: mpich2
 #
-# The launcher itself: its messages, and that it leaves nothing behind, whatever ends it. What a
-# guest gets of an MPI installation is played by two scripts, so that no MPI is needed here.
+# The launcher ivshmem-vms itself: its messages, and that it leaves nothing behind, whatever ends it. Two scripts
+# replace the MPI installation that guests get, so that no MPI is needed here.
 
 bats_require_minimum_version 1.5.0
 tool=$BATS_TEST_DIRNAME/../../tools/ivshmem-vms
@@ -32,7 +32,7 @@ teardown() {
 vms() { "$tool" "$1" --name "$name" "${@:2}"; }
 up() { vms up "$@" --prefix "$prefix"; }
 
-# Runs $2... and expects it to fail with a message that matches $1, within a line or two.
+# refused PATTERN COMMAND...: the command fails with a message of one or two lines that matches.
 refused() {
     run "${@:2}"
     echo "$output"
@@ -45,7 +45,7 @@ nothing_left() {
     ! grep -lsF "$dir/" /proc/[0-9]*/cmdline || { echo "left running"; return 1; }
 }
 
-# Interrupts up with signal $1 and expects it to say so.
+# interrupt SIGNAL: sends it to `up`, which must end with the matching status and leave nothing.
 interrupt() {
     local code=0
     kill "-$1" "$pid"
@@ -54,7 +54,7 @@ interrupt() {
     nothing_left
 }
 
-# Starts up in the background, with signals as a terminal's shell would leave them.
+# start_up: starts `up` in the background, with signals as a terminal's shell would set them.
 start_up() {
     env --default-signal "$tool" up 2 --name "$name" --prefix "$prefix" \
         >"$BATS_TEST_TMPDIR/out" 2>&1 3>&- &
@@ -62,7 +62,7 @@ start_up() {
 }
 
 until_said() {
-    for _ in $(seq 600); do
+    for _ in $(seq 1800); do
         ! grep -qs "$1" "$2" || return 0
         sleep 0.1
     done
@@ -110,7 +110,7 @@ until_said() {
         env PATH="$BATS_TEST_TMPDIR/bin" "$tool" up 2 --name "$name"
 }
 
-@test "what cannot be copied, and what does not fit, is refused" {
+@test "files that cannot be copied, or do not fit, are refused" {
     refused "/nonexistent: no such file" up 2 --add /nonexistent
     refused "pass a smaller --size" up 2 --size 1024G
     refused "pass a smaller --memory" up 16 --memory 1024G
@@ -118,7 +118,7 @@ until_said() {
     refused "pass --memory [0-9]+M" up 1 --memory 128M --add "$BATS_TEST_TMPDIR/large"
 }
 
-@test "verbs say that no guests are up" {
+@test "all commands report that no guests are up" {
     for verb in status hosts "exec 0 true" "add /bin/sh" "pause 0" "boot 0"; do
         # shellcheck disable=SC2086
         refused "no guests are up in $dir" "$tool" --name "$name" $verb
@@ -135,20 +135,20 @@ until_said() {
     [ -e "$BATS_TEST_TMPDIR/mine/file" ]
 }
 
-# as_another COMMAND...: as a user who is neither root nor this one.
+# as_another COMMAND...: runs it as a user who is neither root nor this one.
 as_another() {
     [ "$(id -u)" -eq 0 ] || skip "only root can be another user"
     setpriv --reuid 65534 --regid 65534 --clear-groups "$@"
 }
 
-# trap_in FOLDER: what another user would put there for this one to find: a set whose `set` is also a script.
+# trap_in FOLDER: a trap that another user could set for this one: a set whose file `set` is also a script.
 # shellcheck disable=SC2016
 trap_in() {
     as_another bash -c 'umask 0; mkdir -p "$1" && echo "vms=1; touch $2/sprung" | tee "$1/set" >"$1/env" &&
         echo 1 >"$1/vm0.pid" && ln -s /dev/shm/ivshmem-vms-none "$1/region0"' - "$1" "$public"
 }
 
-# Each verb, with a folder that is not this user's alone, and with the options $@, which lead there.
+# Runs each command with the options $@, which lead to a folder that others can change: all must refuse it.
 all_refuse() {
     local verb
     for verb in "up 1" env hosts status "exec 0 true" "add /bin/sh" "pause 0" "kill 0" "boot 0" down; do
@@ -161,7 +161,7 @@ all_refuse() {
     [ ! -e "$public/sprung" ] || { echo "what another user had written was run"; return 1; }
 }
 
-# A folder like /tmp, in which the tests are that need another user. Not in the tests' own: he cannot enter that.
+# A folder like /tmp, for tests that need another user, who cannot enter the tests' own folder.
 in_public() {
     local result=0 # not status, which is run's
     public=$(mktemp -d /tmp/ivshm-public.XXXXXX)
@@ -171,14 +171,14 @@ in_public() {
     return "$result"
 }
 
-@test "a set that another user has made, or can change, is not used" {
+@test "a set that another user has created, or can change, is not used" {
     [ "$(id -u)" -eq 0 ] || skip "only root can be another user"
     in_public others_sets
 }
 
 others_sets() {
     local here=$public/here
-    # Made by another; reached through his link, or one of ours; ours, but others may write to it.
+    # Created by another user; reached through his link, or one of ours; ours, but writable for others.
     trap_in "$public/his"
     all_refuse "$public/his belongs to $(id -nu 65534): " --dir "$public/his" || return 1
     IVSHMEM_VMS_DIR=$public/his run -1 "$tool" status
@@ -191,7 +191,7 @@ others_sets() {
     all_refuse "other users can write to $here" --dir "$here" || return 1
     chmod 700 "$here"
     [ "$("$tool" hosts --dir "$here")" = "$here/hosts" ] || return 1
-    # A folder of ours in one of his, or in one that is everybody's.
+    # A folder of ours in one of his, or in one that everybody can write.
     mkdir "$public/his/ours" "$public/open"
     chmod 777 "$public/open"
     mkdir "$public/open/ours"
@@ -200,12 +200,12 @@ others_sets() {
     [ -e "$here/set" ] && [ -L "$public/his/region0" ]
 }
 
-@test "sets without --dir are where nobody else can make any" {
+@test "sets without --dir are where no other user can create any" {
     [ "$(id -u)" -eq 0 ] || skip "only root can be another user"
     in_public where_sets_are
 }
 
-# where VARIABLE...: the folder of the default set.
+# where VARIABLE...: prints the folder of the default set with these variables set.
 where() {
     env -u IVSHMEM_VMS_DIR "$@" "$tool" hosts 2>&1 | sed -n 's/.*no guests are up in \(.*\): boot some with ivshmem-vms up.*/\1/p'
 }
@@ -214,7 +214,7 @@ where_sets_are() {
     local run=$public/run home=$public/home
     mkdir "$run" "$home"
     [ "$(where "XDG_RUNTIME_DIR=$run")" = "$run/ivshmem-vms/default" ] || return 1
-    # A runtime folder that is not this user's alone is none.
+    # A runtime folder that others can write is ignored.
     chmod 755 "$run"
     [ "$(where "XDG_RUNTIME_DIR=$run")" = "$run/ivshmem-vms/default" ] || return 1
     chmod 777 "$run"
@@ -224,18 +224,18 @@ where_sets_are() {
     [ "$(where "XDG_RUNTIME_DIR=$run" "HOME=$home" "XDG_STATE_HOME=$home/state")" = "$home/state/ivshmem-vms/default" ] ||
         return 1
     [ "$(where XDG_RUNTIME_DIR=run "HOME=$home" XDG_STATE_HOME=)" = "$home/.local/state/ivshmem-vms/default" ] || return 1
-    # No home, or one that is somebody else's, as sudo may leave it.
+    # No home, or another user's, as sudo may leave it.
     run -1 env XDG_RUNTIME_DIR="$run" HOME= XDG_STATE_HOME= "$tool" status
     [[ $output == *"neither XDG_RUNTIME_DIR nor HOME"*"--dir"* ]] || return 1
     chown 65534 "$home"
     run -1 env XDG_RUNTIME_DIR="$run" HOME="$home" XDG_STATE_HOME= "$tool" up 1 --prefix "$prefix"
     [[ $output == *"$home belongs to $(id -nu 65534): "*"--dir"* ]] && [ ! -e "$home/.local" ] || return 1
-    # Nothing of the old place, which another user may have taken.
+    # The old folder is not used, as another user may have taken it.
     run -1 env XDG_RUNTIME_DIR="$run" HOME="/$(printf %0100d 1)" XDG_STATE_HOME= "$tool" env
     [[ $output == *"too long for the sockets"*"--dir"*false ]]
 }
 
-@test "env fails, in the shell as well, unless up has ended well" {
+@test "env fails, and so does the shell that evaluates it, unless up has succeeded" {
     # shellcheck disable=SC2016
     in_shell=(bash -c 'eval "$("$@")" || exit 9; echo "$IVSHMEM_VMS_DIR"' - "$tool")
     run -9 --separate-stderr "${in_shell[@]}" env --name "$name"
@@ -252,7 +252,7 @@ where_sets_are() {
         run -1 "$tool" env --name "$name"
         [[ $output == *"was not written by ivshmem-vms up"* ]]
     done
-    # Every value is one, whatever is in it.
+    # Every value is one word, whatever is in it.
     # shellcheck disable=SC2016
     printf '%s\n' vms=2 'prefix=/x y=$(id)' region=/dev/shm/x ready=1 >"$dir/set"
     run -0 "$tool" env --name "$name"
@@ -263,20 +263,20 @@ where_sets_are() {
     [ "$MPIR_CVAR_NEMESIS_IVSHMEM_REGION" = /dev/shm/x ]
 }
 
-@test "QEMU's own refusal is passed on" {
+@test "QEMU's own error message is passed on" {
     run -1 up 1 --qemu-arg -bogus
     [[ $output == *"QEMU did not start vm0"*"-bogus: invalid option"* ]]
     nothing_left
 }
 
-@test "a guest that panics is an error with the end of its console" {
+@test "a guest that panics is an error, with the end of its console" {
     run -1 up 1 --qemu-arg -append --qemu-arg "console=ttyS0 quiet rdinit=/none root=/dev/none"
     echo "$output"
     [[ $output == *"vm0 failed to boot"*"Kernel panic"* ]]
     nothing_left
 }
 
-@test "a guest without its device is an error with the end of its console" {
+@test "a guest without its device is an error, with the end of its console" {
     run -1 up 1 --no-device 0 --qemu-arg -append \
         --qemu-arg "console=ttyS0 quiet vm=0 region=/dev/shm/none"
     echo "$output"
@@ -290,13 +290,13 @@ where_sets_are() {
     nothing_left
 }
 
-@test "an interrupt while guests are prepared leaves nothing" {
+@test "an interrupt while guests are prepared leaves nothing behind" {
     start_up
     sleep 0.2
     interrupt INT
 }
 
-@test "an interrupt while guests boot leaves nothing" {
+@test "an interrupt while guests boot leaves nothing behind" {
     for signal in INT TERM HUP; do
         start_up
         until_said booting "$BATS_TEST_TMPDIR/out"
@@ -316,7 +316,7 @@ kill_launcher() {
     wait "$pid" || :
 }
 
-@test "down clears up after a launcher that was killed" {
+@test "down cleans up after a launcher that was killed" {
     kill_launcher
     vms down
     nothing_left
@@ -324,7 +324,7 @@ kill_launcher() {
 
 @test "down ends QEMUs whose folder is gone" {
     kill_launcher
-    # Without its files a QEMU that is still starting ends by itself, and nobody names the region any more.
+    # Without its files a QEMU that is still starting would end by itself, and nothing would name the region any more.
     until [ -s "$dir/vm0.console" ]; do sleep 0.05; done
     rm -r "$dir"
     run -0 vms down
@@ -333,8 +333,8 @@ kill_launcher() {
     [[ $output == *"nothing is up"* ]]
 }
 
-@test "down ends no process whose folder is another one, though a dot stands for any character" {
-    # Anywhere: they are only names. The process may take a moment to have its own.
+@test "down ends only processes with exactly its folder, in which a dot matches only a dot" {
+    # The names may be anywhere, as nothing is there. The process may take a moment to get its name.
     other=/tmp/ivshm-launcher.$name set=$other/vm1.qmp
     bash -c 'exec -a "x unix:$1," sleep 600' - "${set/launcher./launcherx}" 3>&- &
     pid=$!
@@ -342,7 +342,7 @@ kill_launcher() {
     run -0 "$tool" down --dir "$other"
     [[ $output == *"nothing is up"* ]]
     kill -0 "$pid"
-    # That of the set itself ends.
+    # A process of the set itself is ended.
     kill -KILL "$pid"
     wait "$pid" || :
     bash -c 'exec -a "x unix:$1," sleep 600' - "$set" 3>&- &
@@ -355,7 +355,7 @@ kill_launcher() {
     [ "$status" -eq 143 ]
 }
 
-@test "two guests come up, run commands, lose one of them, and go" {
+@test "two guests boot, run commands, lose one of them, and are shut down" {
     echo '#!/bin/sh' >"$BATS_TEST_TMPDIR/a program"
     chmod +x "$BATS_TEST_TMPDIR/a program"
     ln -s "a program" "$BATS_TEST_TMPDIR/a link"
@@ -394,9 +394,9 @@ kill_launcher() {
     vms exec 1 "cd '$BATS_TEST_TMPDIR'"
     [ "$(vms exec 0 ssh -x vm1 hostname)" = vm1 ]
 
-    # A guest that has gone is told, to mpiexec too, which would wait.
+    # A guest that has ended is reported, also to mpiexec, which would wait otherwise.
     vms exec 1 poweroff -f || :
-    for _ in $(seq 100); do vms status >/dev/null || break; sleep 0.1; done
+    for _ in $(seq 1800); do vms status >/dev/null || break; sleep 0.1; done
     run -1 vms status
     [[ ${lines[0]} == *running* && ${lines[1]} == *ended* ]]
     run -1 vms exec 1 true
@@ -442,14 +442,14 @@ kill_launcher() {
         [ -n "$after" ] && [ "$before" != "$after" ]
         [ "$(vms exec 1 cat /sys/class/dmi/id/product_uuid)" = "$machine" ]
         [[ $(vms exec 1 readlink "$region") == /sys/bus/pci/devices/*/resource2 ]]
-        vms exec 0 ping -q -c 1 -W 10 vm1
+        vms exec 0 ping -q -c 1 -W 120 vm1
     done
 
     # What mpiexec runs ends it if the guest is reset under it, which ssh would not notice for hours.
     # shellcheck disable=SC2016
-    timeout 120 bash -c '"$1" -x vm1 sleep 600; echo not reached' - "$dir/ssh" >"$BATS_TEST_TMPDIR/ssh" 2>&1 3>&- &
+    timeout 300 bash -c '"$1" -x vm1 sleep 600; echo not reached' - "$dir/ssh" >"$BATS_TEST_TMPDIR/ssh" 2>&1 3>&- &
     pid=$!
-    for _ in $(seq 100); do ! vms exec 1 ps | grep -q "sleep 600" || break; sleep 0.1; done
+    for _ in $(seq 1200); do ! vms exec 1 ps | grep -q "sleep 600" || break; sleep 0.1; done
     vms reset 1
     status=0
     wait "$pid" || status=$?

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: mpich2
 # shellcheck shell=bash disable=SC2154 # bats sets its variables
 #
-# Sourced by the suites of this folder. The tests of a suite share one set of guests. Their jobs check what
-# they receive, and the netmod's counters must show that it came through the region.
+# Sourced by the suites of this folder. The tests of a suite share one set of guests. Their jobs check what they
+# receive, and the netmod's counters must show that it came through the region.
 
 bats_require_minimum_version 1.5.0
 src=${IVSHM_SRC:-$BATS_TEST_DIRNAME/../..}
 inst=$(realpath -m "${IVSHM_INST:-$src/inst}")
-limit=300 # seconds for a job that takes a twentieth of that
-# Not in the folder for temporary files, which an interrupted run loses at once.
+limit=300 # seconds; a job usually takes a twentieth of that
+# Not in the folder for temporary files, which an interrupted run removes at once.
 name=$(basename "$BATS_TEST_FILENAME" .bats)-$BATS_ROOT_PID
 
-# boot_guests N OPTION...: with `exchange` in them.
+# boot_guests N OPTION...: boots guests that have `exchange`.
 boot_guests() {
-    [ -x "$inst/bin/mpiexec" ] || { echo "no MPI installation in $inst: build it with make" >&2; return 1; }
+    [ -x "$inst/bin/mpiexec" ] || { echo "no MPI installation in $inst: build it with make stage" >&2; return 1; }
     export WORK=$BATS_FILE_TMPDIR
     "$inst/bin/mpicc" -O2 -g -Wall -Wextra -Werror -o "$WORK/exchange" "$BATS_TEST_DIRNAME/exchange.c"
     "$inst/bin/ivshmem-vms" up "$1" --name "$name" --prefix "$inst" --add "$WORK/exchange" "${@:2}" \
@@ -41,8 +41,8 @@ teardown() {
 vms() { ivshmem-vms "$@" 3>&-; }
 job() { timeout --foreground -k 10 "$limit" mpiexec "$@"; }
 
-# The job of $2 ranks, whose output is the file $1, was good, and its counters show that each rank sent
-# at least as many bytes through the region as the program sent to other machines, and that all arrived.
+# through_region FILE RANKS: the job with that output was good. Its counters show that each rank sent at least as many
+# bytes through the region as the program sent to other machines, and that all arrived.
 through_region() {
     awk -v ranks="$2" '
         match($0, /rank=[0-9]+/) { rank = substr($0, RSTART + 5, RLENGTH - 5) }
@@ -68,7 +68,7 @@ through_region() {
         }' "$1" || { cat "$1"; return 1; }
 }
 
-# Nobody is on the region, and all its memory is free.
+# region_is_empty: nobody is on the region, and all of its memory is free.
 region_is_empty() {
     ivshmem check "$region"
     ivshmem info --json "$region" >state
@@ -79,21 +79,21 @@ region_is_empty() {
     }
 }
 
-# Waits for a command to succeed, for a minute at most.
+# Waits for a command to succeed, for three minutes at most: guests may be emulated.
 until_true() {
     local tries
-    for ((tries = 0; tries < 600; tries++)); do
+    for ((tries = 0; tries < 1800; tries++)); do
         ! "$@" || return 0
         sleep 0.1
     done
-    echo "still not after a minute: $*"
+    echo "still not after three minutes: $*"
     return 1
 }
 
 declare -gA pid_of
 
-# begin NAME HOSTS RANKS [OPTION...]: `exchange` in the background, its output in the file NAME, which goes
-# on until `end`. Returns when its ranks have heard from each other.
+# begin NAME HOSTS RANKS [OPTION...]: starts `exchange` in the background, with its output in the file NAME. It runs
+# until `end`. Returns when its ranks have heard from each other.
 begin() {
     touch "$1.goes-on"
     limit=600 job -hosts "$2" -n "$3" "${@:4}" "$WORK/exchange" $((${#pid_of[@]} + 5)) >"$1" 2>&1 3>&- \
@@ -104,7 +104,7 @@ begin() {
 
 has_begun() { grep -q "^exchange: .* running" "$1" || ! kill -0 "${pid_of[$1]}"; }
 
-# end NAME RANKS: it was there all the time, and was good.
+# end NAME RANKS: the job has run until now, and was good.
 end() {
     kill -0 "${pid_of[$1]}" || { cat "$1"; return 1; }
     rm "$1.goes-on"
@@ -112,7 +112,7 @@ end() {
     through_region "$1" "$2"
 }
 
-# ended_with_an_error NAME: by itself, without a crash.
+# ended_with_an_error NAME: the job has ended by itself, with an error, without a crash.
 ended_with_an_error() {
     local status=0
     wait "${pid_of[$1]}" || status=$?
@@ -122,5 +122,5 @@ ended_with_an_error() {
     run ! grep -iE 'assertion failed|signal: (6|7|11)|signal (6|7|11)' "$1"
 }
 
-# endpoints RANKS: those of the job of so many ranks, as JSON.
+# endpoints RANKS: prints the endpoints of the job with that many ranks, as JSON.
 endpoints() { ivshmem ps --json "$region" | jq "[.endpoints[] | select(.job_size == $1)]"; }

@@ -113,7 +113,8 @@ def _run(request: Request, launcher: str, here: str) -> int:
         return 0
     where, verb, args = request.find_folder(), request.verb, request.args
     if verb in ALONE and args:
-        raise Misuse(f"{verb} takes no argument, but {args[0]} was given: it acts on a whole set, which --name or --dir selects")
+        raise Misuse(f"{verb} takes no argument, but {args[0]} was given: it acts on a whole set, which --name or "
+                     "--dir selects")
     if verb == "up":
         return _up(request, where, launcher, here)
     if verb in ("env", "hosts"):

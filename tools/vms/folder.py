@@ -115,7 +115,8 @@ class Folder:
             raise Failure(f"{why}: {advice}")
 
     def open(self) -> Set:
-        nothing = f"no guests are up in {self}: boot some with {ME} up N" + (f" --name {self.name}" if self.name else "")
+        name = f" --name {self.name}" if self.name else ""
+        nothing = f"no guests are up in {self}: boot some with {ME} up N{name}"
         if not self.path.exists():
             raise Failure(nothing)
         self.require_private("it is not safe to use; pass another --dir")

@@ -10,7 +10,7 @@ from pathlib import Path
 from . import archive, commands
 from .folder import Folder
 from .messages import Failure
-from .options import MIB, Options
+from .options import MIB, Options, is_shared, own_files
 
 SCRIPTS = Path(__file__).with_name("guest")
 FOLDERS = ("dev", "proc", "sys", "tmp", "run", "var/run", "modules", "root/.ssh", "usr/bin", "etc/dropbear")
@@ -68,8 +68,11 @@ def _hand_out_keys(tree: Path, folder: Folder, vms: int) -> None:
 
 def _link_programs(tree: Path, prefix: str) -> None:
     """The installation's, so that they are in the guest's PATH; but /usr/bin/ssh is the guest's own."""
-    for program in glob.glob(f"{glob.escape(prefix)}/bin/*"):
-        if os.path.basename(program) != "ssh":
+    programs = glob.glob(f"{glob.escape(prefix)}/bin/*")
+    if is_shared(prefix):
+        programs = [path for path in own_files(prefix) if os.access(path, os.X_OK) and ".so" not in path]
+    for program in programs:
+        if os.path.basename(program) != "ssh" and os.path.realpath(os.path.dirname(program)) != "/usr/bin":
             (tree / "usr/bin" / os.path.basename(program)).symlink_to(program)
     for top in ("bin", "sbin", "lib", "lib64"):
         if os.path.islink(f"/{top}"):
@@ -90,9 +93,17 @@ def _make_tree(tree: Path, folder: Folder, vms: int, prefix: str, modules: list[
     _copy_scripts(tree)
 
 
+def _installation(prefix: str) -> list[str]:
+    """All that is in bin and lib of the installation, but of a prefix that it shares only its own files."""
+    own = own_files(prefix)
+    if is_shared(prefix):
+        return own
+    return [f"{prefix}/bin", *glob.glob(f"{glob.escape(prefix)}/lib/*.so*"), *own]
+
+
 def _programs(prefix: str) -> list[str]:
-    own = [commands.find(program) for program in ("busybox", "bash", "dropbear", "dbclient")]
-    return [*filter(None, own), "/etc/ld.so.cache", f"{prefix}/bin", *glob.glob(f"{glob.escape(prefix)}/lib/*.so*")]
+    system = [commands.find(program) for program in ("busybox", "bash", "dropbear", "dbclient")]
+    return [*filter(None, system), "/etc/ld.so.cache", *_installation(prefix)]
 
 
 def build(folder: Folder, options: Options, prefix: str, modules: list[str]) -> Path:

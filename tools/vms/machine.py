@@ -45,6 +45,8 @@ def _kernel_args(options: Options, guest: int, region: str) -> str:
     if options.acceleration != "kvm":
         # Kernels distrust TCG's time stamp counter, and then each look at the clock leaves the guest.
         args.append("tsc=reliable")
+        # And they count the timer's ticks for some milliseconds, when a busy host may not run QEMU: then they panic.
+        args.append("no_timer_check")
     return " ".join([*args, f"vm={guest}", f"region={region}", f"region_size={options.size}"])
 
 

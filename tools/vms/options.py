@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: mpich2
 """What `up` was told, checked: numbers, sizes, the MPI installation, the programs that it takes."""
+import glob
 import os
 import re
 from typing import Optional
@@ -11,6 +12,7 @@ from .messages import Failure, Misuse
 MIB = 1 << 20
 LEAST_MEMORY = 128 * MIB
 LEAST_REGION = 4 * MIB
+LIST = "share/mpich-ivshmem/mpich-files"  # of the MPICH that build-aux/install-mpich has installed in a prefix
 PROGRAMS = {  # and the packages that have them
     "qemu-system-x86_64": "qemu-system-x86",
     "ssh": "openssh-client",
@@ -81,6 +83,27 @@ def _is_installation(prefix: str) -> bool:
     return all(os.access(f"{prefix}/bin/{program}", os.X_OK) for program in ("mpiexec", "hydra_pmi_proxy"))
 
 
+def is_shared(prefix: str) -> bool:
+    """Whether it holds more than an MPI installation."""
+    return prefix in ("/", "/usr", "/usr/local")
+
+
+def own_files(prefix: str) -> list[str]:
+    """The programs and libraries that `make install` has put there, by the list that it leaves; none without a list."""
+    try:
+        with open(os.path.join(prefix, LIST), encoding="utf-8", errors="surrogateescape") as file:
+            listed = [os.path.normpath(os.path.join(prefix, line)) for line in file.read().split("\n") if line]
+    except OSError:
+        return []
+    # The list has only what was MPICH's.
+    folders = {os.path.basename(path): os.path.dirname(path) for path in listed}
+    programs, libraries = folders.get("hydra_pmi_proxy"), folders.get("libmpi.so.12")
+    listed += [f"{programs}/{tool}" for tool in ("ivshmem", "ivshmem-env", "ivshmem-which")]
+    listed += glob.glob(f"{glob.escape(str(libraries))}/libivshmem-malloc.so*")
+    return [path for path in listed if os.path.lexists(path)
+            and (os.path.dirname(path) == programs or ".so" in os.path.basename(path))]
+
+
 def find_prefix(given: str, here: str) -> str:
     """The MPI installation: the one given, else ours, `here` being the folder of ivshmem-vms."""
     above = os.path.dirname(here)
@@ -96,9 +119,10 @@ def find_prefix(given: str, here: str) -> str:
     prefix = os.path.realpath(prefix)
     if "\n" in prefix:
         raise Failure(f"the path {prefix} contains a line break: pass another --prefix")
-    if prefix in ("/", "/usr", "/usr/local"):
-        raise Failure(f"{prefix} holds more than an MPI installation, and guests get a copy of all its programs "
-                      "and libraries: pass a --prefix that holds only MPICH")
+    if is_shared(prefix) and not own_files(prefix):
+        raise Failure(f"{prefix} holds more than an MPI installation, and {os.path.join(prefix, LIST)} does not say "
+                      "which files are MPICH's: install mpich-ivshmem there again, or pass a --prefix that holds only "
+                      "MPICH")
     return prefix
 
 
@@ -130,7 +154,8 @@ class Options:
         self.qemu_args = qemu_args
         machine = os.uname().machine
         if machine != "x86_64":
-            raise Failure(f"guests are built from this machine's files and must be x86_64, but this machine is {machine}")
+            raise Failure("guests are built from this machine's files and must be x86_64, but this machine is "
+                          f"{machine}")
 
 
 DEFAULT_TIMEOUT = "180"

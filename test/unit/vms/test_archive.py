@@ -65,7 +65,8 @@ class Closure(ScratchTest):
             run.return_value.output = b"/x:\n\tlibnone.so.1 => not found\n/y:\n\tlibc.so.6 => /a b/libc.so.6 (0x7f)\n"
             self.assertEqual(archive._libraries(["/x", "/y"]), {"/a b/libc.so.6"})
         self.assertEqual(said.getvalue(),
-                         "ivshmem-vms: /x: its library libnone.so.1 is not on this machine, so the guests lack it too\n")
+                         "ivshmem-vms: /x: its library libnone.so.1 is not on this machine, so the guests lack it "
+                         "too\n")
 
 
 @unittest.skipUnless(shutil.which("cpio"), "cpio is not installed")

@@ -88,7 +88,7 @@ class Signals(unittest.TestCase):
         self.assertEqual(status_of(struck), 130)
         os.close(writing)
         # Its end: sleep, which would hold it, has gone.
-        self.assertEqual(select.select([reading], [], [], 10)[0], [reading])
+        self.assertEqual(select.select([reading], [], [], 120)[0], [reading])
         os.close(reading)
 
 

@@ -26,10 +26,11 @@ class Machine(ScratchTest):
         args = self.command_line(0, accel="tcg")
         self.assertEqual(self.value(args, "-accel"), "tcg,thread=multi")
         self.assertEqual(self.value(args, "-cpu"), "max,-erms,-fsrm")
-        self.assertIn(" tsc=reliable ", self.value(args, "-append"))
+        self.assertIn(" tsc=reliable no_timer_check ", self.value(args, "-append"))
         args = self.command_line(0, accel="kvm")
         self.assertEqual((self.value(args, "-accel"), self.value(args, "-cpu")), ("kvm", "max"))
         self.assertNotIn("tsc", self.value(args, "-append"))
+        self.assertNotIn("timer", self.value(args, "-append"))
 
     def test_each_pair_has_a_link_with_one_listener(self):
         sockets = {}

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: mpich2
 import os
 import unittest
+from pathlib import Path
 from unittest import mock
 
 from scratch import ScratchTest
-from vms import options
+from vms import guestfiles, options
 from vms.messages import Failure, Misuse
 from vms.options import MIB, Options
 
@@ -61,10 +62,40 @@ class Prefix(ScratchTest):
     def test_unsuitable_ones(self):
         with self.assertRaisesRegex(Failure, "is not an MPICH installation"):
             options.find_prefix(self.scratch, "/bin")
-        with mock.patch.object(options, "_is_installation", return_value=True):
+        with (mock.patch.object(options, "_is_installation", return_value=True),
+              mock.patch.object(options, "own_files", return_value=[])):
             for wrong in ("/", "/usr", "/usr/local/"):
                 with self.assertRaisesRegex(Failure, "more than an MPI installation"):
                     options.find_prefix(wrong, "/bin")
+
+    def test_a_shared_one_with_a_list_of_its_files(self):
+        self.install("./")
+        for name in ("bin/ivshmem", "bin/other", "lib/x/libmpi.so.12", "lib/x/libivshmem-malloc.so.0",
+                     "lib/x/libother.so", "include/mpi.h", "share/man/man1/mpiexec.1"):
+            self.write(name)
+        with mock.patch.object(options, "is_shared", return_value=True):
+            with self.assertRaisesRegex(Failure, f"{self.scratch}/share/mpich-ivshmem/mpich-files does not say"):
+                options.find_prefix(self.scratch, "/bin")
+            self.write("share/mpich-ivshmem/mpich-files", "./bin/mpiexec\n./bin/hydra_pmi_proxy\n./lib/x/libmpi.so.12\n"
+                       "./include/mpi.h\n./share/man/man1/mpiexec.1\n./bin/removed\n")
+            self.assertEqual(options.find_prefix("", self.path("bin")), self.scratch)
+        own = [self.path(name) for name in ("bin/mpiexec", "bin/hydra_pmi_proxy", "lib/x/libmpi.so.12", "bin/ivshmem",
+                                            "lib/x/libivshmem-malloc.so.0")]
+        self.assertEqual(options.own_files(self.scratch), own)
+        with mock.patch.object(guestfiles, "is_shared", return_value=True):
+            self.assertEqual(guestfiles._installation(self.scratch), own)
+            self.assertEqual(self.linked("shared"), ["hydra_pmi_proxy", "mpiexec"])
+            # They are where the guest has its own programs.
+            with mock.patch.object(guestfiles.os.path, "realpath", return_value="/usr/bin"):
+                self.assertEqual(self.linked("usr"), [])
+        # Of its own prefix a guest gets all; the list says where the libraries are.
+        self.assertEqual(guestfiles._installation(self.scratch), [self.path("bin"), *own])
+        self.assertEqual(self.linked("own"), ["hydra_pmi_proxy", "ivshmem", "mpiexec", "other"])
+
+    def linked(self, tree: str) -> list[str]:
+        os.makedirs(self.path(f"{tree}/usr/bin"))
+        guestfiles._link_programs(Path(self.path(tree)), self.scratch)
+        return sorted(os.listdir(self.path(f"{tree}/usr/bin")))
 
     def test_paths_to_add_keep_their_links(self):
         os.symlink("file", self.path("link"))

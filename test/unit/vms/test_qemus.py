@@ -11,7 +11,7 @@ from vms.folder import Folder
 
 
 class Processes(ScratchTest):
-    """A process that sleeps plays a QEMU: only its command line is looked at."""
+    """A process that sleeps plays a QEMU: only its command line matters."""
 
     def start(self, *args: str) -> subprocess.Popen:
         return self.started([" ".join(args), "600"])

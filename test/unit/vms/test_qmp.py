@@ -36,7 +36,7 @@ class Monitor(ScratchTest):
             if not answers:
                 commands.readline()
             elif answers[-1] == b"":
-                commands.readline()  # says nothing until the other side gives up
+                commands.readline()  # says nothing until the other side times out
 
     def test_the_answer_among_events(self):
         event = b'{"timestamp": {}, "event": "STOP"}\r\n'

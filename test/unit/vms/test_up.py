@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: mpich2
-"""`up` with doubles for all that takes a guest, or long: interrupted at each point at which it can be."""
+"""`up` with doubles for all that needs a guest or takes long, interrupted wherever possible."""
 import contextlib
 import io
 import os

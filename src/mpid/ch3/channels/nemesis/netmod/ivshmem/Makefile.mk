@@ -39,7 +39,10 @@ noinst_HEADERS +=                                                           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_compat.h           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_malloc.h           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_shared.h           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_coll.h             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_netmod.h           \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_packet.h
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_packet.h           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_port.h             \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_pt2pt.h
 
 endif BUILD_NEMESIS_NETMOD_IVSHMEM

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Where a rank and its part of the region lie, on a machine or in a VM of several NUMA nodes: a
- * rank that is bound away from its memory pays for the distance with each message.
+ * NUMA affinity: compares where a rank runs with where its part of the region lies, on a machine or
+ * in a VM of several NUMA nodes. A rank that is bound away from its memory pays for the distance
+ * with each message. Called once, at start.
  */
 #include "ivshmem_netmod.h"
 
 #ifdef HAVE_HWLOC
 #include <hwloc.h>
 
-/* NUMA nodes, and PCI devices too if `devices`. NULL if hwloc cannot tell. */
+/* NUMA nodes, and also PCI devices if `devices`. NULL if hwloc cannot tell. */
 static hwloc_topology_t load_topology(bool devices)
 {
     hwloc_topology_t topology;
@@ -16,7 +17,7 @@ static hwloc_topology_t load_topology(bool devices)
     if (hwloc_topology_init(&topology) != 0)
         return NULL;
     hwloc_topology_set_all_types_filter(topology, HWLOC_TYPE_FILTER_KEEP_NONE);
-    /* Without groups a node has all processors of the machine. */
+    /* Without groups, a node would have all processors of the machine. */
     hwloc_topology_set_type_filter(topology, HWLOC_OBJ_GROUP, HWLOC_TYPE_FILTER_KEEP_STRUCTURE);
     if (devices)
         hwloc_topology_set_type_filter(topology, HWLOC_OBJ_PCI_DEVICE, HWLOC_TYPE_FILTER_KEEP_ALL);
@@ -26,7 +27,7 @@ static hwloc_topology_t load_topology(bool devices)
     return NULL;
 }
 
-/* The nodes of the processors that we are bound to. False if unknown. */
+/* The nodes of the processors to which we are bound. False if unknown. */
 static bool find_rank(hwloc_topology_t topology, hwloc_nodeset_t nodes)
 {
     hwloc_cpuset_t cpus = hwloc_bitmap_alloc();
@@ -39,8 +40,9 @@ static bool find_rank(hwloc_topology_t topology, hwloc_nodeset_t nodes)
 }
 
 /*
- * The nodes of our part of the region, into which others write and from which we read: those of its
- * pages, or of the device, whose pages the kernel of a VM does not know. False if unknown.
+ * The nodes of our part of the region, into which others write and from which we read. They are the
+ * nodes of its pages. For a device it is the device's node, because the kernel of a VM does not
+ * know where its pages are. False if unknown.
  */
 static bool find_memory(hwloc_topology_t topology, hwloc_nodeset_t nodes)
 {
@@ -74,10 +76,7 @@ static void compare_nodes(hwloc_topology_t topology, hwloc_nodeset_t rank, hwloc
     MPID_nem_ivshmem_report("is bound to ", text);
 }
 
-/*
- * The first rank of each VM says so if it is bound to other NUMA nodes than its part of the region
- * lies on. Not all ranks: a job may well span the nodes of a machine.
- */
+/* Only the first rank of each VM warns, not all: a job may well span the nodes of a machine. */
 void MPID_nem_ivshmem_affinity_check(void)
 {
     hwloc_topology_t topology;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Business cards. A card names the region and the endpoint of a rank, or says that it has none, so
- * that two ranks know whether they share a region without trying.
+ * Business cards. A card names the region and the endpoint of a rank, or says that it has no
+ * region. So two ranks know whether they share a region without trying. Called at start, by the
+ * code that chooses a path, and for ports, under MPICH's global lock.
  */
 #include "ivshmem_netmod.h"
 
@@ -9,12 +10,11 @@
 #include IVSHMEM_COMPAT_PMI
 #endif
 
-/* The last part of the card; the dot at the end shows that nothing was cut off. */
+/* The last part of the card. The dot at its end shows that nothing was cut off. */
 #define BC_KEY "ivshmem"
 #define BC_FORMAT "%016llx%016llx.%u.%u." /* region id, endpoint, generation */
 #define BC_NONE "none."
 
-/* Our part of the card. */
 int MPID_nem_ivshmem_card_add(char **bc_val_p, int *val_max_sz_p)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -35,10 +35,8 @@ fn_fail:
 }
 
 /*
- * Whether the process with that card shares our region, and if so which endpoint is its. Both ends
- * find the same, so a card that cannot be read is an error, as is a pair that would need tcp where
- * that is forbidden: false then, and why in `text`. `who` is for that. Only a process of another
- * job, `elsewhere`, may have a card without our part: from MPICH's own tcp.
+ * Both ends must reach the same decision. So a card that cannot be read is an error, and not a
+ * reason to use tcp, and so is a pair that would need tcp where that is forbidden.
  */
 bool MPID_nem_ivshmem_card_read(const char *card, const char *who, bool elsewhere,
                                 struct ivshm_owner *peer, bool *shared, char text[IVSHMEM_TEXT_MAX])
@@ -66,8 +64,8 @@ bool MPID_nem_ivshmem_card_read(const char *card, const char *who, bool elsewher
         (endpoint >= ivshm_region_endpoints(&self->region) || generation >> IVSHM_CLAIM_GEN_BITS)) {
         snprintf(text, IVSHMEM_TEXT_MAX,
                  "the business card of %s names endpoint %llu, generation %llu of region %s, which "
-                 "has %u endpoints, and generations of %d bits: it was damaged on its way, or made "
-                 "up by that process; see what is on the region by `ivshmem ps`",
+                 "has %u endpoints and generations of %d bits: the card was damaged on its way, or "
+                 "forged by that process; list the processes in the region with `ivshmem ps`",
                  who, endpoint, generation, ivshm_region_name(&self->region),
                  ivshm_region_endpoints(&self->region), IVSHM_CLAIM_GEN_BITS);
         return false;
@@ -97,15 +95,12 @@ bool MPID_nem_ivshmem_card_read(const char *card, const char *who, bool elsewher
     return false;
 }
 
-/*
- * Whether that rank shares our region, and which endpoint is its. Why no path leads there in
- * `text`, else nothing.
- */
 int MPID_nem_ivshmem_card_find_peer(MPIDI_VC_t *vc, struct ivshm_owner *peer, bool *shared,
                                     char text[IVSHMEM_TEXT_MAX])
 {
     int mpi_errno = MPI_SUCCESS;
-    const char *who = MPID_nem_ivshmem_vc_name(vc);
+    char name[IVSHMEM_NAME_MAX];
+    const char *who = MPID_nem_ivshmem_vc_name(vc, name);
     int size = ivshmem_compat_max_val_size();
     char *card = MPL_malloc(size, MPL_MEM_OTHER);
 

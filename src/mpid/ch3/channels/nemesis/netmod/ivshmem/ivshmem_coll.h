@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * What MPICH's collectives do when a round fails. ivshmem-graft lets mpiimpl.h include it, after
- * all of MPICH's own types and functions, and collectives call these in the place of what they had,
- * whatever the device.
+ * What MPICH's collectives do when a round fails. ivshmem-graft has mpiimpl.h include this header,
+ * after all of MPICH's own types and functions. The collectives call these functions in place of
+ * their own, whatever the device.
  *
- * A collective goes on after an error, so that the ranks behind this one learn of it from the tags
- * of its messages instead of waiting. That is sound only if each error is kept until the end, and
- * if no message of a round is left under way, from or to memory that the algorithm, or the program,
- * uses for something else next.
+ * A collective continues after an error, so that the ranks behind this one learn of it from the
+ * tags of its messages instead of waiting. That is sound only if each error is kept until the end,
+ * and if no message of a round is left under way, from or to memory that the algorithm or the
+ * program uses for something else next.
  */
 #ifndef IVSHMEM_COLL_H
 #define IVSHMEM_COLL_H
@@ -15,9 +15,10 @@
 #include "ivshmem_compat.h"
 #include "ivshmem_pt2pt.h"
 
-#define IVSHMEM_COLL_PATIENCE 1.0 /* s, for those who still are in the round after an error */
+/* Seconds to wait, after an error, for the ranks that are still in the round. */
+#define IVSHMEM_COLL_PATIENCE 1.0
 
-/* Keeps an error for the end, and for the tags of the messages until then. */
+/* Keeps an error until the end, and for the tags of the messages until then. */
 static inline void ivshmem_coll_note(ivshmem_compat_errflag *errflag, int mpi_errno)
 {
     if (mpi_errno != MPI_SUCCESS && *errflag == IVSHMEM_COMPAT_ERR_NONE)
@@ -30,8 +31,8 @@ typedef int ivshmem_coll_bcast(void *buf, MPI_Aint count, MPI_Datatype type, int
 typedef int ivshmem_coll_sync(MPIR_Comm *comm, ivshmem_compat_errflag_arg errflag);
 
 /*
- * For the one of a group who speaks to another group: if that failed, the others, who wait for what
- * it would have broadcast next, are told. Returns the error.
+ * For the rank of a group that speaks to another group. If that has failed, this tells the others,
+ * which wait for what it would have broadcast next. Returns the error.
  */
 static inline int ivshmem_coll_tell(int mpi_errno, ivshmem_coll_bcast *bcast, void *buf,
                                     MPI_Aint count, MPI_Datatype type, int root, MPIR_Comm *comm)
@@ -107,30 +108,34 @@ static inline int ivshmem_coll_end(int mpi_errno)
     return mpi_errno;
 }
 
-/* What another process says: how many ranks of `size` it means; and each of `count`, `step` apart.
+/*
+ * Check what another process says: a number of ranks, which cannot be more than `size`; and `count`
+ * ranks, which lie `step` apart.
  */
 static inline int ivshmem_coll_check_count(int count, int size)
 {
     return count >= 0 && count <= size
                ? MPI_SUCCESS
-               : ivshmem_coll_refuse("another process names more ranks than there are");
+               : ivshmem_coll_refuse("another process named more ranks than there are");
 }
 
 static inline int ivshmem_coll_check_ranks(const int *ranks, int count, int step, int size)
 {
     for (int i = 0; i < count; i++)
         if (ranks[i * step] < 0 || ranks[i * step] >= size)
-            return ivshmem_coll_refuse("another process names a rank that is not there");
+            return ivshmem_coll_refuse("another process named a rank that does not exist");
     return MPI_SUCCESS;
 }
 
 /*
- * Leaves a round that others may have left, too, as far as that can be done: a receive that nobody
- * has answered, a send that nobody has asked for, and of a nonblocking collective the same, see
- * ivshmem_coll_is_complete. What is under way is not touched. The communicator is of no use after
- * that: the next collective would take this one's late messages for its own. So all are told, as by
- * MPIX_Comm_revoke: some may be in a later round already, and wait there for what this rank does
- * not send any more, with the error behind them that would have made them leave, too.
+ * Leaves a round that other ranks may have left too, as far as possible: cancels a receive that
+ * nobody has answered, or a send that nobody has requested. For a nonblocking collective see
+ * ivshmem_coll_is_complete. Messages that are under way are not touched.
+ *
+ * The communicator cannot be used after that: the next collective would take this one's late
+ * messages for its own. So all ranks are told, as by MPIX_Comm_revoke. Some of them may be in a
+ * later round already, past the error that would have made them leave too, and wait there for
+ * messages that this rank no longer sends.
  */
 static inline void ivshmem_coll_leave(MPIR_Request *req)
 {
@@ -139,7 +144,7 @@ static inline void ivshmem_coll_leave(MPIR_Request *req)
     ivshmem_pt2pt_cancel(req);
 }
 
-/* For schedules: whether a message is complete, or does not matter any more. */
+/* For schedules: whether a message is complete, or no longer matters. */
 static inline int ivshmem_coll_is_complete(ivshmem_compat_errflag *errflag, MPIR_Request *req)
 {
     if (MPIR_Request_is_complete(req))
@@ -155,10 +160,10 @@ static inline int ivshmem_coll_is_complete(ivshmem_compat_errflag *errflag, MPIR
 }
 
 /*
- * Waits until all are complete; never less, since their memory is somebody else's then. The
- * progress engine may fail meanwhile, because of a connection that these have nothing to do with,
- * and its error is returned. Those who have left the collective because of the same error will not
- * answer any more, so after some time we leave, too.
+ * Waits until all requests are complete; never less, because their memory then belongs to somebody
+ * else. In the meantime the progress engine may fail, because of a connection that has nothing to
+ * do with these requests; its error is returned. Ranks that have left the collective because of the
+ * same error will not answer any more, so after some time this rank leaves too.
  */
 static inline int ivshmem_coll_complete(int n, MPIR_Request *reqs[])
 {
@@ -199,7 +204,7 @@ static inline void ivshmem_coll_empty_failed(MPIR_Request *req)
         MPIR_STATUS_SET_COUNT(req->status, 0);
 }
 
-/* As MPID_Wait, but it also returns the error of what has no status to ask. */
+/* As MPID_Wait, but also returns the error of a request whose status nobody asks for. */
 static inline int ivshmem_coll_wait(MPIR_Request *req)
 {
     int mpi_errno = ivshmem_coll_complete(1, &req);
@@ -211,8 +216,9 @@ static inline int ivshmem_coll_wait(MPIR_Request *req)
 }
 
 /*
- * As MPIR_Waitall, for requests of collectives; frees all, whatever fails. With statuses of the
- * caller's it returns MPI_ERR_IN_STATUS itself, which callers compare with, else the first error.
+ * As MPIR_Waitall, for requests of collectives. Frees all requests, whatever fails. With statuses
+ * of the caller's, it returns MPI_ERR_IN_STATUS itself, with which callers compare; otherwise the
+ * first error.
  */
 static inline int ivshmem_coll_waitall(int n, MPIR_Request *reqs[], MPI_Status statuses[],
                                        int has_statuses)
@@ -254,7 +260,7 @@ static inline int ivshmem_coll_finish_all(int n, MPIR_Request *reqs[], MPI_Statu
     return mpi_errno;
 }
 
-/* For schedules: keeps the error of a request that is complete, if it has one. */
+/* For schedules: keeps the error of a complete request, if it has one. */
 static inline void ivshmem_coll_note_request(ivshmem_compat_errflag *errflag, MPIR_Request *req)
 {
     if (req->kind == MPIR_REQUEST_KIND__RECV)
@@ -269,8 +275,8 @@ static inline void ivshmem_coll_free(ivshmem_compat_errflag *errflag, MPIR_Reque
 }
 
 /*
- * A message that cannot be started is one that has failed, so that who starts several waits for the
- * others.
+ * Turns a message that cannot be started into one that has failed, so that code that starts several
+ * waits for the others.
  */
 static inline int ivshmem_coll_started(int mpi_errno, MPIR_Request_kind_t kind, MPIR_Request **req)
 {

@@ -176,12 +176,4 @@ static inline ivshmem_compat_context ivshmem_compat_port_context(int port_name_t
 #define ivshmem_compat_intranode_rank(comm, rank) ((comm)->intranode_table[rank])
 #endif
 
-/* Whether one-sided operations between the two are loads and stores, in a window that CH3 shares.
- */
-#ifdef IVSHMEM_SHARED_H
-#define ivshmem_compat_shares(win, origin, target) MPID_nem_ivshmem_shares(win, origin, target)
-#else
-#define ivshmem_compat_shares(win, origin, target) ((origin)->node_id == (target)->node_id)
-#endif
-
 #endif

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
+/*
+ * Makes MPI errors, in one place, of core's errors and of the netmod's own, and prints those that
+ * MPICH would lose or cut. Called by the netmod's other files, under MPICH's global lock.
+ */
 #include "ivshmem_netmod.h"
 
 /* MPICH cuts the text of an error at 256 bytes, header included. */
@@ -14,9 +18,9 @@ void MPID_nem_ivshmem_report(const char *what, const char *text)
 }
 
 /*
- * The MPI error for what is wrong here: no job can run so. It is printed at once, and in full, and
- * has time to travel: the job is about to abort, and Hydra drops what its proxies have not passed
- * on by then, MPICH's own message often among it.
+ * The error is for something wrong on this side, with which no job can run. It is printed at once
+ * and in full, and given time to travel: the job is about to abort, and Hydra drops what its
+ * proxies have not passed on by then, often including MPICH's own message.
  */
 int MPID_nem_ivshmem_error(const char *text)
 {
@@ -27,7 +31,7 @@ int MPID_nem_ivshmem_error(const char *text)
     return mpi_errno;
 }
 
-/* Once in full, so that what to do, the last words, reaches the user. */
+/* Prints the text in full, so that its end, which says what to do, reaches the user. */
 static void report_if_cut(const char *text)
 {
     if (strlen(text) > MPICH_KEEPS)
@@ -35,9 +39,8 @@ static void report_if_cut(const char *text)
 }
 
 /*
- * The MPI error for a peer that is dead, or cannot be reached: a program may live with that.
- * Printed only if MPICH would cut it. (MPICH's scripts want the class literally: hence a function
- * for each.)
+ * The program can handle this error, so it is printed only if MPICH would cut it. (MPICH's scripts
+ * want the class literally, hence a function for each.)
  */
 int MPID_nem_ivshmem_peer_error(const char *text)
 {
@@ -47,7 +50,7 @@ int MPID_nem_ivshmem_peer_error(const char *text)
     return mpi_errno;
 }
 
-/* The same for the name of a port: made up, damaged, or of a process that is no more. */
+/* The port's name may be forged, damaged, or of a process that has gone. */
 int MPID_nem_ivshmem_port_error(const char *text)
 {
     int mpi_errno = MPI_SUCCESS;

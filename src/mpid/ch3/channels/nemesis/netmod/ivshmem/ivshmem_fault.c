@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Whoever touches memory of the region that the file has lost, since somebody cut it or its file
- * system is full, gets a SIGBUS. Here it gets words first, and then what it would have got without:
- * the program's own handler, or the end. A handler that the program installs later is alone.
+ * Reports a SIGBUS in memory that the region's file has lost, because the file was truncated or its
+ * file system is full. The report comes first; then the signal has the effect that it would have
+ * had without us: the program's own handler, or the end of the process. A handler that the program
+ * installs later replaces ours. The handler may run in any thread, and calls only functions that
+ * are safe in a signal handler.
  */
 #include "ivshmem_netmod.h"
 
 #include <signal.h>
 
-static struct sigaction previous_action; /* what there was, and goes on */
+/* The action that was installed before ours, with which ours continues. */
+static struct sigaction previous_action;
 static struct ivshm_map watched_map;
-static const void *base; /* where its memory is; NULL while there is none */
+/* Where the region is mapped; NULL while it is not. */
+static const void *base;
 static char message_prefix[32];
 
 static void report_fault(const void *addr)
@@ -26,15 +30,16 @@ static void report_fault(const void *addr)
                                                 sizeof(line) - used - 1);
     if (said) {
         line[used + said] = '\n';
+        /* nobody can be told */
         if (write(STDERR_FILENO, line, used + said + 1) < 0)
-            return; /* then nobody is told */
+            return;
     }
 }
 
 static void on_bus_error(int sig, siginfo_t *info, void *context)
 {
     struct sigaction next = previous_action;
-    bool is_fault = info->si_code > 0; /* and not sent by kill(2) */
+    bool is_fault = info->si_code > 0; /* raised by the kernel, not sent by kill(2) */
 
     if (is_fault)
         report_fault(info->si_addr);
@@ -44,7 +49,7 @@ static void on_bus_error(int sig, siginfo_t *info, void *context)
         next.sa_sigaction(sig, info, context);
     } else if (next.sa_handler == SIG_DFL || (next.sa_handler == SIG_IGN && is_fault)) {
         signal(sig, SIG_DFL);
-        raise(sig); /* comes when this handler returns */
+        raise(sig); /* delivered when this handler returns */
     } else if (next.sa_handler != SIG_IGN) {
         next.sa_handler(sig);
     }
@@ -60,14 +65,14 @@ void MPID_nem_ivshmem_fault_watch(void)
              "ivshmem: rank %d: ", MPIDI_Process.my_pg_rank);
     if (sigaction(SIGBUS, NULL, &previous_action) != 0)
         return;
-    /* The program's own handler finds its mask and stack as it asked for them. */
+    /* The program's own handler keeps the mask and the stack that it asked for. */
     ours = previous_action;
     ours.sa_flags = (previous_action.sa_flags & ~SA_RESETHAND) | SA_SIGINFO;
     ours.sa_sigaction = on_bus_error;
     sigaction(SIGBUS, &ours, NULL);
 }
 
-/* If the program still has memory of the file, it is watched on. */
+/* If the program still has memory of the file, its mapping stays watched. */
 void MPID_nem_ivshmem_fault_unwatch(bool program_has_it)
 {
     struct sigaction now;
@@ -76,7 +81,7 @@ void MPID_nem_ivshmem_fault_unwatch(bool program_has_it)
         base = MPID_nem_ivshmem.user;
         return;
     }
-    /* If somebody has put a handler before ours, and calls it, it still passes on. */
+    /* A handler installed after ours may call ours, which then still passes the signal on. */
     if (sigaction(SIGBUS, NULL, &now) == 0 && now.sa_flags & SA_SIGINFO &&
         now.sa_sigaction == on_bus_error)
         sigaction(SIGBUS, &previous_action, NULL);

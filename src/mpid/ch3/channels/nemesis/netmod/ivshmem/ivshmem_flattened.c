@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * The description of a derived datatype, as a one-sided operation brings it with it. MPICH takes it
- * for its own data structure: a header and a chain of dataloops, with addresses of the sender's
- * memory in it. Here it is walked first, in our private copy: it must be a chain that lies in the
- * description, each of whose loops is one that MPICH makes, and touch nothing but the memory that
- * the window opens. What can be computed from the loops is put in the place of what the peer says.
+ * Checks flattened datatypes, which a one-sided operation with a derived datatype carries. MPICH
+ * would use one as its own data structure: a header and a chain of dataloops, which contain
+ * addresses of the sender's memory. Here it is checked first, in our private copy. It must be a
+ * chain inside the flattened datatype, made of loops that MPICH makes, and it must touch only
+ * memory that the window opens. Fields that can be computed from the loops are computed, and
+ * replace the peer's.
  *
  * The formats are those of MPIR_Typerep_flatten and MPIR_Dataloop_flatten, in MPICH's
- * src/mpi/datatype/typerep.
+ * src/mpi/datatype/typerep. Called by ivshmem_validate.c, under MPICH's global lock.
  */
 #include "ivshmem_netmod.h"
 
@@ -25,15 +26,15 @@ typedef struct {
 
 typedef struct {
     MPI_Aint bytes;
-    MPII_Dataloop *origin; /* where it was in the sender's memory */
+    MPII_Dataloop *origin; /* where the loops were in the sender's memory */
 } loops_header_t;
 
-#define DEPTH_MAX (MPII_DATALOOP_MAX_DATATYPE_DEPTH - 1) /* one more is for the count */
-#define PIECES_MAX (1 << 24)           /* looked at one by one, some tens of milliseconds */
+#define DEPTH_MAX (MPII_DATALOOP_MAX_DATATYPE_DEPTH - 1) /* one more level is for the count */
+#define PIECES_MAX (1 << 24) /* checked one by one, which takes some tens of milliseconds */
 #define BYTES_MAX (MPIR_AINT_MAX / 64) /* so that MPICH's sums do not overflow */
 
 typedef struct {
-    const char *loops; /* as a whole */
+    const char *loops; /* all of them */
     MPI_Aint bytes;
     intptr_t origin;
     MPII_Dataloop *chain[DEPTH_MAX];
@@ -41,7 +42,7 @@ typedef struct {
     int depth;
 } walk_t;
 
-typedef MPID_nem_ivshmem_span_t span_t;
+typedef MPID_nem_ivshmem_range_t range_t;
 
 static int kind_of(const MPII_Dataloop *loop)
 {
@@ -54,8 +55,8 @@ static bool is_final(const MPII_Dataloop *loop)
 }
 
 /*
- * What is there of ours, `words` long, that the sender's pointer leads to; NULL if it leads out, or
- * to before `from`.
+ * Translates the sender's pointer to `words` words in our copy. NULL if they are not inside it, or
+ * begin before `from`.
  */
 static void *follow_pointer(const walk_t *w, const void *pointer, const void *from, MPI_Aint words)
 {
@@ -69,8 +70,8 @@ static void *follow_pointer(const walk_t *w, const void *pointer, const void *fr
 }
 
 /*
- * Finds the arrays of the chain's next loop; what follows it must lie behind them, as MPICH writes
- * into it when it moves the chain. NULL if they are not there.
+ * Finds the arrays of the chain's next loop. What follows the loop must lie behind them, because
+ * MPICH writes into the loop when it relocates the chain. NULL if the arrays are not there.
  */
 static const void *find_arrays(walk_t *w, const MPII_Dataloop *loop)
 {
@@ -84,7 +85,7 @@ static const void *find_arrays(walk_t *w, const MPII_Dataloop *loop)
         w->offsets[i] = follow_pointer(w, loop->loop_params.bi_t.offset_array, behind, count);
         return w->offsets[i] ? w->offsets[i] + count : NULL;
     case MPII_DATALOOP_KIND_INDEXED:
-        /* MPICH reads the word behind the last length. */
+        /* MPICH reads one word behind the last length. */
         w->blocks[i] = follow_pointer(w, loop->loop_params.i_t.blocksize_array, behind, count + 1);
         w->offsets[i] = follow_pointer(w, loop->loop_params.i_t.offset_array, behind, count);
         return w->blocks[i] && w->offsets[i] ? MPL_MAX(w->blocks[i], w->offsets[i]) + count : NULL;
@@ -93,7 +94,7 @@ static const void *find_arrays(walk_t *w, const MPII_Dataloop *loop)
     }
 }
 
-/* Follows the chain, each loop behind the one before. */
+/* Follows the chain; each loop must lie behind the one before. */
 static bool find_chain(walk_t *w)
 {
     const MPI_Aint words = sizeof(MPII_Dataloop) / 8;
@@ -117,7 +118,7 @@ static bool find_chain(walk_t *w)
     return false;
 }
 
-/* How many elements the block has, and where it begins. */
+/* The number of elements in a block, and the offset at which it begins. */
 static MPI_Aint block_at(const walk_t *w, int i, MPI_Aint n, MPI_Aint *offset)
 {
     const MPII_Dataloop *loop = w->chain[i];
@@ -138,7 +139,7 @@ static MPI_Aint block_at(const walk_t *w, int i, MPI_Aint n, MPI_Aint *offset)
     }
 }
 
-/* Blocks of a loop; of a contiguous one, its elements are the one block. */
+/* The blocks of a loop. The elements of a contiguous loop are one block. */
 static MPI_Aint block_count(const MPII_Dataloop *loop)
 {
     return kind_of(loop) == MPII_DATALOOP_KIND_CONTIG ? 1 : loop->loop_params.count;
@@ -150,8 +151,11 @@ static MPI_Aint stride_of(const MPII_Dataloop *loop)
     return is_final(loop) ? loop->el_size : loop->el_extent;
 }
 
-/* Adds `elements` of `inner`, `stride` apart, the first at `offset`. False: beyond all bounds. */
-static bool add_block(span_t *all, span_t inner, MPI_Aint offset, MPI_Aint elements,
+/*
+ * Extends `all` by `elements` of `inner`, `stride` apart, the first at `offset`. False if out of
+ * bounds.
+ */
+static bool add_block(range_t *all, range_t inner, MPI_Aint offset, MPI_Aint elements,
                       MPI_Aint stride)
 {
     MPI_Aint reach, low, high;
@@ -167,11 +171,11 @@ static bool add_block(span_t *all, span_t inner, MPI_Aint offset, MPI_Aint eleme
     return low > -BYTES_MAX && high < BYTES_MAX;
 }
 
-/* What loop i touches, and its size, from those of its elements. */
-static bool measure_loop(const walk_t *w, int i, span_t *span, MPI_Aint *size)
+/* What loop i touches, and its size, from the range and size of one of its elements. */
+static bool measure_loop(const walk_t *w, int i, range_t *range, MPI_Aint *size)
 {
     const MPII_Dataloop *loop = w->chain[i];
-    span_t all = {MPIR_AINT_MAX, -BYTES_MAX};
+    range_t all = {MPIR_AINT_MAX, -BYTES_MAX};
     MPI_Aint elements = 0, offset, last;
 
     if (kind_of(loop) == MPII_DATALOOP_KIND_VECTOR) { /* the first and the last block are enough */
@@ -180,27 +184,30 @@ static bool measure_loop(const walk_t *w, int i, span_t *span, MPI_Aint *size)
             __builtin_mul_overflow(loop->loop_params.count, per_block, &elements) ||
             __builtin_mul_overflow(loop->loop_params.count - 1, loop->loop_params.v_t.stride,
                                    &last) ||
-            !add_block(&all, *span, 0, per_block, stride_of(loop)) ||
-            !add_block(&all, *span, last, per_block, stride_of(loop)))
+            !add_block(&all, *range, 0, per_block, stride_of(loop)) ||
+            !add_block(&all, *range, last, per_block, stride_of(loop)))
             return false;
     } else {
         for (MPI_Aint n = 0; n < block_count(loop); n++) {
             MPI_Aint in_block = block_at(w, i, n, &offset);
             if (in_block < 1 || in_block > BYTES_MAX ||
                 __builtin_add_overflow(elements, in_block, &elements) ||
-                !add_block(&all, *span, offset, in_block, stride_of(loop)))
+                !add_block(&all, *range, offset, in_block, stride_of(loop)))
                 return false;
         }
     }
     if (kind_of(loop) == MPII_DATALOOP_KIND_INDEXED &&
         loop->loop_params.i_t.total_blocks != elements)
         return false;
-    *span = all;
+    *range = all;
     return !__builtin_mul_overflow(*size, elements, size) && *size <= BYTES_MAX;
 }
 
-/* All loops, from the innermost on: whether they fit together, what they touch, and their size. */
-static bool measure_all(const walk_t *w, span_t *span, MPI_Aint *size)
+/*
+ * Measures all loops, from the innermost on: whether they fit together, what they touch, and their
+ * size.
+ */
+static bool measure_all(const walk_t *w, range_t *range, MPI_Aint *size)
 {
     MPI_Aint pieces = 1; /* of what the loop repeats */
     bool contig = true;
@@ -212,7 +219,7 @@ static bool measure_all(const walk_t *w, span_t *span, MPI_Aint *size)
             *size = MPID_nem_ivshmem_packet_type_size(loop->el_type, &extent);
             if (!HANDLE_IS_BUILTIN(loop->el_type) || *size < 1)
                 return false;
-            *span = (span_t){0, *size};
+            *range = (range_t){0, *size};
             loop->el_extent = *size; /* MPICH seeks by it */
             ivshmem_compat_end_loops(loop);
         } else {
@@ -221,7 +228,7 @@ static bool measure_all(const walk_t *w, span_t *span, MPI_Aint *size)
             contig = contig && loop->el_extent == *size;
             ivshmem_compat_set_pieces(w->chain[i + 1], contig, pieces);
         }
-        if (loop->el_size != *size || !measure_loop(w, i, span, size))
+        if (loop->el_size != *size || !measure_loop(w, i, range, size))
             return false;
         pieces = contig ? block_count(loop) : *size / loop->el_size * pieces;
         contig = contig && kind_of(loop) == MPII_DATALOOP_KIND_CONTIG;
@@ -230,7 +237,7 @@ static bool measure_all(const walk_t *w, span_t *span, MPI_Aint *size)
     return true;
 }
 
-/* Each piece of memory, until one is not opened by the window. */
+/* Visits each piece of memory. False as soon as the window does not open one. */
 static bool each_piece(const walk_t *w, int i, intptr_t at, const MPIR_Win *win, int *left)
 {
     const MPII_Dataloop *loop = w->chain[i];
@@ -251,16 +258,16 @@ static bool each_piece(const walk_t *w, int i, intptr_t at, const MPIR_Win *win,
 }
 
 /*
- * A dynamic window may open several pieces of memory, between which there is nothing. *all is from
- * the first byte that is touched to the last one, *whole whether all between is opened.
+ * A dynamic window may open several pieces of memory with gaps between them. *all reaches from the
+ * first byte touched to the last. *whole is set if the window opens all of that.
  */
 static bool is_opened(const walk_t *w, const header_t *header, const MPIR_Win *win, intptr_t addr,
-                      MPI_Aint count, span_t span, span_t *all, bool *whole)
+                      MPI_Aint count, range_t range, range_t *all, bool *whole)
 {
-    span_t from_addr = {MPIR_AINT_MAX, -BYTES_MAX};
+    range_t from_addr = {MPIR_AINT_MAX, -BYTES_MAX};
     int left = PIECES_MAX;
 
-    if (!add_block(&from_addr, span, 0, count, header->extent) ||
+    if (!add_block(&from_addr, range, 0, count, header->extent) ||
         __builtin_add_overflow(addr, from_addr.low, &all->low) ||
         __builtin_add_overflow(addr, from_addr.high, &all->high))
         return false;
@@ -277,8 +284,8 @@ static bool is_opened(const walk_t *w, const header_t *header, const MPIR_Win *w
 
 /*
  * MPICH applies an operation to whole elements of the basic type, wherever a piece of memory
- * begins: all bytes of the type, and of each piece, must be such. Pairs with a gap it takes out of
- * their places before.
+ * begins. So the bytes of the type, and those of each piece, must consist of whole elements. Pairs
+ * with a gap are exempt: MPICH packs them first.
  */
 static bool is_made_of(const walk_t *w, MPI_Aint all, MPI_Datatype basic)
 {
@@ -300,40 +307,42 @@ static bool is_made_of(const walk_t *w, MPI_Aint all, MPI_Datatype basic)
 const char *MPID_nem_ivshmem_flattened_check(const MPIR_Win *win, const void *addr, MPI_Aint count,
                                              void *flattened, MPI_Aint bytes, bool by_elements,
                                              MPI_Aint *total, MPI_Datatype *basic,
-                                             MPID_nem_ivshmem_span_t *touched)
+                                             MPID_nem_ivshmem_range_t *touched)
 {
     header_t *header = flattened;
     const loops_header_t *loops = (const loops_header_t *) (header + 1);
     MPI_Aint size = 0, pieces;
-    span_t span;
+    range_t range;
     bool whole;
 
     if (bytes < (MPI_Aint) (sizeof(*header) + sizeof(*loops)))
-        return "sent a description of a datatype that is too short";
+        return "sent a flattened datatype that is too short";
     walk_t w = {.loops = (const char *) (loops + 1),
                 .bytes = bytes - (MPI_Aint) (sizeof(*header) + sizeof(*loops)),
                 .origin = (intptr_t) loops->origin};
-    if (loops->bytes != w.bytes || !find_chain(&w) || !measure_all(&w, &span, &size) ||
+    if (loops->bytes != w.bytes || !find_chain(&w) || !measure_all(&w, &range, &size) ||
         size != header->size || __builtin_mul_overflow(size, count, total) || *total > BYTES_MAX)
-        return "sent a description of a datatype that is none";
-    if (!is_opened(&w, header, win, (intptr_t) addr, count, span, touched, &whole))
-        return "names memory outside of its window";
+        return "sent a flattened datatype that is not valid";
+    if (!is_opened(&w, header, win, (intptr_t) addr, count, range, touched, &whole))
+        return "named memory outside its window";
     if (by_elements && !is_made_of(&w, size, header->basic_type))
-        return "describes elements of another type than it names";
+        return "sent a flattened datatype with elements of another type than it names";
     if (header->extent != size)
         ivshmem_compat_set_pieces(w.chain[0], false, ivshmem_compat_pieces(w.chain[0], 1));
-    /* CH3 makes a list that is so long. Pieces without a byte count, too. */
+    /* CH3 builds a list of that length. Pieces without bytes count too. */
     header->num_contig_blocks =
         MPL_MAX(ivshmem_compat_pieces(w.chain[0], header->num_contig_blocks), 1);
     if (header->num_contig_blocks > size &&
         (__builtin_mul_overflow(header->num_contig_blocks, count, &pieces) || pieces > PIECES_MAX))
-        return "describes more pieces than it has bytes";
-    header->true_lb = span.low;
-    header->true_ub = span.high;
-    /* Of blocks that overlap, the size may be that of all from first to last, and yet leave gaps.
+        return "sent a flattened datatype with more pieces than bytes";
+    header->true_lb = range.low;
+    header->true_ub = range.high;
+    /*
+     * If blocks overlap, the size may equal the distance from the first byte to the last, although
+     * there are gaps.
      */
     header->is_contig =
-        whole && header->is_contig && header->extent == size && span.high - span.low == size;
+        whole && header->is_contig && header->extent == size && range.high - range.low == size;
     if (MPID_nem_ivshmem_packet_type_size(header->basic_type, NULL) < 1)
         header->basic_type = MPI_DATATYPE_NULL;
     *basic = header->basic_type;
@@ -342,15 +351,18 @@ const char *MPID_nem_ivshmem_flattened_check(const MPIR_Win *win, const void *ad
 
 #else
 
-/* How another engine describes datatypes is not known here: no peer's description is followed. */
+/*
+ * How another engine describes datatypes is not known here, so no peer's flattened datatype is
+ * used.
+ */
 const char *MPID_nem_ivshmem_flattened_check(
     const MPIR_Win *win ATTRIBUTE((unused)), const void *addr ATTRIBUTE((unused)),
     MPI_Aint count ATTRIBUTE((unused)), void *flattened ATTRIBUTE((unused)),
     MPI_Aint bytes ATTRIBUTE((unused)), bool by_elements ATTRIBUTE((unused)),
     MPI_Aint *total ATTRIBUTE((unused)), MPI_Datatype *basic ATTRIBUTE((unused)),
-    MPID_nem_ivshmem_span_t *touched ATTRIBUTE((unused)))
+    MPID_nem_ivshmem_range_t *touched ATTRIBUTE((unused)))
 {
-    return "names a derived datatype, in a form that cannot be checked";
+    return "named a derived datatype in a form that cannot be checked";
 }
 
 #endif

@@ -13,7 +13,7 @@ cvars:
       description : >-
         The shared region: the PCI address of an ivshmem device (0000:00:04.0)
         or the path of a file that backs one. If unset, the first ivshmem
-        device that carries a region of ours, or an unformatted one, is used.
+        device that holds an ivshmem region, or is unformatted, is used.
 
     - name        : MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT
       category    : NEMESIS
@@ -34,9 +34,9 @@ cvars:
       verbosity   : MPI_T_VERBOSITY_USER_BASIC
       scope       : MPI_T_SCOPE_ALL_EQ
       description : >-
-        Two ranks that do not share a region use tcp. 0 makes that an
-        error; 1 allows it; -1 allows it too, and each rank that finds no
-        region at all says so on standard error.
+        Whether two ranks that do not share a region may use tcp. 0: no,
+        that is an error; 1: yes; -1: yes, and each rank that finds no
+        region at all reports that on standard error.
 
     - name        : MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY
       category    : NEMESIS
@@ -66,13 +66,14 @@ cvars:
 */
 
 /*
- * The netmod's table, and its beginning and end.
+ * Start and shutdown of the netmod, its control variables, and the function table through which
+ * MPICH calls it, under its global lock.
  */
 #include "ivshmem_netmod.h"
 
 MPID_nem_ivshmem_t MPID_nem_ivshmem;
 
-/* Opens the region and joins it; 0 or -errno, and why in MPID_nem_ivshmem.diag. */
+/* Opens the region and joins it. Returns 0 or -errno, with the reason in MPID_nem_ivshmem.diag. */
 static int join_region(MPIDI_PG_t *pg_p, int pg_rank)
 {
     MPID_nem_ivshmem_t *self = &MPID_nem_ivshmem;
@@ -112,8 +113,9 @@ static void leave_region(void)
     IVSHM_TRACEPOINT(leave);
     MPID_nem_ivshmem_poll_finalize();
     MPID_nem_ivshmem_lmt_pool_finalize();
+    /* The region stays as it is: a process that joins later finds this one dead, and reaps it. */
     if (!MPID_nem_ivshmem_memory_finalize())
-        return; /* who joins next finds the process dead one day, and takes back what it had */
+        return;
     ivshm_transport_close(&self->transport);
     MPID_nem_ivshmem_fault_unwatch(MPID_nem_ivshmem_memory_is_of_file());
     ivshm_region_close(&self->region);
@@ -123,8 +125,9 @@ static void leave_region(void)
 }
 
 /*
- * Whether the job can do without a region here, which could not be joined for `err`: in a VM of its
- * own, or by tcp. Whoever named a region, or has a device that cannot be used, wants to know.
+ * Whether the job can run without a region here, which could not be joined because of `err`: all
+ * ranks are in this VM, or tcp is allowed. A user who named a region, or whose device cannot be
+ * used, expects an error instead.
  */
 static bool can_do_without(int err)
 {
@@ -157,7 +160,7 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
         mpi_errno = MPID_nem_ivshmem_error(MPID_nem_ivshmem.diag.text);
         goto fn_fail;
     } else if (MPID_nem_mem_region.ext_procs > 0) {
-        /* Without a region, tcp is all there is. */
+        /* Without a region, tcp is the only path to other VMs. */
         mpi_errno = tcp_errno;
         MPIR_ERR_CHECK(mpi_errno);
         if (MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK < 0)
@@ -183,7 +186,7 @@ static int ivshmem_finalize(void)
     return mpi_errno;
 }
 
-/* What one rank sends to another arrives in order. */
+/* Messages from one rank to another arrive in order. */
 static int ivshmem_get_ordering(int *ordering)
 {
     *ordering = 1;

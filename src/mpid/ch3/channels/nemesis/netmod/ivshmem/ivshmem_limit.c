@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * How large a message may be that is sent at once. As long as it fits into a few cells, one trip
- * beats the three of a rendezvous; where buffers are in the region, one copy beats both.
+ * The size up to which a message is sent eagerly. While it fits into a few cells, one trip beats
+ * the three of a rendezvous. Where buffers are in the region, a single copy beats both. Called by
+ * the netmod's other files, under MPICH's global lock.
  */
 #include "ivshmem_netmod.h"
 
-#define DIRECT_EAGER_LIMIT 12000 /* bytes */
+#define SINGLE_COPY_EAGER_LIMIT 12000 /* bytes */
 
 static intptr_t eager_limit(void)
 {
     if (MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT >= 0)
         return MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT;
-    return MPID_nem_ivshmem.prefers_direct
-               ? DIRECT_EAGER_LIMIT
+    return MPID_nem_ivshmem.prefers_single_copy
+               ? SINGLE_COPY_EAGER_LIMIT
                : 2 * (intptr_t) ivshm_region_cell_size(&MPID_nem_ivshmem.region);
 }
 
@@ -22,12 +23,12 @@ void MPID_nem_ivshmem_limit_set(MPIDI_VC_t *vc)
     vc->ready_eager_max_msg_sz = vc->eager_max_msg_sz;
 }
 
-/* The program has memory in the region, from or to which it will send. */
-void MPID_nem_ivshmem_limit_prefer_direct(void)
+/* The program has memory in the region, and will send from it or receive into it. */
+void MPID_nem_ivshmem_limit_prefer_single_copy(void)
 {
-    if (MPID_nem_ivshmem.prefers_direct)
+    if (MPID_nem_ivshmem.prefers_single_copy)
         return;
-    MPID_nem_ivshmem.prefers_direct = true;
+    MPID_nem_ivshmem.prefers_single_copy = true;
     for (uint32_t i = 0; i < ivshm_region_endpoints(&MPID_nem_ivshmem.region); i++)
         if (MPID_nem_ivshmem.vcs[i])
             MPID_nem_ivshmem_limit_set(MPID_nem_ivshmem.vcs[i]);

@@ -1,35 +1,49 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Large messages, by Nemesis' LMT hooks. Each side's first packet may carry a cookie:
+ * Large messages, through Nemesis' LMT hooks. The first packet of each side may carry a cookie:
  *
- *   sender                            receiver
- *   RTS, offers a pipeline of its own matched: empties chunks
- *   or fills chunks          ====>    at the same time
+ *   sender                                  receiver
  *
- *   RTS, offers its buffer   ====>    matched: copies it
- *                            <----    DONE
+ *   RTS: a pipeline of the sender   ---->
+ *   fills chunks                    ====>   matched: empties chunks at the same time
  *
- *   RTS, offers nothing      ---->    matched: offers a pipeline, or its buffer
- *                            <----    CTS
- *   fills chunks, or copies  ====>    empties chunks
- *   DONE, if it has copied   ---->
+ *   RTS: the sender's buffer        ---->   matched: copies from the buffer
+ *                                   <----   DONE
  *
- *   RTS, offers its buffer   ---->    matched: its own is in the region as well, and it is large:
- *                            <----    CTS, asks for help; copies pieces
- *   copies pieces            ====>    has all of them
- *                            <----    DONE
+ *   RTS: nothing                    ---->   matched
+ *                                   <----   CTS: a pipeline of the receiver, or its buffer
+ *   fills chunks                    ====>   empties chunks at the same time
+ *   or copies into the buffer       ====>
+ *   DONE                            ---->
  *
- * A buffer can be offered if it is memory of the region: then there is one copy. Otherwise both
- * sides copy through a pipeline. The sender's pipelines spare a trip, but wait for the receiver; so
- * they are few, and each rank keeps one to lend, so that one receive can always go on. Where all
- * are lent and the region has no memory for another, receives wait their turn. A peer whose last
- * receive went into the region is offered none: it will want that copy alone again.
+ *   RTS: the sender's buffer        ---->   matched; its own buffer is in the region too, and large
+ *                                   <----   CTS: its buffer, for a cooperative copy
+ *   copies pieces                   ====>   copies pieces, until it has all of them
+ *                                   <----   DONE
  *
- * Each turn of the progress engine moves what it can and goes on.
+ * A cookie can name a buffer if that is memory of the region: then there is a single copy.
+ * Otherwise both sides copy through a pipeline. If the sender provides it, a trip is saved, but the
+ * pipeline is in use until the receiver is done. So a rank sends through few of its pipelines at a
+ * time, and always keeps one for receiving, so that one receive can make progress. When all are in
+ * use and the region has no memory for another, receives wait for one. A peer whose last receive
+ * went into memory of the region is sent no pipeline, because it will want a single copy again.
+ *
+ * Each way to copy a message is a table of operations (MPID_nem_ivshmem_way_t), next to its code in
+ * ivshmem_pipeline.c or ivshmem_copy.c. This file has the hooks and the states, which all ways
+ * share. A progress call does one step of each transfer. Called by CH3 through the hooks and by the
+ * progress call, under MPICH's global lock.
  */
 #include "ivshmem_netmod.h"
 
-#define COOP_BYTES_MIN (12 << 10)
+/* All ways. The first one that can be used is preferred to those after it. */
+static const MPID_nem_ivshmem_way_t *const ways[] = {
+    &MPID_nem_ivshmem_way_coop,
+    &MPID_nem_ivshmem_way_read,
+    &MPID_nem_ivshmem_way_write,
+    &MPID_nem_ivshmem_way_pipeline,
+};
+
+enum { WAYS = sizeof(ways) / sizeof(ways[0]) };
 
 static void link_transfer(MPID_nem_ivshmem_transfer_t *t)
 {
@@ -38,7 +52,10 @@ static void link_transfer(MPID_nem_ivshmem_transfer_t *t)
     if (t->next)
         t->next->prev = t;
     MPID_nem_ivshmem.transfers = t;
-    /* A request that CH3 cancels is complete before we are told. */
+    /*
+     * CH3 completes a request that it cancels before we hear of it, so the transfer holds a
+     * reference.
+     */
     MPIR_Request_add_ref(t->req);
 }
 
@@ -53,18 +70,18 @@ static void unlink_transfer(MPID_nem_ivshmem_transfer_t *t)
     MPIR_Request_free(t->req);
 }
 
-static MPID_nem_ivshmem_transfer_t *new_transfer(MPIDI_VC_t *vc, MPIR_Request *req, int state)
+static MPID_nem_ivshmem_transfer_t *new_transfer(MPIDI_VC_t *vc, MPIR_Request *req, bool sends)
 {
     MPID_nem_ivshmem_transfer_t *t = REQ_TRANSFER(req);
     memset(t, 0, sizeof(*t));
     t->req = req;
     t->vc = vc;
-    t->state = state;
+    t->sends = sends;
     link_transfer(t);
     return t;
 }
 
-/* Sets where the user's data is, and returns how many bytes that are. */
+/* Finds the user's data, and returns its size in bytes. */
 static intptr_t find_buffer(MPID_nem_ivshmem_transfer_t *t)
 {
     MPIR_Request *req = t->req;
@@ -78,28 +95,29 @@ static intptr_t find_buffer(MPID_nem_ivshmem_transfer_t *t)
     return size;
 }
 
-/* From now on one side works in the other's memory. */
-static void activate_transfer(MPID_nem_ivshmem_transfer_t *t, int state, intptr_t size)
+/* This side copies, or waits for a packet of the other side. */
+static void set_state(MPID_nem_ivshmem_transfer_t *t)
 {
-    t->state = state;
-    t->size = size;
+    bool copies = t->way && (t->sends ? t->way->send : t->way->receive);
+    t->state = copies ? IVSHMEM_COPYING : IVSHMEM_AWAIT_PEER;
+}
+
+/* From now on one side accesses the other's memory. */
+static void activate_transfer(MPID_nem_ivshmem_transfer_t *t)
+{
+    set_state(t);
     t->active = true;
     VC_IVSHMEM(t->vc)->transfers++;
 }
 
-/*
- * The transfer is over: takes it off the list and completes its request. The pipeline is given
- * back, unless it is lost.
- */
-static int finish_transfer(MPID_nem_ivshmem_transfer_t *t, bool pipeline_is_free)
+/* The transfer has ended: unlinks it and completes its request. */
+static int finish_transfer(MPID_nem_ivshmem_transfer_t *t)
 {
     MPIR_Request *req = t->req, *entry;
 
     VC_IVSHMEM(t->vc)->transfers -= t->active;
-    MPID_nem_ivshmem.sender_pipelines -= t->own_pipeline && t->state == IVSHMEM_SENDING;
-    if (t->own_pipeline && pipeline_is_free)
-        MPID_nem_ivshmem_lmt_pool_free_pipeline(&t->pipeline);
-    if (MPIR_CVAR_ENABLE_FT) /* what has had no CTS is still on CH3's list */
+    /* A request that has had no CTS is still on CH3's list. */
+    if (MPIR_CVAR_ENABLE_FT)
         MPID_nem_lmt_rtsq_search_remove(&t->vc->ch.lmt_rts_queue, req->handle, &entry);
     int mpi_errno = MPIR_Request_is_complete(req) ? MPI_SUCCESS : MPID_Request_complete(req);
     unlink_transfer(t);
@@ -111,7 +129,7 @@ static int end_sent(MPID_nem_ivshmem_transfer_t *t)
     MPID_nem_ivshmem.stats.lmt_sent++;
     MPID_nem_ivshmem.stats.lmt_sent_bytes += t->counted;
     VC_PAIR(t->vc)->sent_bytes += t->counted;
-    return finish_transfer(t, true);
+    return finish_transfer(t);
 }
 
 static int end_received(MPID_nem_ivshmem_transfer_t *t)
@@ -119,7 +137,7 @@ static int end_received(MPID_nem_ivshmem_transfer_t *t)
     MPID_nem_ivshmem.stats.lmt_received++;
     MPID_nem_ivshmem.stats.lmt_received_bytes += t->counted;
     VC_IVSHMEM(t->vc)->received_bytes += t->counted;
-    return finish_transfer(t, true);
+    return finish_transfer(t);
 }
 
 /* Tells the other side that its memory is no longer used. */
@@ -136,49 +154,7 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Receiver: all chunks are empty. */
-static int end_pipeline(MPID_nem_ivshmem_transfer_t *t)
-{
-    int mpi_errno = MPI_SUCCESS;
-
-    if (t->is_part) {
-        mpi_errno = send_done(t);
-        MPIR_ERR_CHECK(mpi_errno);
-    }
-    mpi_errno = end_received(t);
-    MPIR_ERR_CHECK(mpi_errno);
-
-fn_exit:
-    return mpi_errno;
-fn_fail:
-    goto fn_exit;
-}
-
-/* All is copied, once, by this side. */
-static int end_direct(MPID_nem_ivshmem_transfer_t *t, int (*end)(MPID_nem_ivshmem_transfer_t *))
-{
-    int mpi_errno = MPI_SUCCESS;
-
-    MPID_nem_ivshmem.stats.single_copy++;
-    mpi_errno = send_done(t);
-    MPIR_ERR_CHECK(mpi_errno);
-    mpi_errno = end(t);
-    MPIR_ERR_CHECK(mpi_errno);
-
-fn_exit:
-    return mpi_errno;
-fn_fail:
-    goto fn_exit;
-}
-
-/* Receiver: both have copied all pieces. */
-static int end_coop(MPID_nem_ivshmem_transfer_t *t)
-{
-    MPID_nem_ivshmem_lmt_pool_free_coop(ivshm_coop_word(&t->coop));
-    return end_direct(t, end_received);
-}
-
-/* Receiver: sends our cookie, from the transfer, which outlives the call: it may have to wait. */
+/* Receiver: sends our cookie in a CTS. */
 static int send_cts(MPID_nem_ivshmem_transfer_t *t)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -192,63 +168,80 @@ fn_fail:
     goto fn_exit;
 }
 
-static void set_pipeline_cookie(MPID_nem_ivshmem_transfer_t *t)
+/* Receiver: answers the RTS by this way, or tries again in the next progress call. */
+static int send_answer(MPID_nem_ivshmem_transfer_t *t, const MPID_nem_ivshmem_way_t *way,
+                       MPID_nem_ivshmem_answer_t answer)
 {
-    t->own_pipeline = true;
-    t->cookie = (MPID_nem_ivshmem_cookie_t){.what = IVSHMEM_COOKIE_PIPELINE,
-                                            .first = ivshm_pipeline_next(&t->pipeline),
-                                            .off = ivshm_pipeline_offset(&t->pipeline),
-                                            .bytes = (uint64_t) t->size};
-}
-
-/* Lends a pipeline to the sender, if there is one, and tells it. */
-static int start_pipeline_receive(MPID_nem_ivshmem_transfer_t *t)
-{
-    if (!MPID_nem_ivshmem_lmt_pool_alloc_pipeline(&t->pipeline, 0))
+    t->way = way;
+    if (answer == IVSHMEM_ANSWER_LATER) {
+        t->state = IVSHMEM_AWAIT_MEMORY;
         return MPI_SUCCESS;
-    activate_transfer(t, IVSHMEM_RECEIVING, t->req->ch.lmt_data_sz);
-    set_pipeline_cookie(t);
+    }
+    activate_transfer(t);
     return send_cts(t);
 }
 
-/* CH3 has cancelled the send: the receiver knows nothing of it any more. */
+/* Sender: takes back what the RTS offered. */
+static void withdraw_offer(MPID_nem_ivshmem_transfer_t *t)
+{
+    if (t->way && t->way->withdraw)
+        t->way->withdraw(t);
+}
+
+/* Sender: the receiver no longer knows of the send, which CH3 has cancelled, or takes no data. */
 static int forget_transfer(MPID_nem_ivshmem_transfer_t *t)
 {
-    if (t->own_pipeline)
-        ivshm_pipeline_reset(&t->pipeline);
-    return finish_transfer(t, true);
+    withdraw_offer(t);
+    return finish_transfer(t);
+}
+
+static bool is_cancelled(const MPID_nem_ivshmem_transfer_t *t)
+{
+    return t->sends && (!t->active || t->state == IVSHMEM_AWAIT_PEER) &&
+           MPIR_Request_is_complete(t->req);
+}
+
+/* Does a step of a transfer that this side copies. */
+static int copy_step(MPID_nem_ivshmem_transfer_t *t, const char **why)
+{
+    int mpi_errno = MPI_SUCCESS;
+    MPID_nem_ivshmem_step_t step = t->sends ? t->way->send(t, why) : t->way->receive(t, why);
+
+    if (step == IVSHMEM_STEP_MORE)
+        goto fn_exit;
+    if (step == IVSHMEM_STEP_WAIT) {
+        t->state = IVSHMEM_AWAIT_PEER;
+        goto fn_exit;
+    }
+    if (step == IVSHMEM_STEP_DONE) {
+        mpi_errno = send_done(t);
+        MPIR_ERR_CHECK(mpi_errno);
+    }
+    mpi_errno = t->sends ? end_sent(t) : end_received(t);
+    MPIR_ERR_CHECK(mpi_errno);
+
+fn_exit:
+    return mpi_errno;
+fn_fail:
+    goto fn_exit;
 }
 
 static int advance_transfer(MPID_nem_ivshmem_transfer_t *t, const char **why)
 {
+    if (is_cancelled(t))
+        return forget_transfer(t);
     switch (t->state) {
-    case IVSHMEM_SENDING:
-        if (t->own_pipeline && MPIR_Request_is_complete(t->req))
-            return forget_transfer(t);
-        return MPID_nem_ivshmem_pipeline_send(t) ? end_sent(t) : MPI_SUCCESS;
-    case IVSHMEM_RECEIVING:
-        return MPID_nem_ivshmem_pipeline_receive(t, why) ? end_pipeline(t) : MPI_SUCCESS;
-    case IVSHMEM_WRITING:
-        return MPID_nem_ivshmem_copy_write(t) ? end_direct(t, end_sent) : MPI_SUCCESS;
-    case IVSHMEM_READING:
-        return MPID_nem_ivshmem_copy_read(t, why) ? end_direct(t, end_received) : MPI_SUCCESS;
-    case IVSHMEM_COOP_RECEIVING:
-        return MPID_nem_ivshmem_copy_coop_receive(t, why) ? end_coop(t) : MPI_SUCCESS;
-    case IVSHMEM_COOP_SENDING:
-        if (MPID_nem_ivshmem_copy_coop_send(t, why))
-            t->state = IVSHMEM_AWAIT_CTS; /* for the receiver's DONE */
-        return MPI_SUCCESS;
-    case IVSHMEM_AWAIT_PIPELINE:
-        return start_pipeline_receive(t);
-    case IVSHMEM_AWAIT_CTS:
-        return MPIR_Request_is_complete(t->req) ? forget_transfer(t) : MPI_SUCCESS;
-    case IVSHMEM_AWAIT_DONE:
+    case IVSHMEM_COPYING:
+        return copy_step(t, why);
+    case IVSHMEM_AWAIT_MEMORY:
+        return send_answer(t, t->way, t->way->answer(t));
+    case IVSHMEM_AWAIT_PEER:
         break;
     }
     return MPI_SUCCESS;
 }
 
-/* Has the transfer moved on; if the peer has done what it must not, its connection is to fail. */
+/* Advances the transfer. If the peer breaks the protocol, its connection is marked as failed. */
 static int advance_or_mark_failed(MPID_nem_ivshmem_transfer_t *t)
 {
     const char *why = NULL;
@@ -266,7 +259,7 @@ int MPID_nem_ivshmem_lmt_progress(void)
     MPID_nem_ivshmem_lmt_pool_begin_progress();
     for (MPID_nem_ivshmem_transfer_t *next, *t = MPID_nem_ivshmem.transfers; t; t = next) {
         next = t->next;
-        if (unlikely(VC_IVSHMEM(t->vc)->failed))
+        if (unlikely(VC_IVSHMEM(t->vc)->failure))
             continue;
         mpi_errno = advance_or_mark_failed(t);
         MPIR_ERR_CHECK(mpi_errno);
@@ -287,16 +280,11 @@ int MPID_nem_ivshmem_lmt_fail(MPIDI_VC_t *vc, int req_errno)
         next = t->next;
         if (t->vc != vc)
             continue;
-        if (!is_gone && (t->state == IVSHMEM_AWAIT_DONE || t->state == IVSHMEM_COOP_RECEIVING))
-            MPID_nem_ivshmem_memory_quarantine(t->contig);
-        /* What the peer may still write is used for no other transfer before it is gone. */
-        if (t->state == IVSHMEM_COOP_RECEIVING)
-            MPID_nem_ivshmem_lmt_pool_quarantine(VC_IVSHMEM(vc)->peer, ivshm_coop_word(&t->coop),
-                                                 NULL);
-        else if (t->own_pipeline)
-            MPID_nem_ivshmem_lmt_pool_quarantine(VC_IVSHMEM(vc)->peer, NULL, &t->pipeline);
+        /* Memory that the peer may still write is not used again until the peer has gone. */
+        if (t->way && t->way->quarantine)
+            t->way->quarantine(t, is_gone);
         t->req->status.MPI_ERROR = req_errno;
-        mpi_errno = finish_transfer(t, false);
+        mpi_errno = finish_transfer(t);
         MPIR_ERR_CHECK(mpi_errno);
     }
 
@@ -306,21 +294,18 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Makes our buffer the cookie, if it is memory of the region. */
-static bool set_buffer_cookie(MPID_nem_ivshmem_transfer_t *t)
+/* Sender: the first way that has something to offer in the RTS. NULL: the receiver has to offer. */
+static const MPID_nem_ivshmem_way_t *choose_offer(MPID_nem_ivshmem_transfer_t *t)
 {
-    intptr_t size = t->req->ch.lmt_data_sz;
-
-    if (!t->contig || !MPID_nem_ivshmem_memory_find(t->contig, size, &t->cookie.off))
-        return false;
-    t->cookie.what = IVSHMEM_COOKIE_BUFFER;
-    t->cookie.bytes = (uint64_t) size;
-    return true;
+    for (int i = 0; i < WAYS; i++)
+        if (ways[i]->offer && ways[i]->offer(t))
+            return ways[i];
+    return NULL;
 }
 
 /*
- * Sender: a large message begins. The RTS is on its way before the pipeline is filled; nothing is
- * complete before CH3 has entered the request into its lists.
+ * Sender: begins a large message. The RTS is sent before anything is copied, so that the receiver
+ * can start early. Nothing completes before CH3 has entered the request into its lists.
  */
 static int initiate_lmt(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, MPIR_Request *req)
 {
@@ -329,176 +314,111 @@ static int initiate_lmt(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, MPIR_Request *req)
     MPID_nem_ivshmem_transfer_t *t = NULL;
 
     if (unlikely(!VC_IVSHMEM(vc)->channel)) {
-        mpi_errno = MPID_nem_ivshmem_vc_error(vc, "its call is over");
+        mpi_errno = MPID_nem_ivshmem_vc_error(vc, "its call has ended");
         goto fn_fail;
     }
-    t = new_transfer(vc, req, IVSHMEM_AWAIT_CTS);
+    t = new_transfer(vc, req, true);
     t->size = t->counted = req->ch.lmt_data_sz = find_buffer(t);
     t->cookie.bytes = (uint64_t) t->size;
-    if (!set_buffer_cookie(t) && !VC_IVSHMEM(vc)->takes_direct &&
-        MPID_nem_ivshmem.sender_pipelines < IVSHMEM_SENDER_PIPELINES_MAX &&
-        MPID_nem_ivshmem_lmt_pool_alloc_pipeline(&t->pipeline, 1)) {
-        MPID_nem_ivshmem.sender_pipelines++;
-        set_pipeline_cookie(t);
-    }
+    t->way = choose_offer(t);
     IVSHM_TRACEPOINT(rts);
     MPID_nem_lmt_send_RTS(vc, rts_pkt, &t->cookie, sizeof(t->cookie));
     IVSHM_TRACEPOINT(rts_sent);
-    if (t->own_pipeline) {
-        t->state = IVSHMEM_SENDING;
-        MPID_nem_ivshmem_pipeline_fill(t);
-    }
+    set_state(t);
+    if (t->way && t->way->rts_sent)
+        t->way->rts_sent(t);
 
 fn_exit:
     return mpi_errno;
 fn_fail:
     if (t) {
-        if (t->own_pipeline) {
-            MPID_nem_ivshmem.sender_pipelines--;
-            MPID_nem_ivshmem_lmt_pool_free_pipeline(&t->pipeline);
-        }
+        withdraw_offer(t);
         unlink_transfer(t);
     }
     goto fn_exit;
 }
 
-/* Begins to use what `peer` offers, in the direction of our request; or says why that cannot be. */
-static const char *use_cookie(MPID_nem_ivshmem_transfer_t *t,
-                              const MPID_nem_ivshmem_cookie_t *cookie, intptr_t size,
-                              struct ivshm_owner peer, struct ivshm_diag *diag)
+/* The way to which a kind of cookie belongs, in an RTS or in a CTS; NULL if there is none. */
+static const MPID_nem_ivshmem_way_t *find_way(int kind, bool in_rts)
 {
-    struct ivshm_region *region = &MPID_nem_ivshmem.region;
-    bool sends = t->state == IVSHMEM_AWAIT_CTS || t->state == IVSHMEM_SENDING;
-
-    switch (cookie->what) {
-    case IVSHMEM_COOKIE_PIPELINE:
-        if (ivshm_pipeline_attach(region, peer, cookie->off, cookie->first, &t->pipeline, diag) !=
-            0)
-            return diag->text;
-        activate_transfer(t, sends ? IVSHMEM_SENDING : IVSHMEM_RECEIVING, size);
-        return NULL;
-    case IVSHMEM_COOKIE_BUFFER:
-        if (!ivshm_extent_covers(region, peer, IVSHM_KIND_USER, cookie->off, (uint64_t) size))
-            return "offers a buffer that is not its own";
-        t->peer_buffer = ivshm_region_address(region, cookie->off);
-        activate_transfer(t, sends ? IVSHMEM_WRITING : IVSHMEM_READING, size);
-        return NULL;
-    case IVSHMEM_COOKIE_COOP:
-        if (!sends || t->cookie.what != IVSHMEM_COOKIE_BUFFER || cookie->bytes != (uint64_t) size)
-            return "asks for help with what it was not offered";
-        if (ivshm_coop_attach(region, peer, cookie->coop, cookie->first, (uint64_t) size, &t->coop,
-                              diag) != 0)
-            return diag->text;
-        t->peer_buffer = ivshm_region_address(region, cookie->off); /* checked when it is used */
-        activate_transfer(t, IVSHMEM_COOP_SENDING, size);
-        return NULL;
-    default:
-        return "offers what is unknown";
-    }
+    for (int i = 0; i < WAYS; i++)
+        if (ways[i]->cookie == kind && (in_rts ? ways[i]->offer != NULL : ways[i]->answers != 0))
+            return ways[i];
+    return NULL;
 }
 
-/* Whether a CTS does not have to wait. One that did could be sent when its transfer is over. */
-static bool can_send_cts(MPIDI_VC_t *vc)
+/* Begins the way that the peer's cookie names. Returns NULL, or what is wrong with the cookie. */
+static const char *use_cookie(MPID_nem_ivshmem_transfer_t *t,
+                              const MPID_nem_ivshmem_cookie_t *cookie, struct ivshm_owner peer,
+                              struct ivshm_diag *diag)
 {
-    const MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
-    return area->stream == 0 && !area->sendq.head &&
-           ivshm_channel_slot(area->channel,
-                              sizeof(MPIDI_CH3_Pkt_t) + sizeof(MPID_nem_ivshmem_cookie_t));
+    const MPID_nem_ivshmem_way_t *way = find_way((int) cookie->what, !t->sends);
+
+    if (!way)
+        return "sent an LMT cookie of an unknown kind";
+    if (t->sends && !(way->answers & 1u << t->cookie.what))
+        return "sent a CTS with a cookie that cannot answer our RTS";
+    t->way = way;
+    return way->attach(t, cookie, peer, diag);
 }
 
 /*
- * Receiver: asks the sender, whose buffer it reads, to copy a part, if that is worth it. Where more
- * is under way, both processors have enough to do, each with what it will use itself.
+ * Receiver: answers the RTS by the first way that can. If none does, the sender's cookie is enough:
+ * there is a way that answers an RTS without one.
  */
-static int start_coop_receive(MPID_nem_ivshmem_transfer_t *t)
+static int answer_rts(MPID_nem_ivshmem_transfer_t *t)
 {
-    struct ivshm_coop_shm *word = NULL;
+    unsigned offered = 1u << (t->way ? t->way->cookie : IVSHMEM_COOKIE_NOTHING);
 
-    if (t->state != IVSHMEM_READING || t->size < COOP_BYTES_MIN || t->next || t->prev ||
-        !can_send_cts(t->vc) || !set_buffer_cookie(t) ||
-        !(word = MPID_nem_ivshmem_lmt_pool_alloc_coop()))
-        return MPI_SUCCESS;
-    ivshm_coop_begin(word, (uint64_t) t->size, &t->coop);
-    t->taken = 0;
-    t->state = IVSHMEM_COOP_RECEIVING;
-    t->cookie.what = IVSHMEM_COOKIE_COOP;
-    t->cookie.first = ivshm_coop_number(&t->coop);
-    t->cookie.coop = MPID_nem_ivshmem_offset_of(word);
-    return send_cts(t);
+    for (int i = 0; i < WAYS; i++) {
+        MPID_nem_ivshmem_answer_t answer = IVSHMEM_ANSWER_NO;
+        if (ways[i]->answers & offered)
+            answer = ways[i]->answer(t);
+        if (answer != IVSHMEM_ANSWER_NO)
+            return send_answer(t, ways[i], answer);
+    }
+    activate_transfer(t);
+    return MPI_SUCCESS;
 }
 
-/* Receiver: whether our buffer is better than the sender's pipeline, from which we copy too. */
-static bool prefer_buffer(MPID_nem_ivshmem_transfer_t *t, const MPID_nem_ivshmem_cookie_t *cookie,
-                          struct ivshm_owner peer)
-{
-    struct ivshm_pipeline pipeline;
-
-    if (cookie->what != IVSHMEM_COOKIE_PIPELINE || !set_buffer_cookie(t))
-        return false;
-    if (ivshm_pipeline_attach(&MPID_nem_ivshmem.region, peer, cookie->off, cookie->first, &pipeline,
-                              NULL) == 0 &&
-        ivshm_pipeline_waiting(&pipeline) < cookie->bytes)
-        return true;
-    t->cookie.what = IVSHMEM_COOKIE_NOTHING; /* the message is there already */
-    return false;
-}
-
-/* Receiver: goes on with what the sender offers. False if it offers nothing that is of use. */
-static bool accept_cookie(MPID_nem_ivshmem_transfer_t *t, struct iovec s_cookie, const char **why,
-                          struct ivshm_diag *diag)
-{
-    struct ivshm_channel *channel = VC_IVSHMEM(t->vc)->channel; /* NULL after a failure */
-    MPID_nem_ivshmem_cookie_t cookie = {0};
-    intptr_t size = t->req->ch.lmt_data_sz;
-
-    if (channel && s_cookie.iov_len == sizeof(cookie))
-        memcpy(&cookie, s_cookie.iov_base, sizeof(cookie));
-    t->counted = (intptr_t) cookie.bytes;
-    if (cookie.what == IVSHMEM_COOKIE_NOTHING ||
-        prefer_buffer(t, &cookie, ivshm_channel_peer(channel)))
-        return false;
-    t->is_part = cookie.what == IVSHMEM_COOKIE_PIPELINE && cookie.bytes > (uint64_t) size;
-    *why = use_cookie(t, &cookie, size, ivshm_channel_peer(channel), diag);
-    return true;
-}
-
-/* Receiver: a large message has met its receive. */
+/* Receiver: a large message has matched a receive. */
 static int start_recv(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec s_cookie)
 {
     int mpi_errno = MPI_SUCCESS;
+    MPID_nem_ivshmem_cookie_t cookie = {0};
+    struct ivshm_channel *channel = VC_IVSHMEM(vc)->channel; /* NULL after a failure */
     struct ivshm_diag diag;
-    const char *why = NULL;
 
-    if (vc->state == MPIDI_VC_STATE_MORIBUND) { /* the peer died before this was received */
+    if (vc->state == MPIDI_VC_STATE_MORIBUND) { /* the peer died before the message was received */
         req->status.MPI_ERROR =
             MPID_nem_ivshmem_vc_error(vc, "its process died before its message was received");
         mpi_errno = MPID_Request_complete(req);
         goto fn_exit;
     }
-    if (req->ch.lmt_data_sz == 0) { /* the receive takes nothing */
+    if (req->ch.lmt_data_sz == 0) { /* the receive takes no data */
         MPID_nem_lmt_send_CTS(vc, req, NULL, 0);
         mpi_errno = MPID_Request_complete(req);
         MPIR_ERR_CHECK(mpi_errno);
         goto fn_exit;
     }
 
-    MPID_nem_ivshmem_transfer_t *t = new_transfer(vc, req, IVSHMEM_AWAIT_PIPELINE);
+    MPID_nem_ivshmem_transfer_t *t = new_transfer(vc, req, false);
+    t->size = req->ch.lmt_data_sz;
     find_buffer(t);
-    if (accept_cookie(t, s_cookie, &why, &diag)) {
+    if (channel && s_cookie.iov_len == sizeof(cookie))
+        memcpy(&cookie, s_cookie.iov_base, sizeof(cookie));
+    t->counted = (intptr_t) cookie.bytes;
+    if (cookie.what != IVSHMEM_COOKIE_NOTHING) {
+        const char *why = use_cookie(t, &cookie, ivshm_channel_peer(channel), &diag);
         if (why) {
             MPID_nem_ivshmem_vc_mark_failed(vc, why);
             goto fn_exit;
         }
-        mpi_errno = start_coop_receive(t);
-        MPIR_ERR_CHECK(mpi_errno);
+    }
+    mpi_errno = answer_rts(t);
+    MPIR_ERR_CHECK(mpi_errno);
+    if (cookie.what != IVSHMEM_COOKIE_NOTHING) { /* there may be something to copy already */
         mpi_errno = advance_or_mark_failed(t);
-        MPIR_ERR_CHECK(mpi_errno);
-    } else if (set_buffer_cookie(t)) {
-        activate_transfer(t, IVSHMEM_AWAIT_DONE, req->ch.lmt_data_sz);
-        mpi_errno = send_cts(t);
-        MPIR_ERR_CHECK(mpi_errno);
-    } else {
-        mpi_errno = start_pipeline_receive(t);
         MPIR_ERR_CHECK(mpi_errno);
     }
 
@@ -508,45 +428,31 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Sender: the receiver does without our pipeline. */
-static void withdraw_pipeline(MPID_nem_ivshmem_transfer_t *t)
-{
-    ivshm_pipeline_reset(&t->pipeline);
-    MPID_nem_ivshmem_lmt_pool_free_pipeline(&t->pipeline);
-    t->own_pipeline = false;
-    t->moved = 0;
-    MPID_nem_ivshmem.sender_pipelines--;
-}
-
-/* Sender: the receiver has a cookie of its own, or takes nothing. */
+/* Sender: the receiver has answered with a cookie of its own, or takes no data. */
 static int start_send(MPIDI_VC_t *vc, MPIR_Request *req, struct iovec r_cookie)
 {
     int mpi_errno = MPI_SUCCESS;
     MPID_nem_ivshmem_transfer_t *t = REQ_TRANSFER(req);
     MPID_nem_ivshmem_cookie_t cookie = {0};
     struct ivshm_diag diag;
-    const char *why = NULL;
 
     intptr_t size = MPL_MIN(t->size, req->ch.lmt_data_sz);
     if (r_cookie.iov_len == sizeof(cookie))
         memcpy(&cookie, r_cookie.iov_base, sizeof(cookie));
-    VC_IVSHMEM(vc)->takes_direct = cookie.what == IVSHMEM_COOKIE_BUFFER;
-    if (cookie.what == IVSHMEM_COOKIE_NOTHING || size <= 0) { /* the receive takes nothing */
+    VC_IVSHMEM(vc)->takes_single_copy = cookie.what == IVSHMEM_COOKIE_BUFFER;
+    if (cookie.what == IVSHMEM_COOKIE_NOTHING || size <= 0) { /* the receive takes no data */
         mpi_errno = forget_transfer(t);
         MPIR_ERR_CHECK(mpi_errno);
         goto fn_exit;
     }
-    if (t->cookie.what != IVSHMEM_COOKIE_NOTHING && cookie.what != IVSHMEM_COOKIE_COOP &&
-        (t->cookie.what != IVSHMEM_COOKIE_PIPELINE || cookie.what != IVSHMEM_COOKIE_BUFFER))
-        why = "answered a cookie with another that is no better";
-    if (t->own_pipeline)
-        withdraw_pipeline(t);
-    if (!why)
-        why = use_cookie(t, &cookie, size, ivshm_channel_peer(VC_IVSHMEM(vc)->channel), &diag);
+    withdraw_offer(t);
+    t->size = size;
+    const char *why = use_cookie(t, &cookie, ivshm_channel_peer(VC_IVSHMEM(vc)->channel), &diag);
     if (why) {
         MPID_nem_ivshmem_vc_mark_failed(vc, why);
         goto fn_exit;
     }
+    activate_transfer(t);
     mpi_errno = advance_or_mark_failed(t);
     MPIR_ERR_CHECK(mpi_errno);
 
@@ -564,19 +470,18 @@ static int handle_cookie(MPIDI_VC_t *vc ATTRIBUTE((unused)), MPIR_Request *req A
 
 static int refuse_done(MPIDI_VC_t *vc)
 {
-    MPID_nem_ivshmem_vc_mark_failed(vc, "says that it is done with what it was not offered");
+    MPID_nem_ivshmem_vc_mark_failed(vc, "sent DONE for a transfer that does not wait for it");
     return MPI_SUCCESS;
 }
 
-/* Sender: the receiver has copied our buffer, or wants no more of our pipeline. */
+/* Sender: the receiver has copied, or needs no more of what the RTS offered. */
 static int done_send(MPIDI_VC_t *vc, MPIR_Request *req)
 {
     MPID_nem_ivshmem_transfer_t *t = REQ_TRANSFER(req);
 
     if (t->cookie.what == IVSHMEM_COOKIE_NOTHING)
         return refuse_done(vc);
-    if (t->own_pipeline)
-        ivshm_pipeline_reset(&t->pipeline);
+    withdraw_offer(t);
     return end_sent(t);
 }
 
@@ -585,7 +490,7 @@ static int done_recv(MPIDI_VC_t *vc, MPIR_Request *req)
 {
     MPID_nem_ivshmem_transfer_t *t = REQ_TRANSFER(req);
 
-    if (t->state != IVSHMEM_AWAIT_DONE)
+    if (!t->active || t->state != IVSHMEM_AWAIT_PEER)
         return refuse_done(vc);
     return end_received(t);
 }

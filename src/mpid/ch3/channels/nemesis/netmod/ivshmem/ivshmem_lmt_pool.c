@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * What this rank has in the region for large messages, and lends to its peers: pipelines, and words
- * for cooperative copies.
+ * The LMT pool: the pipelines, and the words for cooperative copies, that this rank has in the
+ * region for its large messages. Called by the ways for large messages (ivshmem_pipeline.c and
+ * ivshmem_copy.c), and by ivshmem_lmt.c, under MPICH's global lock.
  */
 #include "ivshmem_netmod.h"
 
-#define COOP_WORDS 64 /* at a time */
+#define COOP_WORDS 64 /* allocated together */
 #define CALLS_TO_RETRY 64
 
 /*
- * A pipeline, or the word of a cooperative copy, in which a peer was at work when we lost sight of
- * it. It may still be: what it had is used again once its claim says that it has left, or is dead.
+ * A pipeline, or the word of a cooperative copy, that a peer was using when its connection failed.
+ * The peer may still be writing there, so the memory is used again only when its claim says that it
+ * has left, or is dead.
  */
 struct MPID_nem_ivshmem_quarantined {
     struct MPID_nem_ivshmem_quarantined *next;
     struct ivshm_owner peer;
-    struct ivshm_coop_shm *coop; /* NULL: a pipeline */
+    struct ivshm_coop_shm *coop; /* NULL for a pipeline */
     struct ivshm_pipeline pipeline;
 };
 
@@ -43,7 +45,7 @@ void MPID_nem_ivshmem_lmt_pool_free_pipeline(struct ivshm_pipeline *pipeline)
                             ivshm_transport_self(&MPID_nem_ivshmem.transport), pipeline);
 }
 
-/* Takes back what belongs to nobody any more. */
+/* Frees what belongs to peers that have gone. */
 static void free_quarantined(void)
 {
     for (quarantined_t *l, **link = &pool->quarantined; (l = *link);) {
@@ -62,7 +64,7 @@ static void free_quarantined(void)
     }
 }
 
-/* A word for a cooperative copy, or NULL: then we copy alone. */
+/* A word for a cooperative copy. NULL: the receiver copies alone. */
 struct ivshm_coop_shm *MPID_nem_ivshmem_lmt_pool_alloc_coop(void)
 {
     if (unlikely(pool->quarantined))
@@ -85,14 +87,16 @@ static bool alloc_new_pipeline(struct ivshm_pipeline *pipeline)
                                 ivshm_transport_self(&MPID_nem_ivshmem.transport), pipeline) == 0;
 }
 
-/* Of the progress engine, while there are transfers. */
 void MPID_nem_ivshmem_lmt_pool_begin_progress(void)
 {
     if (pool->calls_to_retry > 0)
         pool->calls_to_retry--;
 }
 
-/* Leaves `keep` idle ones alone, and in the region what is there for those who join. */
+/*
+ * Leaves `keep` free pipelines in the pool, and leaves in the region what stays free for ranks that
+ * join.
+ */
 bool MPID_nem_ivshmem_lmt_pool_alloc_pipeline(struct ivshm_pipeline *pipeline, int keep)
 {
     if (unlikely(pool->quarantined))
@@ -103,7 +107,10 @@ bool MPID_nem_ivshmem_lmt_pool_alloc_pipeline(struct ivshm_pipeline *pipeline, i
     }
     if (pool->calls_to_retry > 0)
         return false;
-    /* Without what is lost there may be none that comes back. */
+    /*
+     * With a pipeline in quarantine, the pool may have none left to wait for, so this allocation
+     * must not be refused.
+     */
     if (!pool->quarantined &&
         !ivshm_extent_can_spare(&MPID_nem_ivshmem.region,
                                 ivshm_pipeline_bytes(&MPID_nem_ivshmem.region))) {
@@ -133,7 +140,7 @@ int MPID_nem_ivshmem_lmt_pool_init(int job_size)
 
 void MPID_nem_ivshmem_lmt_pool_finalize(void)
 {
-    /* Leaving the region gives back the memory. */
+    /* Leaving the region frees the memory. */
     pool->free_count = 0;
     for (quarantined_t *l; (l = pool->quarantined);) {
         pool->quarantined = l->next;
@@ -146,7 +153,8 @@ void MPID_nem_ivshmem_lmt_pool_quarantine(struct ivshm_owner peer, struct ivshm_
 {
     quarantined_t *l = MPL_malloc(sizeof(*l), MPL_MEM_OTHER);
 
-    if (!l) /* not even once it is dead */
+    /* Then it is never used again. */
+    if (!l)
         return;
     *l = (quarantined_t){.next = pool->quarantined, .peer = peer, .coop = coop};
     if (pipeline)

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Memory in the region for the program: for MPI_Alloc_mem, for windows, and for malloc where
- * libivshmem-malloc is loaded. Large messages from or to it are copied once. What the region cannot
- * spare, and what is small and for messages, comes from the C library.
+ * The program's memory in the region: for MPI_Alloc_mem, for windows, and for malloc where
+ * libivshmem-malloc is loaded. Large messages from or to this memory need only a single copy. The C
+ * library serves what the region cannot spare, and what is too small for a large message.
  *
- * The program sees it in a second mapping of the region, in which nothing else is used. When the
- * process leaves the region, or is the child of a fork, private memory takes the place of that
- * mapping, as a whole, and holds what the program had there. The first mapping, which MPICH uses,
- * is never in a child. What the program does with mprotect to its mapping does not concern the
- * first one: all that is done here to live blocks goes by that.
+ * The program sees this memory in a second mapping of the region, which is used for nothing else.
+ * When the process leaves the region, or in the child of a fork, private memory replaces that whole
+ * mapping and holds what the program had there. The first mapping, which MPICH uses, never exists
+ * in a child. The program may use mprotect on its mapping; that does not affect the first one, so
+ * everything done here to blocks in use goes through the first mapping.
  *
- * malloc is called by any thread at any time, also without MPICH's lock, so there is a lock here. A
- * thread that calls malloc may hold any lock of the C library's, such as a stream's, and fork takes
- * these after our handler: so nobody in malloc or free waits for a fork. While one is under way,
- * the tables stay as the child is to have them; the C library serves malloc, and what is freed is
- * noted.
+ * malloc may be called by any thread at any time, without MPICH's lock, so there is a mutex here. A
+ * thread that calls malloc may hold any lock of the C library, such as a stream's, and fork takes
+ * these after our handler has run. So no thread in malloc or free waits for a fork. While a fork is
+ * under way, the tables stay as the child must find them: the C library serves malloc, and freed
+ * blocks are only noted.
  */
 #include "ivshmem_netmod.h"
 
@@ -30,55 +30,79 @@
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 
-#define MESSAGE_MIN (12 << 10) /* bytes: nothing smaller is sent by rendezvous */
-#define MALLOC_MIN (16 << 10)  /* worth a system of its own */
-#define MALLOC_LEAVES 4        /* one part in so many, beside what nobody takes */
-#define SHARES 256 /* one part in so many is taken at once, from which many are served */
+#define MESSAGE_MIN (12 << 10) /* bytes: no smaller message is sent by rendezvous */
+#define MALLOC_MIN (16 << 10)  /* bytes: smaller blocks are not worth the effort */
+/* malloc leaves a quarter of the region free, beside the memory that nobody takes. */
+#define MALLOC_LEAVES 4
+/* At least 1/SHARES of the region is allocated at once, and serves many blocks. */
+#define SHARES 256
 #define SHARE_MAX (UINT64_C(16) << 20) /* bytes */
-#define KEPT_SHARES 16                 /* one part in so many is kept for malloc when it is free */
-#define RETRY_MS 100                   /* ms after a refusal */
-#define DISCARD_PART (UINT64_C(1) << 20) /* bytes that are zeroed at once */
+/* malloc keeps up to 1/KEPT_SHARES of the region in free extents. */
+#define KEPT_SHARES 16
+#define RETRY_MS 100 /* ms after a refusal */
+/* Bytes that are zeroed before the mutex is released for a moment. */
+#define DISCARD_PART (UINT64_C(1) << 20)
 #define UNITS_MAX (UINT64_C(1) << 24)
-#define RESERVE 8 /* mappings that are given up when another one is needed */
+#define RESERVE 8 /* mappings that are unmapped when others are needed */
 
-static pthread_mutex_t tables_mutex =
-    PTHREAD_MUTEX_INITIALIZER; /* of all that follows; for a short time */
-static pthread_cond_t fork_done = PTHREAD_COND_INITIALIZER;
-static bool is_forking;
-static uint32_t freed_meanwhile = IVSHM_RUN_NONE; /* a list by `next` */
-static uint32_t spared_run = IVSHM_RUN_NONE; /* where an extent begins that is not given back yet */
-static char *user_base; /* the second mapping, or what has taken its place; NULL if there is none */
-static uint64_t user_size; /* of it, in bytes */
-static char *first_block;  /* the first one */
-static void
-    *private_view;      /* the same file, privately, to take that place; NULL if that cannot be */
-static char *fork_copy; /* during a fork: private memory with what the child is to have */
-static uint64_t
-    fork_copy_bytes;    /* `user_size`, or less: then the extents are one after the other */
-static bool is_private; /* it has taken that place */
-static bool is_of_file; /* that is a private mapping of the file */
-static bool is_mallocs; /* libivshmem-malloc serves blocks of it */
-static bool
-    *owns_mapping; /* on a page that is zero in a child: this process has the first mapping */
-static void *reserve_mappings[RESERVE];
-
-static uint64_t block_size, unit_bytes; /* bytes */
-static uint32_t *extent_blocks;     /* of each block: how many its extent has, if it is the first */
-static struct ivshm_runs user_runs; /* of units */
-static _Atomic bool is_protected;   /* the program may have made some pages inaccessible, */
-static _Atomic bool is_locked;      /* or locked some in memory */
-static _Atomic uint64_t largest_free;  /* bytes: no run that is free has more */
-static _Atomic uint64_t *foreign_bits; /* a bit for each unit: others have left something there */
-
-/* What is asked of the region for one kind of memory. */
+/* The rules by which one kind of memory is allocated. */
 struct thrift {
     bool can_wait;   /* until a fork is over */
-    bool is_needed;  /* takes also what stays free for those who join */
+    bool is_needed;  /* may take what stays free for ranks that join */
     uint64_t leaves; /* bytes that stay free beside that */
-    /* So many, and more, were refused, and are until then: it takes long to find that out. */
+    /* At least `refused` bytes were refused, and are `until` then: a search takes long. */
     _Atomic uint64_t refused, until;
 };
-static struct thrift malloc_thrift, messages_thrift;
+
+/*
+ * The program's memory. Not in MPID_nem_ivshmem: with libivshmem-malloc it outlives MPI_Finalize,
+ * and threads use it without MPICH's lock.
+ */
+static struct {
+    /* Set by MPID_nem_ivshmem_memory_init. */
+    char *base;          /* the second mapping, or what has replaced it; NULL if there is none */
+    uint64_t size;       /* bytes of the second mapping */
+    char *first_block;   /* the region's first block, in the second mapping */
+    uint64_t block_size; /* bytes */
+    uint64_t unit_bytes; /* of the runs' units */
+    struct ivshm_run *run_table;
+    _Atomic uint64_t *foreign_bits; /* a bit for each unit: others have left data there */
+    /* This process has the first mapping. In a page that the kernel zeroes in a child. */
+    bool *owns_mapping;
+    bool is_mallocs; /* libivshmem-malloc serves blocks of it */
+    bool has_mutex, has_handlers;
+
+    /* What the mutex guards. It is held only for a short time. */
+    pthread_mutex_t mutex;
+    pthread_cond_t fork_done;
+    bool is_forking;
+    uint32_t freed_meanwhile; /* a list of runs */
+    /* The beginning of a free extent that has not been returned to the region yet. */
+    uint32_t spared_run;
+    struct ivshm_runs runs;
+    /* By block: how many blocks its extent has, if it is the first of them. */
+    uint32_t *extent_blocks;
+    /* The same file mapped privately, to replace the second mapping; NULL if that is impossible. */
+    void *private_view;
+    /* During a fork: private memory with what the child will have. */
+    char *fork_copy;
+    /* `size`, or less: then the extents follow each other without gaps. */
+    uint64_t fork_copy_bytes;
+    bool is_private; /* private memory has replaced the second mapping */
+    bool is_of_file; /* that private memory is a private mapping of the file */
+    void *reserve_mappings[RESERVE];
+
+    /* Read without the mutex: on cache lines of their own, as each call writes the others. */
+    _Alignas(IVSHM_LINE) _Atomic uint64_t largest_free; /* bytes: no free run is larger */
+    _Atomic bool is_protected; /* the program may have made some pages inaccessible */
+    _Atomic bool is_locked;    /* the program may have locked some pages in memory */
+    struct thrift for_malloc, for_messages;
+    /* The thread that holds the mutex and was interrupted by a signal handler that forks; or 0. */
+    pthread_t interrupted_thread;
+} memory = {.mutex = PTHREAD_MUTEX_INITIALIZER,
+            .fork_done = PTHREAD_COND_INITIALIZER,
+            .freed_meanwhile = IVSHM_RUN_NONE,
+            .spared_run = IVSHM_RUN_NONE};
 
 bool MPID_nem_ivshmem_memory_in_use(void)
 {
@@ -88,18 +112,19 @@ bool MPID_nem_ivshmem_memory_in_use(void)
 static bool is_in_region(const void *start)
 {
     return MPID_nem_ivshmem_memory_in_use() &&
-           (uintptr_t) start - (uintptr_t) user_base < user_size;
+           (uintptr_t) start - (uintptr_t) memory.base < memory.size;
 }
 
 static uint64_t table_bytes(void)
 {
-    uint64_t units = ivshm_region_blocks(&MPID_nem_ivshmem.region) * (block_size / unit_bytes);
-    return (units + 1) * sizeof(struct ivshm_run) + (units / 64 + 1) * sizeof(*foreign_bits);
+    uint64_t units =
+        ivshm_region_blocks(&MPID_nem_ivshmem.region) * (memory.block_size / memory.unit_bytes);
+    return (units + 1) * sizeof(struct ivshm_run) + (units / 64 + 1) * sizeof(*memory.foreign_bits);
 }
 
 /*
- * A handler of signals may interrupt a thread that has the lock, and fork. So the lock is of a kind
- * that tells, at any instruction, who has it.
+ * A signal handler may interrupt a thread that holds the mutex, and fork. So the mutex is of a kind
+ * that tells, at any instruction, whether this thread holds it.
  */
 static void make_mutex(void)
 {
@@ -108,19 +133,19 @@ static void make_mutex(void)
     pthread_mutexattr_init(&attr);
     pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK);
     pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-    pthread_mutex_init(&tables_mutex, &attr);
+    pthread_mutex_init(&memory.mutex, &attr);
     pthread_mutexattr_destroy(&attr);
 }
 
-/* False if this thread has it already. */
+/* False if this thread holds it already. */
 static bool lock_tables(void)
 {
-    return pthread_mutex_lock(&tables_mutex) != EDEADLK;
+    return pthread_mutex_lock(&memory.mutex) != EDEADLK;
 }
 
 static void unlock_tables(void)
 {
-    pthread_mutex_unlock(&tables_mutex);
+    pthread_mutex_unlock(&memory.mutex);
 }
 
 static bool lock_when_forked(void)
@@ -129,67 +154,71 @@ static bool lock_when_forked(void)
 
     if (!lock_tables())
         return false;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was); /* who ends there would keep the lock */
-    while (is_forking)
-        pthread_cond_wait(&fork_done, &tables_mutex);
+    /* a thread cancelled there would keep the mutex */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was);
+    while (memory.is_forking)
+        pthread_cond_wait(&memory.fork_done, &memory.mutex);
     pthread_setcancelstate(was, NULL);
     return true;
 }
 
 /*
- * Whether this is a child by _Fork(3) or clone(2), which no handler has seen: it has the second
- * mapping alone, and what it took or gave back there would be its parent's.
+ * Whether this is a child of _Fork(3) or clone(2), which ran no handler. It has the second mapping
+ * alone. If it allocated or freed there, that would change its parent's memory.
  */
 static bool is_stranger(void)
 {
-    return owns_mapping && !*owns_mapping && !is_private;
+    return memory.owns_mapping && !*memory.owns_mapping && !memory.is_private;
 }
 
-/* `user_base` in the first mapping. */
+/* What corresponds to `memory.base` in the first mapping. */
 static char *first_base(void)
 {
-    return is_stranger() ? user_base : ivshm_region_base(&MPID_nem_ivshmem.region);
+    return is_stranger() ? memory.base : ivshm_region_base(&MPID_nem_ivshmem.region);
 }
 
-/* Where the block begins, in units; IVSHM_RUN_NONE if that is not the beginning of one. */
+/* The unit at which a block begins; IVSHM_RUN_NONE if `start` is not the beginning of a block. */
 static uint32_t run_at(const void *start)
 {
-    uint64_t off = (uintptr_t) start - (uintptr_t) first_block;
+    uint64_t off = (uintptr_t) start - (uintptr_t) memory.first_block;
 
-    if (!user_base || (uintptr_t) start - (uintptr_t) user_base >= user_size ||
-        (const char *) start < first_block || off % unit_bytes != 0 ||
-        !ivshm_runs_used(&user_runs, (uint32_t) (off / unit_bytes)))
+    if (!memory.base || (uintptr_t) start - (uintptr_t) memory.base >= memory.size ||
+        (const char *) start < memory.first_block || off % memory.unit_bytes != 0 ||
+        !ivshm_runs_used(&memory.runs, (uint32_t) (off / memory.unit_bytes)))
         return IVSHM_RUN_NONE;
-    return (uint32_t) (off / unit_bytes);
+    return (uint32_t) (off / memory.unit_bytes);
 }
 
 static uint64_t bytes_of(uint32_t run)
 {
-    return ivshm_runs_used(&user_runs, run) * unit_bytes;
+    return ivshm_runs_used(&memory.runs, run) * memory.unit_bytes;
 }
 
-/* Taking, and giving back */
+/* Allocating and freeing */
 
-/* In `extent_blocks`, of a block that is not the first. */
+/* In `memory.extent_blocks`: a block that is not the first of its extent. */
 #define FURTHER UINT32_MAX
 
 static void note_extent(uint64_t block, uint64_t count)
 {
     for (uint64_t i = 1; i < count; i++)
-        extent_blocks[block + i] = FURTHER;
-    extent_blocks[block] = (uint32_t) count;
+        memory.extent_blocks[block + i] = FURTHER;
+    memory.extent_blocks[block] = (uint32_t) count;
 }
 
-/* Whether any of these blocks is ours already: the map, in which anybody can write, is wrong. */
+/*
+ * Whether we have any of these blocks already. Then the block map is wrong: anybody can write
+ * there.
+ */
 static bool is_held(uint64_t block, uint64_t count)
 {
     for (uint64_t i = 0; i < count; i++)
-        if (extent_blocks[block + i])
+        if (memory.extent_blocks[block + i])
             return true;
     return false;
 }
 
-/* Takes an extent; false if the region has none, or gives what this process has already. */
+/* Allocates an extent. False if the region has none, or returns one that we have already. */
 static bool add_extent(uint64_t bytes, const struct thrift *thrift)
 {
     struct ivshm_region *region = &MPID_nem_ivshmem.region;
@@ -200,17 +229,17 @@ static bool add_extent(uint64_t bytes, const struct thrift *thrift)
         ivshm_extent_alloc(region, self, IVSHM_KIND_USER, bytes, &off) != 0)
         return false;
     IVSHM_TRACEPOINT(user_allocated);
-    uint64_t block = (off.bytes - ivshm_region_first_block(region).bytes) / block_size;
-    uint64_t count = (bytes + block_size - 1) / block_size;
+    uint64_t block = (off.bytes - ivshm_region_first_block(region).bytes) / memory.block_size;
+    uint64_t count = (bytes + memory.block_size - 1) / memory.block_size;
     if (is_held(block, count))
         return false;
     note_extent(block, count);
-    uint64_t first = block * (block_size / unit_bytes),
-             end = first + count * (block_size / unit_bytes);
+    uint64_t first = block * (memory.block_size / memory.unit_bytes),
+             end = first + count * (memory.block_size / memory.unit_bytes);
     for (uint64_t i = first; i < end; i++)
-        atomic_fetch_or_explicit(&foreign_bits[i / 64], UINT64_C(1) << i % 64,
+        atomic_fetch_or_explicit(&memory.foreign_bits[i / 64], UINT64_C(1) << i % 64,
                                  memory_order_relaxed);
-    ivshm_runs_add(&user_runs, (uint32_t) first, (uint32_t) (end - first));
+    ivshm_runs_add(&memory.runs, (uint32_t) first, (uint32_t) (end - first));
     return true;
 }
 
@@ -227,59 +256,60 @@ static bool is_refused(const struct thrift *thrift, uint64_t bytes)
     return bytes >= thrift->refused && now_ms() < thrift->until;
 }
 
-/* For those who have no lock. */
+/* For readers that do not hold the mutex. */
 static void update_largest_free(void)
 {
-    largest_free = ivshm_runs_largest(&user_runs) * unit_bytes;
+    memory.largest_free = ivshm_runs_largest(&memory.runs) * memory.unit_bytes;
 }
 
-/* The extent at `run`, all of which is free, goes back to the region. */
+/* Returns the extent at `run`, all of which is free, to the region. */
 static void release_extent(uint32_t run)
 {
-    uint64_t bytes = ivshm_runs_remove(&user_runs, run) * unit_bytes;
-    char *start = first_block + run * unit_bytes;
+    uint64_t bytes = ivshm_runs_remove(&memory.runs, run) * memory.unit_bytes;
+    char *start = memory.first_block + run * memory.unit_bytes;
     ivshm_extent_free(&MPID_nem_ivshmem.region, ivshm_transport_self(&MPID_nem_ivshmem.transport),
                       MPID_nem_ivshmem_offset_of(start), bytes);
-    memset(&extent_blocks[(uint64_t) (start - first_block) / block_size], 0,
-           bytes / block_size * sizeof(*extent_blocks));
-    malloc_thrift.refused = messages_thrift.refused = UINT64_MAX;
+    memset(&memory.extent_blocks[(uint64_t) (start - memory.first_block) / memory.block_size], 0,
+           bytes / memory.block_size * sizeof(*memory.extent_blocks));
+    memory.for_malloc.refused = memory.for_messages.refused = UINT64_MAX;
 }
 
-/* What release_later has spared; false if there is nothing, or it is in use again. */
+/* Returns the extent that release_later has spared. False if there is none, or if it is in use. */
 static bool release_spared(void)
 {
-    uint32_t run = spared_run;
+    uint32_t run = memory.spared_run;
 
-    spared_run = IVSHM_RUN_NONE;
-    if (run == IVSHM_RUN_NONE || is_private || !ivshm_runs_is_span(&user_runs, run))
+    memory.spared_run = IVSHM_RUN_NONE;
+    if (run == IVSHM_RUN_NONE || memory.is_private || !ivshm_runs_is_span(&memory.runs, run))
         return false;
     release_extent(run);
     return true;
 }
 
 /*
- * An extent that is free goes back, but for some; the last one not yet, as a program that frees a
- * large block may want another one at once: memory that comes back from the region is zeroed first.
+ * Returns a free extent to the region, except for some that are kept. The last one is spared for
+ * now: a program that frees a large block may want another at once, and memory from the region must
+ * be zeroed first.
  */
 static void release_later(uint32_t run)
 {
     uint64_t kept =
-        ivshm_region_size(&MPID_nem_ivshmem.region) / (is_mallocs ? KEPT_SHARES : SHARES);
+        ivshm_region_size(&MPID_nem_ivshmem.region) / (memory.is_mallocs ? KEPT_SHARES : SHARES);
 
-    if (is_private || !ivshm_runs_is_span(&user_runs, run) ||
-        user_runs.free_span_units * unit_bytes <= kept)
+    if (memory.is_private || !ivshm_runs_is_span(&memory.runs, run) ||
+        ivshm_runs_free_span_units(&memory.runs) * memory.unit_bytes <= kept)
         return;
-    if (spared_run != run)
+    if (memory.spared_run != run)
         release_spared();
-    spared_run = run;
+    memory.spared_run = run;
 }
 
-/* Takes an extent that has room for `bytes`, and, if the region has enough, for others. */
+/* Allocates an extent with room for `bytes`, and for more blocks if the region has enough. */
 static bool acquire_extent(uint64_t bytes, struct thrift *thrift)
 {
     uint64_t share = MPL_MIN(ivshm_region_size(&MPID_nem_ivshmem.region) / SHARES, SHARE_MAX);
 
-    if (bytes > user_size)
+    if (bytes > memory.size)
         return false;
     bool found = (bytes < share && add_extent(share, thrift)) || add_extent(bytes, thrift) ||
                  (release_spared() && add_extent(bytes, thrift));
@@ -288,27 +318,29 @@ static bool acquire_extent(uint64_t bytes, struct thrift *thrift)
     return found;
 }
 
-/* Zeroes, of what has just been taken, what others have left there; or all. */
+/* Zeroes the parts of a newly allocated block that hold data of others, or all of it. */
 static void clean_units(char *start, uint64_t bytes, bool all)
 {
-    uint64_t first = (uint64_t) (start - first_block) / unit_bytes,
-             end = first + bytes / unit_bytes;
+    uint64_t first = (uint64_t) (start - memory.first_block) / memory.unit_bytes,
+             end = first + bytes / memory.unit_bytes;
 
     for (uint64_t i = first, next; i < end; i = next) {
         next = MPL_MIN((i / 64 + 1) * 64, end);
         uint64_t mask = UINT64_MAX >> (64 - (next - i)) << i % 64;
-        uint64_t dirty = mask & atomic_load_explicit(&foreign_bits[i / 64], memory_order_relaxed);
+        uint64_t dirty =
+            mask & atomic_load_explicit(&memory.foreign_bits[i / 64], memory_order_relaxed);
         if (!dirty)
             continue;
-        atomic_fetch_and_explicit(&foreign_bits[i / 64], ~mask, memory_order_relaxed);
+        atomic_fetch_and_explicit(&memory.foreign_bits[i / 64], ~mask, memory_order_relaxed);
         if (all)
             continue;
         if (dirty == mask)
-            memset(first_block + i * unit_bytes, 0, (next - i) * unit_bytes);
+            memset(memory.first_block + i * memory.unit_bytes, 0, (next - i) * memory.unit_bytes);
         else
             for (; dirty; dirty &= dirty - 1)
-                memset(first_block + (i / 64 * 64 + (uint64_t) __builtin_ctzll(dirty)) * unit_bytes,
-                       0, unit_bytes);
+                memset(memory.first_block +
+                           (i / 64 * 64 + (uint64_t) __builtin_ctzll(dirty)) * memory.unit_bytes,
+                       0, memory.unit_bytes);
     }
     if (all)
         memset(start, 0, bytes);
@@ -319,52 +351,42 @@ static void *alloc_block(uint64_t bytes, struct thrift *thrift, bool all_zero)
     uint32_t run = IVSHM_RUN_NONE;
     uint64_t room = 0;
 
-    if (bytes > largest_free && is_refused(thrift, bytes))
+    if (bytes > memory.largest_free && is_refused(thrift, bytes))
         return NULL;
     if (thrift->can_wait)
         lock_when_forked();
     else
         lock_tables();
-    if (user_base && !is_private && !is_forking && !is_stranger() && bytes > 0 &&
-        bytes <= user_size) {
-        uint32_t units = (uint32_t) ((bytes + unit_bytes - 1) / unit_bytes);
-        run = ivshm_runs_alloc(&user_runs, units);
+    if (memory.base && !memory.is_private && !memory.is_forking && !is_stranger() && bytes > 0 &&
+        bytes <= memory.size) {
+        uint32_t units = (uint32_t) ((bytes + memory.unit_bytes - 1) / memory.unit_bytes);
+        run = ivshm_runs_alloc(&memory.runs, units);
         if (run == IVSHM_RUN_NONE && !is_refused(thrift, bytes) && acquire_extent(bytes, thrift))
-            run = ivshm_runs_alloc(&user_runs, units);
+            run = ivshm_runs_alloc(&memory.runs, units);
         update_largest_free();
-        room = units * unit_bytes;
+        room = units * memory.unit_bytes;
     }
     unlock_tables();
     if (run == IVSHM_RUN_NONE)
         return NULL;
-    char *start = first_block + run * unit_bytes;
+    char *start = memory.first_block + run * memory.unit_bytes;
     clean_units(start, room, all_zero);
     return start;
 }
 
 static void free_run(uint32_t run)
 {
-    char *start = first_block + run * unit_bytes;
+    char *start = memory.first_block + run * memory.unit_bytes;
 
-    if (is_protected)
+    if (memory.is_protected)
         syscall(SYS_mprotect, start, bytes_of(run), PROT_READ | PROT_WRITE);
-    if (is_locked)
+    if (memory.is_locked)
         munlock(start, bytes_of(run));
-    if (is_private) /* the addresses stay ours, by which a block is told from the C library's */
+    /* The address range stays ours: it distinguishes our blocks from the C library's. */
+    if (memory.is_private)
         syscall(SYS_madvise, start, bytes_of(run), MADV_DONTNEED);
-    release_later(ivshm_runs_free(&user_runs, run));
+    release_later(ivshm_runs_free(&memory.runs, run));
     update_largest_free();
-}
-
-/* Notes what cannot be given back yet; false if it has been noted before. */
-static bool note_freed(uint32_t run)
-{
-    if (user_runs.table[run].prev == IVSHM_RUN_NONE)
-        return false;
-    user_runs.table[run].prev = IVSHM_RUN_NONE;
-    user_runs.table[run].next = freed_meanwhile;
-    freed_meanwhile = run;
-    return true;
 }
 
 static bool free_block(void *start)
@@ -373,22 +395,27 @@ static bool free_block(void *start)
 
     lock_tables();
     uint32_t run = run_at(start);
-    bool is_right = run != IVSHM_RUN_NONE && (!is_forking || note_freed(run));
-    if (is_right && !is_forking && !is_stranger())
+    bool is_right =
+        run != IVSHM_RUN_NONE &&
+        (!memory.is_forking || ivshm_runs_push(&memory.runs, &memory.freed_meanwhile, run));
+    if (is_right && !memory.is_forking && !is_stranger())
         free_run(run);
     unlock_tables();
     errno = saved;
     return is_right;
 }
 
-/* For others to see: they are not to see what this process had there before, either. */
+/*
+ * This memory is for others to see. They must not see what this process had there before either, so
+ * all of it is zeroed.
+ */
 void *MPID_nem_ivshmem_memory_alloc(MPI_Aint bytes)
 {
     struct thrift thrift = {.can_wait = true, .refused = UINT64_MAX};
     return alloc_block((uint64_t) bytes, &thrift, true);
 }
 
-/* For what there is no way without: also what stays free for those who join. */
+/* For what cannot work without it: may also take the memory that stays free for ranks that join. */
 void *MPID_nem_ivshmem_memory_alloc_required(MPI_Aint bytes)
 {
     struct thrift thrift = {.can_wait = true, .is_needed = true, .refused = UINT64_MAX};
@@ -400,11 +427,11 @@ bool MPID_nem_ivshmem_memory_free(void *start)
     return free_block(start);
 }
 
-/* Now and then: others may want what was kept for a while. */
+/* Called now and then: others may want the memory that was kept for reuse. */
 void MPID_nem_ivshmem_memory_trim(void)
 {
     lock_tables();
-    if (user_base && !is_forking && !is_stranger() && release_spared())
+    if (memory.base && !memory.is_forking && !is_stranger() && release_spared())
         update_largest_free();
     unlock_tables();
 }
@@ -412,9 +439,9 @@ void MPID_nem_ivshmem_memory_trim(void)
 void *MPIDI_CH3I_Alloc_mem(MPI_Aint bytes, MPIR_Info *info_ptr ATTRIBUTE((unused)))
 {
     void *start =
-        bytes < MESSAGE_MIN ? NULL : alloc_block((uint64_t) bytes, &messages_thrift, false);
+        bytes < MESSAGE_MIN ? NULL : alloc_block((uint64_t) bytes, &memory.for_messages, false);
     if (start)
-        MPID_nem_ivshmem_limit_prefer_direct();
+        MPID_nem_ivshmem_limit_prefer_single_copy();
     return start ? start : MPL_malloc(bytes, MPL_MEM_USER);
 }
 
@@ -437,27 +464,28 @@ bool MPID_nem_ivshmem_memory_find(const void *start, intptr_t bytes, ivshm_off *
                                *off, (uint64_t) bytes);
 }
 
-/* Not given to anybody else any more: a peer was writing into it when we lost sight of it. */
+/* The block is never allocated again: a peer was writing into it when its connection failed. */
 void MPID_nem_ivshmem_memory_quarantine(const void *start)
 {
     lock_tables();
-    if (user_base && (const char *) start >= first_block) {
+    if (memory.base && (const char *) start >= memory.first_block) {
         uint32_t run = ivshm_runs_find(
-            &user_runs, (uint32_t) ((uint64_t) ((const char *) start - first_block) / unit_bytes));
+            &memory.runs, (uint32_t) ((uint64_t) ((const char *) start - memory.first_block) /
+                                      memory.unit_bytes));
         if (run != IVSHM_RUN_NONE)
-            ivshm_runs_keep(&user_runs, run);
+            ivshm_runs_keep(&memory.runs, run);
     }
     unlock_tables();
 }
 
 /* For libivshmem-malloc */
 
-/* What MPI_Init itself allocates, some MiB, is not for others to see, nor sent. */
+/* MPI_Init itself allocates some MiB, which are neither sent nor for others to see. */
 static void *malloc_alloc_block(size_t bytes, bool all_zero)
 {
     if (MPL_atomic_load_int(&MPIR_Process.mpich_state) != MPICH_MPI_STATE__INITIALIZED)
         return NULL;
-    return alloc_block(bytes, &malloc_thrift, all_zero);
+    return alloc_block(bytes, &memory.for_malloc, all_zero);
 }
 
 static void malloc_free_block(void *start)
@@ -479,20 +507,20 @@ static size_t malloc_room(const void *start)
 
 static void malloc_protected(void)
 {
-    is_protected = true;
+    memory.is_protected = true;
 }
 
 static void malloc_locked(void)
 {
-    is_locked = true;
+    memory.is_locked = true;
 }
 
-/* The same for memory of this process' own, in a private mapping of the file. */
+/* Zeroes this process' own memory, in a private mapping of the file. */
 static void zero_private(char *start, size_t bytes)
 {
     for (char *page = start; page < start + bytes; page += IVSHM_PAGE) {
-        /* The kernel looks whether a page can be written to, and read, and says so. */
-        if (!is_protected || syscall(SYS_clock_getres, CLOCK_MONOTONIC, page) == 0) {
+        /* The kernel tells whether the page can be written, and whether it can be read. */
+        if (!memory.is_protected || syscall(SYS_clock_getres, CLOCK_MONOTONIC, page) == 0) {
             memset(page, 0, IVSHM_PAGE);
         } else {
             bool is_readable = faccessat(AT_FDCWD, page, F_OK, 0) == 0 || errno != EFAULT;
@@ -502,77 +530,80 @@ static void zero_private(char *start, size_t bytes)
     }
 }
 
-/* Memory of a file keeps what it holds when it is not needed; anonymous memory does not. */
+/* Memory of a file keeps its contents when they are not needed; anonymous memory does not. */
 static bool malloc_discard(void *start, size_t bytes, bool to_zero)
 {
-    uint64_t off = (uintptr_t) start - (uintptr_t) first_block;
+    uint64_t off = (uintptr_t) start - (uintptr_t) memory.first_block;
 
     lock_tables();
-    uint32_t run = (const char *) start < first_block
+    uint32_t run = (const char *) start < memory.first_block
                        ? IVSHM_RUN_NONE
-                       : ivshm_runs_find(&user_runs, (uint32_t) (off / unit_bytes));
-    bool is_ours = run != IVSHM_RUN_NONE && bytes <= run * unit_bytes + bytes_of(run) - off &&
-                   (!is_private || is_of_file);
+                       : ivshm_runs_find(&memory.runs, (uint32_t) (off / memory.unit_bytes));
+    bool is_ours = run != IVSHM_RUN_NONE &&
+                   bytes <= run * memory.unit_bytes + bytes_of(run) - off &&
+                   (!memory.is_private || memory.is_of_file);
     char *at = start, *end = at + bytes;
-    while (is_ours && to_zero && at < end && !is_private) {
+    while (is_ours && to_zero && at < end && !memory.is_private) {
         size_t part = MPL_MIN((size_t) (end - at), DISCARD_PART);
-        memset(first_base() + (at - user_base), 0, part);
+        memset(first_base() + (at - memory.base), 0, part);
         at += part;
-        unlock_tables(); /* others wait */
+        unlock_tables(); /* others wait for the mutex */
         lock_tables();
     }
-    bool was_private = is_private;
+    bool was_private = memory.is_private;
     unlock_tables();
     if (!is_ours || !to_zero || at == end || !was_private)
         return is_ours;
-    if (!is_of_file) /* since a moment ago */
+    if (!memory.is_of_file) /* it has just been replaced */
         return syscall(SYS_madvise, start, bytes, MADV_DONTNEED) == 0;
     zero_private(at, (size_t) (end - at));
     return true;
 }
 
-/* Private memory in the place of the second mapping */
+/* Private memory in place of the second mapping */
 
-/* Extents without a gap between them. */
+/* Extents that follow each other without a gap. */
 struct stretch {
     char *start; /* NULL: look for the first */
     uint64_t bytes;
 };
 
-/* The stretch behind that one; false if there is none. */
+/* The next stretch; false if there is none. */
 static bool next_stretch(struct stretch *stretch)
 {
     uint64_t count = ivshm_region_blocks(&MPID_nem_ivshmem.region), first = 0, end;
 
     if (stretch->start)
-        first = ((uint64_t) (stretch->start - first_block) + stretch->bytes) / block_size;
-    while (first < count && !extent_blocks[first])
+        first =
+            ((uint64_t) (stretch->start - memory.first_block) + stretch->bytes) / memory.block_size;
+    while (first < count && !memory.extent_blocks[first])
         first++;
-    for (end = first; end < count && extent_blocks[end];)
-        end += extent_blocks[end];
-    *stretch = (struct stretch){first_block + first * block_size, (end - first) * block_size};
+    for (end = first; end < count && memory.extent_blocks[end];)
+        end += memory.extent_blocks[end];
+    *stretch = (struct stretch){memory.first_block + first * memory.block_size,
+                                (end - first) * memory.block_size};
     return stretch->bytes > 0;
 }
 
-/* Calls `call` for each block that the program has there; with `to` moved as far as that. */
+/* Calls `call` for each block of the program in the stretch. `to` advances with the blocks. */
 static void for_each_block(struct stretch in, void (*call)(char *start, uint64_t bytes, char *to),
                            char *to)
 {
-    uint64_t first = (uint64_t) (in.start - first_block) / unit_bytes,
-             end = first + in.bytes / unit_bytes;
+    uint64_t first = (uint64_t) (in.start - memory.first_block) / memory.unit_bytes,
+             end = first + in.bytes / memory.unit_bytes;
 
-    for (uint64_t run = first; run < end; run += user_runs.table[run].units)
+    for (uint64_t run = first; run < end; run = ivshm_runs_next(&memory.runs, (uint32_t) run))
         if (bytes_of((uint32_t) run) > 0)
-            call(first_block + run * unit_bytes, bytes_of((uint32_t) run),
-                 to + (run - first) * unit_bytes);
+            call(memory.first_block + run * memory.unit_bytes, bytes_of((uint32_t) run),
+                 to + (run - first) * memory.unit_bytes);
 }
 
 static void copy_block(char *start, uint64_t bytes, char *to)
 {
-    memcpy(to, first_base() + (start - user_base), bytes);
+    memcpy(to, first_base() + (start - memory.base), bytes);
 }
 
-/* Makes each page of it this process' own, whatever other threads are writing there. */
+/* Makes each page of the block this process' own, whatever other threads are writing there. */
 static void own_block(char *start, uint64_t bytes, char *to ATTRIBUTE((unused)))
 {
     for (char *page = start; page < start + bytes; page += IVSHM_PAGE) {
@@ -582,85 +613,92 @@ static void own_block(char *start, uint64_t bytes, char *to ATTRIBUTE((unused)))
 }
 
 /*
- * A process can have no more than so many mappings, and what goes on here must not fail for that.
- * Each is of a file of its own, so that the kernel does not make one of several.
+ * The kernel limits the number of a process' mappings, and replacing the second mapping must not
+ * fail for that. Each reserve mapping has a file of its own, so that the kernel does not merge
+ * them.
  */
 static void map_reserve(void)
 {
     for (int i = 0; i < RESERVE; i++)
-        if (!reserve_mappings[i]) {
-            reserve_mappings[i] = mmap(NULL, IVSHM_PAGE, PROT_NONE,
-                                       MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-            if (reserve_mappings[i] == MAP_FAILED)
-                reserve_mappings[i] = NULL;
+        if (!memory.reserve_mappings[i]) {
+            memory.reserve_mappings[i] = mmap(NULL, IVSHM_PAGE, PROT_NONE,
+                                              MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            if (memory.reserve_mappings[i] == MAP_FAILED)
+                memory.reserve_mappings[i] = NULL;
         }
 }
 
 static void unmap_reserve(void)
 {
     for (int i = 0; i < RESERVE; i++)
-        if (reserve_mappings[i]) {
-            munmap(reserve_mappings[i], IVSHM_PAGE);
-            reserve_mappings[i] = NULL;
+        if (memory.reserve_mappings[i]) {
+            munmap(memory.reserve_mappings[i], IVSHM_PAGE);
+            memory.reserve_mappings[i] = NULL;
         }
 }
 
-/* Not locked, also after mlockall(MCL_FUTURE): that would take memory for all of it at once. */
+/*
+ * The copy must not be locked, even after mlockall(MCL_FUTURE): that would take memory for all of
+ * it at once.
+ */
 static bool map_copy(uint64_t bytes)
 {
-    fork_copy = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    fork_copy_bytes = bytes;
-    if (fork_copy == MAP_FAILED) {
-        fork_copy = NULL;
-    } else if (munlock(fork_copy, bytes) != 0 ||
-               mprotect(fork_copy, bytes, PROT_READ | PROT_WRITE) != 0) {
-        munmap(fork_copy, bytes);
-        fork_copy = NULL;
+    memory.fork_copy =
+        mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    memory.fork_copy_bytes = bytes;
+    if (memory.fork_copy == MAP_FAILED) {
+        memory.fork_copy = NULL;
+    } else if (munlock(memory.fork_copy, bytes) != 0 ||
+               mprotect(memory.fork_copy, bytes, PROT_READ | PROT_WRITE) != 0) {
+        munmap(memory.fork_copy, bytes);
+        memory.fork_copy = NULL;
     }
-    return fork_copy != NULL;
+    return memory.fork_copy != NULL;
 }
 
 /*
- * Private memory, at another place, with all that the program has; as large as the region, of which
- * no more than that is used. Where so much cannot be mapped, only what is, if that `can_be_packed`.
+ * Makes a copy, at another address, of all blocks that the program has. Its mapping is as large as
+ * the region, but no more memory is used than the blocks need. If so much cannot be mapped and
+ * `can_be_packed`, only the stretches are mapped, without gaps.
  */
 static bool make_copy(bool can_be_packed)
 {
     uint64_t used = 0, at = 0;
 
-    if (!map_copy(user_size)) {
+    if (!map_copy(memory.size)) {
         unmap_reserve();
         for (struct stretch s = {0}; next_stretch(&s);)
             used += s.bytes;
-        if (!map_copy(user_size) && (!can_be_packed || used == 0 || !map_copy(used)))
+        if (!map_copy(memory.size) && (!can_be_packed || used == 0 || !map_copy(used)))
             return false;
     }
     for (struct stretch s = {0}; next_stretch(&s); at += s.bytes)
         for_each_block(s, copy_block,
-                       fork_copy +
-                           (fork_copy_bytes < user_size ? at : (uint64_t) (s.start - user_base)));
+                       memory.fork_copy + (memory.fork_copy_bytes < memory.size
+                                               ? at
+                                               : (uint64_t) (s.start - memory.base)));
     return true;
 }
 
-/* `memory` becomes what the program has; that is in one step, for other threads, too. */
-static bool replace_by(void *memory)
+/* `with` replaces the second mapping, for other threads too in a single step. */
+static bool replace_by(void *with)
 {
     unmap_reserve();
-    is_private = mremap(memory, user_size, user_size, MREMAP_MAYMOVE | MREMAP_FIXED, user_base) !=
-                 MAP_FAILED;
-    return is_private;
+    memory.is_private = mremap(with, memory.size, memory.size, MREMAP_MAYMOVE | MREMAP_FIXED,
+                               memory.base) != MAP_FAILED;
+    return memory.is_private;
 }
 
 /*
- * The same piece by piece, in a child, where there are no others. What cannot be moved for lack of
- * a mapping is not accessible.
+ * The same stretch by stretch, in a child, which has no other threads. A stretch that cannot be
+ * moved for lack of a mapping stays inaccessible.
  */
 static bool replace_by_packed(void)
 {
-    char *from = fork_copy;
+    char *from = memory.fork_copy;
 
     unmap_reserve();
-    if (mmap(user_base, user_size, PROT_NONE,
+    if (mmap(memory.base, memory.size, PROT_NONE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
         return false;
     for (struct stretch s = {0}; next_stretch(&s); from += s.bytes)
@@ -671,19 +709,19 @@ static bool replace_by_packed(void)
 
 static void copy_and_replace(void)
 {
-    if (make_copy(false) && !replace_by(fork_copy))
-        munmap(fork_copy, fork_copy_bytes);
+    if (make_copy(false) && !replace_by(memory.fork_copy))
+        munmap(memory.fork_copy, memory.fork_copy_bytes);
 }
 
 static bool make_copy_private(void)
 {
-    if (ivshmem_stack_is_in(user_base, user_size))
-        return ivshmem_call_elsewhere(copy_and_replace) && is_private;
+    if (ivshmem_stack_is_in(memory.base, memory.size))
+        return ivshmem_call_elsewhere(copy_and_replace) && memory.is_private;
     copy_and_replace();
-    return is_private;
+    return memory.is_private;
 }
 
-/* By the links of its folder: two, and one for each thread. False also where there is no /proc. */
+/* /proc/self/task has two links, and one for each thread. False also where there is no /proc. */
 static bool has_one_thread(void)
 {
     struct stat tasks;
@@ -691,95 +729,99 @@ static bool has_one_thread(void)
 }
 
 /*
- * At the end of MPI. A copy, and where other threads may store meanwhile, first a private mapping
- * of the same file: then no store is lost. It becomes this process' own page by page; but if the
- * file is cut, the kernel takes these pages away too.
+ * At the end of MPI. The program gets a copy. If other threads may store in the meantime, a private
+ * mapping of the file comes first, so that no store is lost. Page by page, that mapping becomes
+ * this process' own. But if the file is truncated, the kernel takes those pages away too.
  */
 static bool make_private(void)
 {
     bool is_copied = has_one_thread() && make_copy_private();
 
-    if (!is_copied && private_view &&
-        mprotect(private_view, user_size, PROT_READ | PROT_WRITE) == 0 &&
-        madvise(private_view, user_size, MADV_DOFORK) == 0 && replace_by(private_view)) {
-        is_of_file = true;
+    if (!is_copied && memory.private_view &&
+        mprotect(memory.private_view, memory.size, PROT_READ | PROT_WRITE) == 0 &&
+        madvise(memory.private_view, memory.size, MADV_DOFORK) == 0 &&
+        replace_by(memory.private_view)) {
+        memory.is_of_file = true;
         for (struct stretch s = {0}; next_stretch(&s);)
             for_each_block(s, own_block, s.start);
         return true;
     }
-    if (private_view)
-        munmap(private_view, user_size);
-    private_view = NULL;
+    if (memory.private_view)
+        munmap(memory.private_view, memory.size);
+    memory.private_view = NULL;
     return is_copied || make_copy_private();
 }
 
 bool MPID_nem_ivshmem_memory_is_of_file(void)
 {
-    return is_of_file;
+    return memory.is_of_file;
 }
 
-/* The child gets what there is before the fork. */
-
-/* The thread that has the lock, and was interrupted by a handler that forks; or 0. */
-static pthread_t interrupted_thread;
+/* The child gets what there was before the fork. */
 
 static void before_fork(void)
 {
-    if (!lock_when_forked()) { /* that cannot wait for us: its child gets no copy */
-        interrupted_thread = pthread_self();
+    /* This thread cannot wait for itself: its child gets no copy. */
+    if (!lock_when_forked()) {
+        memory.interrupted_thread = pthread_self();
         return;
     }
-    is_forking = true;
+    memory.is_forking = true;
     unlock_tables();
-    if (user_base && !is_private)
+    if (memory.base && !memory.is_private)
         make_copy(true);
 }
 
 static void after_fork_in_parent(void)
 {
-    if (interrupted_thread == pthread_self()) {
-        interrupted_thread = 0;
+    if (memory.interrupted_thread == pthread_self()) {
+        memory.interrupted_thread = 0;
         return;
     }
-    if (user_base && !is_private) {
-        if (fork_copy)
-            munmap(fork_copy, fork_copy_bytes);
-        fork_copy = NULL;
+    if (memory.base && !memory.is_private) {
+        if (memory.fork_copy)
+            munmap(memory.fork_copy, memory.fork_copy_bytes);
+        memory.fork_copy = NULL;
         map_reserve();
     }
     lock_tables();
-    is_forking = false;
-    while (freed_meanwhile != IVSHM_RUN_NONE) {
-        uint32_t run = freed_meanwhile;
-        freed_meanwhile = user_runs.table[run].next;
+    memory.is_forking = false;
+    for (uint32_t run;
+         (run = ivshm_runs_pop(&memory.runs, &memory.freed_meanwhile)) != IVSHM_RUN_NONE;)
         free_run(run);
-    }
-    pthread_cond_broadcast(&fork_done);
+    pthread_cond_broadcast(&memory.fork_done);
     unlock_tables();
 }
 
-/* What other threads have freed meanwhile is not free here: what they noted may be here in part. */
+/*
+ * Blocks that other threads freed during the fork are not free here: their notes may be incomplete
+ * here.
+ */
 static void after_fork_in_child(void)
 {
-    bool is_interrupted = interrupted_thread == pthread_self();
+    bool is_interrupted = memory.interrupted_thread == pthread_self();
 
-    interrupted_thread = 0;
-    make_mutex(); /* they may have been in it */
+    memory.interrupted_thread = 0;
+    make_mutex(); /* other threads may have held it */
     if (is_interrupted)
-        lock_tables(); /* for what goes on behind the handler */
-    fork_done = (pthread_cond_t) PTHREAD_COND_INITIALIZER;
-    is_forking = false;
-    freed_meanwhile = IVSHM_RUN_NONE;
-    if (owns_mapping)
-        *owns_mapping = true;
-    if (user_base && !is_private) {
-        /* No memory: it can look, but not write into what may be another's in the end. */
-        if (is_interrupted || !fork_copy ||
-            !(fork_copy_bytes == user_size ? replace_by(fork_copy) : replace_by_packed()))
-            mprotect(user_base, user_size, PROT_READ);
-        is_private = true;
+        lock_tables(); /* for the code that the signal handler interrupted */
+    memory.fork_done = (pthread_cond_t) PTHREAD_COND_INITIALIZER;
+    memory.is_forking = false;
+    memory.freed_meanwhile = IVSHM_RUN_NONE;
+    if (memory.owns_mapping)
+        *memory.owns_mapping = true;
+    if (memory.base && !memory.is_private) {
+        /*
+         * Without a copy, the child can read, but not write into memory that may belong to another
+         * process later.
+         */
+        if (is_interrupted || !memory.fork_copy ||
+            !(memory.fork_copy_bytes == memory.size ? replace_by(memory.fork_copy)
+                                                    : replace_by_packed()))
+            mprotect(memory.base, memory.size, PROT_READ);
+        memory.is_private = true;
     }
-    private_view = NULL; /* is not in a child */
+    memory.private_view = NULL; /* does not exist in a child */
 }
 
 static bool serve_malloc(void)
@@ -798,31 +840,33 @@ static bool serve_malloc(void)
         .after_fork_in_child = after_fork_in_child,
     };
 
-    source.base = user_base;
-    source.bytes = user_size;
+    source.base = memory.base;
+    source.bytes = memory.size;
     return ivshmem_malloc_serve && ivshmem_malloc_serve(&source);
 }
 
-/* Beginning and end */
+/* Start and shutdown */
 
-/* Memory of a device cannot be mapped privately, nor can huge pages for which there are no others.
+/*
+ * Maps the file privately. Impossible for memory of a device, and for huge pages when no spare ones
+ * exist.
  */
 static void map_view(int fd)
 {
     struct statfs fs;
 
-    private_view = NULL;
+    memory.private_view = NULL;
     if (ivshm_region_is_device(&MPID_nem_ivshmem.region) || fstatfs(fd, &fs) != 0 ||
         fs.f_type == HUGETLBFS_MAGIC)
         return;
-    private_view = mmap(NULL, user_size, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
-    if (private_view == MAP_FAILED)
-        private_view = NULL;
+    memory.private_view = mmap(NULL, memory.size, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
+    if (memory.private_view == MAP_FAILED)
+        memory.private_view = NULL;
     else
-        madvise(private_view, user_size, MADV_DONTFORK);
+        madvise(memory.private_view, memory.size, MADV_DONTFORK);
 }
 
-/* Maps the region again; false if that cannot be, and then there is no memory for the program. */
+/* Maps the region again. False if that is impossible: then the program has no memory there. */
 static bool map_again(bool is_limited)
 {
     const struct ivshm_region *region = &MPID_nem_ivshmem.region;
@@ -830,34 +874,34 @@ static bool map_again(bool is_limited)
 
     if (fd < 0)
         return false;
-    user_size = ivshm_region_size(region);
-    void *found = mmap(NULL, user_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    memory.size = ivshm_region_size(region);
+    void *found = mmap(NULL, memory.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (found != MAP_FAILED && !is_limited)
         map_view(fd);
     close(fd);
     if (found == MAP_FAILED)
         return false;
-    user_base = found;
-    first_block = user_base + ivshm_region_first_block(region).bytes;
+    memory.base = found;
+    memory.first_block = memory.base + ivshm_region_first_block(region).bytes;
     return true;
 }
 
 static void forget_memory(void)
 {
-    if (private_view)
-        munmap(private_view, user_size);
-    if (user_base)
-        munmap(user_base, user_size);
-    if (user_runs.table)
-        munmap(user_runs.table, table_bytes());
-    MPL_free(extent_blocks);
-    if (owns_mapping)
-        munmap(owns_mapping, IVSHM_PAGE);
+    if (memory.private_view)
+        munmap(memory.private_view, memory.size);
+    if (memory.base)
+        munmap(memory.base, memory.size);
+    if (memory.run_table)
+        munmap(memory.run_table, table_bytes());
+    MPL_free(memory.extent_blocks);
+    if (memory.owns_mapping)
+        munmap(memory.owns_mapping, IVSHM_PAGE);
     unmap_reserve();
-    owns_mapping = NULL;
-    private_view = user_base = NULL;
-    user_runs.table = NULL;
-    extent_blocks = NULL;
+    memory.owns_mapping = NULL;
+    memory.private_view = memory.base = NULL;
+    memory.run_table = NULL;
+    memory.extent_blocks = NULL;
     MPID_nem_ivshmem.user = NULL;
 }
 
@@ -865,17 +909,20 @@ static bool make_tables(void)
 {
     const uint64_t count = ivshm_region_blocks(&MPID_nem_ivshmem.region);
 
-    block_size = ivshm_region_block_size(&MPID_nem_ivshmem.region);
-    for (unit_bytes = IVSHM_PAGE; count * block_size / unit_bytes > UNITS_MAX; unit_bytes *= 2)
+    memory.block_size = ivshm_region_block_size(&MPID_nem_ivshmem.region);
+    for (memory.unit_bytes = IVSHM_PAGE; count * memory.block_size / memory.unit_bytes > UNITS_MAX;
+         memory.unit_bytes *= 2)
         ;
-    extent_blocks = MPL_calloc(count, sizeof(*extent_blocks), MPL_MEM_USER);
+    memory.extent_blocks = MPL_calloc(count, sizeof(*memory.extent_blocks), MPL_MEM_USER);
     struct ivshm_run *table = mmap(NULL, table_bytes(), PROT_READ | PROT_WRITE,
                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (table == MAP_FAILED)
         return false;
-    ivshm_runs_init(&user_runs, table);
-    foreign_bits = (_Atomic uint64_t *) (table + count * (block_size / unit_bytes) + 1);
-    return extent_blocks != NULL;
+    memory.run_table = table;
+    ivshm_runs_init(&memory.runs, table);
+    memory.foreign_bits =
+        (_Atomic uint64_t *) (table + count * (memory.block_size / memory.unit_bytes) + 1);
+    return memory.extent_blocks != NULL;
 }
 
 static bool know_owner(void)
@@ -888,8 +935,8 @@ static bool know_owner(void)
         munmap(page, IVSHM_PAGE);
         return false;
     }
-    owns_mapping = page;
-    *owns_mapping = true;
+    memory.owns_mapping = page;
+    *memory.owns_mapping = true;
     return true;
 }
 
@@ -901,52 +948,52 @@ static bool is_limited_by(int resource)
 
 int MPID_nem_ivshmem_memory_init(void)
 {
-    static bool has_mutex, has_handlers;
     const struct ivshm_region *region = &MPID_nem_ivshmem.region;
     bool is_limited = is_limited_by(RLIMIT_AS) || is_limited_by(RLIMIT_DATA);
 
-    /* What a child of a fork knows of MPI is not to lead it to the region. */
+    /* What a child of a fork inherits of MPI's state must not lead it to the region. */
     madvise(ivshm_region_base(region), ivshm_region_size(region), MADV_DONTFORK);
-    if (!MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY || is_mallocs /* from an earlier MPI_Init */)
+    if (!MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY || memory.is_mallocs /* in an earlier MPI_Init */)
         goto fn_exit;
-    if (!has_mutex)
+    if (!memory.has_mutex)
         make_mutex();
-    has_mutex = true;
+    memory.has_mutex = true;
     lock_when_forked();
     if (map_again(is_limited) && make_tables() && know_owner()) {
-        MPID_nem_ivshmem.user = user_base;
-        malloc_thrift.leaves = ivshm_region_size(region) / MALLOC_LEAVES;
-        malloc_thrift.refused = messages_thrift.refused = UINT64_MAX;
+        MPID_nem_ivshmem.user = memory.base;
+        memory.for_malloc.leaves = ivshm_region_size(region) / MALLOC_LEAVES;
+        memory.for_malloc.refused = memory.for_messages.refused = UINT64_MAX;
         map_reserve();
     } else {
         forget_memory();
     }
     unlock_tables();
-    if (!user_base)
+    if (!memory.base)
         goto fn_exit;
-    /* malloc's addresses are told apart for ever, for which there must be room. */
-    is_mallocs = !is_limited && serve_malloc();
-    if (is_mallocs)
-        MPID_nem_ivshmem_limit_prefer_direct();
-    else if (!has_handlers)
-        has_handlers = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0;
+    /* malloc's address range stays reserved for ever, which needs enough address space. */
+    memory.is_mallocs = !is_limited && serve_malloc();
+    if (memory.is_mallocs)
+        MPID_nem_ivshmem_limit_prefer_single_copy();
+    else if (!memory.has_handlers)
+        memory.has_handlers =
+            pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0;
 
 fn_exit:
     return MPI_SUCCESS;
 }
 
 /*
- * What the program has not freed goes with the endpoint; but malloc's blocks are there to stay. If
- * they cannot, false: then the region is not to be left before the process ends.
+ * What the program has not freed goes with the endpoint, but malloc's blocks must stay. False if
+ * they cannot be made private: then the region must not be left before the process ends.
  */
 bool MPID_nem_ivshmem_memory_finalize(void)
 {
     bool can_leave = true;
 
     lock_when_forked();
-    if (!is_mallocs)
+    if (!memory.is_mallocs)
         forget_memory();
-    else if (!is_private)
+    else if (!memory.is_private)
         can_leave = make_private();
     unlock_tables();
     return can_leave;

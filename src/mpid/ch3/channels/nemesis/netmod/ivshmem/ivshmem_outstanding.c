@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * What we have asked a peer: each request that waits for an answer of its, and which packets can be
- * that answer. An answer is taken from who was asked, for a request that waits for it, and once.
- * While a question is open its request is kept, so that no other can have its handle.
+ * Outstanding requests: each request that waits for an answer from a peer, and the packet types
+ * that can answer it. An answer is accepted only from the peer that was asked, for a request that
+ * waits for it, and once. While a request is outstanding it is kept, so that no other request can
+ * get its handle. Called before packets are sent and by packet validation, under MPICH's global
+ * lock.
  */
 #include "ivshmem_netmod.h"
 
 struct MPID_nem_ivshmem_outstanding {
-    struct MPID_nem_ivshmem_outstanding *next, *prev; /* of the connection's */
-    struct MPID_nem_ivshmem_outstanding *chain;       /* of those with the same hash */
+    struct MPID_nem_ivshmem_outstanding *next, *prev; /* of the same connection */
+    struct MPID_nem_ivshmem_outstanding *chain;       /* in the same hash bucket */
     MPIDI_VC_t *vc;
     MPIR_Request *req;
-    int answers[2]; /* types of packets; -1: none */
+    int answers[2]; /* packet types, or NO_ANSWER */
 };
 
 typedef struct MPID_nem_ivshmem_outstanding outstanding_t;
 
 enum { NO_ANSWER = -1 };
 
-/* The type of the packet that answers this one, and whose request it is about. */
+/* The type of the packet that answers this one, and the handle of the request concerned. */
 static int answer_to(const MPIDI_CH3_Pkt_t *pkt, MPI_Request *handle)
 {
     switch ((int) pkt->type) {
@@ -52,7 +54,7 @@ static int answer_to(const MPIDI_CH3_Pkt_t *pkt, MPI_Request *handle)
     }
 }
 
-/* By handle: answers may come in any order, and there may be very many. */
+/* By handle: answers may arrive in any order, and there may be very many. */
 static outstanding_t **bucket_of(MPI_Request handle)
 {
     return &MPID_nem_ivshmem.outstanding.buckets[(unsigned) handle % IVSHMEM_OUTSTANDING_BUCKETS];
@@ -158,7 +160,6 @@ void MPID_nem_ivshmem_outstanding_withdraw(MPIDI_VC_t *vc, MPI_Request handle)
         drop_outstanding(vc, q);
 }
 
-/* Another answer is to come than was asked for. */
 void MPID_nem_ivshmem_outstanding_replace(MPIDI_VC_t *vc, MPI_Request handle, int type)
 {
     outstanding_t *q = find_outstanding(vc, handle);
@@ -169,7 +170,7 @@ void MPID_nem_ivshmem_outstanding_replace(MPIDI_VC_t *vc, MPI_Request handle, in
     }
 }
 
-/* Each answer that will not come is one that the request waits for. */
+/* Each answer that will not arrive is one that the request waits for. */
 int MPID_nem_ivshmem_outstanding_fail(MPIDI_VC_t *vc, int req_errno)
 {
     int mpi_errno = MPI_SUCCESS;

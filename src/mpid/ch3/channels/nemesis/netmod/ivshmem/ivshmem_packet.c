@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * What a packet may be: for each type that CH3 or Nemesis knows, from whom it is taken, and which
- * of its fields are followed, each with the check that it must pass before CH3 sees it. A type
- * without a row is refused. doc/trust.md shows the table; ivshmem_validate.c goes by it.
+ * The table of packets: for each type that CH3 or Nemesis knows, from whom it is accepted, and
+ * which checks it must pass before CH3 sees it, one for each of its fields that CH3 uses. A type
+ * without a row is refused. doc/trust.md shows the table, and ivshmem_validate.c carries out the
+ * checks. No function here has side effects.
  */
 #include "ivshmem_packet.h"
 
 #include "mpid_port.h"
 
-/* All that have one have it at the same place. */
+/* All packets with a match have it at the same offset. */
 _Static_assert(offsetof(MPIDI_CH3_Pkt_cancel_send_req_t, match) ==
                        offsetof(MPIDI_CH3_Pkt_send_t, match) &&
                    offsetof(MPID_nem_pkt_lmt_rts_t, match) == offsetof(MPIDI_CH3_Pkt_send_t, match),
                "SENDER");
 
-/* Without what the compiler adds behind the last field. */
+/* Without the padding that the compiler adds behind the last field. */
 #define UP_TO(type, last) (offsetof(type, last) + sizeof(((type *) 0)->last))
 
 const MPID_nem_ivshmem_rule_t MPID_nem_ivshmem_packet_rules[MPIDI_CH3_PKT_END_ALL] = {
@@ -172,12 +173,6 @@ size_t MPID_nem_ivshmem_packet_header_bytes(int type)
                                                      : 0;
 }
 
-const char *MPID_nem_ivshmem_packet_name(int type)
-{
-    return type >= 0 && type < MPIDI_CH3_PKT_END_ALL ? MPID_nem_ivshmem_packet_rules[type].name
-                                                     : NULL;
-}
-
 MPI_Aint MPID_nem_ivshmem_packet_type_size(MPI_Datatype type, MPI_Aint *extent)
 {
     MPI_Aint size, unused;
@@ -287,8 +282,7 @@ MPID_nem_ivshmem_window_op_t MPID_nem_ivshmem_packet_window_op(const MPIDI_CH3_P
 #undef TAKE_MEMORY
 }
 
-/* Nothing, if that is not known yet, or can be no such thing. */
-MPID_nem_ivshmem_span_t MPID_nem_ivshmem_packet_touched(const MPID_nem_ivshmem_window_op_t *o)
+MPID_nem_ivshmem_range_t MPID_nem_ivshmem_packet_touched(const MPID_nem_ivshmem_window_op_t *o)
 {
     MPI_Aint extent, size = MPID_nem_ivshmem_packet_type_size(o->type, &extent);
     intptr_t start = (intptr_t) o->addr, end = start;
@@ -297,10 +291,10 @@ MPID_nem_ivshmem_span_t MPID_nem_ivshmem_packet_touched(const MPID_nem_ivshmem_w
         (void) __builtin_add_overflow(
             start, (o->count - 1) * extent + MPID_nem_ivshmem_packet_true_bytes(o->type, extent),
             &end);
-    return (MPID_nem_ivshmem_span_t){start, end};
+    return (MPID_nem_ivshmem_range_t){start, end};
 }
 
-MPID_nem_ivshmem_span_t MPID_nem_ivshmem_packet_touches(const MPIDI_CH3_Pkt_t *pkt)
+MPID_nem_ivshmem_range_t MPID_nem_ivshmem_packet_touches(const MPIDI_CH3_Pkt_t *pkt)
 {
     const MPID_nem_ivshmem_window_op_t o = MPID_nem_ivshmem_packet_window_op(pkt);
     return MPID_nem_ivshmem_packet_touched(&o);

@@ -1,45 +1,51 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Which path the messages of two ranks take: the region, if both map the same one, else MPICH's tcp
- * netmod. Both ends compare the same two business cards, so they decide alike; each does at its
- * first message to the other, or when the other's arrives: then its endpoint's entry says its job
- * and rank.
+ * Decides which path the messages of two ranks take: the region if both map the same one, otherwise
+ * MPICH's tcp netmod. Both ends compare the same two business cards, so they decide alike. Each
+ * decides when it sends its first message to the other, or when the other's first message arrives;
+ * the sender's entry in the endpoint table then names its job and rank.
  *
- * Until then a connection's functions are those of this file: they decide, open the channel through
- * the region, and go on with the chosen path's; so those never connect. Its netmod area is tcp's,
- * for a peer that has decided may connect by tcp before.
+ * Until then, a connection uses the functions in this file. They decide, open the channel through
+ * the region, and continue with the functions of the chosen path, which therefore never connect.
+ * The connection's netmod area is tcp's until then, because a peer that has already decided may
+ * connect by tcp.
  *
- * tcp is polled only where a message may come that way: by a rank of which not all peers are known
- * to share its region, or which has opened a port.
+ * tcp is polled only where a message may arrive by it: in a rank that does not know all its peers
+ * to share its region, or that has opened a port.
+ *
+ * Called by MPICH through the function table, and by the other files, always under MPICH's global
+ * lock.
  */
 #include "ivshmem_netmod.h"
 
-static struct {
-    bool some_apart; /* not every rank of the job has been seen in our region yet */
-    bool undecided;  /* there are new connections to other jobs */
-    bool port;       /* a port was opened, at which anybody may call */
-    unsigned pairs;  /* connections by tcp */
-    unsigned polls;
-} tcp_state;
+#include "../tcp/tcp_impl.h"
+
+_Static_assert(MPL_MAX(sizeof(MPID_nem_ivshmem_vc_t), sizeof(MPID_nem_tcp_vc_area)) +
+                       sizeof(MPID_nem_ivshmem_pair_t) <=
+                   MPIDI_NEM_VC_NETMOD_AREA_LEN,
+               "either path's part of a VC lives in its netmod area, and the pair's behind it");
+
+static __typeof__(MPID_nem_ivshmem.path) *const path = &MPID_nem_ivshmem.path;
 
 static const MPID_nem_ivshmem_ops_t first_ops;
 
-/* Has tcp polled from the next turn on, if there is a reason. */
+/* Turns polling of tcp on or off for the next progress call. */
 static void update_polling(void)
 {
-    MPID_nem_ivshmem.poll_tcp =
-        MPID_nem_ivshmem.tcp &&
-        (tcp_state.some_apart || tcp_state.undecided || tcp_state.port || tcp_state.pairs > 0);
+    MPID_nem_ivshmem.poll_tcp = MPID_nem_ivshmem.tcp && (path->some_apart || path->undecided ||
+                                                         path->port || path->pairs > 0);
 }
 
-/* Whether a request waits for a rank that is lost: what MPICH's tcp does not complete, see below.
+/*
+ * Whether a request waits for a lost rank. MPICH's tcp does not complete all of these, see
+ * poll_socket.
  */
 static int is_lost(const MPIR_Request *req)
 {
     MPIDI_VC_t *vc;
     int rank = req->dev.match.parts.rank;
 
-    /* A collective's request is of no one rank. */
+    /* A request of a collective does not belong to one rank. */
     if (req->kind != MPIR_REQUEST_KIND__SEND && req->kind != MPIR_REQUEST_KIND__RECV)
         return 0;
     if (rank == MPI_ANY_SOURCE)
@@ -61,24 +67,23 @@ int MPID_nem_ivshmem_path_init(MPIDI_PG_t *pg, int pg_rank, char **bc_val_p, int
     char *card = *bc_val_p;
     int room = *val_max_sz_p;
 
-    memset(&tcp_state, 0, sizeof(tcp_state));
     MPID_nem_ivshmem.first_ops = &first_ops;
     ivshmem_pt2pt_is_lost = is_lost;
     ivshmem_pt2pt_keep = keep_failure;
     if (MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK == 0)
         goto fn_exit;
     mpi_errno = MPID_nem_tcp_init(pg, pg_rank, bc_val_p, val_max_sz_p);
-    /* It would take every connection for one of its own. */
+    /* It would treat every connection as its own. */
     MPID_nem_net_module_vc_dbg_print_sendq = NULL;
     MPIR_ERR_CHECK(mpi_errno);
     MPID_nem_ivshmem.tcp = true;
-    tcp_state.some_apart = MPID_nem_mem_region.ext_procs > 0;
+    path->some_apart = MPID_nem_mem_region.ext_procs > 0;
     update_polling();
 
 fn_exit:
     return mpi_errno;
 fn_fail:
-    /* A card cut short would mislead others. */
+    /* A truncated card would mislead others. */
     *bc_val_p = card;
     *val_max_sz_p = room;
     *card = '\0';
@@ -95,12 +100,12 @@ int MPID_nem_ivshmem_path_finalize(void)
     return mpi_errno;
 }
 
-/* tcp's part of the card. */
+/* Writes tcp's part of the card. */
 int MPID_nem_ivshmem_path_get_card(int my_rank, char **bc_val_p, int *val_max_sz_p)
 {
     if (!MPID_nem_ivshmem.tcp)
         return MPI_SUCCESS;
-    tcp_state.port = true;
+    path->port = true;
     update_polling();
     return MPID_nem_tcp_get_business_card(my_rank, bc_val_p, val_max_sz_p);
 }
@@ -157,18 +162,18 @@ static const MPID_nem_ivshmem_ops_t region_ops = {
     .iSendIov = MPID_nem_ivshmem_iSendIov,
 };
 
-/* The connection goes by tcp from now on; its area is tcp's already. */
+/* From now on the connection uses tcp. Its area is tcp's already. */
 static void use_tcp(MPIDI_VC_t *vc)
 {
     VC_PAIR(vc)->path = IVSHMEM_PATH_TCP;
-    tcp_state.pairs++;
+    path->pairs++;
     update_polling();
     MPID_nem_ivshmem_vc_set_ops(vc, &tcp_ops);
     vc->eager_max_msg_sz = MPIR_CVAR_CH3_EAGER_MAX_MSG_SIZE;
-    vc->ready_eager_max_msg_sz = -1; /* no limit, as CH3 has it */
+    vc->ready_eager_max_msg_sz = -1; /* no limit, as in CH3 */
 }
 
-/* The connection goes through the region from now on, to that endpoint; it has no channel yet. */
+/* From now on the connection goes through the region, to that endpoint. It has no channel yet. */
 static void use_region(MPIDI_VC_t *vc, struct ivshm_owner peer)
 {
     memset(VC_IVSHMEM(vc), 0, sizeof(*VC_IVSHMEM(vc)));
@@ -185,8 +190,8 @@ static bool is_same(struct ivshm_owner a, struct ivshm_owner b)
 }
 
 /*
- * Whether the rank is at that endpoint, by its business card: what the table of endpoints says of
- * jobs and ranks, anybody can have written.
+ * Whether the rank is at that endpoint, according to its business card. The endpoint table also
+ * names jobs and ranks, but anybody could have written that.
  */
 static bool is_at(MPIDI_VC_t *vc, struct ivshm_owner peer)
 {
@@ -199,8 +204,9 @@ static bool is_at(MPIDI_VC_t *vc, struct ivshm_owner peer)
 }
 
 /*
- * Whether a rank that we knew before, or this one, is at that endpoint: then the card of `vc`,
- * which the other end of a call has brought, is made up, and would take the other's messages.
+ * Whether this rank, or another rank that we knew before, is at that endpoint. Then the card of
+ * `vc`, which came from the other end of a call, is forged, and would divert the other rank's
+ * messages.
  */
 static bool is_taken(const MPIDI_VC_t *vc, struct ivshm_owner peer)
 {
@@ -216,11 +222,11 @@ static bool is_taken(const MPIDI_VC_t *vc, struct ivshm_owner peer)
     return found;
 }
 
-/* The first message decides. What came by tcp, from another job's port, goes back by tcp. */
+/* The first message decides. A connection that came by tcp from another job's port stays on tcp. */
 static int decide_path(MPIDI_VC_t *vc)
 {
     int mpi_errno = MPI_SUCCESS;
-    char why_not[IVSHMEM_TEXT_MAX] = "";
+    char why_not[IVSHMEM_TEXT_MAX] = "", name[IVSHMEM_NAME_MAX];
     struct ivshm_owner peer;
     bool shared = false;
 
@@ -229,11 +235,11 @@ static int decide_path(MPIDI_VC_t *vc)
         if (shared && is_taken(vc, peer))
             snprintf(why_not, sizeof(why_not),
                      "%s names the endpoint of another rank in its business card",
-                     MPID_nem_ivshmem_vc_name(vc));
+                     MPID_nem_ivshmem_vc_name(vc, name));
         if (mpi_errno == MPI_SUCCESS && *why_not)
             mpi_errno = MPID_nem_ivshmem_error(why_not);
         if (mpi_errno != MPI_SUCCESS && vc->state == MPIDI_VC_STATE_ACTIVE) {
-            /* No path leads there: receives from it must not wait, either. */
+            /* No path leads there, so receives from it must not wait either. */
             int failed = MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
             MPIR_ERR_ADD(mpi_errno, failed);
         }
@@ -250,7 +256,7 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Decides only if it is, for who has nothing to send there, and need not know why it is not. */
+/* Decides only for the region: the caller has nothing to send, and need not know why not. */
 bool MPID_nem_ivshmem_path_is_in_region(MPIDI_VC_t *vc)
 {
     char why_not[IVSHMEM_TEXT_MAX];
@@ -264,7 +270,6 @@ bool MPID_nem_ivshmem_path_is_in_region(MPIDI_VC_t *vc)
     return VC_PAIR(vc)->path == IVSHMEM_PATH_REGION;
 }
 
-/* False if the peer is not there any more; why in `text`. */
 bool MPID_nem_ivshmem_path_open_channel(struct ivshm_owner peer, const char *who,
                                         struct ivshm_channel **channel, char text[IVSHMEM_TEXT_MAX])
 {
@@ -277,9 +282,10 @@ bool MPID_nem_ivshmem_path_open_channel(struct ivshm_owner peer, const char *who
 }
 
 /*
- * Binds the job's own connection with a rank to the channel to its endpoint. In MPI_Finalize, where
- * CH3 has closed all connections that it knew, it is closed as well: whoever has sent there waits
- * for that (MPIX_Comm_revoke sends to ranks that were never met).
+ * Binds the job's own connection to a rank to the channel to its endpoint. In MPI_Finalize, CH3 has
+ * already closed all connections that it knew. A new one is then closed as well, because the peer
+ * that has sent there waits for that (MPIX_Comm_revoke sends to ranks that have not been in
+ * contact).
  */
 static int bind_rank(MPIDI_VC_t *vc, struct ivshm_channel *channel)
 {
@@ -304,9 +310,10 @@ static int connect_rank(MPIDI_VC_t *vc)
 {
     int mpi_errno = MPI_SUCCESS;
     struct ivshm_channel *channel;
-    char text[IVSHMEM_TEXT_MAX];
+    char text[IVSHMEM_TEXT_MAX], name[IVSHMEM_NAME_MAX];
 
-    if (vc->state == MPIDI_VC_STATE_MORIBUND) { /* CH3 asks before all messages but large ones */
+    /* CH3 checks this before all messages except large ones. */
+    if (vc->state == MPIDI_VC_STATE_MORIBUND) {
         mpi_errno = MPID_nem_ivshmem_vc_error(vc, "its process is dead");
         goto fn_exit;
     }
@@ -315,12 +322,17 @@ static int connect_rank(MPIDI_VC_t *vc)
                                                   "business card names");
         goto fn_exit;
     }
-    const char *who = MPID_nem_ivshmem_vc_name(vc);
-    if (!MPID_nem_ivshmem_path_open_channel(VC_IVSHMEM(vc)->peer, who, &channel, text)) {
-        /* Receives from it must not wait, either. */
-        mpi_errno = MPID_nem_ivshmem_teardown_fail(vc, text + strlen(who) + 1);
-        MPIR_ERR_CHECK(mpi_errno);
+    if (!MPID_nem_ivshmem_path_open_channel(VC_IVSHMEM(vc)->peer,
+                                            MPID_nem_ivshmem_vc_name(vc, name), &channel, text)) {
+        /*
+         * There is no connection yet that could fail: only this call ends with the error. But
+         * receives from the rank must not wait either.
+         */
         mpi_errno = MPID_nem_ivshmem_peer_error(text);
+        if (vc->state != MPIDI_VC_STATE_INACTIVE_CLOSED) {
+            int failed = MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
+            MPIR_ERR_ADD(mpi_errno, failed);
+        }
     }
     MPIR_ERR_CHECK(mpi_errno);
     IVSHM_TRACEPOINT(connected);
@@ -333,7 +345,7 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Makes what the first message needs: a path and, through the region, a channel. */
+/* Prepares for the first message: a path and, through the region, a channel. */
 static int prepare_first(MPIDI_VC_t *vc)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -416,7 +428,7 @@ int MPID_nem_ivshmem_path_vc_init(MPIDI_VC_t *vc)
     MPID_nem_ivshmem_limit_set(vc);
     if (vc->pg && vc->pg != MPIDI_Process.my_pg) {
         MPID_nem_ivshmem.news = true;
-        tcp_state.undecided = true;
+        path->undecided = true;
         update_polling();
     }
 
@@ -436,7 +448,7 @@ int MPID_nem_ivshmem_path_vc_destroy(MPIDI_VC_t *vc)
         if (MPIR_CVAR_NEMESIS_IVSHMEM_STATS > 1 && VC_PAIR(vc)->sent_bytes > 0)
             MPID_nem_ivshmem_stats_print_vc(vc);
         VC_PAIR(vc)->path = IVSHMEM_PATH_UNDECIDED;
-        tcp_state.pairs--;
+        path->pairs--;
         update_polling();
     }
     return MPI_SUCCESS;
@@ -456,7 +468,7 @@ int MPID_nem_ivshmem_path_tcp_connect(const char *business_card, MPIDI_VC_t *vc)
     return MPID_nem_tcp_connect_to_root(business_card, vc);
 }
 
-/* Whether all ranks of our job are in our region, now. */
+/* Whether all ranks of our job are in our region now. */
 static bool all_here(void)
 {
     const MPIDI_PG_t *pg = MPIDI_Process.my_pg;
@@ -473,13 +485,13 @@ static bool all_here(void)
     return here == pg->size;
 }
 
-/* Decides for all ranks of other jobs, whose cards came with the connection to their job. */
+/* Decides for all ranks of other jobs. Their cards came with the connection to their job. */
 static int decide_new(void)
 {
     int mpi_errno = MPI_SUCCESS;
     MPID_nem_ivshmem_ranks_t at = {0};
 
-    tcp_state.undecided = false;
+    path->undecided = false;
     for (MPIDI_VC_t *vc; (vc = MPID_nem_ivshmem_vc_next(&at));) {
         if (vc->pg == MPIDI_Process.my_pg || VC_PAIR(vc)->path != IVSHMEM_PATH_UNDECIDED)
             continue;
@@ -493,7 +505,7 @@ fn_fail:
     goto fn_exit;
 }
 
-/* The connection by tcp that has just failed; NULL if it is with no rank of a job that we know. */
+/* The connection by tcp that has just failed; NULL if its peer is of no job that we know. */
 static MPIDI_VC_t *find_lost(void)
 {
     MPID_nem_ivshmem_ranks_t at = {0};
@@ -508,9 +520,9 @@ static MPIDI_VC_t *find_lost(void)
 }
 
 /*
- * MPICH's tcp completes only what it knows to wait for the peer: neither a rendezvous that waits
- * for an answer nor a receive from any source. So the current call ends, as for a peer in the
- * region.
+ * MPICH's tcp completes only requests that it knows to wait for the peer. It misses a rendezvous
+ * that waits for an answer, and a receive from any source. So the current call ends with an error,
+ * as it does for a peer in the region.
  */
 static int poll_socket(int in_blocking_poll)
 {
@@ -518,9 +530,9 @@ static int poll_socket(int in_blocking_poll)
     int mpi_errno = MPID_nem_tcp_connpoll(in_blocking_poll);
 
     if (!mpi_errno && MPIDI_Failed_vc_count > failed && !MPIR_CVAR_ENABLE_FT) {
-        char text[300];
+        char text[300], name[IVSHMEM_NAME_MAX];
         snprintf(text, sizeof(text), "%s: its connection by tcp is lost",
-                 MPID_nem_ivshmem_vc_name(find_lost()));
+                 MPID_nem_ivshmem_vc_name(find_lost(), name));
         mpi_errno = MPID_nem_ivshmem_peer_error(text);
     }
     return mpi_errno;
@@ -530,19 +542,22 @@ int MPID_nem_ivshmem_path_tcp_poll(int in_blocking_poll)
 {
     int mpi_errno = MPI_SUCCESS;
 
-    if (tcp_state.undecided) {
+    if (path->undecided) {
         mpi_errno = decide_new();
         MPIR_ERR_CHECK(mpi_errno);
     }
-    /* All have joined once MPI_Init is over, so the first turns settle it, or never do. */
-    if (tcp_state.some_apart) {
-        ++tcp_state.polls;
-        if ((tcp_state.polls & (tcp_state.polls - 1)) == 0)
-            tcp_state.some_apart = !all_here();
+    /*
+     * All ranks have joined by the end of MPI_Init, so the first calls settle this, or it stays.
+     * Checking at powers of two keeps the cost down.
+     */
+    if (path->some_apart) {
+        ++path->polls;
+        if ((path->polls & (path->polls - 1)) == 0)
+            path->some_apart = !all_here();
     }
     update_polling();
-    /* Whoever waits at a port is in a blocking call. */
-    if (tcp_state.some_apart || tcp_state.pairs > 0 || (tcp_state.port && in_blocking_poll))
+    /* A rank that waits at a port is in a blocking call. */
+    if (path->some_apart || path->pairs > 0 || (path->port && in_blocking_poll))
         mpi_errno = poll_socket(in_blocking_poll);
 
 fn_exit:
@@ -551,13 +566,13 @@ fn_fail:
     goto fn_exit;
 }
 
-/* A job's name in the table of endpoints is cut. */
+/* The endpoint table holds a truncated job name. */
 static bool is_name_of(const struct ivshm_endpoint_info *info, const MPIDI_PG_t *pg)
 {
     return strncmp(info->job, (const char *) pg->id, sizeof(info->job) - 1) == 0;
 }
 
-/* The rank whose endpoint this is; NULL if it is of no job that we know. */
+/* The connection to the rank at this endpoint; NULL if it is not of a job that we know. */
 static MPIDI_VC_t *find_rank(const struct ivshm_channel *channel)
 {
     struct ivshm_endpoint_info info;
@@ -580,13 +595,15 @@ static MPIDI_VC_t *find_rank(const struct ivshm_channel *channel)
     return NULL;
 }
 
-/* The connection with the rank whose endpoint this is, whose first message has come. */
 int MPID_nem_ivshmem_path_adopt(struct ivshm_channel *channel, MPIDI_VC_t **vc_p)
 {
     MPIDI_VC_t *vc = find_rank(channel);
 
     *vc_p = NULL;
-    /* One that has failed already, or that this process has left: its last words come too late. */
+    /*
+     * The connection has failed already, or this process has left it: the peer's last messages come
+     * too late.
+     */
     if (!vc || VC_IVSHMEM(vc)->channel || vc->state == MPIDI_VC_STATE_MORIBUND ||
         (vc->state == MPIDI_VC_STATE_INACTIVE_CLOSED && MPIR_Object_get_ref(vc) == 0))
         return MPI_SUCCESS;
@@ -596,7 +613,6 @@ int MPID_nem_ivshmem_path_adopt(struct ivshm_channel *channel, MPIDI_VC_t **vc_p
     return bind_rank(vc, channel);
 }
 
-/* Its sender says to be of a job that this process has not heard of. */
 bool MPID_nem_ivshmem_path_is_of_unknown_job(const struct ivshm_incoming *in)
 {
     struct ivshm_endpoint_info info;

@@ -1,16 +1,91 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Large messages through a pipeline: the sender fills chunks while the receiver empties them.
+ * Large messages through a pipeline: the sender fills chunks while the receiver empties them. The
+ * pipeline is the sender's, offered in the RTS, or the receiver's, sent in the CTS. Called by
+ * ivshmem_lmt.c through MPID_nem_ivshmem_way_pipeline, under MPICH's global lock.
  */
 #include "ivshmem_netmod.h"
 
 #define PIECE_BYTES_MIN (4 << 10)
-#define TAKEN_BYTES_MAX (8 << 10) /* more lines at once are in the way of what is read */
+/* Bytes. Prefetching more lines at once would displace the data that is read. */
+#define TAKEN_BYTES_MAX (8 << 10)
 
-void MPID_nem_ivshmem_pipeline_fill(MPID_nem_ivshmem_transfer_t *t)
+static void set_cookie(MPID_nem_ivshmem_transfer_t *t)
+{
+    t->own_pipeline = true;
+    t->cookie = (MPID_nem_ivshmem_cookie_t){.what = IVSHMEM_COOKIE_PIPELINE,
+                                            .first = ivshm_pipeline_next(&t->pipeline),
+                                            .off = ivshm_pipeline_offset(&t->pipeline),
+                                            .bytes = (uint64_t) t->size};
+}
+
+static bool offer(MPID_nem_ivshmem_transfer_t *t)
+{
+    if (VC_IVSHMEM(t->vc)->takes_single_copy ||
+        MPID_nem_ivshmem.sender_pipelines >= IVSHMEM_SENDER_PIPELINES_MAX ||
+        !MPID_nem_ivshmem_lmt_pool_alloc_pipeline(&t->pipeline, 1))
+        return false;
+    MPID_nem_ivshmem.sender_pipelines++;
+    set_cookie(t);
+    return true;
+}
+
+static MPID_nem_ivshmem_answer_t answer(MPID_nem_ivshmem_transfer_t *t)
+{
+    if (!MPID_nem_ivshmem_lmt_pool_alloc_pipeline(&t->pipeline, 0))
+        return IVSHMEM_ANSWER_LATER;
+    set_cookie(t);
+    return IVSHMEM_ANSWER_CTS;
+}
+
+static const char *attach(MPID_nem_ivshmem_transfer_t *t, const MPID_nem_ivshmem_cookie_t *cookie,
+                          struct ivshm_owner peer, struct ivshm_diag *diag)
+{
+    t->is_part = !t->sends && cookie->bytes > (uint64_t) t->size;
+    return ivshm_pipeline_attach(&MPID_nem_ivshmem.region, peer, cookie->off, cookie->first,
+                                 &t->pipeline, diag) == 0
+               ? NULL
+               : diag->text;
+}
+
+static void forget_own_pipeline(MPID_nem_ivshmem_transfer_t *t)
+{
+    t->own_pipeline = false;
+    MPID_nem_ivshmem.sender_pipelines -= t->sends;
+}
+
+static void free_own_pipeline(MPID_nem_ivshmem_transfer_t *t)
+{
+    if (!t->own_pipeline)
+        return;
+    MPID_nem_ivshmem_lmt_pool_free_pipeline(&t->pipeline);
+    forget_own_pipeline(t);
+}
+
+static void withdraw(MPID_nem_ivshmem_transfer_t *t)
+{
+    if (!t->own_pipeline)
+        return;
+    ivshm_pipeline_reset(&t->pipeline);
+    free_own_pipeline(t);
+    t->moved = 0;
+}
+
+static void quarantine(MPID_nem_ivshmem_transfer_t *t, bool peer_is_gone ATTRIBUTE((unused)))
+{
+    if (!t->own_pipeline)
+        return;
+    MPID_nem_ivshmem_lmt_pool_quarantine(VC_IVSHMEM(t->vc)->peer, NULL, &t->pipeline);
+    forget_own_pipeline(t);
+}
+
+static void fill(MPID_nem_ivshmem_transfer_t *t)
 {
     unsigned char *chunk;
-    /* Small enough that the receiver soon has something to do, large enough to be worth a trip. */
+    /*
+     * Small enough that the receiver soon has something to do, large enough to be worth its
+     * overhead.
+     */
     intptr_t piece = MPL_MIN(MPL_MAX(t->size / 8, PIECE_BYTES_MIN),
                              (intptr_t) ivshm_pipeline_chunk_size(&t->pipeline));
 
@@ -23,16 +98,21 @@ void MPID_nem_ivshmem_pipeline_fill(MPID_nem_ivshmem_transfer_t *t)
     }
 }
 
-bool MPID_nem_ivshmem_pipeline_send(MPID_nem_ivshmem_transfer_t *t)
+static MPID_nem_ivshmem_step_t send_step(MPID_nem_ivshmem_transfer_t *t,
+                                         const char **why ATTRIBUTE((unused)))
 {
-    MPID_nem_ivshmem_pipeline_fill(t);
-    /* Our own pipeline is ours again, and the message matched, once it is empty. */
-    return t->moved == t->size && (!t->own_pipeline || ivshm_pipeline_is_drained(&t->pipeline));
+    fill(t);
+    /* A pipeline of our own is free again, and the message matched, once the pipeline is empty. */
+    if (t->moved < t->size || (t->own_pipeline && !ivshm_pipeline_is_drained(&t->pipeline)))
+        return IVSHMEM_STEP_MORE;
+    free_own_pipeline(t);
+    return IVSHMEM_STEP_END;
 }
 
 /*
- * Unpacks a chunk into a non-contiguous buffer. Only whole elements are unpacked: the rest of one
- * is carried to the next chunk. False if the carry is not less than an element can have.
+ * Unpacks a chunk into a non-contiguous buffer. Only whole elements are unpacked: the incomplete
+ * rest is carried over to the next chunk. False if that rest is larger than an element can be, or
+ * if there is no memory.
  */
 static bool unpack_chunk(MPID_nem_ivshmem_transfer_t *t, const unsigned char *chunk, uint32_t len)
 {
@@ -53,15 +133,16 @@ static bool unpack_chunk(MPID_nem_ivshmem_transfer_t *t, const unsigned char *ch
     ivshmem_compat_unpack(from, total, req->dev.user_buf, req->dev.user_count, req->dev.datatype,
                           t->moved, &done);
     t->moved += done;
-    t->carry_len = (uint32_t) (total - done);
     bool fits = total - done <= (MPI_Aint) sizeof(t->carry);
-    if (fits)
+    if (fits) {
+        t->carry_len = (uint8_t) (total - done);
         memcpy(t->carry, from + done, t->carry_len);
+    }
     MPL_free(joined);
     return fits;
 }
 
-bool MPID_nem_ivshmem_pipeline_receive(MPID_nem_ivshmem_transfer_t *t, const char **why)
+static MPID_nem_ivshmem_step_t receive_step(MPID_nem_ivshmem_transfer_t *t, const char **why)
 {
     const unsigned char *chunk;
     uint32_t len;
@@ -72,19 +153,35 @@ bool MPID_nem_ivshmem_pipeline_receive(MPID_nem_ivshmem_transfer_t *t, const cha
         if (t->is_part && left < (intptr_t) len)
             len = (uint32_t) left;
         if (len == 0 || (intptr_t) len > left) {
-            *why = "sent a chunk of a length that is not possible";
-            return false;
+            *why = "sent a chunk of an impossible length";
+            return IVSHMEM_STEP_MORE;
         }
         if (t->contig) {
             MPIR_Memcpy(t->contig + t->moved, chunk, len);
             t->moved += len;
         } else if (!unpack_chunk(t, chunk, len)) {
             *why = "sent a chunk that cannot be unpacked";
-            return false;
+            return IVSHMEM_STEP_MORE;
         }
         if (t->is_part && t->moved + t->carry_len == t->size)
-            break; /* never empty: what ends the send is our DONE, and nothing else */
+            break; /* the pipeline must not become empty, so that only our DONE ends the send */
         ivshm_pipeline_consume_spsc(&t->pipeline);
     }
-    return t->moved + t->carry_len == t->size;
+    if (t->moved + t->carry_len < t->size)
+        return IVSHMEM_STEP_MORE;
+    free_own_pipeline(t);
+    return t->is_part ? IVSHMEM_STEP_DONE : IVSHMEM_STEP_END;
 }
+
+const MPID_nem_ivshmem_way_t MPID_nem_ivshmem_way_pipeline = {
+    .cookie = IVSHMEM_COOKIE_PIPELINE,
+    .answers = 1u << IVSHMEM_COOKIE_NOTHING,
+    .offer = offer,
+    .rts_sent = fill,
+    .answer = answer,
+    .attach = attach,
+    .send = send_step,
+    .receive = receive_step,
+    .withdraw = withdraw,
+    .quarantine = quarantine,
+};

@@ -1,25 +1,27 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * The netmod's turn in MPICH's progress engine. One look at one inbox, whatever the number of
- * peers; what else there is to do is on lists that are mostly empty. No system call, but for tcp's
- * where there is a path by tcp, and for the look for deaths, now and then, of a rank that has
- * nothing to do.
+ * The netmod's part of MPICH's progress engine. Each call checks one inbox, whatever the number of
+ * peers. Everything else is on lists that are usually empty. There are no system calls, with two
+ * exceptions: tcp's, where a path by tcp exists, and the liveness check that an idle rank makes now
+ * and then. Called under MPICH's global lock.
  */
 #include "ivshmem_netmod.h"
 
 #include <time.h>
 
-#define POLLS_OF_WAITER 4 /* for a message, of who waits for one, in each turn */
-#define CELLS_PER_POLL 16
-#define POLLS_PER_CLOCK 4096 /* a power of two: turns between two looks at the clock */
+/* Checks of the inbox in each progress call, while the caller waits for a message. */
+#define POLLS_OF_WAITER 4
+#define MESSAGES_PER_POLL 16
+/* Progress calls between two reads of the clock; a power of two. */
+#define POLLS_PER_CLOCK 4096
 #define WATCH_SECONDS 1
 
 static __typeof__(MPID_nem_ivshmem.progress) *const progress = &MPID_nem_ivshmem.progress;
 
 /*
- * CH3 could not do what the packet asks for. Either the connection has failed meanwhile, or that
- * with another peer, to which something was to be sent: the current call may wait for it. Or it is
- * the packet's fault.
+ * CH3 could not do what a packet asks for. Perhaps a connection has failed in the meantime: this
+ * one, or one to another peer to which something had to be sent. Then the current call may be
+ * waiting for that peer. Otherwise the packet is to blame.
  */
 static void handle_refusal(MPIDI_VC_t *vc, int mpi_errno)
 {
@@ -30,7 +32,7 @@ static void handle_refusal(MPIDI_VC_t *vc, int mpi_errno)
         return;
     }
     MPIR_Err_get_string(mpi_errno, text, MPI_MAX_ERROR_STRING, NULL);
-    snprintf(why, sizeof(why), "sent a packet that MPICH could not serve: %.200s", text);
+    snprintf(why, sizeof(why), "sent a packet that MPICH could not handle: %.200s", text);
     MPID_nem_ivshmem_vc_mark_failed(vc, why);
 }
 
@@ -57,28 +59,25 @@ static void count_bytes(MPIDI_VC_t *vc, size_t len)
 }
 
 /*
- * From the other root of MPI_Comm_connect and MPI_Comm_accept. They talk on a context that is that
- * of all calls at the port: what one said before it heard that the other has left, with an error,
- * is for no later call. And one that has left answers nothing any more.
+ * A packet from the other root of MPI_Comm_connect and MPI_Comm_accept. The roots use a context
+ * that all calls at the port share. A message that one root sent before it heard that the other has
+ * left, with an error, must not be received by a later call. And a root that has left will answer
+ * no more.
  */
 static void hear_root(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt)
 {
     bool is_open = vc->state == MPIDI_VC_STATE_ACTIVE;
-    int mpi_errno = MPI_SUCCESS;
 
     if (pkt->type == MPIDI_CH3_PKT_CONN_ACK || pkt->type == MPIDI_CH3_PKT_ACCEPT_ACK)
         VC_IVSHMEM(vc)->met = pkt->conn_ack.ack;
     else if (pkt->type == MPIDI_CH3_PKT_CLOSE && is_open && VC_IVSHMEM(vc)->met)
-        mpi_errno = MPID_nem_ivshmem_teardown_requests(
-            vc, MPID_nem_ivshmem_vc_error(vc, "has left MPI_Comm_connect or MPI_Comm_accept"));
+        MPID_nem_ivshmem_vc_mark_left(vc, "has left MPI_Comm_connect or MPI_Comm_accept");
     else if (!is_open && (MPID_nem_ivshmem_packet_is_plain((int) pkt->type) ||
                           pkt->type == MPIDI_NEM_PKT_LMT_RTS))
         pkt->eager_send.match.parts.context_id = IVSHMEM_NO_CONTEXT;
-    if (mpi_errno != MPI_SUCCESS)
-        handle_refusal(vc, mpi_errno);
 }
 
-/* The usual case of the check, in which the last message was by the same rank. */
+/* The fast path: the last message came from the same rank, on the same communicator. */
 static inline const char *check_packet(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, size_t len, bool *hold)
 {
     const MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
@@ -92,7 +91,7 @@ static inline const char *check_packet(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, siz
     if (pkt->type == MPIDI_CH3_PKT_EAGERSHORT_SEND)
         return (size_t) pkt->eagershort_send.data_sz <= sizeof(pkt->eagershort_send.data)
                    ? NULL
-                   : "names a length that cannot be";
+                   : "sent a message with an impossible length";
 #endif
     return (size_t) pkt->eager_send.data_sz <= IVSHMEM_EAGER_USUAL
                ? NULL
@@ -100,8 +99,9 @@ static inline const char *check_packet(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt, siz
 }
 
 /*
- * A new packet: gives CH3 its header, checked, and as much of its data as came with it. An error of
- * CH3's is about this packet, and ends the connection it came by. False if it has to wait.
+ * Begins a new packet: passes CH3 the checked header and as much of the data as came with it. An
+ * error of CH3's concerns this packet, and ends the connection by which it came. False if the
+ * packet must wait.
  */
 static bool begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len)
 {
@@ -109,7 +109,7 @@ static bool begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len
     MPIR_Request *rreq = NULL;
     bool hold = false;
 
-    /* Each byte is read once: the type, which tells the length, is not read again. */
+    /* Each byte is read only once: the type, which determines the length, is not read again. */
     if (unlikely(*len < HEADER_BYTES_MIN)) {
         MPID_nem_ivshmem_vc_mark_failed(vc, "sent a message without a header");
         return true;
@@ -117,7 +117,7 @@ static bool begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len
     memcpy(&pkt, *data, HEADER_BYTES_MIN);
     size_t header = MPID_nem_ivshmem_header_bytes((int) pkt.type);
     if (unlikely(header == 0 || *len < header)) {
-        MPID_nem_ivshmem_vc_mark_failed(vc, header ? "sent a message with half a header"
+        MPID_nem_ivshmem_vc_mark_failed(vc, header ? "sent a message with an incomplete header"
                                                    : "sent a packet of an unknown type");
         return true;
     }
@@ -133,7 +133,7 @@ static bool begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len
     count_bytes(vc, *len);
     if (unlikely(VC_IVSHMEM(vc)->stream))
         hear_root(vc, &pkt);
-    /* MPI allows it, and CH3 cannot keep one that was not waited for. */
+    /* MPI allows this conversion, and CH3 cannot keep a ready send that no receive waits for. */
     if (unlikely(pkt.type == MPIDI_CH3_PKT_READY_SEND))
         pkt.type = MPIDI_CH3_PKT_EAGER_SEND;
     *data += header;
@@ -146,7 +146,7 @@ static bool begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len
     }
     *data += taken;
     *len -= (size_t) taken;
-    if (rreq) { /* it wants more */
+    if (rreq) { /* the packet has more data */
         rreq->dev.iov_offset = 0;
         vc->ch.recv_active = rreq;
         if (MPID_nem_ivshmem_packet_is_plain((int) pkt.type))
@@ -155,7 +155,7 @@ static bool begin_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len
     return true;
 }
 
-/* More of the packet before: copies it to where CH3 wants it. */
+/* Copies more of the previous packet's data to where CH3 wants it. */
 static void continue_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *len)
 {
     MPIR_Request *rreq = vc->ch.recv_active;
@@ -181,7 +181,8 @@ static void continue_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *
             MPID_nem_ivshmem_vc_mark_failed(vc, why);
             return;
         }
-        if (unlikely(MPIR_Request_is_complete(rreq))) /* its communicator was revoked meanwhile */
+        /* its communicator was revoked in the meantime */
+        if (unlikely(MPIR_Request_is_complete(rreq)))
             mpi_errno = MPI_SUCCESS;
         else if (rreq->dev.OnDataAvail)
             mpi_errno = rreq->dev.OnDataAvail(vc, rreq, &complete);
@@ -194,30 +195,33 @@ static void continue_packet(MPIDI_VC_t *vc, const unsigned char **data, size_t *
         if (complete)
             vc->ch.recv_active = rreq = NULL;
         else
-            rreq->dev.iov_offset = 0; /* it has loaded more */
+            rreq->dev.iov_offset = 0; /* the request has loaded more */
     }
 }
 
 /*
- * Hands to CH3 what a message of the channel holds: a packet, or more of the one before. False if
- * it has to wait; then nothing of it was taken.
+ * Passes CH3 the contents of one message of the channel: a packet, or more of the previous one.
+ * False if it must wait; then nothing of it was consumed.
  */
 static bool deliver_message(MPIDI_VC_t *vc, const unsigned char *data, size_t len)
 {
-    if (unlikely(VC_IVSHMEM(vc)->failed))
+    if (unlikely(VC_IVSHMEM(vc)->failure))
         return true;
     if (unlikely(vc->ch.recv_active))
         count_bytes(vc, len);
     else if (unlikely(!begin_packet(vc, &data, &len)))
         return false;
-    if (unlikely(len > 0) && !VC_IVSHMEM(vc)->failed)
+    if (unlikely(len > 0) && !VC_IVSHMEM(vc)->failure)
         continue_packet(vc, &data, &len);
     if (unlikely(len > 0) && VC_IVSHMEM(vc)->channel)
-        MPID_nem_ivshmem_vc_mark_failed(vc, "sent more than its header says");
+        MPID_nem_ivshmem_vc_mark_failed(vc, "sent more data than its header announced");
     return true;
 }
 
-/* The peer has sent what is no message: nothing more is taken from it, on any connection. */
+/*
+ * The peer has sent something that is not a message. Nothing more is accepted from it, on any
+ * connection.
+ */
 static void mark_channel_failed(struct ivshm_channel *channel, const char *why)
 {
     MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[ivshm_channel_peer(channel).endpoint];
@@ -230,16 +234,19 @@ static void mark_channel_failed(struct ivshm_channel *channel, const char *why)
 }
 
 /*
- * Messages that came too early: what tells us of their sender's job, or who is right about a
- * communicator, is on its way, by another rank. They wait where they are, with all that the same
- * peer sends after them; so a stranger, whose wait in vain, holds up nobody but himself.
+ * Messages that came too early. The news about their sender's job, or about who has which rank in a
+ * communicator, is still on its way from another rank. They are kept unreleased, with everything
+ * that the same peer sends after them. So a stranger who waits in vain delays nobody else.
  */
 typedef struct MPID_nem_ivshmem_held {
     struct MPID_nem_ivshmem_held *next;
     struct ivshm_incoming in;
 } held_t;
 
-/* False if it cannot be kept: no peer has more messages on their way than cells, and a ring. */
+/*
+ * False if the message cannot be kept. No honest peer has more messages under way than there are
+ * cells, plus a ring.
+ */
 static bool hold_message(const struct ivshm_incoming *in)
 {
     uint32_t count = 0;
@@ -248,12 +255,12 @@ static bool hold_message(const struct ivshm_incoming *in)
     for (const held_t *h = progress->held; h; h = h->next)
         count += h->in.channel == in->channel;
     if (count > ivshm_region_cells(&MPID_nem_ivshmem.region)) {
-        mark_channel_failed(in->channel, "sends cells again that it has not been given back");
+        mark_channel_failed(in->channel, "sent cells again that were not released");
         return false;
     }
     if (!(new = MPL_malloc(sizeof(*new), MPL_MEM_OTHER))) {
         mark_channel_failed(in->channel,
-                            "sent a message too early, and there is no memory to note that");
+                            "sent a message too early, and there is no memory to hold it");
         return false;
     }
     *new = (held_t){.in = *in};
@@ -263,7 +270,10 @@ static bool hold_message(const struct ivshm_incoming *in)
     return true;
 }
 
-/* Whose message this is. *vc_p is NULL if nobody's whom we know; it is to be dropped then. */
+/*
+ * Finds the connection of a message. *vc_p is NULL if it belongs to nobody that we know; drop it
+ * then.
+ */
 static inline int find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p)
 {
     if (unlikely(in->stream != 0))
@@ -272,7 +282,7 @@ static inline int find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p)
     return likely(*vc_p) ? MPI_SUCCESS : MPID_nem_ivshmem_path_adopt(in->channel, vc_p);
 }
 
-/* Takes a message, of which the channel knows as of a user; or holds it. */
+/* Delivers a message, or holds it. The caller has taken a hold on the channel, which ends here. */
 static int process_message(struct ivshm_incoming *in)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -289,7 +299,7 @@ static int process_message(struct ivshm_incoming *in)
     }
     if (unlikely(early) && hold_message(in))
         return MPI_SUCCESS;
-    MPID_nem_ivshmem.stats.cells_received++;
+    MPID_nem_ivshmem.stats.messages_received++;
 
 fn_exit:
     ivshm_message_release(in);
@@ -299,7 +309,7 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Takes those that waited, in order, once there is news; some may have to wait on. */
+/* Processes the held messages, in order, after news. Some may have to wait again. */
 static int process_held(void)
 {
     int mpi_errno = MPI_SUCCESS, err;
@@ -319,7 +329,7 @@ static int process_held(void)
     return mpi_errno;
 }
 
-/* Those whose sender has left, or all, are dropped. */
+/* Drops the held messages whose sender has left, or all. */
 static void drop_held(bool all)
 {
     struct ivshm_transport *t = &MPID_nem_ivshmem.transport;
@@ -346,7 +356,7 @@ static int receive_message(struct ivshm_incoming *in)
 {
     int mpi_errno, err = MPI_SUCCESS;
 
-    /* A CLOSE packet may end the connection while we still hold its cell. */
+    /* A CLOSE packet may end the connection before we have released its message. */
     ivshm_channel_hold(in->channel);
     if (unlikely(MPID_nem_ivshmem.news))
         err = process_held();
@@ -355,19 +365,20 @@ static int receive_message(struct ivshm_incoming *in)
 }
 
 /*
- * Whether the peer is gone for good, and *again if that is to be asked in the next turn. What a
- * peer sent before it left is in our inbox before its claim says that it has left, so whoever was
- * seen gone and still is connected once the inbox was empty after that did not say goodbye.
+ * Whether the peer is gone for good. *again is set if this must be checked again in the next
+ * progress call. What a peer sent before it left is in our inbox before its claim says that it has
+ * left. So a peer that was seen to be gone, and is still connected after the inbox has been emptied
+ * once more, did not close the connection.
  */
 static bool is_gone(MPIDI_VC_t *vc, bool *again)
 {
-    if (VC_IVSHMEM(vc)->gone && !VC_IVSHMEM(vc)->failed) {
+    if (VC_IVSHMEM(vc)->gone && !VC_IVSHMEM(vc)->failure) {
         bool more = ivshm_channel_has_more(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel,
                                            VC_IVSHMEM(vc)->gone_at);
         *again |= more;
         return !more;
     }
-    if (!VC_IVSHMEM(vc)->failed &&
+    if (!VC_IVSHMEM(vc)->failure &&
         !ivshm_channel_is_live(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel)) {
         *again = VC_IVSHMEM(vc)->gone = true;
         VC_IVSHMEM(vc)->gone_at = ivshm_transport_inbox_position(&MPID_nem_ivshmem.transport);
@@ -376,33 +387,42 @@ static bool is_gone(MPIDI_VC_t *vc, bool *again)
 }
 
 /*
- * Fails the connections whose peer is gone. Neither this function nor those that call it add
- * themselves to the error, nor does what finds a loss by tcp: MPI_Error_string has 512 bytes, at
- * whose end it says who is lost.
+ * Marks the connections whose peer is gone. Of ranks, only one at a time, so that each loss ends a
+ * call of its own, unless no call ends with such an error.
  */
-static int fail_the_gone(bool *again)
+static void mark_gone(bool *again)
 {
-    int mpi_errno = MPI_SUCCESS;
+    bool is_marked = false;
 
     *again = false;
-    for (uint32_t i = 0; i < ivshm_region_endpoints(&MPID_nem_ivshmem.region) && !mpi_errno; i++) {
+    for (uint32_t i = 0; i < ivshm_region_endpoints(&MPID_nem_ivshmem.region) && !is_marked; i++) {
         MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[i];
-        if (vc && is_gone(vc, again))
-            mpi_errno = MPID_nem_ivshmem_teardown_fail(vc, "its process is dead");
+        if (!vc || !is_gone(vc, again))
+            continue;
+        MPID_nem_ivshmem_vc_mark_failed(vc, "its process is dead");
+        is_marked = !MPIR_CVAR_ENABLE_FT;
+        *again |= is_marked; /* for the next one */
     }
-    for (MPIDI_VC_t *next, *vc = MPID_nem_ivshmem.dynamic; vc && !mpi_errno; vc = next) {
-        next = VC_IVSHMEM(vc)->next_dynamic;
-        if (is_gone(vc, again)) {
-            *again = true; /* it has several steps */
-            mpi_errno = MPID_nem_ivshmem_teardown_abort_call(vc, "is dead");
-        }
-    }
-    return mpi_errno;
+    for (MPIDI_VC_t *vc = MPID_nem_ivshmem.dynamic; vc; vc = VC_IVSHMEM(vc)->next_dynamic)
+        if (is_gone(vc, again))
+            MPID_nem_ivshmem_vc_mark_failed(vc, "is dead");
 }
 
 /*
- * Whether that is a rank in our region, and in a communicator, with which no message has made a
- * channel yet. Of its own job a rank hears from the process manager.
+ * A safe point, after an error or none: no packet is being handled, so what is marked ends. Returns
+ * the first error.
+ */
+static inline int end_marked(int mpi_errno)
+{
+    if (likely(!MPID_nem_ivshmem.failed_vcs))
+        return mpi_errno;
+    int err = MPID_nem_ivshmem_teardown_failed_vcs();
+    return mpi_errno ? mpi_errno : err;
+}
+
+/*
+ * Whether this is a rank in our region and in a communicator, but without a channel, as no message
+ * has been exchanged. About ranks of our own job, the process manager tells us.
  */
 static bool is_unmet(MPIDI_VC_t *vc)
 {
@@ -413,8 +433,8 @@ static bool is_unmet(MPIDI_VC_t *vc)
 }
 
 /*
- * Ends the receives from ranks of other jobs that are gone before a message was exchanged. They may
- * have left as they should, so the current call does not end: it may be none of theirs.
+ * Ends the receives from ranks of other jobs that have gone before a message was exchanged. Such a
+ * rank may have finished normally, so the current call does not end: it may not concern that rank.
  */
 static int fail_the_unmet(bool *again)
 {
@@ -424,7 +444,7 @@ static int fail_the_unmet(bool *again)
     for (MPIDI_VC_t *vc; (vc = MPID_nem_ivshmem_vc_next(&at));) {
         if (!is_unmet(vc) || ivshm_endpoint_is_live(&MPID_nem_ivshmem.region, VC_IVSHMEM(vc)->peer))
             continue;
-        if (VC_IVSHMEM(vc)->gone) /* the inbox was empty after that, as in is_gone */
+        if (VC_IVSHMEM(vc)->gone) /* the inbox has been emptied since, as in is_gone */
             mpi_errno = MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
         else
             *again = VC_IVSHMEM(vc)->gone = true;
@@ -437,7 +457,7 @@ fn_fail:
     goto fn_exit;
 }
 
-/* An error that no call has returned yet, for this one. */
+/* Returns an error that no call has returned yet. */
 static inline int pop_failure(void)
 {
     int mpi_errno = MPID_nem_ivshmem.failure;
@@ -449,8 +469,10 @@ static inline int pop_failure(void)
 }
 
 /*
- * Once a second at most: who of our peers has died? `idle` is whether nothing was received in this
- * turn.
+ * Checks which peers have died, at most once a second. `idle`: nothing was received in this
+ * progress call. This function, its callers and the code that finds a loss by tcp do not add
+ * themselves to the error's stack: MPI_Error_string returns 512 bytes, and the name of the lost
+ * peer comes at their end.
  */
 static int watch_peers(bool idle)
 {
@@ -473,7 +495,8 @@ static int watch_peers(bool idle)
         MPID_nem_ivshmem_memory_trim();
         ivshm_transport_watch(&MPID_nem_ivshmem.transport);
     }
-    mpi_errno = fail_the_gone(&progress->seen_gone);
+    mark_gone(&progress->seen_gone);
+    mpi_errno = end_marked(MPI_SUCCESS);
     if (!mpi_errno && idle)
         mpi_errno = fail_the_unmet(&progress->seen_gone);
 
@@ -481,7 +504,7 @@ fn_exit:
     return mpi_errno;
 }
 
-/* Goes on with what waits to be sent, on every connection: cells may have come back since. */
+/* Continues with what waits to be sent, on every connection: there may be room since. */
 static int progress_busy(void)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -504,7 +527,7 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Whether nothing is to be received, after so many looks. */
+/* Whether nothing has arrived, after that many checks. */
 static inline bool finds_nothing(int polls)
 {
     while (polls-- > 0)
@@ -520,8 +543,10 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
     struct ivshm_diag diag;
     int got = 0, n;
 
-    /* Packet handlers may poll again; cells must reach CH3 in order, so the inner turn does
-     * nothing. */
+    /*
+     * Packet handlers may poll again. Messages must reach CH3 in order, so the inner call does
+     * nothing.
+     */
     if (progress->inside)
         return MPI_SUCCESS;
     progress->inside = true;
@@ -535,23 +560,25 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
         mpi_errno = pop_failure();
         goto fn_exit;
     }
-    /* Who waits looks here more often than the rest of a turn would let it. */
+    /*
+     * A caller that waits checks the inbox more often than the rest of a progress call would let
+     * it.
+     */
     for (n = 0;
-         n < CELLS_PER_POLL && !finds_nothing(n == 0 && in_blocking_poll ? POLLS_OF_WAITER : 1);
+         n < MESSAGES_PER_POLL && !finds_nothing(n == 0 && in_blocking_poll ? POLLS_OF_WAITER : 1);
          n++) {
         got = ivshm_transport_receive(&MPID_nem_ivshmem.transport, &in, &diag);
         if (got <= 0)
             break;
         mpi_errno = receive_message(&in);
-        MPIR_ERR_CHECK(mpi_errno);
+        if (unlikely(mpi_errno))
+            break;
     }
     if (unlikely(got < 0) && in.channel)
         mark_channel_failed(in.channel, diag.text);
-    if (unlikely(MPID_nem_ivshmem.failed_vcs.some)) {
-        mpi_errno = MPID_nem_ivshmem_teardown_failed_vcs();
-        if (unlikely(mpi_errno))
-            goto fn_exit;
-    }
+    mpi_errno = end_marked(mpi_errno);
+    if (unlikely(mpi_errno))
+        goto fn_exit;
     ivshm_transport_flush(&MPID_nem_ivshmem.transport);
     if (MPID_nem_ivshmem.busy) {
         mpi_errno = progress_busy();
@@ -563,13 +590,12 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
     }
     if (n == 0) {
         if (unlikely(MPID_nem_ivshmem.news)) {
-            mpi_errno = process_held();
-            MPIR_ERR_CHECK(mpi_errno);
+            mpi_errno = end_marked(process_held());
+            if (unlikely(mpi_errno))
+                goto fn_exit;
         }
-        if (unlikely(MPID_nem_ivshmem.dynamic)) {
-            mpi_errno = MPID_nem_ivshmem_port_close_unanswered();
-            MPIR_ERR_CHECK(mpi_errno);
-        }
+        if (unlikely(MPID_nem_ivshmem.dynamic))
+            MPID_nem_ivshmem_port_close_unanswered();
         mpi_errno = watch_peers(true);
     } else if (unlikely((++progress->busy_calls & (POLLS_PER_CLOCK - 1)) == 0)) {
         mpi_errno = watch_peers(false);

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * Ports: MPI_Comm_connect and the other side of it. A call is a stream of its own beside the job's
- * own connection, and ends with the call.
+ * own connection, and the stream ends with the call. Called by MPICH through the function table,
+ * and by the progress call, under MPICH's global lock.
  */
 #include "ivshmem_netmod.h"
 
 #define STREAM_TAG_SHIFT 16
 #define STREAM_TAG_MASK UINT32_C(0x7fff)
 #define STREAM_COUNT_MASK UINT32_C(0xffff)
-#define STREAMS_MAX 4096  /* open at once; who calls beyond that is not heard */
-#define PATIENT_SECONDS 2 /* for what is said to callers, and then not for so long: */
+/* Streams open at once. Further callers are ignored. */
+#define STREAMS_MAX 4096
+/* How long to wait for callers to take our messages; at most once in IMPATIENT_SECONDS. */
+#define PATIENT_SECONDS 2
 #define IMPATIENT_SECONDS 60
-#define TURNED_AWAY_MAX 8 /* cells with a process that calls in vain and does not listen */
+/* Cells in flight to a process that connects in vain and does not receive. */
+#define REFUSED_CELLS_MAX 8
 
 static int streams_open(void)
 {
@@ -22,7 +26,6 @@ static int streams_open(void)
     return n;
 }
 
-/* For the name of a port. */
 int MPID_nem_ivshmem_port_get_card(int my_rank, char **bc_val_p, int *val_max_sz_p)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -41,7 +44,7 @@ fn_fail:
     goto fn_exit;
 }
 
-/* One that is not in use, and never 0, which is the job's own connection. */
+/* The name of a stream that is not in use. It is never 0, which is the job's own connection. */
 static uint32_t new_stream(const struct ivshm_channel *channel, int port_tag)
 {
     uint32_t *count = &MPID_nem_ivshmem.port.streams, stream;
@@ -76,11 +79,14 @@ int MPID_nem_ivshmem_port_connect(const char *business_card, MPIDI_VC_t *new_vc)
         mpi_errno = MPID_nem_ivshmem_port_error(text);
     MPIR_ERR_CHECK(mpi_errno);
     MPID_nem_ivshmem_path_bind_call(new_vc, channel, new_stream(channel, new_vc->port_name_tag));
-    /* An empty cell lets the other side accept before the first message; that one serves too. */
+    /*
+     * An empty message lets the other side accept before the first packet. Without a free cell, the
+     * first packet does.
+     */
     if (ivshm_message_reserve(&MPID_nem_ivshmem.transport, channel, 0, VC_IVSHMEM(new_vc)->stream,
                               &hello) == 0) {
         ivshm_message_publish(&MPID_nem_ivshmem.transport, channel, &hello, 0);
-        MPID_nem_ivshmem.stats.cells_sent++;
+        MPID_nem_ivshmem.stats.messages_sent++;
     }
 
 fn_exit:
@@ -117,7 +123,7 @@ fn_fail:
     goto fn_exit;
 }
 
-/* If there is no room for it, the caller learns it when its time is over. */
+/* If there is no free cell for the reply, the caller times out instead. */
 static void send_reply(const struct ivshm_incoming *in, const MPIDI_CH3_Pkt_t *pkt)
 {
     struct ivshm_transport *t = &MPID_nem_ivshmem.transport;
@@ -128,22 +134,22 @@ static void send_reply(const struct ivshm_incoming *in, const MPIDI_CH3_Pkt_t *p
         return;
     memcpy(out.payload, pkt, bytes);
     ivshm_message_publish(t, in->channel, &out, bytes);
-    MPID_nem_ivshmem.stats.cells_sent++;
+    MPID_nem_ivshmem.stats.messages_sent++;
     MPID_nem_ivshmem.stats.eager_sent++;
     MPID_nem_ivshmem.stats.eager_sent_bytes += bytes;
 }
 
 /*
- * Somebody calls at a port that is not open. CH3 would keep a connection for each such call until
- * MPI_Finalize, and wait for its end there: so this is no connection, and we answer as CH3 would,
- * as far as there is room. The caller says that it calls, or that it closes.
+ * Somebody connects to a port that is not open. CH3 would keep a connection for each such call
+ * until MPI_Finalize, and wait there for its end. So we make no connection, and answer as CH3
+ * would, as long as there are free cells. The caller's message is either a new call or a CLOSE.
  */
-static void turn_away(const struct ivshm_incoming *in)
+static void refuse_call(const struct ivshm_incoming *in)
 {
     MPIDI_CH3_Pkt_t pkt;
 
     if (ivshm_transport_is_half_in_flight(&MPID_nem_ivshmem.transport) ||
-        ivshm_channel_cells_in_flight(&MPID_nem_ivshmem.transport, in->channel) > TURNED_AWAY_MAX)
+        ivshm_channel_cells_in_flight(&MPID_nem_ivshmem.transport, in->channel) > REFUSED_CELLS_MAX)
         return;
     memset(&pkt, 0, sizeof(pkt));
     if (in->len == 0) {
@@ -162,8 +168,8 @@ static void turn_away(const struct ivshm_incoming *in)
     }
 }
 
-/* Whether to wait a little for callers to take what we say to them, of whom some may never. */
-static bool have_patience(void)
+/* Whether to wait a little for callers to take our messages. Some may never do so. */
+static bool is_patient(void)
 {
     time_t *start = &MPID_nem_ivshmem.port.patient_since;
     struct timespec now;
@@ -175,37 +181,25 @@ static bool have_patience(void)
 }
 
 /*
- * Ends the calls that were never answered, and that CH3 is closing, with their port or at the end.
- * It would wait for the callers' part in that, and those may be anybody. What we say to them is
- * first sent, if they take it; one that calls only now hears it from turn_away.
+ * Marks the calls that were never answered and that CH3 is closing, with their port or in
+ * MPI_Finalize. CH3 would wait for the callers' part of the close protocol, and a caller may be
+ * anybody. Our messages to them are sent first, if they take them. refuse_call answers callers that
+ * connect only now.
  */
-int MPID_nem_ivshmem_port_close_unanswered(void)
+void MPID_nem_ivshmem_port_close_unanswered(void)
 {
-    int mpi_errno = MPI_SUCCESS;
-
-    for (MPIDI_VC_t *next, *vc = MPID_nem_ivshmem.dynamic; vc; vc = next) {
-        MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
-        next = area->next_dynamic;
+    for (MPIDI_VC_t *vc = MPID_nem_ivshmem.dynamic; vc; vc = VC_IVSHMEM(vc)->next_dynamic) {
+        const MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
         if (area->met || !(area->stream & IVSHMEM_STREAM_REPLY) ||
             (vc->state != MPIDI_VC_STATE_LOCAL_CLOSE && vc->state != MPIDI_VC_STATE_CLOSE_ACKED))
             continue;
-        if (area->sendq.head && have_patience())
+        if (area->sendq.head && is_patient())
             continue;
-        area->failed = area->gone = true;
-        mpi_errno = MPID_nem_ivshmem_teardown_abort_call(vc, "called, and was not answered");
-        MPIR_ERR_CHECK(mpi_errno);
+        MPID_nem_ivshmem_vc_mark_failed(vc, "connected, but its call was not answered");
     }
-
-fn_exit:
-    return mpi_errno;
-fn_fail:
-    goto fn_exit;
 }
 
-/*
- * Whose message this is, of those that belong to calls. *vc_p is NULL if nobody's; it is to be
- * dropped then.
- */
+/* The call to which a message belongs. *vc_p is NULL if there is none; drop the message then. */
 int MPID_nem_ivshmem_port_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -213,12 +207,12 @@ int MPID_nem_ivshmem_port_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **
 
     if (!vc && !(in->stream & IVSHMEM_STREAM_REPLY)) {
         if (!MPID_nem_ivshmem_port_is_open(port_of(in->stream)))
-            turn_away(in);
+            refuse_call(in);
         else if (streams_open() < STREAMS_MAX)
             mpi_errno = accept_stream(in->channel, in->stream, &vc);
         MPIR_ERR_CHECK(mpi_errno);
     }
-    if (!vc && in->len > 0) { /* a message of a call that is over */
+    if (!vc && in->len > 0) { /* a message of a call that has ended */
         MPID_nem_ivshmem.stats.eager_received++;
         MPID_nem_ivshmem.stats.eager_received_bytes += in->len;
     }

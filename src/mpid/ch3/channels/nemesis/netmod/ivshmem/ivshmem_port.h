@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * What MPI_Comm_accept and MPI_Comm_connect are told by the root at the other end: the sizes of its
- * group, each job that has a part in it, and where in its job each rank is. CH3 follows all that
- * as it comes, and whoever finds an open port may be at that end. ivshmem-graft lets ch3u_port.c
- * include it, and ask before it goes on; each returns an MPI error.
+ * Checks of what the root at the other end tells MPI_Comm_accept and MPI_Comm_connect: the sizes of
+ * its group, each job with members in the group, and each rank's position in its job. CH3 uses all
+ * of that as it arrives, and anybody who finds an open port may be at the other end. ivshmem-graft
+ * has ch3u_port.c include this header, and call the checks before it continues. Each returns an MPI
+ * error.
  */
 #ifndef IVSHMEM_PORT_H
 #define IVSHMEM_PORT_H
@@ -27,19 +28,19 @@ static inline int ivshmem_port_check_sizes(int jobs, int ranks)
 {
     return jobs >= 1 && ranks >= jobs && ranks <= IVSHMEM_PORT_RANKS_MAX
                ? MPI_SUCCESS
-               : ivshmem_port_refuse("names a group of processes that cannot be");
+               : ivshmem_port_refuse("named a group of processes of an impossible size");
 }
 
 static inline int ivshmem_port_check_length(int len)
 {
     return len >= 1 && len <= IVSHMEM_PORT_JOB_MAX
                ? MPI_SUCCESS
-               : ivshmem_port_refuse("describes a job in as many bytes as cannot be");
+               : ivshmem_port_refuse("described a job in an impossible number of bytes");
 }
 
 /*
- * Its name, its size, and the business card of each rank, each with a NUL behind it. A card of no
- * length is none; and it would make a job of very many ranks of few bytes.
+ * A job's name, its size, and the business card of each rank, each terminated by NUL. A card of
+ * length 0 is invalid: with such cards, a job of very many ranks would take only a few bytes.
  */
 static inline int ivshmem_port_check_job(const char *job, int len)
 {
@@ -59,12 +60,12 @@ static inline int ivshmem_port_check_job(const char *job, int len)
             ranks = 0;
     }
     return *job && ranks > 0 ? MPI_SUCCESS
-                             : ivshmem_port_refuse("describes a job in a form that is not MPICH's");
+                             : ivshmem_port_refuse("described a job in a form that is not MPICH's");
 }
 
 /*
- * Each rank is one of its job, and none of our group. `ranks` is a list of pairs: a job, by its
- * place in `all`, and a rank of it.
+ * Each rank is one of its job, and none is in our group. `ranks` is a list of pairs: an index of a
+ * job in `all`, and a rank of that job.
  */
 static inline int ivshmem_port_check_ranks(int count, const int ranks[][2], int jobs,
                                            MPIDI_PG_t *all[], const MPIR_Comm *comm)
@@ -72,10 +73,10 @@ static inline int ivshmem_port_check_ranks(int count, const int ranks[][2], int 
     for (int i = 0; i < count; i++) {
         if (ranks[i][0] < 0 || ranks[i][0] >= jobs || ranks[i][1] < 0 ||
             ranks[i][1] >= all[ranks[i][0]]->size)
-            return ivshmem_port_refuse("names a rank that its job does not have");
+            return ivshmem_port_refuse("named a rank that its job does not have");
         for (int own = 0; own < comm->local_size; own++)
             if (comm->dev.vcrt->vcr_table[own] == &all[ranks[i][0]]->vct[ranks[i][1]])
-                return ivshmem_port_refuse("names a rank that is at this end");
+                return ivshmem_port_refuse("named a rank that is at this end");
     }
     return MPI_SUCCESS;
 }

@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * What MPICH's blocking sends and receives do when the progress engine fails under them.
- * ivshmem-graft lets mpiimpl.h include it, see ivshmem_coll.h.
+ * What MPICH's blocking sends and receives do when the progress engine fails while they wait.
+ * ivshmem-graft has mpiimpl.h include this header, see ivshmem_coll.h.
  */
 #ifndef IVSHMEM_PT2PT_H
 #define IVSHMEM_PT2PT_H
 
 /*
- * Set by the netmod: whether a request waits for a rank that is lost. MPICH's tcp completes not all
- * that do.
+ * Set by the netmod: whether a request waits for a lost rank. MPICH's tcp does not complete all
+ * such requests.
  */
 extern int (*ivshmem_pt2pt_is_lost)(const MPIR_Request *);
 
-/* Set by the netmod: has the next call that waits end with this error, which nobody was told. */
+/* Set by the netmod: makes the next call that waits return this error, which none has returned. */
 extern void (*ivshmem_pt2pt_keep)(int mpi_errno);
 
-/* Whether there is nothing to wait for any more. */
+/* Whether there is nothing left to wait for. */
 static inline int ivshmem_pt2pt_is_over(const MPIR_Request *req)
 {
     return MPIR_Request_is_complete(req) || (ivshmem_pt2pt_is_lost && ivshmem_pt2pt_is_lost(req));
 }
 
-/* Calls back a receive that nothing has matched, or a send; the latter if its receiver agrees. */
+/* Cancels a receive that nothing has matched, or a send if its receiver agrees. */
 static inline void ivshmem_pt2pt_cancel(MPIR_Request *req)
 {
     if (req->kind == MPIR_REQUEST_KIND__RECV)
@@ -31,8 +31,8 @@ static inline void ivshmem_pt2pt_cancel(MPIR_Request *req)
 }
 
 /*
- * Waits until the request is over, whatever fails meanwhile. Returns whether it has not ended as it
- * should; *mpi_errno is the last error of the progress engine, if there was one.
+ * Waits until the request is over, whatever fails in the meantime. Returns whether the request has
+ * failed. *mpi_errno is set to the last error of the progress engine, if there was one.
  */
 static inline int ivshmem_pt2pt_outlast(MPIR_Request *req, int *mpi_errno)
 {
@@ -52,10 +52,10 @@ static inline void ivshmem_pt2pt_keep_error(int mpi_errno)
 }
 
 /*
- * After the error mpi_errno: calls back what can be, and waits for the rest, never less, since
- * their memory is the program's again after the call. Returns whether any has not ended as it
- * should. If all have, it is the next call that the error ends: it may be all that the program
- * hears of a death.
+ * After the error mpi_errno: cancels what can be cancelled, and waits for the rest; never less,
+ * because their memory belongs to the program again after the call. Returns whether any request has
+ * failed. If none has, the next call returns the error, which may be all that the program hears of
+ * a death.
  */
 static inline int ivshmem_pt2pt_withdraw(int n, MPIR_Request *reqs[], int mpi_errno)
 {
@@ -72,9 +72,9 @@ static inline int ivshmem_pt2pt_withdraw(int n, MPIR_Request *reqs[], int mpi_er
 }
 
 /*
- * Waits until all are complete. The progress engine may fail meanwhile, because of a connection
- * that these have nothing to do with: then its error. But if all were under way and end as they
- * should, nothing has failed.
+ * Waits until all requests are complete. In the meantime the progress engine may fail, because of a
+ * connection that has nothing to do with these requests: then its error is returned.
+ * But if all were under way and complete normally, nothing has failed.
  */
 static inline int ivshmem_pt2pt_wait(int n, MPIR_Request *reqs[])
 {

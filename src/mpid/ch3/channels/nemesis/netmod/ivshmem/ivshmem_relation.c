@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Who a peer is to us: which rank of a communicator, whether a member of a window, which memory a
- * window opens to its members. Called for each packet, so what was true for the last one is kept in
- * the VC.
+ * Relations: what a peer is to this process. Which rank of a communicator it has, whether it is a
+ * member of a window, and which memory a window opens to its members. Called for each packet, so
+ * the last answers are kept in the VC. Called by packet validation and by MPICH's hooks, under
+ * MPICH's global lock.
  */
 #include "ivshmem_netmod.h"
 
@@ -19,24 +20,27 @@
 static __typeof__(MPID_nem_ivshmem.relation) *const relation = &MPID_nem_ivshmem.relation;
 
 /*
- * Messages on a communicator that we have not made yet: its other members may be faster. Whether
- * their sender is who it says is settled when we have.
+ * A message on a communicator that this process has not made yet, because other members may be
+ * faster. Whether its sender has the rank that it claims is checked when the communicator exists.
  */
-typedef struct MPID_nem_ivshmem_claim {
-    struct MPID_nem_ivshmem_claim *next;
+typedef struct MPID_nem_ivshmem_membership {
+    struct MPID_nem_ivshmem_membership *next;
     MPIDI_VC_t *vc;
     MPIDI_Message_match match;
-} claim_t;
+} membership_t;
 
-#define CLAIMS_MAX 4096 /* by one peer, of whose messages each is for one */
+#define MEMBERSHIPS_MAX 4096 /* by one peer, which makes at most one with each message */
 
-/* What a call at a port takes, of which nobody may ever receive: two messages a job, and some. */
+/*
+ * What a call at a port may send. Perhaps nobody ever receives it: two messages for each job, and a
+ * few.
+ */
 #define CALL_MESSAGES_MAX (1 << 14)
 #define CALL_BYTES_MAX (1 << 26)
 
 /* Memory that the program has attached to its dynamic windows. */
 typedef struct attached {
-    struct attached *next; /* of those that overlap with one that is in the tree */
+    struct attached *next; /* of pieces that overlap with one in the tree */
     uintptr_t start, bytes;
 } attached_t;
 
@@ -47,11 +51,11 @@ typedef struct MPID_nem_ivshmem_opened {
     attached_t *others;
 } opened_t;
 
-/* What a member of a window of ours may do once: CH3 counts that for all of them together. */
+/* What a member of a window of ours may do once. CH3 counts that for all members together. */
 struct MPID_nem_ivshmem_member {
-    bool posted;        /* by MPI_Win_post: it is to end its access */
-    unsigned fenced;    /* by MPI_Win_fence: it may, if it has accessed anything */
-    bool locked;        /* it has asked for the lock, and not given it back */
+    bool posted;        /* by MPI_Win_post: it must end its access */
+    unsigned fenced;    /* by MPI_Win_fence: it may end an access, if it has made one */
+    bool locked;        /* it has requested the lock, and not released it */
     unsigned lock_alls; /* the last MPI_Win_lock_all in which it granted its own */
 };
 
@@ -63,7 +67,7 @@ static void forget_known(MPIDI_VC_t *vc)
     VC_IVSHMEM(vc)->known_window = NULL;
 }
 
-/* A communicator or a window is gone, whose place another one may take. */
+/* A communicator or a window is gone, and another one may get its handle. */
 static void forget_all_known(void)
 {
     if (!MPID_nem_ivshmem.joined)
@@ -123,8 +127,8 @@ bool MPID_nem_ivshmem_relation_shares_comm(MPIDI_VC_t *vc)
 }
 
 /*
- * Of what the roots say to each other: CH3 makes their communicator's of the port, and they talk as
- * in its collectives.
+ * The context on which the roots of a call talk. CH3 derives their communicator's context from the
+ * port, and they talk as in its collectives.
  */
 static ivshmem_compat_context context_of_port(const MPIDI_VC_t *vc)
 {
@@ -136,12 +140,12 @@ static bool is_dynamic(const MPIDI_Message_match *match)
     return (match->parts.context_id & MPIR_CONTEXT_DYNAMIC_PROC_MASK) != 0;
 }
 
-const char MPID_nem_ivshmem_too_early[] = "speaks for a rank that another one speaks for, too";
+const char MPID_nem_ivshmem_too_early[] = "claimed a rank that another process also claims";
 
-/* Of which there is one at most. */
-static const claim_t *find_claim(const MPIDI_Message_match *match)
+/* There is at most one. */
+static const membership_t *find_membership(const MPIDI_Message_match *match)
 {
-    const claim_t *c = relation->claims;
+    const membership_t *c = relation->memberships;
 
     while (c && (c->match.parts.rank != match->parts.rank ||
                  c->match.parts.context_id != match->parts.context_id))
@@ -150,27 +154,27 @@ static const claim_t *find_claim(const MPIDI_Message_match *match)
 }
 
 /*
- * Who calls at a port speaks on its call's context alone, and nobody else does. Of two that say to
- * be the same rank, the second waits until it is known who is.
+ * A caller at a port may use only its call's context, and nobody else may use that. If two peers
+ * claim the same rank, the second waits until it is known who has it.
  */
-static const char *make_claim(MPIDI_VC_t *vc, const MPIDI_Message_match *match)
+static const char *note_membership(MPIDI_VC_t *vc, const MPIDI_Message_match *match)
 {
     int own = 0;
 
     if (VC_IVSHMEM(vc)->stream != 0 || is_dynamic(match) || match->parts.rank < 0)
-        return "sent a message on a communicator that it is no member of";
-    const claim_t *other = find_claim(match);
+        return "sent a message on a communicator of which it is not a member";
+    const membership_t *other = find_membership(match);
     if (other)
         return other->vc == vc ? NULL : MPID_nem_ivshmem_too_early;
-    for (const claim_t *c = relation->claims; c; c = c->next)
+    for (const membership_t *c = relation->memberships; c; c = c->next)
         own += c->vc == vc;
-    if (own >= CLAIMS_MAX)
-        return "sent messages on too many communicators that it is no member of";
-    claim_t *claim = MPL_malloc(sizeof(*claim), MPL_MEM_OTHER);
-    if (!claim)
-        return "sent a message on an unknown communicator, and there is no memory to note that";
-    *claim = (claim_t){.next = relation->claims, .vc = vc, .match = *match};
-    relation->claims = claim;
+    if (own >= MEMBERSHIPS_MAX)
+        return "sent messages on too many unknown communicators";
+    membership_t *m = MPL_malloc(sizeof(*m), MPL_MEM_OTHER);
+    if (!m)
+        return "sent a message on an unknown communicator, and there is no memory to note it";
+    *m = (membership_t){.next = relation->memberships, .vc = vc, .match = *match};
+    relation->memberships = m;
     return NULL;
 }
 
@@ -178,9 +182,9 @@ const char *MPID_nem_ivshmem_relation_check_sender(MPIDI_VC_t *vc, const MPIDI_M
 {
     if (VC_IVSHMEM(vc)->stream != 0 && is_dynamic(match)) {
         /* There is one remote rank in it. */
-        if (++VC_IVSHMEM(vc)->said > CALL_MESSAGES_MAX ||
+        if (++VC_IVSHMEM(vc)->messages_received > CALL_MESSAGES_MAX ||
             VC_IVSHMEM(vc)->received_bytes > CALL_BYTES_MAX)
-            return "says more than there is to say in a call";
+            return "sent more than a call needs";
         return match->parts.rank == 0 &&
                        (ivshmem_compat_context) match->parts.context_id == context_of_port(vc)
                    ? NULL
@@ -188,29 +192,29 @@ const char *MPID_nem_ivshmem_relation_check_sender(MPIDI_VC_t *vc, const MPIDI_M
     }
     MPIR_Comm *comm = comm_of(match->parts.context_id);
     if (!comm)
-        return make_claim(vc, match);
+        return note_membership(vc, match);
     if (!is_rank(vc, comm, match->parts.rank))
-        return "claims to be another rank of the communicator, or a member of one that it is not "
-               "in";
+        return "claimed another rank of the communicator, or a communicator of which it is not a "
+               "member";
     VC_IVSHMEM(vc)->known_context = match->parts.context_id & ~MPIR_CONTEXT_SUFFIX_MASK;
     VC_IVSHMEM(vc)->known_rank = match->parts.rank;
     return NULL;
 }
 
 /*
- * Who takes a message back. Its communicator may be freed here by now; then it is this peer's
- * unless another one is known to speak for that rank.
+ * For a peer that cancels a message. The message's communicator may be freed here by now. Then the
+ * message is taken for this peer's, unless another peer is known to have claimed that rank.
  */
 const char *MPID_nem_ivshmem_relation_check_canceller(MPIDI_VC_t *vc,
                                                       const MPIDI_Message_match *match)
 {
     if (comm_of(match->parts.context_id) || VC_IVSHMEM(vc)->stream != 0 || is_dynamic(match))
         return MPID_nem_ivshmem_relation_check_sender(vc, match);
-    const claim_t *claim = find_claim(match);
-    return claim && claim->vc != vc ? MPID_nem_ivshmem_too_early : NULL;
+    const membership_t *m = find_membership(match);
+    return m && m->vc != vc ? MPID_nem_ivshmem_too_early : NULL;
 }
 
-/* Drops what nobody has received, nor may: messages of one who is not that rank. */
+/* Drops messages that nobody has received or may receive: their sender does not have that rank. */
 static void drop_unexpected(MPIR_Comm *comm, int rank, ivshmem_compat_context context)
 {
     MPIR_Request *rreq;
@@ -221,13 +225,13 @@ static void drop_unexpected(MPIR_Comm *comm, int rank, ivshmem_compat_context co
             MPL_free(rreq->ch.lmt_tmp_cookie.iov_base);
             (void) MPID_Request_complete(rreq);
         } else if (MPIR_Request_is_complete(rreq)) {
-            MPL_free(rreq->dev.tmpbuf); /* else more of it is under way, into that */
+            MPL_free(rreq->dev.tmpbuf); /* otherwise more of the message is arriving there */
         }
         MPIR_Request_free(rreq);
     }
 }
 
-/* Whether there is another call at that port, which CH3 has on the same context. */
+/* Whether there is another call at that port. CH3 uses the same context for it. */
 static bool has_other_call(const MPIDI_VC_t *vc)
 {
     const MPIDI_VC_t *other = MPID_nem_ivshmem.dynamic;
@@ -238,7 +242,10 @@ static bool has_other_call(const MPIDI_VC_t *vc)
     return other != NULL;
 }
 
-/* What a caller leaves is not the next one's at that port; what came too late is nobody's. */
+/*
+ * What a caller leaves behind must not reach the next caller at that port. What came too late is
+ * for nobody.
+ */
 static void drop_call(const MPIDI_VC_t *vc)
 {
     MPIR_Comm *comm = MPIR_Process.comm_self;
@@ -254,16 +261,19 @@ static int comm_created(MPIR_Comm *comm, void *param ATTRIBUTE((unused)))
 {
     relation->comms[comm->recvcontext_id >> MPIR_CONTEXT_SUFFIX_WIDTH] = comm;
     MPID_nem_ivshmem.news = true;
-    for (claim_t *claim, **link = &relation->claims; (claim = *link);) {
-        if (comm_of(claim->match.parts.context_id) != comm) {
-            link = &claim->next;
+    for (membership_t *m, **link = &relation->memberships; (m = *link);) {
+        if (comm_of(m->match.parts.context_id) != comm) {
+            link = &m->next;
             continue;
         }
-        *link = claim->next;
-        /* It may be late, and of another communicator that had this context, and is freed here. */
-        if (!is_rank(claim->vc, comm, claim->match.parts.rank))
-            drop_unexpected(comm, claim->match.parts.rank, claim->match.parts.context_id);
-        MPL_free(claim);
+        *link = m->next;
+        /*
+         * The message may be a late one, of another communicator that had this context and is freed
+         * here.
+         */
+        if (!is_rank(m->vc, comm, m->match.parts.rank))
+            drop_unexpected(comm, m->match.parts.rank, m->match.parts.context_id);
+        MPL_free(m);
     }
     return MPI_SUCCESS;
 }
@@ -283,14 +293,14 @@ void MPID_nem_ivshmem_relation_forget_vc(MPIDI_VC_t *vc)
     forget_known(vc);
     if (VC_IVSHMEM(vc)->stream)
         drop_call(vc);
-    for (claim_t *claim, **link = &relation->claims; (claim = *link);) {
-        if (claim->vc != vc) {
-            link = &claim->next;
+    for (membership_t *m, **link = &relation->memberships; (m = *link);) {
+        if (m->vc != vc) {
+            link = &m->next;
             continue;
         }
-        *link = claim->next;
-        MPL_free(claim);
-        MPID_nem_ivshmem.news = true; /* for another one who says to be that rank */
+        *link = m->next;
+        MPL_free(m);
+        MPID_nem_ivshmem.news = true; /* for another peer that claims that rank */
     }
 }
 
@@ -324,7 +334,7 @@ MPIR_Win *MPID_nem_ivshmem_relation_find_window(MPIDI_VC_t *vc, MPI_Win handle)
 
 #if HAVE_ATTACH
 
-/* NULL if there is no memory for that. */
+/* NULL if there is no memory. */
 static member_t *members_of(MPIR_Win *win)
 {
     if (!win->ivshmem_members)
@@ -333,7 +343,7 @@ static member_t *members_of(MPIR_Win *win)
     return win->ivshmem_members;
 }
 
-/* Of a peer whose window was just found. */
+/* For a peer for which this window was found last. */
 static member_t *member_of(const MPIDI_VC_t *vc, MPIR_Win *win)
 {
     member_t *members = members_of(win);
@@ -341,9 +351,10 @@ static member_t *member_of(const MPIDI_VC_t *vc, MPIR_Win *win)
 }
 
 /*
- * After MPI_Win_post each of the group ends its access, and nobody else. How many do of a fence the
- * ranks have told each other; one that lies there makes it end too early, and then the end of
- * another's access comes too late. That is taken, and does not count.
+ * After MPI_Win_post, each rank of the group ends its access, and nobody else does. In a fence, the
+ * ranks have told each other how many accesses will end. A rank that lies makes the fence end too
+ * early; then the end of another rank's access comes too late. That one is accepted, and not
+ * counted.
  */
 static int expose_window(MPIR_Win *win, MPIR_Group *group)
 {
@@ -378,7 +389,8 @@ bool MPID_nem_ivshmem_relation_ends_access(MPIDI_VC_t *vc, MPIR_Win *win)
 {
     member_t *m = member_of(vc, win);
 
-    if (win->ivshmem_broken) /* who had not been told of it ends what the others did not begin */
+    /* A rank that had not heard of the failure ends an access that the others did not begin. */
+    if (win->ivshmem_broken)
         return true;
     if (m && m->posted) {
         m->posted = false;
@@ -401,7 +413,7 @@ static bool waits_for_lock(const MPIDI_VC_t *vc, const MPIR_Win *win)
     return entry != NULL;
 }
 
-bool MPID_nem_ivshmem_relation_asks_lock(MPIDI_VC_t *vc, MPIR_Win *win)
+bool MPID_nem_ivshmem_relation_requests_lock(MPIDI_VC_t *vc, MPIR_Win *win)
 {
     member_t *m = member_of(vc, win);
 
@@ -410,7 +422,7 @@ bool MPID_nem_ivshmem_relation_asks_lock(MPIDI_VC_t *vc, MPIR_Win *win)
     return m->locked = true;
 }
 
-bool MPID_nem_ivshmem_relation_returns_lock(MPIDI_VC_t *vc, MPIR_Win *win)
+bool MPID_nem_ivshmem_relation_releases_lock(MPIDI_VC_t *vc, MPIR_Win *win)
 {
     member_t *m = member_of(vc, win);
 
@@ -421,8 +433,8 @@ bool MPID_nem_ivshmem_relation_returns_lock(MPIDI_VC_t *vc, MPIR_Win *win)
 }
 
 /*
- * An operation that asks for a lock and gives it back may be told that its place in the queue is
- * kept, and its data is not: it comes again, and gives the lock back then.
+ * An operation that both requests and releases a lock may be told that its place in the queue is
+ * kept, but its data is not. It is sent again, and releases the lock then.
  */
 static void lock_answered(MPIDI_VC_t *vc, MPIR_Win *win, int flags)
 {
@@ -453,14 +465,14 @@ bool MPID_nem_ivshmem_relation_ends_access(MPIDI_VC_t *vc ATTRIBUTE((unused)), M
     return win->at_completion_counter > 0;
 }
 
-bool MPID_nem_ivshmem_relation_asks_lock(MPIDI_VC_t *vc ATTRIBUTE((unused)),
-                                         MPIR_Win *win ATTRIBUTE((unused)))
+bool MPID_nem_ivshmem_relation_requests_lock(MPIDI_VC_t *vc ATTRIBUTE((unused)),
+                                             MPIR_Win *win ATTRIBUTE((unused)))
 {
     return true;
 }
 
-bool MPID_nem_ivshmem_relation_returns_lock(MPIDI_VC_t *vc ATTRIBUTE((unused)),
-                                            MPIR_Win *win ATTRIBUTE((unused)))
+bool MPID_nem_ivshmem_relation_releases_lock(MPIDI_VC_t *vc ATTRIBUTE((unused)),
+                                             MPIR_Win *win ATTRIBUTE((unused)))
 {
     return true;
 }
@@ -478,7 +490,7 @@ bool MPID_nem_ivshmem_relation_is_target(MPIDI_VC_t *vc, const MPIR_Win *win, in
     return is_rank(vc, win->comm_ptr, rank);
 }
 
-/* The window's, or where it would be linked in. */
+/* The window's entry, or the link at which it would be inserted. */
 static opened_t **find_opened(const MPIR_Win *win)
 {
     opened_t **link = &relation->opened;
@@ -488,8 +500,10 @@ static opened_t **find_opened(const MPIR_Win *win)
     return link;
 }
 
-/* Two that overlap are the same to the tree. What is before another is far behind it, as unsigned
- * numbers go. */
+/*
+ * The tree takes pieces that overlap for equal. In unsigned arithmetic, an address before another
+ * is far behind it.
+ */
 static int compare_attached(const void *left, const void *right)
 {
     const attached_t *a = left, *b = right;
@@ -526,28 +540,28 @@ static bool is_attached(const MPIR_Win *win, uintptr_t start, MPI_Aint bytes)
     return true;
 }
 
-/* Compared as numbers: a peer names the address. */
+/* Addresses are compared as numbers, because a peer names them. */
 bool MPID_nem_ivshmem_relation_opens(const MPIR_Win *win, intptr_t start, MPI_Aint bytes)
 {
     intptr_t base = (intptr_t) win->base, from;
 
     if (win->create_flavor == MPI_WIN_FLAVOR_DYNAMIC)
         return !HAVE_ATTACH || is_attached(win, (uintptr_t) start, bytes);
-    /* Without a base it is still being made, or could not be. */
+    /* Without a base, the window is still being made, or could not be made. */
     return win->base && !__builtin_sub_overflow(start, base, &from) && from >= 0 &&
            bytes <= win->size && from <= win->size - bytes;
 }
 
-static const MPID_nem_ivshmem_span_t all_memory = {INTPTR_MIN, INTPTR_MAX};
+static const MPID_nem_ivshmem_range_t all_memory = {INTPTR_MIN, INTPTR_MAX};
 
-static bool spans_overlap(MPID_nem_ivshmem_span_t a, MPID_nem_ivshmem_span_t b)
+static bool ranges_overlap(MPID_nem_ivshmem_range_t a, MPID_nem_ivshmem_range_t b)
 {
     return a.low < b.high && b.low < a.high;
 }
 
-/* Whether that is being sent from there: the answer to a get is sent from the window itself. */
+/* Whether the request sends from that memory: a get is answered from the window itself. */
 static bool reads_from(const MPIR_Request *sreq, const MPIR_Win *win,
-                       MPID_nem_ivshmem_span_t memory)
+                       MPID_nem_ivshmem_range_t memory)
 {
     MPI_Aint lower, extent, true_lower, true_extent, last;
 
@@ -556,25 +570,28 @@ static bool reads_from(const MPIR_Request *sreq, const MPIR_Win *win,
         return false;
     for (int i = sreq->dev.iov_offset; i < sreq->dev.iov_offset + sreq->dev.iov_count; i++) {
         intptr_t start = (intptr_t) sreq->dev.iov[i].iov_base;
-        if (spans_overlap(
-                (MPID_nem_ivshmem_span_t){start, start + (intptr_t) sreq->dev.iov[i].iov_len},
+        if (ranges_overlap(
+                (MPID_nem_ivshmem_range_t){start, start + (intptr_t) sreq->dev.iov[i].iov_len},
                 memory))
             return true;
     }
     if (sreq->dev.OnDataAvail != MPIDI_CH3_ReqHandler_SendReloadIOV)
         return false;
-    /* There is more than that list holds. */
+    /* There is more data than that list holds. */
     MPIR_Type_get_extent_impl(sreq->dev.datatype, &lower, &extent);
     MPIR_Type_get_true_extent_impl(sreq->dev.datatype, &true_lower, &true_extent);
     last = (sreq->dev.user_count - 1) * extent;
     intptr_t start = (intptr_t) sreq->dev.user_buf + true_lower;
-    return spans_overlap(
-        (MPID_nem_ivshmem_span_t){start + MPL_MIN(last, 0), start + MPL_MAX(last, 0) + true_extent},
-        memory);
+    return ranges_overlap((MPID_nem_ivshmem_range_t){start + MPL_MIN(last, 0),
+                                                     start + MPL_MAX(last, 0) + true_extent},
+                          memory);
 }
 
-/* An answer of which some is still to be sent, from there; or, of all the window, any. */
-static bool waits_to_answer(MPIDI_VC_t *vc, const MPIR_Win *win, MPID_nem_ivshmem_span_t memory)
+/*
+ * Whether an answer still has data to send from that memory; for all memory, from the window at
+ * all.
+ */
+static bool waits_to_answer(MPIDI_VC_t *vc, const MPIR_Win *win, MPID_nem_ivshmem_range_t memory)
 {
     if (memory.low == all_memory.low)
         return MPID_nem_ivshmem_sendq_answers(vc, win);
@@ -585,12 +602,13 @@ static bool waits_to_answer(MPIDI_VC_t *vc, const MPIR_Win *win, MPID_nem_ivshme
 }
 
 /*
- * The memory of a window is the program's again. What is still under way to it or from it, its
- * peers have begun against all rules.
+ * The window's memory belongs to the program again. Operations on it that are still under way break
+ * the rules of MPI, so the connections of the peers that began them fail.
  */
-static void stop_operations(const MPIR_Win *win, MPID_nem_ivshmem_span_t memory)
+static void stop_operations(const MPIR_Win *win, MPID_nem_ivshmem_range_t memory)
 {
-    static const char why[] = "did not end an operation before its window gave back the memory";
+    static const char why[] =
+        "did not end an operation before the memory of its window was detached or freed";
 
     for (uint32_t i = 0;
          MPID_nem_ivshmem.joined && i < ivshm_region_endpoints(&MPID_nem_ivshmem.region); i++) {
@@ -598,28 +616,28 @@ static void stop_operations(const MPIR_Win *win, MPID_nem_ivshmem_span_t memory)
         if (!vc)
             continue;
         if (vc->ch.recv_active && MPID_nem_ivshmem.operations[i].window == win->handle &&
-            spans_overlap(MPID_nem_ivshmem.operations[i].touched, memory))
+            ranges_overlap(MPID_nem_ivshmem.operations[i].touched, memory))
             MPID_nem_ivshmem_vc_mark_failed(vc, why);
         if (waits_to_answer(vc, win, memory)) {
             MPID_nem_ivshmem_vc_mark_failed(vc, why);
-            (void) MPID_nem_ivshmem_sendq_fail(vc, MPID_nem_ivshmem_vc_error(vc, why));
+            (void) MPID_nem_ivshmem_sendq_fail(vc, VC_IVSHMEM(vc)->failure);
         }
     }
 }
 
 #if HAVE_ATTACH
 
-/* The same of what waits for a lock. */
-static void stop_queued(MPIR_Win *win, MPID_nem_ivshmem_span_t memory)
+/* The same for operations that wait for a lock. */
+static void stop_queued(MPIR_Win *win, MPID_nem_ivshmem_range_t memory)
 {
     MPIDI_RMA_Target_lock_entry_t *next, *entry = (void *) win->target_lock_queue_head;
 
     for (; entry; entry = next) {
         next = entry->next;
-        if (!spans_overlap(MPID_nem_ivshmem_packet_touches(&entry->pkt), memory))
+        if (!ranges_overlap(MPID_nem_ivshmem_packet_touches(&entry->pkt), memory))
             continue;
         MPID_nem_ivshmem_vc_mark_failed(entry->vc,
-                                        "waits for a lock to use memory that was detached");
+                                        "waited for a lock to use memory that was detached");
         DL_DELETE(win->target_lock_queue_head, entry);
         (void) MPIDI_CH3I_Win_target_lock_entry_free(win, entry);
     }
@@ -643,7 +661,8 @@ static int note_attached(MPIR_Win *win, const void *start, MPI_Aint bytes)
     }
     void *node = tsearch(a, &(*link)->tree, compare_attached);
     MPIR_ERR_CHKANDJUMP(!node, mpi_errno, MPI_ERR_OTHER, "**nomem");
-    if (*(attached_t **) node != a) { /* which no program should do */
+    /* it overlaps with another piece, which no program should do */
+    if (*(attached_t **) node != a) {
         a->next = (*link)->others;
         (*link)->others = a;
     }
@@ -674,8 +693,8 @@ static void note_detached(MPIR_Win *win, const void *start)
             return;
         *link = a->next;
     }
-    const MPID_nem_ivshmem_span_t memory = {(intptr_t) start,
-                                            (intptr_t) start + (intptr_t) a->bytes};
+    const MPID_nem_ivshmem_range_t memory = {(intptr_t) start,
+                                             (intptr_t) start + (intptr_t) a->bytes};
     MPL_free(a);
     stop_operations(win, memory);
     stop_queued(win, memory);
@@ -703,7 +722,7 @@ static void detach_all(const MPIR_Win *win)
     MPL_free(opened);
 }
 
-/* It opens nothing any more, whether it goes or stays. */
+/* The window opens no memory any more, whether it is freed or stays. */
 static void close_window(MPIR_Win *win)
 {
     win->base = NULL;
@@ -744,7 +763,7 @@ fn_fail:
     goto fn_exit;
 }
 
-/* What ranks wait for that were lost since the last call. */
+/* Only does something if a rank was lost since the last call. */
 int MPID_nem_ivshmem_relation_forget_locks(void)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -767,7 +786,7 @@ int MPID_nem_ivshmem_relation_init(void)
 {
     int mpi_errno = MPI_SUCCESS;
 
-    /* 256 KiB, of which what is not used is never touched. */
+    /* 256 KiB, of which unused pages are never touched. */
     relation->comms = MPL_calloc((size_t) 1 << (MPIR_CONTEXT_ID_BITS - MPIR_CONTEXT_SUFFIX_WIDTH),
                                  sizeof(*relation->comms), MPL_MEM_COMM);
     MPIR_ERR_CHKANDJUMP(!relation->comms, mpi_errno, MPI_ERR_OTHER, "**nomem");

@@ -1,45 +1,55 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Eager messages: header and data gathered into cells, as many as there are. What finds no cell
- * waits in the connection's send queue, as a request whose iov says what is left.
+ * Sends CH3's packets in messages of core/channel.h. Header and data are gathered into as many
+ * messages as can be reserved now. What finds no room waits in the connection's send queue, as a
+ * request whose iov describes the rest.
  *
- * A message begins with a cell of its own and may go on in further ones; to the receiver the cells
- * of a connection are a stream of bytes.
+ * A packet begins in a message of its own and may continue in further ones. To the receiver, the
+ * messages of a connection are a stream of bytes.
+ *
+ * Called by CH3 through the connection's functions, and by the progress call, under MPICH's global
+ * lock.
  */
 #include "ivshmem_netmod.h"
 
-static inline void count_cell(MPIDI_VC_t *vc, size_t len)
+static inline void count_message(MPIDI_VC_t *vc, size_t len)
 {
-    MPID_nem_ivshmem.stats.cells_sent++;
+    MPID_nem_ivshmem.stats.messages_sent++;
     MPID_nem_ivshmem.stats.eager_sent_bytes += len;
     VC_PAIR(vc)->sent_bytes += len;
 }
 
-static inline ATTRIBUTE((always_inline)) void publish_cell(MPIDI_VC_t *vc,
-                                                           const struct ivshm_outgoing *out,
-                                                           size_t len)
+static inline ATTRIBUTE((always_inline)) void publish_message(MPIDI_VC_t *vc,
+                                                              const struct ivshm_outgoing *out,
+                                                              size_t len)
 {
     ivshm_message_publish(&MPID_nem_ivshmem.transport, VC_IVSHMEM(vc)->channel, out,
                           (uint32_t) len);
-    count_cell(vc, len);
+    count_message(vc, len);
 }
 
-/* Who calls at a port, and is not accepted yet, may keep our cells: most are for the others. */
+/*
+ * A caller at a port that is not accepted yet may hold on to our cells, so it gets at most half of
+ * them.
+ */
 static inline bool must_leave_cells(const MPID_nem_ivshmem_vc_t *area)
 {
     return area->stream && !area->met &&
            ivshm_transport_is_half_in_flight(&MPID_nem_ivshmem.transport);
 }
 
-/* Copies from the front of iov into cells and sends them; returns how many of `total` bytes went.
+/*
+ * Sends from the front of iov in as many pieces as can be reserved now, a message each. Returns how
+ * many of the `total` bytes were sent.
  */
-static size_t send_cells(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
+static size_t send_pieces(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
 {
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
     struct ivshm_transport *transport = &MPID_nem_ivshmem.transport;
     size_t sent = 0, offset = 0;
 
-    if (unlikely(area->failed)) /* what was to go there is not waited for */
+    /* The connection is about to fail: nothing sent to it is waited for. */
+    if (unlikely(area->failure))
         return total;
     while (sent < total) {
         struct ivshm_outgoing out;
@@ -61,7 +71,7 @@ static size_t send_cells(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
                 offset = 0;
             }
         }
-        publish_cell(vc, &out, room);
+        publish_message(vc, &out, room);
         sent += room;
     }
     return sent;
@@ -72,7 +82,7 @@ static inline size_t header_bytes(const void *hdr)
     return MPID_nem_ivshmem_header_bytes((int) ((const MPIDI_CH3_Pkt_t *) hdr)->type);
 }
 
-/* Packets of the usual kind ask nothing. Asking twice is asking once. */
+/* Plain packets need no answer. Adding a request twice is the same as adding it once. */
 static inline int add_outstanding(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt)
 {
     return likely(MPID_nem_ivshmem_packet_is_plain((int) pkt->type))
@@ -80,7 +90,7 @@ static inline int add_outstanding(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt)
                : MPID_nem_ivshmem_outstanding_add(vc, pkt);
 }
 
-/* The usual case: header and data in one piece, at once. False if that is not so. */
+/* The usual case: header and data go in one piece, now. False if they cannot. */
 static inline ATTRIBUTE((always_inline)) bool send_whole(MPIDI_VC_t *vc, const void *hdr,
                                                          const void *data, intptr_t data_sz)
 {
@@ -99,7 +109,7 @@ static inline ATTRIBUTE((always_inline)) bool send_whole(MPIDI_VC_t *vc, const v
     }
     MPID_nem_ivshmem_header_copy(out.payload, hdr, 0, header);
     MPIR_Memcpy(out.payload + header, data, data_sz);
-    publish_cell(vc, &out, total);
+    publish_message(vc, &out, total);
     MPID_nem_ivshmem.stats.eager_sent++;
     return true;
 }
@@ -112,7 +122,7 @@ size_t MPID_nem_ivshmem_iov_bytes(const struct iovec *iov, int n)
     return total;
 }
 
-/* Makes the request's iov what is left of `iov` after `sent` bytes. iov[0] is the header. */
+/* Sets the request's iov to what remains of `iov` after `sent` bytes. iov[0] is the header. */
 static void save_rest(MPIR_Request *sreq, const struct iovec *iov, int n, size_t sent)
 {
     int count = 0;
@@ -142,7 +152,7 @@ static void enqueue_request(MPIDI_VC_t *vc, MPIR_Request *sreq)
     MPID_nem_ivshmem_vc_link_busy(vc);
 }
 
-/* All of the request's iov is sent. *complete is false if it has loaded more. */
+/* The request's iov is sent completely. *complete is false if the request has loaded more. */
 static int iov_sent(MPIDI_VC_t *vc, MPIR_Request *sreq, int *complete)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -165,7 +175,7 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Goes on with a queued request. *complete is false if cells ran out. */
+/* Continues a queued request. *complete is false if there was no room for all. */
 static int continue_request(MPIDI_VC_t *vc, MPIR_Request *sreq, int *complete)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -173,7 +183,7 @@ static int continue_request(MPIDI_VC_t *vc, MPIR_Request *sreq, int *complete)
     do {
         struct iovec *iov = &sreq->dev.iov[sreq->dev.iov_offset];
         size_t left = MPID_nem_ivshmem_iov_bytes(iov, sreq->dev.iov_count);
-        size_t sent = send_cells(vc, iov, left);
+        size_t sent = send_pieces(vc, iov, left);
         if (sent < left) {
             while (sent >= iov->iov_len) {
                 sent -= iov->iov_len;
@@ -196,13 +206,14 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Sends what it can of a new message, or nothing if others wait before it. */
+/* Sends as much of a new message as possible, or nothing if other messages are queued before it. */
 static int begin_message(MPIDI_VC_t *vc, const struct iovec *iov, size_t total, size_t *sent)
 {
     int mpi_errno = MPI_SUCCESS;
 
     *sent = 0;
-    if (unlikely(!VC_IVSHMEM(vc)->channel)) { /* a call that is over: nobody waits for an answer */
+    /* The call has ended, and nobody waits for an answer. */
+    if (unlikely(!VC_IVSHMEM(vc)->channel)) {
         *sent = total;
         goto fn_exit;
     }
@@ -210,7 +221,7 @@ static int begin_message(MPIDI_VC_t *vc, const struct iovec *iov, size_t total, 
     MPIR_ERR_CHECK(mpi_errno);
     MPID_nem_ivshmem.stats.eager_sent++;
     if (likely(!VC_IVSHMEM(vc)->sendq.head))
-        *sent = send_cells(vc, iov, total);
+        *sent = send_pieces(vc, iov, total);
 
 fn_exit:
     return mpi_errno;
@@ -219,9 +230,9 @@ fn_fail:
 }
 
 /*
- * A message that goes in pieces, or has to wait: then *sreq_ptr is the request for what is left.
- * Little data goes with it: the cookie of an RTS or CTS is in its transfer's request, which may be
- * over, and freed, before.
+ * A message that goes in pieces, or has to wait: *sreq_ptr is then the request for the rest. A
+ * small payload is copied into that request. It may be the cookie of an RTS or CTS, which lives in
+ * its transfer's request, and that may complete and be freed before the payload is sent.
  */
 static int start_message(MPIDI_VC_t *vc, const struct iovec iov[2], MPIR_Request **sreq_ptr)
 {
@@ -261,7 +272,10 @@ int MPID_nem_ivshmem_iStartContigMsg(MPIDI_VC_t *vc, void *hdr, intptr_t hdr_sz,
     return start_message(vc, iov, sreq_ptr);
 }
 
-/* What the request began with is sent: goes on with what it loads then, and queues what is left. */
+/*
+ * The first part of the request is sent: continues with what the request loads next, and queues the
+ * rest.
+ */
 static int continue_message(MPIDI_VC_t *vc, MPIR_Request *sreq)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -282,7 +296,7 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Sends header and data of a request; queues what is left. */
+/* Sends header and data of a request, and queues the rest. */
 static int send_request(MPIDI_VC_t *vc, MPIR_Request *sreq, const struct iovec *iov, int n)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -347,7 +361,6 @@ fn_fail:
     goto fn_exit;
 }
 
-/* Goes on with what waits on that connection, as far as there are cells now. */
 int MPID_nem_ivshmem_send_drain(MPIDI_VC_t *vc)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -370,7 +383,10 @@ fn_fail:
 
 typedef int (*handler_t)(MPIDI_VC_t *vc, MPIR_Request *req, int *complete);
 
-/* What CH3 does when the answer to an operation on a window of ours is sent; NULL if it is none. */
+/*
+ * The function that CH3 calls when an answer to an operation on a window of ours is sent; NULL if
+ * the request is no such answer.
+ */
 static handler_t answer_sent(const MPIR_Request *sreq)
 {
     handler_t sent = sreq->dev.OnDataAvail == MPIDI_CH3_ReqHandler_SendReloadIOV
@@ -394,8 +410,8 @@ bool MPID_nem_ivshmem_sendq_answers(MPIDI_VC_t *vc, const MPIR_Win *win)
 }
 
 /*
- * Nothing of what waits is sent any more. The window of an answer counts it as under way, and may
- * be locked until it is sent.
+ * The answer to a one-sided operation must go through CH3's own completion: its window counts the
+ * answer as under way, and may be locked until it is sent.
  */
 int MPID_nem_ivshmem_sendq_fail(MPIDI_VC_t *vc, int req_errno)
 {

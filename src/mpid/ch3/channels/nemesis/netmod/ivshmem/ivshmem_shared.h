@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * What CH3's code for windows in shared memory asks us, where ivshmem-graft has put it: whether a
- * window is shared through the region, by all of its ranks. Included by MPICH's own headers, before
- * any of its types is known, and whatever the device.
+ * What CH3's code for windows in shared memory asks the netmod, in the places where ivshmem-graft
+ * has put it: whether all ranks share a window through the region. Included by MPICH's own headers,
+ * before any of its types is defined, and whatever the device.
  */
 #ifndef IVSHMEM_SHARED_H
 #define IVSHMEM_SHARED_H
@@ -10,28 +10,32 @@
 struct MPIR_Group;
 struct MPIR_Win;
 
-/* Of a window that is shared through the region; NULL in any other window. All but unlock return an
- * MPI error. */
+/*
+ * A window that is shared through the region has this; in any other window the pointer is NULL. All
+ * but unlock return an MPI error.
+ */
 struct MPID_nem_ivshmem_window {
     int (*fence)(int mode, struct MPIR_Win *win);
     int (*lock)(struct MPIR_Win *win); /* around each accumulate */
     void (*unlock)(struct MPIR_Win *win);
-    /* of each operation: whether it stays inside of the rank's part */
+    /* for each operation: whether it stays inside the rank's part */
     int (*check)(struct MPIR_Win *win, int rank, MPI_Aint disp, MPI_Aint count, MPI_Datatype type);
 };
 
-/* Told of the memory of dynamic windows; NULL where there is no netmod that wants to know. */
+/* Called when memory is attached to a dynamic window, or detached. NULL without the netmod. */
 extern int (*MPID_nem_ivshmem_attach)(struct MPIR_Win *win, const void *start, MPI_Aint bytes);
 extern void (*MPID_nem_ivshmem_detach)(struct MPIR_Win *win, const void *start);
 
-/* Told that the group, or if NULL all ranks, may now access the window: each ends that once. An MPI
- * error. NULL as above. */
+/*
+ * Called when the group, or all ranks if NULL, may access the window: each rank ends that access
+ * once. Returns an MPI error. NULL without the netmod.
+ */
 extern int (*MPID_nem_ivshmem_expose)(struct MPIR_Win *win, struct MPIR_Group *group);
 
-/* Told of the flags with which a lock that was asked for is answered. NULL as above. */
+/* Called with the flags that answer a requested lock. NULL without the netmod. */
 extern void (*MPID_nem_ivshmem_lock_answered)(struct MPIDI_VC *vc, struct MPIR_Win *win, int flags);
 
-/* Told of a window that could not be made. NULL as above. */
+/* Called for a window that could not be created. NULL without the netmod. */
 extern void (*MPID_nem_ivshmem_unmade)(struct MPIR_Win *win);
 
 /* Whether a port of ours with that tag is open. */
@@ -41,16 +45,18 @@ int MPID_nem_ivshmem_port_is_open(int tag);
 #define MPID_nem_ivshmem_shares(win, orig_vc, target_vc)                                           \
     ((win)->ivshmem || (orig_vc)->node_id == (target_vc)->node_id)
 
-/* Where the rank's part is in the window's shm_base_addrs. */
+/* The index of the rank's part in the window's shm_base_addrs. */
 #define MPID_nem_ivshmem_share_of(win, rank)                                                       \
     ((win)->ivshmem ? (rank) : ivshmem_compat_intranode_rank((win)->comm_ptr, rank))
 
-/* Those that share it. */
+/* The communicator of the ranks that share it. */
 #define MPID_nem_ivshmem_sharers(win)                                                              \
     ((win)->ivshmem ? (win)->comm_ptr : (win)->comm_ptr->node_comm)
 
-/* Sets `error` if a rank of the window is lost, or says that the window is: whoever waits would
- * wait for ever. */
+/*
+ * Sets `error` if a rank of the window is lost, or if a rank has revoked the communicator: a caller
+ * that waits would wait for ever.
+ */
 #define MPID_nem_ivshmem_check_ranks(win, error)                                                   \
     do {                                                                                           \
         if ((win)->comm_ptr->revoked)                                                              \

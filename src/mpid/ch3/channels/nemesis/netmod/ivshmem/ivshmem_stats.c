@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * The counters: MPI_T performance variables, and a line at finalize for
- * MPIR_CVAR_NEMESIS_IVSHMEM_STATS. They prove which path a run took, so they are always there, also
- * where MPICH's own are compiled out.
+ * The counters: MPI_T performance variables, and a line at finalize if
+ * MPIR_CVAR_NEMESIS_IVSHMEM_STATS is set. They prove which path a run took, so they always exist,
+ * even where MPICH's own are compiled out. Called at start and at the end, under MPICH's global
+ * lock.
  */
 #include "ivshmem_netmod.h"
 
-/* MPICH's macro for those that may be compiled out ends in this one, which may not. */
+/* MPICH's macro for variables that may be compiled out ends in this one, which never is. */
 #define REGISTER(name, field, desc)                                                                \
     MPIR_T_PVAR_COUNTER_REGISTER_DYNAMIC_impl(                                                     \
         MPI_UNSIGNED_LONG_LONG, name, &MPID_nem_ivshmem.stats.field, 1,                            \
@@ -19,32 +20,34 @@ void MPID_nem_ivshmem_stats_register(void)
     if (registered)
         return;
     registered = true;
-    REGISTER(ivshmem_eager_sent, eager_sent,
-             "messages sent through slots and cells of an ivshmem region");
-    REGISTER(ivshmem_eager_sent_bytes, eager_sent_bytes,
-             "bytes sent through slots and cells, with headers");
-    REGISTER(ivshmem_eager_received, eager_received, "messages received through slots and cells");
+    REGISTER(ivshmem_eager_sent, eager_sent, "packets sent through an ivshmem region");
+    REGISTER(ivshmem_eager_sent_bytes, eager_sent_bytes, "bytes of packets sent, with headers");
+    REGISTER(ivshmem_eager_received, eager_received, "packets received through an ivshmem region");
     REGISTER(ivshmem_eager_received_bytes, eager_received_bytes,
-             "bytes received through slots and cells");
+             "bytes of packets received, with headers");
     REGISTER(ivshmem_lmt_sent, lmt_sent, "large messages sent through an ivshmem region");
     REGISTER(ivshmem_lmt_sent_bytes, lmt_sent_bytes, "bytes of large messages sent");
     REGISTER(ivshmem_lmt_received, lmt_received, "large messages received");
     REGISTER(ivshmem_lmt_received_bytes, lmt_received_bytes, "bytes of large messages received");
     REGISTER(ivshmem_single_copy, single_copy,
-             "large messages that this rank copied once, from or to memory of MPI_Alloc_mem");
-    REGISTER(ivshmem_coop, coop,
-             "large messages sent of which this rank and the receiver copied a part each, once");
-    REGISTER(ivshmem_windows, windows,
-             "windows made whose one-sided operations are loads and stores in an ivshmem region");
-    REGISTER(ivshmem_cells_sent, cells_sent, "slots and cells sent");
-    REGISTER(ivshmem_cells_received, cells_received, "slots and cells received");
-    REGISTER(ivshmem_waits, waits,
-             "times that a send found no free cell, or the peer's inbox full");
+             "large messages that this rank copied in a single copy, from or to memory of "
+             "MPI_Alloc_mem");
+    REGISTER(
+        ivshmem_coop, coop,
+        "large messages sent by a cooperative copy: this rank and the receiver copied a part each");
+    REGISTER(
+        ivshmem_windows, windows,
+        "windows created whose one-sided operations are loads and stores in an ivshmem region");
+    REGISTER(ivshmem_messages_sent, messages_sent,
+             "messages sent through an ivshmem region; a packet takes one or several");
+    REGISTER(ivshmem_messages_received, messages_received,
+             "messages received through an ivshmem region");
+    REGISTER(ivshmem_waits, waits, "times that a send found no room");
     REGISTER(ivshmem_tcp_sent, tcp_sent, "messages sent by tcp, to ranks without a common region");
     REGISTER(ivshmem_tcp_sent_bytes, tcp_sent_bytes, "bytes sent by tcp, with headers");
 }
 
-/* One line, so that the lines of many ranks stay whole. */
+/* One line in one call, so that the lines of many ranks do not mix. */
 void MPID_nem_ivshmem_stats_print(void)
 {
     const MPID_nem_ivshmem_stats_t *s = &MPID_nem_ivshmem.stats;
@@ -60,15 +63,15 @@ void MPID_nem_ivshmem_stats_print(void)
             "ivshmem: rank=%d host=%s region=%s eager_sent=%llu eager_sent_bytes=%llu "
             "eager_received=%llu eager_received_bytes=%llu lmt_sent=%llu lmt_sent_bytes=%llu "
             "lmt_received=%llu lmt_received_bytes=%llu single_copy=%llu coop=%llu windows=%llu "
-            "cells_sent=%llu "
-            "cells_received=%llu waits=%llu tcp_sent=%llu tcp_sent_bytes=%llu\n",
+            "messages_sent=%llu "
+            "messages_received=%llu waits=%llu tcp_sent=%llu tcp_sent_bytes=%llu\n",
             MPIDI_Process.my_pg_rank, MPID_nem_hostname, region, s->eager_sent, s->eager_sent_bytes,
             s->eager_received, s->eager_received_bytes, s->lmt_sent, s->lmt_sent_bytes,
             s->lmt_received, s->lmt_received_bytes, s->single_copy, s->coop, s->windows,
-            s->cells_sent, s->cells_received, s->waits, s->tcp_sent, s->tcp_sent_bytes);
+            s->messages_sent, s->messages_received, s->waits, s->tcp_sent, s->tcp_sent_bytes);
 }
 
-/* What came by tcp is counted where it was sent: tcp gives it to CH3 by itself. */
+/* Messages by tcp are counted only where they are sent: tcp itself passes them to CH3. */
 void MPID_nem_ivshmem_stats_print_vc(MPIDI_VC_t *vc)
 {
     char how[80] = "path=tcp";

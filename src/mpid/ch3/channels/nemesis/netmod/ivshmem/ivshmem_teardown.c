@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * How connections through the region end: closed by CH3's protocol once all is sent, failed, or,
- * if no call has accepted them, called off. Who finds that a connection cannot go on records it
- * with MPID_nem_ivshmem_vc_mark_failed; it is carried out here, when no packet is being handled.
+ * How connections through the region end. They are closed by CH3's protocol once everything is
+ * sent, they fail, or, if no call has accepted them, they are called off. Code that finds that a
+ * connection cannot continue marks it with MPID_nem_ivshmem_vc_mark_failed. The teardown is carried
+ * out here, when no packet is being handled. Called by the progress call and by CH3, under MPICH's
+ * global lock.
  */
 #include "ivshmem_netmod.h"
 
-/* Lets go of the channel, if there is one. */
+/* Closes the channel, if there is one. */
 static void unbind_channel(MPIDI_VC_t *vc)
 {
     struct ivshm_channel *channel = VC_IVSHMEM(vc)->channel;
@@ -41,7 +43,10 @@ static bool is_drained(MPIDI_VC_t *vc)
            (area->gone || !(area->channel && ivshm_channel_is_pending(area->channel)));
 }
 
-/* The connection is closed, but what it has to send may not be gone yet. Ends it once that is. */
+/*
+ * CH3 has closed the connection, but some of its data may still be unsent. Terminates it once that
+ * is sent.
+ */
 int MPID_nem_ivshmem_teardown_drained(MPIDI_VC_t *vc)
 {
     if (!is_drained(vc)) {
@@ -55,9 +60,9 @@ int MPID_nem_ivshmem_teardown_drained(MPIDI_VC_t *vc)
 }
 
 /*
- * The rest of what is being received will not come. A message that no receive has met is dropped
- * from CH3's queue, as one that was not sent. One that MPI_Mprobe has given out is the program's:
- * its receive ends with the error.
+ * The rest of the message that is being received will not arrive. If no receive has matched the
+ * message, it is removed from CH3's queue, as if it had not been sent. If MPI_Mprobe has returned
+ * it, it belongs to the program: its receive ends with the error.
  */
 static int fail_receive(MPIDI_VC_t *vc, int req_errno)
 {
@@ -70,11 +75,11 @@ static int fail_receive(MPIDI_VC_t *vc, int req_errno)
     if (rreq->dev.OnDataAvail == MPIDI_CH3_ReqHandler_UnpackUEBufComplete) {
         bool is_unmatched = rreq->dev.recv_pending_count > 1;
         MPL_free(rreq->dev.tmpbuf);
-        rreq->dev.recv_data_sz = 0; /* whoever receives it finds nothing to unpack, */
-        MPIDI_Request_set_sync_send_flag(rreq, FALSE); /* and nobody to tell */
+        rreq->dev.recv_data_sz = 0;                    /* a receive finds nothing to unpack, */
+        MPIDI_Request_set_sync_send_flag(rreq, FALSE); /* and sends no acknowledgement */
         MPIR_STATUS_SET_COUNT(rreq->status, 0);
         rreq->dev.recv_pending_count = is_unmatched;
-        /* NULL if its communicator was revoked meanwhile. */
+        /* NULL if its communicator has been revoked in the meantime. */
         if (is_unmatched && rreq->kind != MPIR_REQUEST_KIND__MPROBE)
             queued = MPIDI_CH3U_Recvq_FDU(rreq->dev.sender_req_id, &rreq->dev.match);
     }
@@ -84,8 +89,8 @@ static int fail_receive(MPIDI_VC_t *vc, int req_errno)
     return mpi_errno;
 }
 
-/* Completes all that waits on the connection with an error. */
-int MPID_nem_ivshmem_teardown_requests(MPIDI_VC_t *vc, int req_errno)
+/* Completes all requests that wait on the connection, with this error. */
+static int end_requests(MPIDI_VC_t *vc, int req_errno)
 {
     int mpi_errno = MPI_SUCCESS;
 
@@ -104,7 +109,9 @@ fn_fail:
     goto fn_exit;
 }
 
-/* By CH3's close protocol, or because the process manager says that the peer's process has failed.
+/*
+ * CH3's close protocol has ended, or the process manager has reported that the peer's process
+ * failed.
  */
 int MPID_nem_ivshmem_teardown_terminate(MPIDI_VC_t *vc)
 {
@@ -112,11 +119,13 @@ int MPID_nem_ivshmem_teardown_terminate(MPIDI_VC_t *vc)
 
     if (vc->state != MPIDI_VC_STATE_CLOSED) {
         int req_errno =
-            MPID_nem_ivshmem_vc_error(vc, "its process is dead, says the process manager");
-        /* Ends the current call, as in teardown_fail, but not before CH3 is done with all who
-         * failed. */
+            MPID_nem_ivshmem_vc_error(vc, "its process is dead, according to the process manager");
+        /*
+         * Ends the current call, as in fail_vc, but only after CH3 has dealt with all processes
+         * that failed.
+         */
         MPID_nem_ivshmem.failure = req_errno;
-        mpi_errno = MPID_nem_ivshmem_teardown_requests(vc, req_errno);
+        mpi_errno = end_requests(vc, req_errno);
         MPIR_ERR_CHECK(mpi_errno);
     }
     mpi_errno = MPID_nem_ivshmem_teardown_drained(vc);
@@ -131,11 +140,11 @@ fn_fail:
 }
 
 /*
- * Whether the current MPI call may wait for the peer in a way that no request tells
- * (MPI_ANY_SOURCE, a collective of which another member waits for it). For a process at the other
- * end of a new connection only MPI_Comm_accept and MPI_Comm_connect wait, which see how it ends.
- * One that is closed to a rank that never sent anything by it loses nothing: that rank may have
- * left as it should, before it heard of the connection.
+ * Whether the current MPI call may wait for the peer without a request that shows it: a receive
+ * from MPI_ANY_SOURCE, or a collective in which another member waits for the peer. Only
+ * MPI_Comm_accept and MPI_Comm_connect wait for a process at the other end of a new connection, and
+ * they see how it ends. A connection that is being closed, and by which the peer never sent
+ * anything, loses nothing: the peer may have finished normally before it heard of the connection.
  */
 static bool concerns_current_call(MPIDI_VC_t *vc)
 {
@@ -146,19 +155,19 @@ static bool concerns_current_call(MPIDI_VC_t *vc)
 }
 
 /*
- * The peer is dead, or sent nonsense. All that waits on it ends with an error that says why, and so
- * does the current MPI call, if it may wait for it, unless the job asked for fault tolerance.
+ * The peer is dead, or sent something invalid. All requests that wait on the connection end with
+ * this error, which says why. So does the current MPI call, if it may wait for the peer, unless the
+ * job asked for fault tolerance.
  */
-int MPID_nem_ivshmem_teardown_fail(MPIDI_VC_t *vc, const char *why)
+static int fail_vc(MPIDI_VC_t *vc, int req_errno)
 {
     int mpi_errno = MPI_SUCCESS;
 
-    int req_errno = MPID_nem_ivshmem_vc_error(vc, why);
-    mpi_errno = MPID_nem_ivshmem_teardown_requests(vc, req_errno);
+    mpi_errno = end_requests(vc, req_errno);
     MPIR_ERR_CHECK(mpi_errno);
     bool concerned = concerns_current_call(vc);
     unbind_channel(vc);
-    /* In MPI_Finalize CH3 knows nothing to end of those that were never met. */
+    /* In MPI_Finalize, CH3 has nothing to terminate for peers that were never in contact. */
     if (vc->state != MPIDI_VC_STATE_INACTIVE_CLOSED)
         mpi_errno = MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
     MPIR_ERR_CHECK(mpi_errno);
@@ -177,21 +186,21 @@ static int tell_ch3(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *pkt)
 }
 
 /*
- * The other side of a connection by MPI_Comm_connect is gone, or sent nonsense. CH3 waits for it in
- * ways that no error ends: for its yes, and for its part of the closing. So we say what it would
- * have said, as CH3 comes to each of them: no, and that it has closed. Once both have agreed, and
- * before either closes, it is a connection like others, and fails like them.
+ * The other side of a connection by MPI_Comm_connect is gone, or sent something invalid. CH3 waits
+ * for it in two ways that no error ends: for its agreement, and for its part of the close protocol.
+ * So we hand CH3 the packets that the peer would have sent, when CH3 reaches each of these points:
+ * a refusal, and an acknowledged CLOSE. After both sides have agreed, and before either closes, the
+ * connection is like any other, and fails like any other.
  */
-int MPID_nem_ivshmem_teardown_abort_call(MPIDI_VC_t *vc, const char *why)
+static int abort_call(MPIDI_VC_t *vc, int req_errno)
 {
     int mpi_errno = MPI_SUCCESS;
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
     MPIDI_CH3_Pkt_t pkt;
 
     if (vc->state == MPIDI_VC_STATE_ACTIVE && area->met)
-        return MPID_nem_ivshmem_teardown_fail(vc, why);
-    int req_errno = MPID_nem_ivshmem_vc_error(vc, why);
-    mpi_errno = MPID_nem_ivshmem_teardown_requests(vc, req_errno);
+        return fail_vc(vc, req_errno);
+    mpi_errno = end_requests(vc, req_errno);
     MPIR_ERR_CHECK(mpi_errno);
     vc->ch.pending_pkt_len = 0;
     if (vc->state == MPIDI_VC_STATE_ACTIVE && !area->refused) {
@@ -213,39 +222,46 @@ fn_fail:
     goto fn_exit;
 }
 
-static const char *reason_of(const MPIDI_VC_t *vc)
+/* For a call that is marked. *again is set if more steps follow, as CH3 reaches them. */
+static int end_call(MPIDI_VC_t *vc, bool *again)
 {
-    return vc == MPID_nem_ivshmem.failed_vcs.first ? MPID_nem_ivshmem.failed_vcs.why
-                                                   : "sent what is no message";
+    int mpi_errno = MPI_SUCCESS;
+    MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
+    int left = area->left;
+
+    area->left = MPI_SUCCESS;
+    if (area->failure) {
+        *again = true;
+        mpi_errno = abort_call(vc, area->failure);
+    } else if (left) {
+        mpi_errno = end_requests(vc, left);
+    }
+    return mpi_errno;
 }
 
-/* No packet is being handled. The error returned is that of the last one that failed. */
+/* Returns the error of the last connection that failed. */
 int MPID_nem_ivshmem_teardown_failed_vcs(void)
 {
-    int mpi_errno = MPI_SUCCESS, err;
+    int mpi_errno = MPI_SUCCESS, err, failed = MPID_nem_ivshmem.failed_vcs;
+    bool again = false;
 
+    MPID_nem_ivshmem.failed_vcs = 0; /* until another connection is marked */
     for (uint32_t i = 0;
-         MPID_nem_ivshmem.failed_vcs.first && i < ivshm_region_endpoints(&MPID_nem_ivshmem.region);
+         failed & IVSHMEM_FAILED_RANK && i < ivshm_region_endpoints(&MPID_nem_ivshmem.region);
          i++) {
         MPIDI_VC_t *vc = MPID_nem_ivshmem.vcs[i];
-        if (vc && VC_IVSHMEM(vc)->failed &&
-            (err = MPID_nem_ivshmem_teardown_fail(vc, reason_of(vc))) != MPI_SUCCESS)
+        if (vc && VC_IVSHMEM(vc)->failure &&
+            (err = fail_vc(vc, VC_IVSHMEM(vc)->failure)) != MPI_SUCCESS)
             mpi_errno = err;
     }
-    /* A new connection is called off in several steps, as CH3 comes to them. */
-    MPID_nem_ivshmem.failed_vcs.some = false;
-    for (MPIDI_VC_t *next,
-         *vc = MPID_nem_ivshmem.failed_vcs.calls ? MPID_nem_ivshmem.dynamic : NULL;
-         vc; vc = next) {
+    for (MPIDI_VC_t *next, *vc = failed & IVSHMEM_FAILED_CALL ? MPID_nem_ivshmem.dynamic : NULL; vc;
+         vc = next) {
         next = VC_IVSHMEM(vc)->next_dynamic;
-        if (!VC_IVSHMEM(vc)->failed)
-            continue;
-        MPID_nem_ivshmem.failed_vcs.some = true;
-        if ((err = MPID_nem_ivshmem_teardown_abort_call(vc, reason_of(vc))) != MPI_SUCCESS)
+        if ((err = end_call(vc, &again)) != MPI_SUCCESS)
             mpi_errno = err;
     }
-    MPID_nem_ivshmem.failed_vcs.calls = MPID_nem_ivshmem.failed_vcs.some;
-    MPID_nem_ivshmem.failed_vcs.first = NULL;
+    if (again)
+        MPID_nem_ivshmem.failed_vcs |= IVSHMEM_FAILED_CALL;
     err = MPID_nem_ivshmem_relation_forget_locks();
     return mpi_errno ? mpi_errno : err;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Whether CH3 may see a packet: the checks that its row in the table of packets names. The packet
- * is a private copy. What arrives behind its header, and is followed, is checked when it is there,
- * again in a private copy.
+ * Packet validation: decides whether CH3 may see a packet, by the checks that its row in the table
+ * of packets names. The packet is a private copy. Data behind the header that CH3 uses to find its
+ * way is checked when it has arrived, again in a private copy. Called for each packet that is not
+ * plain by ivshmem_poll.c, under MPICH's global lock.
  */
 #include "ivshmem_packet.h"
 
@@ -12,7 +13,7 @@
 typedef MPID_nem_ivshmem_rule_t rule_t;
 typedef MPID_nem_ivshmem_window_op_t operation_t;
 
-/* What CH3 takes of an operation's data at once. */
+/* How much of an operation's data CH3 processes at once. */
 static MPI_Aint unit_bytes(MPI_Aint size, MPI_Aint extent)
 {
     return MPIDI_CH3U_SRBuf_size / extent * size;
@@ -22,14 +23,13 @@ static const char *check_flattened(const operation_t *o)
 {
     if (HANDLE_GET_MPI_KIND(o->type) != MPIR_DATATYPE || MPIR_DATATYPE_IS_PREDEFINED(o->type) ||
         o->flattened_bytes < 1)
-        return "names a datatype that is not there";
+        return "named a datatype that does not exist";
     if (o->room >= 0 || (o->flags & LOCKS))
-        return "names a derived datatype where only a predefined one can be";
+        return "named a derived datatype where only a predefined one is allowed";
     return NULL;
 }
 
-/* *hold: the data is not to be seen by CH3 before all of it is in private memory, or thrown away.
- */
+/* *hold: CH3 must not see the data before all of it is in private memory, or has been discarded. */
 static const char *check_memory(const MPIR_Win *win, const operation_t *o, bool *hold)
 {
     MPI_Aint extent, size = MPID_nem_ivshmem_packet_type_size(o->type, &extent), total;
@@ -37,31 +37,32 @@ static const char *check_memory(const MPIR_Win *win, const operation_t *o, bool 
 
     if (o->flags & ~o->flags_allowed)
         return "sets flags that its packet cannot have";
-    if (win->ivshmem) /* for whose lock CH3 would wait here */
-        return "sends an operation on a window whose ranks load and store";
+    /* CH3 would wait here for that window's lock. */
+    if (win->ivshmem)
+        return "sent an operation on a window that its ranks access by loads and stores";
     if (o->count < 1)
-        return "names a count of elements that cannot be";
+        return "named an impossible count of elements";
     if ((o->flags & LOCKS) && o->writes && o->source == MPI_WIN_NULL)
-        return "asks for a lock and does not say for which window";
+        return "requested a lock without naming its own window";
     if (size < 0) {
         *hold = true;
         return check_flattened(o);
     }
     if (size < 1 || extent < size)
-        return "names a datatype that has no data";
+        return "named a datatype without data";
     if (o->count > BYTES_MAX / extent)
-        return "names more elements than there can be";
+        return "named more elements than there can be";
     total = size * o->count;
     if (o->room >= 0 && total > o->room)
-        return "names more data than its packet has room for";
+        return "named more data than fits its packet";
     if (streams && total <= unit_bytes(size, extent))
-        return "sends in parts what is less than one part";
+        return "sent in parts an operation that fits into one part";
     *hold = streams || ((o->flags & LOCKS) && extent != size);
     return MPID_nem_ivshmem_relation_opens(win, (intptr_t) o->addr,
                                            (o->count - 1) * extent +
                                                MPID_nem_ivshmem_packet_true_bytes(o->type, extent))
                ? NULL
-               : "names memory outside of its window";
+               : "named memory outside its window";
 }
 
 static bool is_predefined_op(MPI_Op op)
@@ -83,7 +84,10 @@ static bool is_floating(MPI_Datatype type)
     }
 }
 
-/* MPICH says yes to floating point in logical operations, and asserts no when it comes to them. */
+/*
+ * MPICH claims to allow floating point in logical operations, and fails an assertion when it
+ * computes them.
+ */
 static bool op_takes(MPI_Op op, MPI_Datatype type)
 {
     bool is_logical = op == MPI_LAND || op == MPI_LOR || op == MPI_LXOR;
@@ -94,32 +98,32 @@ static bool op_takes(MPI_Op op, MPI_Datatype type)
 static const char *check_operation(const operation_t *o)
 {
     if (!is_predefined_op(o->op))
-        return "names an operation that is not there";
-    /* What a derived type is made of is known when its description is there. */
+        return "named an operation that does not exist";
+    /* What a derived type is made of is known when its flattened datatype has arrived. */
     return MPID_nem_ivshmem_packet_type_size(o->type, NULL) < 0 || op_takes(o->op, o->type)
                ? NULL
                : "names an operation that its datatype does not have";
 }
 
-/* An operation may do both. */
+/* One operation may both request and release the lock. */
 static const char *check_held(MPIDI_VC_t *vc, MPIR_Win *win, const operation_t *o)
 {
-    if ((o->flags & LOCKS) && !MPID_nem_ivshmem_relation_asks_lock(vc, win))
-        return "asks for a lock that it waits for";
+    if ((o->flags & LOCKS) && !MPID_nem_ivshmem_relation_requests_lock(vc, win))
+        return "requested a lock for which it is waiting already";
     return !(o->flags & MPIDI_CH3_PKT_FLAG_RMA_UNLOCK) ||
-                   MPID_nem_ivshmem_relation_returns_lock(vc, win)
+                   MPID_nem_ivshmem_relation_releases_lock(vc, win)
                ? NULL
-               : "gives back a lock that it does not have";
+               : "released a lock that it does not hold";
 }
 
-/* Where it was asked for by an operation, its origin is said in one of two ways. */
+/* If an operation has requested the lock, its origin is named in one of two ways. */
 static const char *check_lock_flags(const MPIDI_CH3_Pkt_lock_t *lock)
 {
     if (!(lock->pkt_flags & LOCKS))
-        return "asks for a lock of no kind";
+        return "requested a lock that is neither shared nor exclusive";
     return (lock->source_win_handle != MPI_WIN_NULL) != (lock->request_handle != MPI_REQUEST_NULL)
                ? NULL
-               : "does not say who asks for a lock";
+               : "requested a lock without naming the origin exactly once";
 }
 
 /* Our side of a window, as the origin of operations */
@@ -127,7 +131,7 @@ static const char *check_lock_flags(const MPIDI_CH3_Pkt_lock_t *lock)
 typedef struct {
     MPIR_Win *win;
     int rank, flags;
-    bool by_request; /* an operation that reads */
+    bool by_request; /* for an operation that reads */
 } origin_t;
 
 static MPIR_Win *window_of_request(MPIDI_VC_t *vc, MPI_Request handle)
@@ -183,10 +187,10 @@ static const char *find_origin(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_t *pkt, origi
     o->win = o->by_request ? window_of_request(vc, request)
                            : MPID_nem_ivshmem_relation_find_window(vc, window);
     if (!o->win)
-        return "answers for a window that is not there";
+        return "answered for a window that does not exist";
     return MPID_nem_ivshmem_relation_is_target(vc, o->win, o->rank)
                ? NULL
-               : "answers for another rank of the window";
+               : "answered for another rank of the window";
 }
 
 static MPIDI_RMA_Target_t *find_target(const origin_t *o)
@@ -197,22 +201,29 @@ static MPIDI_RMA_Target_t *find_target(const origin_t *o)
     return target;
 }
 
+/* Whether our operations on the rank's part of the window are loads and stores. */
 static bool shares_memory(const MPIR_Win *win, int rank)
 {
-    MPIDI_VC_t *self ATTRIBUTE((unused)), *target ATTRIBUTE((unused));
+    MPIDI_VC_t *self, *target;
 
     if (win->shm_allocated != TRUE)
         return false;
     MPIDI_Comm_get_vc(win->comm_ptr, win->comm_ptr->rank, &self);
     MPIDI_Comm_get_vc(win->comm_ptr, rank, &target);
-    return ivshmem_compat_shares(win, self, target);
+#ifdef IVSHMEM_SHARED_H /* MPICH's headers include it: CH3 shares windows between nodes */
+    return MPID_nem_ivshmem_shares(win, self, target);
+#else
+    return self->node_id == target->node_id;
+#endif
 }
 
-/* Of MPI_Win_lock_all, those who share the window's memory are asked at once, others when needed.
+/*
+ * With MPI_Win_lock_all, ranks that share the window's memory are asked at once, others when
+ * needed.
  */
 static const char *check_lock_asked(const origin_t *o)
 {
-    static const char none[] = "answers for a lock that was not asked for";
+    static const char none[] = "answered a lock request that was not sent";
     const MPIDI_RMA_Target_t *target = find_target(o);
 
     switch (o->win->states.access_state) {
@@ -234,7 +245,7 @@ static const char *check_lock_asked(const origin_t *o)
     return target && target->access_state == MPIDI_RMA_LOCK_ISSUED ? NULL : none;
 }
 
-/* The operation that asks for the lock, if it is one; else NULL. */
+/* The operation that requests the lock, if there is one; else NULL. */
 static const MPIDI_RMA_Op_t *find_lock_op(const origin_t *o)
 {
     const MPIDI_RMA_Target_t *target = find_target(o);
@@ -247,15 +258,15 @@ fn_fail:
     return flags & LOCKS ? op : NULL;
 }
 
-/* A lock is granted, or refused, or will be granted: one of these. */
+/* A lock is granted, or refused, or will be granted later: exactly one of these. */
 static const char *check_lock_answer(int flags, int answers)
 {
     return (flags & answers) == flags && flags != 0 && (flags & (flags - 1)) == 0
                ? NULL
-               : "says of a lock what cannot be";
+               : "sent an impossible answer to a lock request";
 }
 
-/* Once an operation has asked for the lock, the answer is about both. */
+/* If an operation has requested the lock, the answer must be about both. */
 static const char *check_lock_ack(const origin_t *o)
 {
     const char *why = check_lock_answer(
@@ -263,11 +274,14 @@ static const char *check_lock_ack(const origin_t *o)
                       MPIDI_CH3_PKT_FLAG_RMA_LOCK_QUEUED_DATA_QUEUED);
 
     if (!why && find_lock_op(o))
-        why = "answers for a lock without the operation that asked for it";
+        why = "answered a lock request without the operation that sent it";
     return why ? why : check_lock_asked(o);
 }
 
-/* Of an operation that was discarded: it is kept for this word, and told to CH3 by its window. */
+/*
+ * The request of a discarded operation was kept for this answer. CH3 finds the lock by the window
+ * instead.
+ */
 static void forget_request(MPIDI_VC_t *vc, const origin_t *o, MPIDI_CH3_Pkt_lock_ack_t *ack)
 {
     MPID_nem_ivshmem_outstanding_withdraw(vc, ack->request_handle);
@@ -281,12 +295,12 @@ static const char *check_ack(const origin_t *o)
 
     return target && target->sync.outstanding_acks > 0 && o->win->outstanding_acks > 0
                ? NULL
-               : "acknowledges what does not wait for that";
+               : "sent an acknowledgement that nothing waits for";
 }
 
 /*
- * The operation is sent again, with another request. If it is to be acknowledged, that will be
- * asked for again. Where its lock is still waited for, a word of that will name its request.
+ * The operation is sent again, with another request, and requests its acknowledgement again. If the
+ * lock is still awaited, the answer about it will name the old request.
  */
 static const char *check_discarded(MPIDI_VC_t *vc, const origin_t *o, const MPIDI_RMA_Op_t *op)
 {
@@ -305,11 +319,11 @@ fn_fail:
                                                                                   : NULL;
 }
 
-/* The operation that asked for the lock has been sent, and its requests are there. */
+/* The operation that requested the lock has been sent, and its requests exist. */
 static const char *check_lock_op_ack(MPIDI_VC_t *vc, const origin_t *o)
 {
     const MPIDI_RMA_Op_t *op = find_lock_op(o);
-    static const char none[] = "answers for an operation that asked for no lock";
+    static const char none[] = "answered for an operation that requested no lock";
 
     if (!op)
         return none;
@@ -346,7 +360,7 @@ static const char *check_lock_op(MPIDI_VC_t *vc, const origin_t *o)
     if (!why && (o->flags & MPIDI_CH3_PKT_FLAG_RMA_ACK))
         why = o->flags & MPIDI_CH3_PKT_FLAG_RMA_LOCK_GRANTED
                   ? check_ack(o)
-                  : "acknowledges an operation without its lock";
+                  : "acknowledged an operation without granting its lock";
     return why;
 }
 
@@ -364,10 +378,9 @@ static const char *check_awaits_cts(const MPIDI_VC_t *vc, MPI_Request handle)
 {
     const MPID_nem_ivshmem_transfer_t *t = find_transfer(vc, handle);
 
-    return t && !t->active && (t->state == IVSHMEM_AWAIT_CTS || t->state == IVSHMEM_SENDING) &&
-                   !MPIR_Request_is_complete(t->req)
+    return t && t->sends && !t->active && !MPIR_Request_is_complete(t->req)
                ? NULL
-               : "asks for data that it was not offered";
+               : "sent CTS for a transfer that was never offered";
 }
 
 static const char *check_awaits_done(const MPIDI_VC_t *vc, MPI_Request handle)
@@ -379,16 +392,16 @@ static const char *check_awaits_done(const MPIDI_VC_t *vc, MPI_Request handle)
                : "sent DONE for a transfer that was never offered";
 }
 
-/* An unexpected message is put into memory that CH3 allocates, and cannot do without. */
+/* CH3 allocates memory for an unexpected message, and cannot continue without it. */
 static const char *check_length(intptr_t bytes, bool eager)
 {
     if (bytes < 0)
-        return "names a negative length";
+        return "named a negative length";
     if (!eager || bytes <= IVSHMEM_EAGER_USUAL)
         return NULL;
     void *memory = MPL_malloc(bytes, MPL_MEM_OTHER);
     MPL_free(memory);
-    return memory ? NULL : "sends at once more than there is memory for";
+    return memory ? NULL : "sent an eager message for which there is not enough memory";
 }
 
 static const char *check_cookie(intptr_t cookie_len, size_t len, bool maybe)
@@ -407,7 +420,7 @@ static const char *check_close(const MPIDI_VC_t *vc, bool ack)
 
     return closing || vc->state == (ack ? MPIDI_VC_STATE_CLOSE_ACKED : MPIDI_VC_STATE_ACTIVE)
                ? NULL
-               : "closes what is not open";
+               : "closed a connection that is not open";
 }
 
 #ifndef MPIDI_CH3_HAS_NO_DYNAMIC_PROCESS
@@ -423,7 +436,7 @@ static const char *check_handshake(const MPIDI_VC_t *vc, int type)
                                               call->stat == MPIDI_CH3I_PORT_CONNREQ_REVOKE
                                         : call->stat == MPIDI_CH3I_PORT_CONNREQ_ACCEPT))
         return NULL;
-    return "agrees to a connection that was not asked for";
+    return "agreed to a connection that was not requested";
 }
 #endif
 
@@ -447,8 +460,10 @@ static MPI_Request answered_request(const MPIDI_CH3_Pkt_t *pkt)
     }
 }
 
-/* A send that the peer says to be cancelled must not go on in its memory, or in ours; nor has the
- * peer received it, as far as we have been told. */
+/*
+ * A send that the peer reports as cancelled must not continue in its memory or in ours. Nor may the
+ * peer have received it, as far as we have been told.
+ */
 static const char *check_cancellable(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_cancel_send_resp_t *resp)
 {
     const MPID_nem_ivshmem_transfer_t *t = find_transfer(vc, resp->sender_req_id);
@@ -457,12 +472,12 @@ static const char *check_cancellable(MPIDI_VC_t *vc, const MPIDI_CH3_Pkt_cancel_
     if (!resp->ack)
         return NULL;
     if (t)
-        return t->active ? "cancels a message that it is receiving" : NULL;
+        return t->active ? "cancelled a message that it is receiving" : NULL;
     bool was_transfer = req && MPIDI_Request_get_msg_type(req) == MPIDI_REQUEST_RNDV_MSG;
     bool was_synchronous =
         req && MPIDI_Request_get_type(req) == MPIDI_REQUEST_TYPE_SSEND &&
         !MPID_nem_ivshmem_outstanding_awaits(vc, req->handle, MPIDI_CH3_PKT_EAGER_SYNC_ACK);
-    return was_transfer || was_synchronous ? "cancels a message that it has received" : NULL;
+    return was_transfer || was_synchronous ? "cancelled a message that it has received" : NULL;
 }
 
 static const char *check_from(const MPIDI_VC_t *vc, const rule_t *rule)
@@ -473,7 +488,7 @@ static const char *check_from(const MPIDI_VC_t *vc, const rule_t *rule)
         return "sent a packet of an unknown type";
     if (!(rule->from & (is_caller ? FROM_CALLER : FROM_RANK)))
         return "sent a packet that its relation to this process does not allow";
-    /* Before both sides have agreed, there is nothing to talk about. */
+    /* Until both sides have agreed, nothing else may be sent. */
     if (is_caller && rule->checks[0] != HANDSHAKE && rule->checks[0] != CLOSE_STATE &&
         !VC_IVSHMEM(vc)->met)
         return "sent a message before its call was answered";
@@ -511,7 +526,7 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *p
 #ifdef USE_EAGER_SHORT
             if (pkt->eagershort_send.data_sz < 0 ||
                 pkt->eagershort_send.data_sz > (intptr_t) sizeof(pkt->eagershort_send.data))
-                why = "names a length that cannot be";
+                why = "sent a message with an impossible length";
 #endif
             break;
         case COOKIE:
@@ -529,7 +544,7 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *p
         case ANSWERS:
             answers = MPID_nem_ivshmem_outstanding_awaits(vc, answered_request(pkt), pkt->type);
             if (!answers)
-                why = "answers what it was not asked";
+                why = "answered a request that it was not sent";
             break;
         case CANCELLABLE:
             why = check_cancellable(vc, &pkt->cancel_send_resp);
@@ -537,12 +552,12 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *p
         case WINDOW:
             o = MPID_nem_ivshmem_packet_window_op(pkt);
             win = MPID_nem_ivshmem_relation_find_window(vc, o.window);
-            /* CH3 may grant a lock now, and must not to one that it cannot answer. */
+            /* CH3 may grant a lock now, but must not grant it to a peer that it cannot answer. */
             (void) MPID_nem_ivshmem_relation_forget_locks();
             if (win)
                 MPID_nem_ivshmem_receiving(vc)->window = o.window;
             else
-                why = "names a window that is not there, or of which it is no member";
+                why = "named a window that does not exist, or of which it is not a member";
             break;
         case MEMORY:
             why = check_memory(win, &o, hold);
@@ -555,7 +570,7 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *p
         case EXPOSED:
             if ((o.flags & MPIDI_CH3_PKT_FLAG_RMA_DECR_AT_COUNTER) &&
                 !MPID_nem_ivshmem_relation_ends_access(vc, win))
-                why = "ends an access that has not begun";
+                why = "ended an access that has not begun";
             break;
         case HELD:
             why = check_held(vc, win, &o);
@@ -580,7 +595,8 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *p
         case MAYBE_ACK:
             why = check_maybe_ack(vc, &origin);
             break;
-        case MEMBER: /* it may be freed here already: CH3 looks, see ivshmem-graft */
+        case MEMBER:
+            /* CH3 checks it, see ivshmem-graft: the communicator may be freed here already. */
             break;
         case CLOSE_STATE:
             why = check_close(vc, pkt->close.ack);
@@ -596,14 +612,16 @@ const char *MPID_nem_ivshmem_packet_check_all(MPIDI_VC_t *vc, MPIDI_CH3_Pkt_t *p
     }
     if (answers && !why) {
         MPID_nem_ivshmem_outstanding_answered(vc, answered_request(pkt), pkt->type);
-        /* What is cancelled will not be acknowledged any more. */
+        /* A cancelled message will not be acknowledged any more. */
         if (pkt->type == MPIDI_CH3_PKT_CANCEL_SEND_RESP && pkt->cancel_send_resp.ack)
             MPID_nem_ivshmem_outstanding_withdraw(vc, pkt->cancel_send_resp.sender_req_id);
     }
     return why;
 }
 
-/* Whether what has come so far is followed when CH3 goes on, and was not checked with the header.
+/*
+ * Whether CH3 will use what has arrived so far to find its way, and it was not checked with the
+ * header.
  */
 static bool is_metadata(const MPIR_Request *rreq)
 {
@@ -626,7 +644,7 @@ const char *MPID_nem_ivshmem_packet_check_metadata(MPIDI_VC_t *vc, const MPIR_Re
     MPI_Aint total, offset = 0, size;
 
     if (!win)
-        return "goes on with an operation on a window that is gone";
+        return "continued an operation on a window that no longer exists";
     if (basic == MPI_DATATYPE_NULL) {
         const char *why = MPID_nem_ivshmem_flattened_check(
             win, accumulates ? rreq->dev.real_user_buf : rreq->dev.user_buf, rreq->dev.user_count,
@@ -645,5 +663,5 @@ const char *MPID_nem_ivshmem_packet_check_metadata(MPIDI_VC_t *vc, const MPIR_Re
     offset = ((const MPIDI_CH3_Ext_pkt_stream_t *) rreq->dev.ext_hdr_ptr)->stream_offset;
     return offset >= 0 && offset < total && offset % size == 0
                ? NULL
-               : "goes on with a part of an operation that has no such part";
+               : "sent a part that its operation does not have";
 }

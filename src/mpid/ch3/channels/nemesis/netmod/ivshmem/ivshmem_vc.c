@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * The virtual connections through the region: which there are, how they are found, and what is
- * noted of one that is to fail. Nothing here begins one, sends on it or ends it.
+ * The virtual connections through the region: the lists of them, how they are found, and the mark
+ * on one that is about to fail. Nothing here opens a connection, sends on it or closes it. Called
+ * by the netmod's other files, under MPICH's global lock.
  */
 #include "ivshmem_netmod.h"
 
@@ -84,48 +85,38 @@ MPIDI_VC_t *MPID_nem_ivshmem_vc_next(MPID_nem_ivshmem_ranks_t *at)
     return vc;
 }
 
-/* Who is at the other end, for messages. Valid until the next call. NULL is of no job yet. */
-const char *MPID_nem_ivshmem_vc_name(const MPIDI_VC_t *vc)
+const char *MPID_nem_ivshmem_vc_name(const MPIDI_VC_t *vc, char name[IVSHMEM_NAME_MAX])
 {
-    static char name[200];
-
     if (!vc || !vc->pg)
-        snprintf(name, sizeof(name), "the process at the other end of a new connection");
+        snprintf(name, IVSHMEM_NAME_MAX, "the process at the other end of a new connection");
     else if (vc->pg == MPIDI_Process.my_pg)
-        snprintf(name, sizeof(name), "rank %d", vc->pg_rank);
+        snprintf(name, IVSHMEM_NAME_MAX, "rank %d", vc->pg_rank);
     else
-        snprintf(name, sizeof(name), "rank %d of job %.150s", vc->pg_rank, (char *) vc->pg->id);
+        snprintf(name, IVSHMEM_NAME_MAX, "rank %d of job %.150s", vc->pg_rank, (char *) vc->pg->id);
     return name;
 }
 
-/* The MPI error that says who is at the other end, and what is wrong there. */
 int MPID_nem_ivshmem_vc_error(const MPIDI_VC_t *vc, const char *why)
 {
-    char text[600];
+    char text[600], name[IVSHMEM_NAME_MAX];
 
-    snprintf(text, sizeof(text), "%s: %.300s", MPID_nem_ivshmem_vc_name(vc), why);
+    snprintf(text, sizeof(text), "%s: %.300s", MPID_nem_ivshmem_vc_name(vc, name), why);
     return MPID_nem_ivshmem_peer_error(text);
 }
 
-/*
- * Has the connection fail at the next safe point. From now on nothing is taken from the peer: what
- * it sends is dropped.
- */
 void MPID_nem_ivshmem_vc_mark_failed(MPIDI_VC_t *vc, const char *why)
 {
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
 
-    if (area->failed || !area->channel)
+    if (area->failure || !area->channel)
         return;
-    area->failed = true;
-    if (!MPID_nem_ivshmem.failed_vcs.first) {
-        MPID_nem_ivshmem.failed_vcs.first = vc;
-        snprintf(MPID_nem_ivshmem.failed_vcs.why, sizeof(MPID_nem_ivshmem.failed_vcs.why), "%s",
-                 why);
-    }
-    if (area->stream) {
-        area->gone = true;
-        MPID_nem_ivshmem.failed_vcs.calls = true;
-    }
-    MPID_nem_ivshmem.failed_vcs.some = true;
+    area->failure = MPID_nem_ivshmem_vc_error(vc, why);
+    area->gone |= area->stream != 0; /* nothing is pending for a call any more */
+    MPID_nem_ivshmem.failed_vcs |= area->stream ? IVSHMEM_FAILED_CALL : IVSHMEM_FAILED_RANK;
+}
+
+void MPID_nem_ivshmem_vc_mark_left(MPIDI_VC_t *vc, const char *why)
+{
+    VC_IVSHMEM(vc)->left = MPID_nem_ivshmem_vc_error(vc, why);
+    MPID_nem_ivshmem.failed_vcs |= IVSHMEM_FAILED_CALL;
 }

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Windows in the region. Where all ranks of a window have their part of it there, one-sided
- * operations are loads and stores, by CH3's own code for windows in shared memory: it asks
- * ivshmem_shared.h. So MPI_Win_allocate takes memory of the region, and MPI_Win_create finds it if
- * the program has it of MPI_Alloc_mem. All ranks decide alike, or operations are messages.
+ * Windows in the region. If the parts of all ranks lie in the region, one-sided operations are
+ * loads and stores, by CH3's own code for windows in shared memory, which consults
+ * ivshmem_shared.h. To that end, MPI_Win_allocate allocates memory of the region, and
+ * MPI_Win_create recognises memory from MPI_Alloc_mem. All ranks decide alike; otherwise operations
+ * are messages.
  *
- * Ranks that are all on one node share memory there, and are not asked.
+ * Ranks that are all on one node share memory there, and are left to CH3.
  *
- * What another rank says of its part is checked against the block map when the window is made. How
- * it counts in it (the displacement unit) is its word alone, so that each operation is held against
- * the part's bounds.
+ * Other ranks' statements about their parts are checked against the block map when the window is
+ * made. Only a rank itself can tell the displacement unit of its part, so each operation is checked
+ * against the part's bounds.
  *
- * The end of a window, of any kind, waits for what may still come: see win_free.
+ * Freeing a window of any kind waits for packets that may still arrive: see win_free.
+ *
+ * Called by MPICH through its tables of window functions, under its global lock.
  */
 #include "ivshmem_netmod.h"
 
@@ -20,34 +23,35 @@
 #include <sched.h>
 #include <time.h>
 
-#ifdef IVSHMEM_SHARED_H /* MPICH's headers know of it: the graft has succeeded */
+#ifdef IVSHMEM_SHARED_H /* MPICH's headers include it: the graft has succeeded */
 
 #define SPINS_PER_YIELD 64
-#define SPINS_PER_CHECK 4096 /* at who holds a lock */
-#define KEPT_LIMIT_S 60      /* that one holder may keep a lock, see wait_for_holder */
-#define WAIT_LIMIT_S 600     /* that a lock may go to others */
+#define SPINS_PER_CHECK 4096 /* between two checks of the lock's holder */
+#define KEPT_LIMIT_S 60      /* s: how long one holder may keep a lock, see wait_for_holder */
+#define WAIT_LIMIT_S 600     /* s: how long a lock may go to others */
 
 typedef struct {
     struct MPID_nem_ivshmem_window calls;
     struct ivshm_lock_shm *lock;
-    bool lock_lost;             /* its holder did not give it back */
-    void *lock_memory, *memory; /* of ours, to give back; or NULL */
+    bool lock_lost;             /* its holder did not release it */
+    void *lock_memory, *memory; /* memory of ours, to be freed; or NULL */
     void **bases;               /* by rank; the window's shm_base_addrs */
     int count;
     struct {
         struct ivshm_owner owner;
         MPI_Aint bytes;
-        struct ivshm_channel *channel; /* to the owner of that memory, or NULL: while it is open, */
-    } ranks[];                         /* the memory does not change hands */
+        /* To the owner of that memory, or NULL. While it is open, the owner stays the same. */
+        struct ivshm_channel *channel;
+    } ranks[];
 } window_t;
 
-/* What a rank tells the others of itself and its part. */
+/* What a rank tells the others about itself and its part. */
 typedef struct {
     uint64_t region_id[2]; /* 0 if it has no part in a region */
     struct ivshm_owner owner;
     ivshm_off off;
     uint64_t bytes;
-    ivshm_off lock; /* of rank 0 */
+    ivshm_off lock; /* only from rank 0 */
 } part_t;
 
 static __typeof__(MPID_nem_ivshmem.windows) *const windows = &MPID_nem_ivshmem.windows;
@@ -66,7 +70,7 @@ static int window_error(const char *text)
 
 /* Locking */
 
-/* The rank of the window that has the lock; -1 if no other one than this one, which waits. */
+/* The rank that holds the window's lock; -1 if it is no rank other than `self`, which waits. */
 static int rank_of(const window_t *w, struct ivshm_owner holder, int self)
 {
     for (int i = 0; i < w->count; i++)
@@ -76,7 +80,10 @@ static int rank_of(const window_t *w, struct ivshm_owner holder, int self)
     return -1;
 }
 
-/* Once a second at most: who of this VM has died, and of whom the process manager says so? */
+/*
+ * At most once a second: which processes of this VM have died, and which does the process manager
+ * report dead?
+ */
 static void check_for_deaths(void)
 {
     struct timespec now;
@@ -91,15 +98,19 @@ static void check_for_deaths(void)
 }
 
 /*
- * Somebody has the lock for longer than it takes to be given it. *mine tells whether it was taken
- * over: from a holder who is dead, and from a word that names nobody who can have it, which nobody
- * will ever clear. Whoever lives is waited for, whether or not our connection with him has failed:
- * he may be about to store. He needs nothing of us to go on, as there is no call of MPI between
- * taking the lock and giving it back; but others may need us meanwhile, so the progress engine has
- * a turn. What he holds it for is one accumulate, so a minute of the same one, unless his machine
- * is paused just there, is a word that was made up. That is an error, and for good: the lock is
- * not taken from somebody who may come back to it. There is no queue, and others may have it many
- * times before; but not for ten minutes, unless somebody makes up one word after the other.
+ * Somebody holds the lock for longer than usual. *mine is set if this rank has taken it over: from
+ * a holder that is dead, or from a word that names nobody who can hold it, and that nobody would
+ * ever clear.
+ *
+ * A living holder is waited for, even if our connection to it has failed, because it may be about
+ * to store. It needs nothing from us to continue: it makes no MPI call between taking and releasing
+ * the lock. But other ranks may need us in the meantime, so we call the progress engine.
+ *
+ * The holder needs the lock for a single accumulate. If the same accumulate takes a minute, the
+ * lock's word was forged, unless the holder's machine was paused at that point. Either way the lock
+ * is lost for good, with an error: it is not taken from a holder that may continue. The lock has no
+ * queue, so others may get it many times before us. But that does not take ten minutes, unless
+ * somebody keeps forging the word.
  */
 static int wait_for_holder(MPIR_Win *win, struct ivshm_lock_watch *watch, struct ivshm_owner holder,
                            bool *mine)
@@ -116,9 +127,8 @@ static int wait_for_holder(MPIR_Win *win, struct ivshm_lock_watch *watch, struct
     ivshm_lock_watch_update(w->lock, watch, holder, (uint64_t) now.tv_sec);
     if (watch->waited >= WAIT_LIMIT_S) {
         w->lock_lost = true;
-        mpi_errno = window_error("the lock of a window was not to be had for ten minutes, as "
-                                 "others have it in turn, or somebody overwrites it. Free the "
-                                 "window");
+        mpi_errno = window_error("could not get the lock of a window for ten minutes: other ranks "
+                                 "keep taking it, or a process overwrites it. Free the window");
         MPIR_ERR_POP(mpi_errno);
     }
     if (who < 0 || !ivshm_endpoint_is_live(&MPID_nem_ivshmem.region, holder)) {
@@ -128,8 +138,8 @@ static int wait_for_holder(MPIR_Win *win, struct ivshm_lock_watch *watch, struct
     if (watch->kept >= KEPT_LIMIT_S) {
         w->lock_lost = true;
         snprintf(text, sizeof(text),
-                 "rank %d of a window keeps its lock for a minute, and is not known to be dead: is "
-                 "its machine paused? Free the window",
+                 "rank %d of a window has held its lock for a minute, and is not known to be dead. "
+                 "Check whether its machine is paused, and free the window",
                  who);
         mpi_errno = window_error(text);
         MPIR_ERR_POP(mpi_errno);
@@ -152,7 +162,7 @@ static int lock_window(MPIR_Win *win)
     bool mine = false;
 
     if (unlikely(w->lock_lost)) {
-        mpi_errno = window_error("the lock of this window was lost before");
+        mpi_errno = window_error("the lock of this window was lost before. Free the window");
         MPIR_ERR_POP(mpi_errno);
     }
     for (unsigned spins = 1; !mine && !ivshm_lock_try(w->lock, self, &holder); spins++) {
@@ -177,8 +187,8 @@ static void unlock_window(MPIR_Win *win)
 }
 
 /*
- * Whether `count` elements lie in the rank's part, at its displacement: what they touch, which of a
- * type of negative lower bound begins before that.
+ * Whether `count` elements lie in the rank's part, at its displacement. What counts is the bytes
+ * that they touch: with a negative lower bound, these begin before the displacement.
  */
 static int check_bounds(MPIR_Win *win, int rank, MPI_Aint disp, MPI_Aint count, MPI_Datatype type)
 {
@@ -211,7 +221,7 @@ fn_fail:
     goto fn_exit;
 }
 
-/* No operation is under way when its call has returned: that all have come here is enough. */
+/* An operation is complete when its call has returned, so a barrier is enough. */
 static int fence_window(int mode, MPIR_Win *win)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -247,7 +257,7 @@ static part_t part_of(const void *base, MPI_Aint bytes)
                     .bytes = (uint64_t) bytes};
 }
 
-/* Of memory of our own. None, if that is not in the region. */
+/* The part in memory of our own. None if that memory is not in the region. */
 static part_t own_part(const void *base, MPI_Aint bytes)
 {
     ivshm_off off;
@@ -263,7 +273,7 @@ static bool has_part(const part_t *part)
     return part->region_id[0] | part->region_id[1];
 }
 
-/* Whether that can be somebody in this rank's region. */
+/* Whether such an endpoint can exist in this rank's region. */
 static bool is_endpoint(struct ivshm_owner owner)
 {
     return owner.endpoint < ivshm_region_endpoints(&MPID_nem_ivshmem.region) &&
@@ -276,9 +286,9 @@ static bool is_in_one_region(const part_t *a, const part_t *b)
 }
 
 /*
- * The first rank that has no part in the region of rank 0, or none that can be, or `count`: whether
- * there is one is known to all alike, from what all have been told, as all in one region know how
- * many endpoints it has.
+ * The first rank that has no part in rank 0's region, or an impossible one; `count` if there is
+ * none. All ranks find the same: they have been told the same, and all in one region know its
+ * number of endpoints.
  */
 static int without_part(const part_t *parts, int count)
 {
@@ -296,7 +306,10 @@ static bool is_theirs(const part_t *part, ivshm_off off, uint64_t bytes)
            ivshm_extent_covers(&MPID_nem_ivshmem.region, part->owner, IVSHM_KIND_USER, off, bytes);
 }
 
-/* Attaches to whose memory it is, and looks that it is; and not ours, if it is not our part. */
+/*
+ * Attaches to the owner of the memory, and checks that it is the owner. If the part is not ours, it
+ * must not name our memory.
+ */
 static bool open_part(window_t *w, int rank, bool is_own, const part_t *part)
 {
     struct ivshm_owner self = ivshm_transport_self(&MPID_nem_ivshmem.transport);
@@ -331,13 +344,13 @@ static char *address_of(ivshm_off off)
     return (char *) MPID_nem_ivshmem.user + off.bytes;
 }
 
-/* What a part takes of a window that lies in one piece. */
+/* The bytes that a part takes in a window that lies in one piece. */
 static MPI_Aint part_room(const MPIR_Win *win, MPI_Aint bytes)
 {
     return win->info_args.alloc_shared_noncontig ? MPL_ROUND_UP_ALIGN(bytes, IVSHM_PAGE) : bytes;
 }
 
-/* All of it, or -1 if what the ranks say is nonsense. */
+/* Bytes of all parts, or -1 if the ranks named invalid sizes. */
 static MPI_Aint total_of(const MPIR_Win *win, const MPI_Aint *sizes, int count)
 {
     MPI_Aint total = 0;
@@ -355,7 +368,8 @@ static bool open_parts(MPIR_Win *win, window_t *w, const part_t *parts, const MP
 
     if (!w->bases)
         return false;
-    if (sizes) { /* all in rank 0's, and as CH3 has it on one node */
+    /* All parts are in rank 0's memory, laid out as CH3 does on one node. */
+    if (sizes) {
         MPI_Aint begin = 0, total = total_of(win, sizes, w->count);
         if (total < 0 || parts[0].bytes != (uint64_t) total ||
             !open_part(w, 0, rank == 0, &parts[0]))
@@ -376,7 +390,7 @@ static bool open_parts(MPIR_Win *win, window_t *w, const part_t *parts, const MP
     return true;
 }
 
-/* The error, on every rank, where there is no window but a shared one. */
+/* The error, on every rank, if the window cannot be shared and must be. */
 static int why_not_shared(const MPIR_Win *win, const part_t *parts, const MPI_Aint *sizes)
 {
     int mpi_errno = MPI_SUCCESS, count = win->comm_ptr->local_size;
@@ -387,40 +401,45 @@ static int why_not_shared(const MPIR_Win *win, const part_t *parts, const MPI_Ai
 
     if (who < count && !has_part(&parts[who])) {
         snprintf(text, sizeof(text),
-                 "ranks of MPI_Win_allocate_shared are on several nodes, and rank %d has no memory "
-                 "of a region: start it with the region of the others, and USER_MEMORY not 0",
+                 "MPI_Win_allocate_shared over several nodes needs one region, and rank %d has no "
+                 "memory in a region: start it with the region of the others, and without "
+                 "MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY=0",
                  who);
     } else if (who < count && is_in_one_region(&parts[who], &parts[0])) {
         snprintf(text, sizeof(text),
-                 "rank %d of MPI_Win_allocate_shared says that it is endpoint %u of generation %u, "
-                 "which cannot be in a region of %u endpoints: it is broken, or hostile",
+                 "rank %d of MPI_Win_allocate_shared claims endpoint %u, generation %u, which a "
+                 "region of %u endpoints cannot have: that process is broken or hostile",
                  who, parts[who].owner.endpoint, parts[who].owner.generation,
                  ivshm_region_endpoints(region));
     } else if (who < count) {
         snprintf(text, sizeof(text),
-                 "ranks of MPI_Win_allocate_shared are on several nodes, and rank %d is on another "
-                 "region than rank 0: start all on one",
+                 "MPI_Win_allocate_shared over several nodes needs one region, and rank %d is in "
+                 "another region than rank 0: start all ranks with the same region",
                  who);
     } else if (parts[0].bytes == (uint64_t) total && parts[0].lock.bytes) {
         snprintf(text, sizeof(text),
-                 "MPI_Win_allocate_shared: the block map of the region does not say that rank 0 "
-                 "has the %lld bytes: see ivshmem check",
+                 "MPI_Win_allocate_shared: the region's block map does not show rank 0 as the "
+                 "owner of the %lld bytes: run `ivshmem check`",
                  (long long) total);
     } else {
         struct ivshm_extent_usage usage;
         ivshm_extent_usage(region, &usage);
-        snprintf(text, sizeof(text),
-                 "MPI_Win_allocate_shared needs %lld bytes in one piece, and a block of %llu for a "
-                 "lock; the region has %llu bytes free, %llu in one piece: format a larger one",
-                 (long long) total, (unsigned long long) ivshm_region_block_size(region),
-                 (unsigned long long) (usage.free_blocks * ivshm_region_block_size(region)),
-                 (unsigned long long) (usage.longest_free * ivshm_region_block_size(region)));
+        snprintf(
+            text, sizeof(text),
+            "MPI_Win_allocate_shared needs %lld bytes in one piece and a block of %llu bytes for a "
+            "lock; the region has %llu bytes free, %llu in one piece: format a larger region",
+            (long long) total, (unsigned long long) ivshm_region_block_size(region),
+            (unsigned long long) (usage.free_blocks * ivshm_region_block_size(region)),
+            (unsigned long long) (usage.longest_free * ivshm_region_block_size(region)));
     }
     MPIR_ERR_SET1(mpi_errno, MPI_ERR_RMA_SHARED, "**ivshmem", "**ivshmem %s", text);
     return mpi_errno;
 }
 
-/* The lock is with rank 0. Where there is no window without it, whatever memory is left will do. */
+/*
+ * Rank 0 provides the lock. If the window cannot exist without it, any memory that is left may be
+ * used.
+ */
 static void alloc_window_lock(window_t *w, part_t *mine, bool needed)
 {
     w->lock_memory = needed ? MPID_nem_ivshmem_memory_alloc_required(sizeof(struct ivshm_lock_shm))
@@ -432,9 +451,9 @@ static void alloc_window_lock(window_t *w, part_t *mine, bool needed)
 }
 
 /*
- * Collective: shares the window through the region, if all ranks have a part in it. `mine` is this
- * rank's; win->ivshmem says what came of it. `sizes`, of a window in one piece, are those of all
- * ranks, else NULL.
+ * Collective: shares the window through the region if all ranks have a part in it. `mine` is this
+ * rank's part. win->ivshmem tells whether it succeeded. For a window in one piece, `sizes` has the
+ * sizes of all ranks; else it is NULL.
  */
 static int share_window(MPIR_Win *win, part_t mine, const MPI_Aint *sizes)
 {
@@ -480,7 +499,7 @@ static int share_window(MPIR_Win *win, part_t mine, const MPI_Aint *sizes)
 fn_exit:
     MPL_free(parts);
     return mpi_errno;
-fn_fail:                   /* or not shared */
+fn_fail:                   /* or the window is not shared */
     if (!is_agreed && w) { /* a rank that has seen no error may store there later */
         MPID_nem_ivshmem_memory_quarantine(w->lock_memory);
         if (has_part(&mine))
@@ -501,7 +520,7 @@ static int win_create(void *base, MPI_Aint size, int disp_unit, MPIR_Info *info,
     mpi_errno = windows->stock.create(base, size, disp_unit, info, comm, win);
     MPIR_ERR_CHECK(mpi_errno);
     if (!is_on_one_node((*win)->comm_ptr)) {
-        /* If CH3 has found out that a node shares it, let that be. */
+        /* If CH3 has found that a node shares the window, leave it at that. */
         mpi_errno =
             share_window(*win, (*win)->shm_allocated ? (part_t){0} : own_part(base, size), NULL);
         MPIR_ERR_CHECK(mpi_errno);
@@ -521,7 +540,10 @@ static int set_window_base(MPIR_Win *win, void *base, MPI_Aint size, int disp_un
     return MPIDI_CH3U_Win_fns.gather_info(base, size, disp_unit, info, comm, &win);
 }
 
-/* Also where it cannot be shared, memory of the region spares a copy, if CH3 would use malloc. */
+/*
+ * Even if the window cannot be shared, memory of the region saves a copy, where CH3 would use
+ * malloc.
+ */
 static int win_allocate(MPI_Aint size, int disp_unit, MPIR_Info *info, MPIR_Comm *comm,
                         void *baseptr, MPIR_Win **win)
 {
@@ -554,8 +576,8 @@ fn_fail:
 }
 
 /*
- * Memory that all ranks load and store, in any VM, in one piece, of rank 0. There is nothing else
- * to make such a window of, so this takes what the region has left.
+ * Memory, in one piece at rank 0, that all ranks in any VM load and store. Such a window cannot be
+ * made of anything else, so it may use what the region has left.
  */
 static int win_allocate_shared(MPI_Aint size, int disp_unit, MPIR_Info *info, MPIR_Comm *comm,
                                void *baseptr, MPIR_Win **win)
@@ -599,7 +621,7 @@ fn_fail:
     goto fn_exit;
 }
 
-/* As CH3 on one node. Sizes are those that were checked. */
+/* As CH3 does on one node. The sizes are those that were checked. */
 static int win_shared_query(MPIR_Win *win, int target_rank, MPI_Aint *size, int *disp_unit,
                             void *baseptr)
 {
@@ -608,7 +630,7 @@ static int win_shared_query(MPIR_Win *win, int target_rank, MPI_Aint *size, int 
 
     if (!w)
         return windows->stock.shared_query(win, target_rank, size, disp_unit, baseptr);
-    if (rank == MPI_PROC_NULL) /* the first that has something */
+    if (rank == MPI_PROC_NULL) /* the first that has any memory */
         for (rank = 0; rank < w->count && w->ranks[rank].bytes == 0;)
             rank++;
     bool is_none = rank == w->count;
@@ -618,7 +640,7 @@ static int win_shared_query(MPIR_Win *win, int target_rank, MPI_Aint *size, int 
     return MPI_SUCCESS;
 }
 
-/* Whether a packet may still come that names this window. */
+/* Whether a packet that names this window may still arrive. */
 static bool is_owed(const MPIR_Win *win)
 {
     return win->current_lock_type != MPID_LOCK_NONE || win->target_lock_queue_head != NULL ||
@@ -627,12 +649,12 @@ static bool is_owed(const MPIR_Win *win)
 }
 
 /*
- * Waits for packets that are still under way to this window when all ranks have come to
- * MPI_Win_free, as each pair of ranks has a path of its own, and the barrier there goes by few of
- * them. doc/netmod.md tells of each kind of packet who waits for it; what is left are unlocks
- * without an answer, and a lock that was granted and not given back says that one is to come. Then
- * a barrier, so that nobody leaves whose unlock is still in a queue of his own, which only his
- * calls of MPI would send, and so that all learn of it if one has waited in vain.
+ * Waits for packets to this window that are still under way when all ranks have reached
+ * MPI_Win_free. Each pair of ranks has its own path, and the barrier in MPI_Win_free uses only a
+ * few of them. doc/netmod.md says, for each kind of packet, who waits for it. What remains is
+ * unlocks that need no answer: a lock that was granted and not released shows that one will arrive.
+ * A barrier follows. It keeps a rank from leaving while its unlock is still in its own queue, from
+ * which only its MPI calls would send it. And by it all ranks learn if one has waited in vain.
  */
 static int settle_window(MPIR_Win *win)
 {
@@ -662,8 +684,9 @@ fn_fail:
 }
 
 /*
- * After a barrier. If a rank is lost meanwhile, the window stays, with its handle, for what may
- * come from the others. CH3 frees the memory of a window that it takes for its own: it finds none.
+ * CH3 calls this after a barrier. If a rank is lost in the meantime, the window stays, with its
+ * handle, for packets from the others. CH3 frees the memory of windows that it allocated: it finds
+ * none here.
  */
 static int win_free(MPIR_Win **win)
 {
@@ -695,7 +718,7 @@ fn_fail:
     goto fn_exit;
 }
 
-/* In every rank, also in one that has no region: the others ask it. */
+/* In every rank, even in one that has no region: the others ask it. */
 void MPID_nem_ivshmem_window_init(void)
 {
     windows->stock = MPIDI_CH3U_Win_fns;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * The only home of atomics, fences and pause. A word that two processes share has one of the types
- * below, so that no plain load or store of it compiles. Every access says its order in its name;
- * the partner of each release and acquire is named where it is used, and listed in doc/ordering.md.
+ * The only place where atomic operations, prefetches and pauses are made. A word that processes
+ * share has one of the types below, so a plain load or store of it does not compile. Each access
+ * states its memory order in its name. The partner of each release and acquire is named where it is
+ * used, and listed in doc/ordering.md. Any thread; no function fails, and none waits.
  */
 #ifndef IVSHM_ATOMIC_H
 #define IVSHM_ATOMIC_H
@@ -24,8 +25,8 @@ _Static_assert(__atomic_always_lock_free(4, 0) && __atomic_always_lock_free(8, 0
                "a lock of the compiler's library would not be shared between VMs");
 
 /*
- * Tests define IVSHM_STEPS, and then act between any two accesses: an explorer lets other actors go
- * on, or this one die; a fuzzer changes the word that is about to be read.
+ * Tests define IVSHM_STEPS to act between any two accesses: an explorer lets other actors run or
+ * this one die; a fuzzer changes the word that is about to be read.
  */
 #ifdef IVSHM_STEPS
 void ivshm_access_step(const void *word, bool writes);
@@ -37,6 +38,7 @@ static inline void ivshm_access_step(const void *word, bool writes)
 }
 #endif
 
+/* Loads and stores of one word. */
 static inline uint32_t ivshm_a32_load_relaxed(const ivshm_a32 *a)
 {
     ivshm_access_step(a, false);
@@ -91,7 +93,10 @@ static inline void ivshm_a64_store_release(ivshm_a64 *a, uint64_t v)
     __atomic_store_n(&a->word, v, __ATOMIC_RELEASE);
 }
 
-/* Returns whether *a was `expected` and is now `desired`. Sequentially consistent either way. */
+/*
+ * Changes *a from `expected` to `desired`; returns whether it did. Sequentially consistent in both
+ * cases.
+ */
 static inline bool ivshm_a64_cas_seqcst(ivshm_a64 *a, uint64_t expected, uint64_t desired)
 {
     ivshm_access_step(a, true);
@@ -99,6 +104,7 @@ static inline bool ivshm_a64_cas_seqcst(ivshm_a64 *a, uint64_t expected, uint64_
                                        __ATOMIC_SEQ_CST);
 }
 
+/* These three return the value before the change. */
 static inline uint64_t ivshm_a64_or_seqcst(ivshm_a64 *a, uint64_t bits)
 {
     ivshm_access_step(a, true);
@@ -117,13 +123,16 @@ static inline uint64_t ivshm_a64_add_seqcst(ivshm_a64 *a, uint64_t n)
     return __atomic_fetch_add(&a->word, n, __ATOMIC_SEQ_CST);
 }
 
-/* Processors exchange memory in lines of so many bytes. */
+/* Bytes of a cache line, the unit in which processors exchange memory. */
 #define IVSHM_LINE 64
 
-/* What processors have under way at once, about: asking for more brings nothing. */
+/* About as many bytes as a processor fetches at once: a request for more gains nothing. */
 #define IVSHM_PREFETCH_MAX 1024
 
-/* Asks for what will be read soon, or the beginning of it. A hint: any address will do. */
+/*
+ * Prefetches what will be read soon: the lines of [start, start+bytes), or the first
+ * IVSHM_PREFETCH_MAX bytes of them. A hint: any address is allowed.
+ */
 static inline void ivshm_lines_prefetch(const void *start, uint32_t bytes)
 {
     for (uint32_t i = 0; i < bytes && i < IVSHM_PREFETCH_MAX; i += IVSHM_LINE)
@@ -131,22 +140,22 @@ static inline void ivshm_lines_prefetch(const void *start, uint32_t bytes)
 }
 
 /*
- * Takes the lines that will be written at once: asked for together they come sooner than one store
- * after the other would fetch them.
+ * Prefetches the lines of [start, start+bytes) for writing. Requested together, they arrive sooner
+ * than if each store fetched its own. A hint: any address is allowed.
  */
 static inline void ivshm_lines_prefetch_write(const void *start, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i += IVSHM_LINE) {
         const char *line = (const char *) start + i;
 #if defined(__x86_64__) || defined(__i386__)
-        __asm__ volatile("prefetchw %0" : : "m"(*line)); /* gcc's is none for a generic processor */
+        __asm__ volatile("prefetchw %0" : : "m"(*line)); /* gcc emits none for a generic CPU */
 #else
         __builtin_prefetch(line, 1);
 #endif
     }
 }
 
-/* In a loop that waits for another process' store. */
+/* For loops that wait for a store of another process. */
 static inline void ivshm_cpu_pause(void)
 {
 #if defined(__x86_64__) || defined(__i386__)

@@ -16,10 +16,12 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-#define SPARE_LEAVES 8 /* the part of the file system that stays free: one in so many */
+#define SPARE_LEAVES 8 /* one part in so many of the file system stays free */
 
-/* Has the system fault in [start, start+bytes), whole pages; -errno where a store would be a
- * signal. */
+/*
+ * Has the kernel fault in [start, start+bytes), which are whole pages. Returns a negative errno
+ * where a store would raise a signal.
+ */
 static int fault_in(char *start, uint64_t bytes, bool write)
 {
     if (madvise(start, bytes, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) == 0)
@@ -27,8 +29,8 @@ static int fault_in(char *start, uint64_t bytes, bool write)
     if (errno != EINVAL)
         return -errno;
     /*
-     * Before Linux 5.14. To find those who wait for a word of shared memory the kernel faults in
-     * its page, for writing if it may; and nobody waits.
+     * Before Linux 5.14. To find the waiters for a word of shared memory, the kernel faults in the
+     * word's page, for writing if it may. There are no waiters.
      */
     uint64_t page = (uint64_t) sysconf(_SC_PAGESIZE);
     for (uint64_t off = 0; off < bytes; off += page)
@@ -37,7 +39,7 @@ static int fault_in(char *start, uint64_t bytes, bool write)
     return 0;
 }
 
-/* The pages of [off, off+bytes); or, if `inside`, those that have nothing else on them. */
+/* The pages of [off, off+bytes) or, if `inside`, those that lie wholly within it. */
 static char *page_range(const struct ivshm_map *map, uint64_t off, uint64_t *bytes, bool inside)
 {
     uint64_t page = (uint64_t) sysconf(_SC_PAGESIZE), end = off + *bytes;
@@ -56,7 +58,7 @@ int ivshm_backing_reserve(const struct ivshm_map *map, uint64_t off, uint64_t by
     int err = fault_in(start, bytes, access == IVSHM_TO_WRITE && !map->readonly);
     if (err == -EFAULT)
         return ivshm_backing_no_memory(map, diag);
-    return err ? ivshm_diag_fail(diag, -err, "cannot get memory of %s: %s", map->name,
+    return err ? ivshm_diag_fail(diag, -err, "cannot allocate memory of %s: %s", map->name,
                                  strerror(-err))
                : 0;
 }
@@ -65,7 +67,7 @@ void ivshm_backing_discard(const struct ivshm_map *map, uint64_t off, uint64_t b
 {
     char *start = page_range(map, off, &bytes, true);
     if (map->sparse)
-        madvise(start, bytes, MADV_REMOVE); /* where that is not possible, the file keeps it */
+        madvise(start, bytes, MADV_REMOVE); /* if that fails, the file keeps the memory */
 }
 
 bool ivshm_backing_can_spare(const struct ivshm_map *map, uint64_t bytes)
@@ -77,7 +79,7 @@ bool ivshm_backing_can_spare(const struct ivshm_map *map, uint64_t bytes)
     return fs.f_bavail > leave && (fs.f_bavail - leave) * (uint64_t) fs.f_bsize >= bytes;
 }
 
-/* The file as it is now, if its name still leads to it. */
+/* The file as it is now, if its path still leads to it. */
 static bool find_again(const struct ivshm_map *map, struct stat *st)
 {
     return stat(map->path, st) == 0 && st->st_dev == map->file_system && st->st_ino == map->id;
@@ -91,27 +93,27 @@ int ivshm_backing_no_memory(const struct ivshm_map *map, struct ivshm_diag *diag
     if (found && (uint64_t) st.st_size < map->size)
         return ivshm_diag_fail(
             diag, ENOSPC,
-            "%s was cut to %llu KiB while it is in use, it had %llu KiB: end all "
-            "that use it, then make it anew",
+            "%s was truncated to %llu KiB while in use, it had %llu KiB: end all "
+            "processes that use it, then create it again",
             map->name, (unsigned long long) st.st_size >> 10, (unsigned long long) map->size >> 10);
     if (!found || statfs(map->path, &fs) != 0)
         return ivshm_diag_fail(
             diag, ENOSPC,
-            "%s has %llu MiB, but not the memory for all of it: its file system is "
-            "full",
+            "%s has %llu MiB, but not all of them have memory: its file system is full; "
+            "free some of it, or create a smaller region",
             map->name, (unsigned long long) map->size >> 20);
     return ivshm_diag_fail(
         diag, ENOSPC,
         "%s has %llu MiB, but only %llu KiB of them have memory, and of its file system of %llu "
-        "MiB no more than %llu KiB are free: free some of that, make it larger (mount -o "
-        "remount,size=... if it is a tmpfs such as /dev/shm), or make a smaller region; `ivshmem "
-        "format`, and prealloc=on in QEMU, take all memory of a region at once",
+        "MiB only %llu KiB are free: free some more, enlarge it (mount -o remount,size=... for a "
+        "tmpfs such as /dev/shm), or create a smaller region; `ivshmem format`, and prealloc=on "
+        "in QEMU, allocate all memory of a region at once",
         map->name, (unsigned long long) map->size >> 20, (unsigned long long) st.st_blocks / 2,
         (unsigned long long) (fs.f_blocks * (uint64_t) fs.f_bsize) >> 20,
         (unsigned long long) (fs.f_bavail * (uint64_t) fs.f_bsize) >> 10);
 }
 
-/* Text without stdio, which a signal handler must not use. */
+/* Builds text without stdio, which a signal handler must not use. */
 struct text {
     char *next, *end;
 };
@@ -145,16 +147,16 @@ size_t ivshm_backing_describe_fault(const struct ivshm_map *map, const void *bas
     append_text(&t, " at offset ");
     add_number(&t, off);
     if (find_again(map, &st) && (uint64_t) st.st_size < map->size) {
-        append_text(&t, " is gone: the file was cut to ");
+        append_text(&t, " is gone: the file was truncated to ");
         add_number(&t, (uint64_t) st.st_size);
         append_text(&t, " bytes while this process used it, it had ");
         add_number(&t, map->size);
-        append_text(&t, "; end all that use it, then make it anew");
+        append_text(&t, "; end all processes that use it, then create it again");
     } else {
         append_text(
             &t,
-            " cannot be had: the file system is full, or the memory is broken; `ivshmem format` "
-            "takes all memory of a region before a job needs it");
+            " is not available: the file system is full, or the memory is faulty; `ivshmem format` "
+            "allocates all memory of a region before a job needs it");
     }
     return (size_t) (t.next - text);
 }

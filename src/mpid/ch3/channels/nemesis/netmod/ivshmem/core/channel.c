@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RING_AFTER 4 /* messages: before that, a ring is not worth its memory */
+#define RING_AFTER 4 /* messages: for fewer, a ring is not worth its memory */
 
-/* References in a row that lead to nothing, before the caller gets a turn. */
+/* References in a row that lead to no message, before a receive returns. */
 #define DROPS_MAX 64
 
 int ivshm_transport_open(struct ivshm_transport *t, struct ivshm_region *region, const char *job,
@@ -15,7 +15,7 @@ int ivshm_transport_open(struct ivshm_transport *t, struct ivshm_region *region,
 {
     const struct ivshm_geometry *geo = &region->geo;
     struct ivshm_transport r = {.region = region, .ring_after = RING_AFTER};
-    /* A buffer of a ring, so that the receiver empties one while the next is filled. */
+    /* As a buffer of a ring, so that the receiver empties one while the next is filled. */
     r.piece = geo->buffer_size ? geo->buffer_size : UINT32_MAX;
     int err = ivshm_endpoint_join(region, job, rank, job_size, &r.endpoint, diag);
     if (err)
@@ -27,14 +27,14 @@ int ivshm_transport_open(struct ivshm_transport *t, struct ivshm_region *region,
     if (!r.channels || !r.rings ||
         ivshm_pool_init(&r.small, base + geo->small, geo->small_cells, geo->small_size) ||
         ivshm_pool_init(&r.large, base + geo->large, geo->large_cells, geo->large_size)) {
-        err = ivshm_diag_fail(diag, ENOMEM, "out of memory for the pools of region %s",
+        err = ivshm_diag_fail(diag, ENOMEM, "out of memory for this process' tables of region %s",
                               region->map.name);
         goto leave;
     }
     ivshm_queue_consumer_init(&r.inbox, (struct ivshm_inbox_shm *) base, geo->inbox_slots);
     err = ivshm_endpoint_publish(&r.endpoint, diag);
     if (err)
-        goto free_all; /* nothing is left to leave */
+        goto free_all; /* the endpoint has been reclaimed */
     *t = r;
     return 0;
 
@@ -59,7 +59,7 @@ void ivshm_transport_close(struct ivshm_transport *t)
     ivshm_pool_destroy(&t->large);
 }
 
-/* Attaches to `peer`, without a user yet. */
+/* Attaches to `peer`; the channel has no user yet. */
 static int attach_channel(struct ivshm_transport *t, struct ivshm_owner peer,
                           struct ivshm_channel **channel, struct ivshm_diag *diag)
 {
@@ -92,7 +92,7 @@ static void swap_rings(struct ivshm_transport *t, uint32_t a, uint32_t b)
     set_poll_index(t, was, b);
 }
 
-/* Looks at the ring in every call from now on, and, if those are too many, at another one less. */
+/* Polls the ring from now on and, if that makes too many, makes another one idle. */
 static void promote_ring(struct ivshm_transport *t, struct ivshm_channel *ch)
 {
     if (ch->poll_index < t->polled_count)
@@ -133,12 +133,12 @@ static void reclaim_cells(struct ivshm_transport *t, const struct ivshm_channel 
 static void detach_channel(struct ivshm_transport *t, struct ivshm_channel *ch)
 {
     IVSHM_TRACEPOINT(channel_detach);
-    /* The peer is gone, or never had it. */
+    /* The peer has gone, or has never known of the ring. */
     if (ch->ring_out.shm)
         ivshm_ring_free(t->region, t->endpoint.owner, &ch->ring_out);
     if (ch->ring_in.shm && !ch->paused)
         remove_ring(t, ch);
-    /* A live one releases them, here or not. */
+    /* A live peer frees its cells itself, whether we are attached or not. */
     if (!ivshm_channel_is_live(t, ch))
         reclaim_cells(t, ch);
     t->pending -= ch->pending;
@@ -174,7 +174,10 @@ void ivshm_channel_resume(struct ivshm_transport *t, struct ivshm_channel *ch)
     ch->paused = false;
 }
 
-/* Gone, and all that it had sent is received: inbox and ring are seen empty after the death, E2. */
+/*
+ * Whether the peer has gone and everything that it had sent is received: the inbox and its ring are
+ * seen empty after its death (E2).
+ */
 static bool is_forgettable(struct ivshm_transport *t, struct ivshm_channel *ch)
 {
     return !ivshm_channel_is_live(t, ch) &&
@@ -187,12 +190,11 @@ int ivshm_channel_open(struct ivshm_transport *t, struct ivshm_owner peer,
     struct ivshm_channel *ch =
         peer.endpoint < t->region->geo.endpoints ? t->channels[peer.endpoint] : NULL;
     if (ch && ch->peer.generation != peer.generation) {
-        /* We are attached to another generation of that entry, so yours cannot exist, or no more.
-         */
+        /* While we are attached to one generation of an entry, no other one exists. */
         if (ch->users || ivshm_channel_is_live(t, ch))
             return ivshm_diag_fail(diag, ESHUTDOWN,
-                                   "endpoint %u generation %u of region %s has left", peer.endpoint,
-                                   peer.generation, t->region->map.name);
+                                   "endpoint %u (generation %u) of region %s has left",
+                                   peer.endpoint, peer.generation, t->region->map.name);
         detach_channel(t, ch);
         ch = NULL;
     }
@@ -208,15 +210,15 @@ int ivshm_channel_open(struct ivshm_transport *t, struct ivshm_owner peer,
 
 void ivshm_channel_close(struct ivshm_transport *t, struct ivshm_channel *channel)
 {
-    /* A cell may wait still, and the peer send on: while it lives, both count on the sequence. */
+    /* A cell may still be pending, and the peer may still send: sequence numbers go on. */
     if (--channel->users == 0 && is_forgettable(t, channel))
         detach_channel(t, channel);
 }
 
 /*
- * What goes into a slot. A sender may leave, and another process take its entry and its memory,
- * before the receiver has looked: by the generation it knows that this message is lost, and not the
- * other's.
+ * What goes into an inbox slot. A sender may leave, and another process may take its entry and its
+ * memory, before the receiver sees the message. By the generation the receiver knows that this
+ * message is lost, and not the other process'.
  */
 static struct ivshm_ref make_ref(const struct ivshm_transport *t, uint32_t cell)
 {
@@ -238,7 +240,7 @@ static struct ivshm_pool *pool_of(struct ivshm_transport *t, uint32_t *index)
     return &t->large;
 }
 
-/* Sends the waiting cell; true if none waits any more. */
+/* Sends the pending cell; true if none is pending any more. */
 static bool flush_pending(struct ivshm_transport *t, struct ivshm_channel *ch)
 {
     if (ch->pending && ivshm_queue_push_mpsc(&ch->inbox, ch->pending_ref) == 0) {
@@ -248,7 +250,7 @@ static bool flush_pending(struct ivshm_transport *t, struct ivshm_channel *ch)
     return !ch->pending;
 }
 
-/* A small cell if that suffices and there is one, else a large one. */
+/* A small cell if it suffices and one is free, else a large one. */
 static int reserve_cell(struct ivshm_transport *t, size_t want, uint32_t stream,
                         struct ivshm_outgoing *out)
 {
@@ -280,7 +282,7 @@ static void seal_cell(struct ivshm_transport *t, struct ivshm_channel *channel,
     struct ivshm_pool *pool = pool_of(t, &index);
     struct ivshm_cell_shm *cell = ivshm_pool_cell(pool, index);
     IVSHM_TRACEPOINT(cell_filled);
-    /* Relaxed: what names the cell releases them, edge Q1 or R1. */
+    /* Relaxed: the publication of the cell releases them (Q1 or R1). */
     ivshm_a32_store_relaxed(&cell->len, len);
     ivshm_a32_store_relaxed(&cell->stream, out->stream);
     ivshm_a32_store_relaxed(&cell->sequence, channel->sent);
@@ -302,8 +304,8 @@ static void post_cell(struct ivshm_transport *t, struct ivshm_channel *channel,
 }
 
 /*
- * This pair talks: gives it a ring, if the region has memory to spare, and tells the peer. All that
- * was sent before is in its inbox before that.
+ * For a pair that exchanges messages: allocates a ring, if the region can spare the memory, and
+ * announces it to the peer. Everything sent before is in the peer's inbox before the announcement.
  */
 static void try_ring(struct ivshm_transport *t, struct ivshm_channel *channel)
 {
@@ -347,7 +349,7 @@ int ivshm_message_reserve_elsewhere(struct ivshm_transport *t, struct ivshm_chan
         *out = (struct ivshm_outgoing){payload, room, 0, IVSHM_IN_SLOT};
         return 0;
     }
-    /* If all buffers are full, the receiver is busy, and it is a cell. */
+    /* If all buffers are in use, the receiver is busy: the message takes a cell. */
     payload = want <= buffer ? ivshm_ring_buffer_spsc(ring) : NULL;
     if (!payload)
         return reserve_cell(t, want, stream, out);
@@ -357,7 +359,7 @@ int ivshm_message_reserve_elsewhere(struct ivshm_transport *t, struct ivshm_chan
 
 void ivshm_channel_ring_doorbell(struct ivshm_transport *t, struct ivshm_channel *channel)
 {
-    /* If the inbox is full, there is no need: the receiver is at work. */
+    /* If the inbox is full, nothing is lost: a doorbell only saves time. */
     IVSHM_TRACEPOINT(doorbell);
     ivshm_queue_push_mpsc(&channel->inbox, make_ref(t, IVSHM_REF_DOORBELL));
 }
@@ -409,14 +411,17 @@ bool ivshm_transport_is_half_in_flight(struct ivshm_transport *t)
     return ivshm_pool_is_half_in_flight(&t->small) || ivshm_pool_is_half_in_flight(&t->large);
 }
 
-/* Who sent `ref`: attaches on its first message. *stale if that one has left since, or is not heard
- * any more. */
+/*
+ * The channel of the sender of `ref`; attaches on its first message. NULL if that fails. *stale if
+ * the sender has left since, or its channel is broken: the message is dropped.
+ */
 static struct ivshm_channel *channel_of_sender(struct ivshm_transport *t, struct ivshm_ref ref,
                                                bool *stale, struct ivshm_diag *diag)
 {
     *stale = false;
     if (ref.endpoint >= t->region->geo.endpoints) {
-        ivshm_diag_fail(diag, EBADMSG, "a message in region %s names endpoint %u of %u",
+        ivshm_diag_fail(diag, EBADMSG,
+                        "a message in region %s names endpoint %u as its sender, there are only %u",
                         t->region->map.name, ref.endpoint, t->region->geo.endpoints);
         return NULL;
     }
@@ -444,7 +449,7 @@ static struct ivshm_cell_shm *cell_of(const struct ivshm_geometry *geo,
                                       (uint64_t) index * *size);
 }
 
-/* Finds cell `number` of the sender's, and checks what its header says. */
+/* Finds cell `number` of the sender and checks its header. */
 static int open_cell(struct ivshm_transport *t, struct ivshm_channel *ch, uint32_t number,
                      struct ivshm_incoming *in, struct ivshm_diag *diag)
 {
@@ -452,27 +457,26 @@ static int open_cell(struct ivshm_transport *t, struct ivshm_channel *ch, uint32
     uint32_t size;
     in->cell = cell_of(geo, ch, number, &size);
     if (!in->cell)
-        return ivshm_diag_fail(diag, EBADMSG, "endpoint %u sent cell %u of %u", ch->peer.endpoint,
-                               number, geo->small_cells + geo->large_cells);
+        return ivshm_diag_fail(diag, EBADMSG, "endpoint %u sent cell %u, but has only %u cells",
+                               ch->peer.endpoint, number, geo->small_cells + geo->large_cells);
     in->payload = in->cell->payload;
-    /* Each read once, into a private copy that is checked and then used. */
+    /* Each is read once, into a private copy that is checked and used. Relaxed: after Q1 or R1. */
     in->len = ivshm_a32_load_relaxed(&in->cell->len);
     in->stream = ivshm_a32_load_relaxed(&in->cell->stream);
     uint32_t sequence = ivshm_a32_load_relaxed(&in->cell->sequence);
     if (in->len > size - sizeof(struct ivshm_cell_shm))
-        return ivshm_diag_fail(diag, EBADMSG, "endpoint %u sent %u bytes in a cell of %u",
+        return ivshm_diag_fail(diag, EBADMSG, "endpoint %u sent %u bytes in a cell of %u bytes",
                                ch->peer.endpoint, in->len, size);
     if (sequence != ch->received)
-        return ivshm_diag_fail(diag, EBADMSG,
-                               "endpoint %u sent cell number %u where %u was due: one is lost",
-                               ch->peer.endpoint, sequence, ch->received);
+        return ivshm_diag_fail(
+            diag, EBADMSG, "endpoint %u sent message %u, but %u was expected: messages are lost",
+            ch->peer.endpoint, sequence, ch->received);
     IVSHM_TRACEPOINT(cell_opened);
     ch->received++;
     return 1;
 }
 
-/* If the record behind this one names a cell too, that comes while the caller is busy with this
- * one. */
+/* If the next record names a cell as well, that cell arrives while the caller uses this one. */
 static void fetch_next_cell(const struct ivshm_transport *t, const struct ivshm_channel *ch)
 {
     struct ivshm_record next;
@@ -512,11 +516,12 @@ static int open_record(struct ivshm_transport *t, struct ivshm_channel *ch,
         break;
     }
     ivshm_ring_consume_spsc(ring);
-    return ivshm_diag_fail(diag, EBADMSG, "endpoint %u sent a record of kind %u and %u bytes",
+    return ivshm_diag_fail(diag, EBADMSG,
+                           "endpoint %u sent an invalid record, of kind %u and %u bytes",
                            ch->peer.endpoint, (unsigned) record.kind, record.value);
 }
 
-/* The peer offers a ring for all that follows. */
+/* The peer announces a ring, through which all later messages come. */
 static int bind_ring(struct ivshm_transport *t, const struct ivshm_incoming *in,
                      struct ivshm_diag *diag)
 {
@@ -524,8 +529,9 @@ static int bind_ring(struct ivshm_transport *t, const struct ivshm_incoming *in,
     ivshm_off off;
 
     if (in->len != sizeof(off) || ch->ring_in.shm)
-        return ivshm_diag_fail(diag, EBADMSG, "endpoint %u offers a ring in %u bytes%s",
-                               ch->peer.endpoint, in->len, ch->ring_in.shm ? ", and has one" : "");
+        return ivshm_diag_fail(
+            diag, EBADMSG, "endpoint %u announced a ring in a message of %u bytes%s",
+            ch->peer.endpoint, in->len, ch->ring_in.shm ? ", but has one already" : "");
     memcpy(&off, in->payload, sizeof(off));
     int err = ivshm_ring_attach(t->region, ch->peer, off, &ch->ring_in, diag);
     if (err)
@@ -536,7 +542,10 @@ static int bind_ring(struct ivshm_transport *t, const struct ivshm_incoming *in,
     return 0;
 }
 
-/* From a ring: one of the polled ones, beginning where we left off, or the next idle one. */
+/*
+ * Receives from a ring: from one of the polled ones, beginning behind the last one checked, or from
+ * the next idle one.
+ */
 static int from_rings(struct ivshm_transport *t, struct ivshm_incoming *in, struct ivshm_diag *diag)
 {
     struct ivshm_record record;
@@ -588,7 +597,7 @@ static int from_inbox(struct ivshm_transport *t, struct ivshm_incoming *in, stru
     return 0;
 }
 
-/* One message of the peer's is lost, and with it the count of all that follow. */
+/* A message of the peer is lost, so the sequence numbers of all later ones are wrong. */
 static void break_channel(struct ivshm_transport *t, struct ivshm_channel *ch)
 {
     ch->broken = true;
@@ -600,7 +609,7 @@ static void break_channel(struct ivshm_transport *t, struct ivshm_channel *ch)
 int ivshm_transport_receive(struct ivshm_transport *t, struct ivshm_incoming *in,
                             struct ivshm_diag *diag)
 {
-    /* After a message from a ring the inbox is first, so that neither starves the other. */
+    /* After a message from a ring, the inbox comes first, so that neither starves the other. */
     int got = 0;
     if (t->ring_was_last && !ivshm_queue_is_empty_mpsc(&t->inbox))
         got = from_inbox(t, in, diag);
@@ -620,7 +629,7 @@ void ivshm_message_release(struct ivshm_incoming *in)
 {
     IVSHM_TRACEPOINT(message_release);
     if (in->cell)
-        ivshm_a32_store_release(&in->cell->state, IVSHM_CELL_FREE); /* C1 */
+        ivshm_a32_store_release(&in->cell->state, IVSHM_CELL_FREE); /* release C1 */
     else if (!in->channel->broken)
         ivshm_ring_consume_spsc(&in->channel->ring_in);
 }
@@ -633,6 +642,6 @@ void ivshm_transport_watch(struct ivshm_transport *t)
         if (ch && ch->users == 0 && is_forgettable(t, ch))
             detach_channel(t, ch);
         else if (ch && !ch->pending && !ivshm_channel_is_live(t, ch))
-            reclaim_cells(t, ch); /* its users may need them before they let go of it */
+            reclaim_cells(t, ch); /* its users may need cells before they close it */
     }
 }

@@ -7,13 +7,13 @@
 #define NUMBER_SHIFT 32
 #define FINISHED_SHIFT 16
 #define COUNT_MASK UINT64_C(0xffff)
-#define PIECES_MAX 32768u /* so that no count reaches into the next */
+#define PIECES_MAX 32768u /* so that no count overflows into the next one */
 #define PIECE_BYTES_MIN (UINT64_C(8) << 10)
 #define PIECE_BYTES_MAX (UINT64_C(256) << 10)
-#define PARTS 4 /* of a message, at least, so that neither waits long for the last one */
-#define TRIES 4 /* the other side takes the word away once, and then it copies */
+#define PARTS 4 /* of a message, at least: neither side waits long for the last one */
+#define TRIES 4 /* the other side changes the word once, then it copies */
 
-/* Both sides cut alike. */
+/* Both sides divide the message alike. */
 static void cut_pieces(struct ivshm_coop *coop, uint64_t bytes)
 {
     uint64_t piece = bytes / PARTS;
@@ -38,7 +38,7 @@ void ivshm_coop_begin(struct ivshm_coop_shm *shared, uint64_t bytes, struct ivsh
     coop->shared = shared;
     coop->number = number_of(ivshm_a64_load_relaxed(&shared->word)) + 1;
     cut_pieces(coop, bytes);
-    /* Relaxed: the helper learns of it through a message. */
+    /* Relaxed: the helper learns of the copy by a message. */
     ivshm_a64_store_relaxed(&shared->word, (uint64_t) coop->number << NUMBER_SHIFT);
 }
 
@@ -50,7 +50,8 @@ int ivshm_coop_attach(struct ivshm_region *region, struct ivshm_owner owner, ivs
     if (!shared || off.bytes % sizeof(*shared) != 0 || bytes == 0 ||
         !ivshm_extent_covers(region, owner, IVSHM_KIND_USER, off, sizeof(*shared)))
         return ivshm_diag_fail(diag, EBADMSG,
-                               "endpoint %u asks for help at %llu, which is not its own",
+                               "endpoint %u proposed a cooperative copy by a word at offset %llu, "
+                               "which is not in memory of its own",
                                owner.endpoint, (unsigned long long) off.bytes);
     coop->shared = shared;
     coop->number = number;
@@ -58,16 +59,16 @@ int ivshm_coop_attach(struct ivshm_region *region, struct ivshm_owner owner, ivs
     return 0;
 }
 
-bool ivshm_coop_claim(struct ivshm_coop *coop, struct ivshm_piece *piece)
+bool ivshm_coop_take_piece(struct ivshm_coop *coop, struct ivshm_piece *piece)
 {
     for (int tries = 0; tries < TRIES; tries++) {
-        uint64_t word = ivshm_a64_load_relaxed(&coop->shared->word); /* the CAS looks again */
+        uint64_t word = ivshm_a64_load_relaxed(&coop->shared->word); /* the CAS checks it */
         uint64_t next = word & COUNT_MASK;
         if (number_of(word) != coop->number || next >= coop->pieces)
             return false;
         if (!ivshm_a64_cas_seqcst(&coop->shared->word, word, word + 1))
             continue;
-        IVSHM_TRACEPOINT(coop_claimed);
+        IVSHM_TRACEPOINT(coop_taken);
         piece->first = next * coop->piece_bytes;
         piece->bytes = coop->bytes - piece->first < coop->piece_bytes ? coop->bytes - piece->first
                                                                       : coop->piece_bytes;
@@ -84,7 +85,7 @@ void ivshm_coop_finish(struct ivshm_coop *coop)
 
 int64_t ivshm_coop_remaining(const struct ivshm_coop *coop, uint32_t taken)
 {
-    uint64_t word = ivshm_a64_load_acquire(&coop->shared->word); /* J1 */
+    uint64_t word = ivshm_a64_load_acquire(&coop->shared->word); /* acquire J1 */
     uint64_t next = word & COUNT_MASK, finished = word >> FINISHED_SHIFT & COUNT_MASK;
     if (number_of(word) != coop->number || next > coop->pieces || taken > next ||
         finished > next - taken)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * What went wrong, in one sentence for a person: what was found, what was expected, what to do.
- * The function that detects a failure writes it; callers pass it on. Core prints nothing itself.
+ * The text of an error, in one sentence for a person: what was found, what was expected, what to
+ * do. The function that detects a failure writes it, and callers pass it on. Core prints nothing
+ * itself. Any thread; each call has its own struct.
  */
 #ifndef IVSHM_DIAG_H
 #define IVSHM_DIAG_H
@@ -13,7 +14,10 @@ struct ivshm_diag {
     char text[768];
 };
 
-/* Writes the text and returns -err, so that a failure is one statement. diag may be NULL. */
+/*
+ * Writes the text, cut off at its size, and returns -err: so a failure is one statement. `err` is a
+ * positive errno. `diag` may be NULL.
+ */
 __attribute__((format(printf, 3, 4))) static inline int
 ivshm_diag_fail(struct ivshm_diag *diag, int err, const char *fmt, ...)
 {

@@ -39,7 +39,7 @@ static ivshm_a64 *claim_word(const struct ivshm_region *region, uint32_t index)
     return &region->endpoints[index].claim;
 }
 
-/* An index may come from anybody: a business card, a word in the region. */
+/* An index may come from anywhere: a business card, a word in the region. */
 static bool is_in_table(const struct ivshm_region *region, uint32_t index)
 {
     return index < region->geo.endpoints;
@@ -56,12 +56,12 @@ bool ivshm_endpoint_is_live(const struct ivshm_region *region, struct ivshm_owne
 {
     if (!is_in_table(region, peer.endpoint))
         return false;
-    /* Acquire E2: what a peer sent before it left is in our inbox. */
+    /* Acquire E2: what a peer sent before it left is in our inbox or in its ring. */
     struct ivshm_claim c = unpack_claim(ivshm_a64_load_acquire(claim_word(region, peer.endpoint)));
     return c.state == IVSHM_LIVE && c.generation == peer.generation;
 }
 
-/* Text travels as words, so that a reader races with no plain byte. */
+/* Text is stored as words, so a reader never races with a plain byte. */
 static void store_text(ivshm_a64 *words, size_t count, const char *text)
 {
     char bytes[128] = {0};
@@ -83,7 +83,9 @@ static void load_text(const ivshm_a64 *words, size_t count, char *text)
     text[count * 8 - 1] = 0;
 }
 
-/* Tells an identity that one process has written from one that two have, or none. */
+/*
+ * Distinguishes an identity that one process has written from one that two have written, or none.
+ */
 static uint64_t seal_of(const struct ivshm_process *p, uint32_t generation)
 {
     const uint64_t words[IVSHM_SEAL_WORDS] = {
@@ -126,8 +128,8 @@ int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
         load_text(e->host, 8, r.process.host);
         load_text(e->job, 16, r.job);
         /*
-         * Each field above is one whole word; the second look tells whether they are of one claim:
-         * whoever reads a word of the next one has acquired its claim too, edge E3.
+         * Each field above consists of whole words. The second look tells whether they belong to
+         * one claim: whoever reads a word of the next claim sees that claim, too (E3).
          */
         if (ivshm_a64_load_seqcst(&e->claim) == before) {
             *info = r;
@@ -137,7 +139,7 @@ int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
     return -EAGAIN;
 }
 
-/* The caller, as a process that has this region mapped. */
+/* The caller, with the traits that come from how it maps this region. */
 static struct ivshm_process on_region(const struct ivshm_region *region,
                                       const struct ivshm_process *self)
 {
@@ -169,20 +171,21 @@ enum ivshm_liveness ivshm_endpoint_liveness(const struct ivshm_region *region,
         return IVSHM_LIVENESS_DEAD;
     case IVSHM_JOINING:
         /*
-         * The claim is all there is, and 20 bits of a hash can be those of another host. Then the
-         * joiner finds, when it becomes NAMED, that the entry is not its own any more, and has lost
-         * nothing else; what it writes into the next one's identity breaks the seal.
+         * There is only the claim, and another host can have the same 20 bits of hash. If a joiner
+         * is thus taken for dead by mistake, it finds on becoming NAMED that the entry is no longer
+         * its own, and has lost nothing else. What it writes into the next owner's identity breaks
+         * the seal.
          */
         return ivshm_endpoint_locality(region, self, info) == IVSHM_LOCALITY_HERE
                    ? ivshm_pid_liveness(info->claim.pid, 0)
                    : IVSHM_LIVENESS_UNKNOWN;
-    default: /* also in a state that does not exist: the seal tells whose the entry is */
+    default: /* also a state that does not exist: the seal tells whose entry it is */
         return info->named ? ivshm_process_liveness(&me, &info->process, census)
                            : IVSHM_LIVENESS_UNKNOWN;
     }
 }
 
-/* The bitmap of a live endpoint's attachments, or NULL if its entry makes no sense. */
+/* The attachment bitmap of a live endpoint, or NULL if its entry is invalid. */
 static const ivshm_a64 *attachment_bits(const struct ivshm_region *region, uint32_t index,
                                         uint64_t claim)
 {
@@ -194,7 +197,10 @@ static const ivshm_a64 *attachment_bits(const struct ivshm_region *region, uint3
     return addr ? (const ivshm_a64 *) (addr + region->geo.attached) : NULL;
 }
 
-/* Whether a live endpoint is attached to entry `index`: partner of the store in attach, edge A1. */
+/*
+ * Whether a live endpoint is attached to entry `index`. Its load of the bit pairs with the store in
+ * ivshm_endpoint_attach (A1).
+ */
 static bool is_attached_to(const struct ivshm_region *region, uint32_t index)
 {
     for (uint32_t i = 0; i < region->geo.endpoints; i++) {
@@ -208,7 +214,7 @@ static bool is_attached_to(const struct ivshm_region *region, uint32_t index)
     return false;
 }
 
-/* Frees entry `index`, which is DEAD with claim `word`, if nobody is attached to it. */
+/* Frees entry `index`, which is DEAD with claim `word`, unless somebody is attached to it. */
 static bool reclaim_entry(struct ivshm_region *region, uint32_t index, uint64_t word,
                           uint64_t *blocks)
 {
@@ -218,14 +224,14 @@ static bool reclaim_entry(struct ivshm_region *region, uint32_t index, uint64_t 
     IVSHM_TRACEPOINT(reap_free);
     *blocks += ivshm_extent_reclaim(region, owner);
     IVSHM_TRACEPOINT(reap_freed);
-    /* Keeps the generation, from which the next claim counts on. */
+    /* Keeps the generation, from which the next claim continues. */
     ivshm_a64_cas_seqcst(
         claim_word(region, index), word,
         pack_claim((struct ivshm_claim){.state = IVSHM_FREE, .generation = owner.generation}));
     return true;
 }
 
-/* Also in a state that does not exist, which somebody has scribbled there. */
+/* Also true in a state that does not exist, which a stray store has left. */
 static bool may_die(uint64_t word)
 {
     enum ivshm_claim_state state = unpack_claim(word).state;
@@ -279,8 +285,8 @@ void ivshm_endpoint_reap(struct ivshm_region *region, const struct ivshm_process
 }
 
 /*
- * MiB, a power of two and not less than the region has, in which a job of that size has room, a
- * pipeline a rank, and a quarter to spare.
+ * The size in MiB, a power of two and not less than the region's, at which a job of this size has
+ * room: with a pipeline for each rank, and a quarter to spare.
  */
 static unsigned long long size_for(uint32_t ranks, uint64_t at_least)
 {
@@ -296,7 +302,7 @@ static unsigned long long size_for(uint32_t ranks, uint64_t at_least)
     return size >> 20;
 }
 
-/* -ENOSPC, and why: the table or the memory. */
+/* Returns -ENOSPC, and in diag whether the table or the memory is full. */
 static int explain_full(const struct ivshm_region *region, bool table, uint32_t job_size,
                         struct ivshm_diag *diag)
 {
@@ -309,12 +315,12 @@ static int explain_full(const struct ivshm_region *region, bool table, uint32_t 
     ivshm_extent_usage(region, &usage);
     if (!table && usage.longest_free * region->geo.block_size >= need)
         return ivshm_backing_no_memory(&region->map,
-                                       diag); /* there are blocks, but no memory for them */
+                                       diag); /* blocks are free, but have no memory */
     return ivshm_diag_fail(
         diag, ENOSPC,
         "region %s (%llu MiB) is full: %s; %u of %u endpoints are in use, %llu KiB are "
         "free, a rank needs %llu KiB. A job of %u ranks needs %lluM: pass size=%lluM to "
-        "QEMU, or see `ivshmem ps` for who holds the memory",
+        "QEMU, or run `ivshmem ps` to see which processes hold the memory",
         region->map.name, (unsigned long long) (region->geo.size >> 20),
         table ? "no endpoint is left" : "no memory is left", used, region->geo.endpoints,
         (unsigned long long) (usage.free_blocks * region->geo.block_size >> 10),
@@ -327,7 +333,7 @@ int ivshm_endpoint_no_memory(const struct ivshm_region *region, uint32_t job_siz
     return explain_full(region, false, job_size, diag);
 }
 
-/* CAS FREE to JOINING: from here on the claim word says who holds the entry, and its blocks. */
+/* Changes a FREE entry to JOINING by a CAS. From here on the claim tells who holds the entry. */
 static bool claim_entry(struct ivshm_region *region, const struct ivshm_process *self,
                         struct ivshm_owner *owner)
 {
@@ -350,7 +356,7 @@ static bool claim_entry(struct ivshm_region *region, const struct ivshm_process 
     return false;
 }
 
-/* DEAD, and freed at once if possible; later by whoever reaps. */
+/* Marks the claim DEAD (release E2) and frees the entry if possible; else a later reap does. */
 static void release_entry(struct ivshm_endpoint *ep)
 {
     uint64_t word = ivshm_a64_load_relaxed(claim_word(ep->region, ep->owner.endpoint));
@@ -363,8 +369,8 @@ static void release_entry(struct ivshm_endpoint *ep)
 }
 
 /*
- * From one state of our own claim to the next: edge E1. False if somebody has marked it as dead, on
- * a false word: the entry may be another's by now.
+ * Takes our own claim from one state to the next (release E1). False if it was marked dead on a
+ * wrong declaration: the entry may be another process' by now.
  */
 static bool advance_claim(const struct ivshm_endpoint *ep, enum ivshm_claim_state from,
                           enum ivshm_claim_state to)
@@ -382,9 +388,9 @@ static int explain_lost(const struct ivshm_endpoint *ep, struct ivshm_diag *diag
 {
     return ivshm_diag_fail(
         diag, ESHUTDOWN,
-        "somebody declared this process dead while it joined region %s, and its "
-        "endpoint %u was taken back: see who uses `ivshmem reap` with --vm-gone, "
-        "--container-gone or --endpoint, and start again",
+        "this process was declared dead while it joined region %s, and its endpoint %u was "
+        "reclaimed: find out who runs `ivshmem reap` with --vm-gone, --container-gone or "
+        "--endpoint, then start again",
         ep->region->map.name, ep->owner.endpoint);
 }
 
@@ -403,7 +409,7 @@ int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t r
     IVSHM_TRACEPOINT(join_claimed);
 
     struct ivshm_endpoint_shm *e = &region->endpoints[r.owner.endpoint];
-    /* Release E3: after the claim, for who reads the entry while it changes hands. */
+    /* Release E3: after the claim, for a reader while the entry changes hands. */
     for (int i = 0; i < 2; i++) {
         ivshm_a64_store_release(&e->boot_id[i], r.process.boot_id[i]);
         ivshm_a64_store_release(&e->vm_uuid[i], r.process.vm_uuid[i]);
@@ -421,7 +427,7 @@ int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t r
     store_text(e->job, 16, job);
     ivshm_a64_store_release(&e->seal, seal_of(&r.process, r.owner.generation));
     IVSHM_TRACEPOINT(join_written);
-    /* No block before: from here on the entry says in full who holds it. */
+    /* Only now may it allocate blocks: the entry fully identifies their owner. */
     if (!advance_claim(&r, IVSHM_JOINING, IVSHM_NAMED))
         return explain_lost(&r, diag);
     IVSHM_TRACEPOINT(join_named);
@@ -442,7 +448,7 @@ int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t r
 int ivshm_endpoint_publish(struct ivshm_endpoint *ep, struct ivshm_diag *diag)
 {
     if (!advance_claim(ep, IVSHM_NAMED, IVSHM_LIVE)) {
-        /* What was taken from the map after who took the entry back had gone over it. */
+        /* What was allocated after the reaper had passed over the map. */
         ivshm_extent_reclaim(ep->region, ep->owner);
         return explain_lost(ep, diag);
     }
@@ -463,12 +469,13 @@ int ivshm_endpoint_attach(struct ivshm_endpoint *ep, struct ivshm_owner peer, vo
 {
     const struct ivshm_region *region = ep->region;
     if (!is_in_table(region, peer.endpoint))
-        return ivshm_diag_fail(diag, EBADMSG, "endpoint %u is beyond the table of %u in region %s",
+        return ivshm_diag_fail(diag, EBADMSG,
+                               "endpoint %u is beyond the table of %u endpoints in region %s",
                                peer.endpoint, region->geo.endpoints, region->map.name);
 
     /*
-     * Announce, then look: edge A1. A reaper marks DEAD, then looks at the announcements. Both
-     * orders are sequentially consistent, so at least one of us sees the other.
+     * Store the bit, then load the claim. A reaper changes the claim to DEAD, then loads the bits
+     * (A1). Both pairs are sequentially consistent, so at least one of us sees the other.
      */
     uint64_t bit = UINT64_C(1) << (peer.endpoint % 64);
     bool was_attached = ivshm_a64_or_seqcst(&ep->attached[peer.endpoint / 64], bit) & bit;
@@ -479,7 +486,7 @@ int ivshm_endpoint_attach(struct ivshm_endpoint *ep, struct ivshm_owner peer, vo
         if (!was_attached)
             ivshm_endpoint_detach(ep, peer.endpoint);
         return ivshm_diag_fail(diag, ESHUTDOWN,
-                               "endpoint %u generation %u of region %s has left or is dead",
+                               "endpoint %u (generation %u) of region %s has left or is dead",
                                peer.endpoint, peer.generation, region->map.name);
     }
     ivshm_off off = {ivshm_a64_load_relaxed(&region->endpoints[peer.endpoint].base)};
@@ -489,8 +496,8 @@ int ivshm_endpoint_attach(struct ivshm_endpoint *ep, struct ivshm_owner peer, vo
             ivshm_endpoint_detach(ep, peer.endpoint);
         return ivshm_diag_fail(
             diag, EBADMSG,
-            "endpoint %u of region %s names memory at %llu that is not its own: the "
-            "region is damaged",
+            "endpoint %u of region %s names memory at offset %llu that is not its own: the "
+            "region is damaged; `ivshmem check` tells more",
             peer.endpoint, region->map.name, (unsigned long long) off.bytes);
     }
     IVSHM_TRACEPOINT(attach_done);

@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Endpoints: one entry of the table a process. Claim, publish, look up, attach, leave, reap.
+ * Endpoints: processes on the region, each with an entry in the table. Join, publish, look up,
+ * attach, leave, reap.
  *
- * An endpoint's memory returns only when its process has left or is proved dead, and no live
- * endpoint is attached to it: whoever writes into another's memory attaches first, and detaches
- * after the last write. One thread a handle; any number of processes at once.
+ * The memory of an endpoint is reclaimed only when its process has left or is proved dead and no
+ * live endpoint is attached to it. Whoever writes into another endpoint's memory attaches first,
+ * and detaches after the last write.
+ *
+ * Any number of processes at once. A struct ivshm_endpoint is used by one thread at a time;
+ * functions that take only a region may be called by any thread. Errors are negative errnos;
+ * outputs are set only on success. Any index is allowed, unless stated otherwise: one outside the
+ * table is an entry that is free. Edges E1 to E3 and A1.
  */
 #ifndef IVSHM_ENDPOINT_H
 #define IVSHM_ENDPOINT_H
@@ -12,6 +18,7 @@
 #include "liveness.h"
 #include "extent.h"
 
+/* A claim word, unpacked. */
 struct ivshm_claim {
     enum ivshm_claim_state state;
     uint32_t generation;
@@ -19,75 +26,93 @@ struct ivshm_claim {
     uint32_t host_hash;
 };
 
-/* What an entry says, copied out and consistent. */
+/* A consistent copy of an entry. */
 struct ivshm_endpoint_info {
     struct ivshm_claim claim;
     struct ivshm_process process;
-    bool named; /* `process` is of the claim: its seal is whole */
+    bool named; /* the seal fits: `process` is the one that made the claim */
     ivshm_off base;
     uint64_t joined_at; /* seconds since 1970 */
     uint32_t rank, job_size;
     char job[128];
 };
 
-/* The caller's own entry. */
+/* The caller's own entry. Points to the region's handle, which must stay in place. */
 struct ivshm_endpoint {
     struct ivshm_region *region;
     struct ivshm_owner owner;
     struct ivshm_process process;
     ivshm_off base_off;
-    void *base;          /* geo.base_bytes, all zero after join */
-    ivshm_a64 *attached; /* a bit an endpoint */
+    void *base;          /* geo.base_bytes bytes; all zero after join */
+    ivshm_a64 *attached; /* one bit for each endpoint */
 };
 
 /*
- * Takes an entry and its base extent, after taking back what can be proved dead. The entry is not
- * visible to peers before ivshm_endpoint_publish.
- * -ENOSPC if the table or the memory is full; diag says of what there is too little and what to do.
- * -ESHUTDOWN as ivshm_endpoint_publish.
+ * Claims an entry and a base extent, after reaping. Peers cannot attach before
+ * ivshm_endpoint_publish. `job` is copied, up to 127 bytes. *ep ends in ivshm_endpoint_leave, even
+ * if it was never published. E1 (NAMED) and E3. Errors: -ENOSPC the table or the memory is full,
+ * with the size that the job needs in diag; -ESHUTDOWN as ivshm_endpoint_publish; else as
+ * ivshm_process_self. Cost: that of a reap, and zeroing the base extent.
  */
 int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t rank,
                         uint32_t job_size, struct ivshm_endpoint *ep, struct ivshm_diag *diag);
 
-/* For who found no memory in another way: -ENOSPC, and in diag how large a region the job needs. */
+/*
+ * For a caller that found no memory in another way: returns -ENOSPC, and in diag how large a region
+ * the job needs.
+ */
 int ivshm_endpoint_no_memory(const struct ivshm_region *region, uint32_t job_size,
                              struct ivshm_diag *diag);
 
 /*
- * Makes the endpoint LIVE. What the caller has prepared in `base` is visible to whoever attaches.
- * -ESHUTDOWN if somebody has declared the caller dead meanwhile: all that it held has gone back,
- * and it must touch nothing of it, nor leave.
+ * Makes the endpoint LIVE (release E1): whoever attaches sees what the caller has prepared in
+ * `base`. -ESHUTDOWN if the caller was declared dead meanwhile. Then all that it held has been
+ * reclaimed; it must not touch any of it, nor leave.
  */
 int ivshm_endpoint_publish(struct ivshm_endpoint *ep, struct ivshm_diag *diag);
 
-/* Detaches from all, gives the entry up, and takes back all that nobody is attached to. */
+/*
+ * Detaches from all peers, marks the claim DEAD (release E2) and reaps. *ep is invalid afterwards;
+ * its memory is freed when nobody is attached to it any more.
+ */
 void ivshm_endpoint_leave(struct ivshm_endpoint *ep);
 
 /*
- * Attaches to a live peer; *base is its base extent, valid until detach. Attaching twice is one
- * attachment. -ESHUTDOWN if it is not live in that generation, -EBADMSG if its entry makes no
- * sense.
+ * Attaches to a live peer. *base is its base extent, of geo.base_bytes bytes, valid until detach;
+ * peers can change it at any time. Attaching twice is one attachment. Stores the bit, then loads
+ * the peer's claim, both seq_cst (A1): a store-load handshake as in Dekker's algorithm, which keeps
+ * memory from being freed like a hazard pointer. Errors: -ESHUTDOWN not live in that generation;
+ * -EBADMSG no such index, or a damaged entry. Cost: a load for each block of the base extent.
  */
 int ivshm_endpoint_attach(struct ivshm_endpoint *ep, struct ivshm_owner peer, void **base,
                           struct ivshm_diag *diag);
 
-/* After the last write into the peer's memory. */
+/*
+ * Ends the attachment to entry `peer`, an index in the table, after the last access to its memory.
+ * Does nothing without an attachment.
+ */
 void ivshm_endpoint_detach(struct ivshm_endpoint *ep, uint32_t peer);
 
-/* FREE also where the table has no such entry, as for all below. */
+/* The claim of entry `index`. One load (acquire E1, E2). */
 struct ivshm_claim ivshm_endpoint_claim(const struct ivshm_region *region, uint32_t index);
 
-/* Whether that very claim is still LIVE. One load: for the progress engine. */
+/*
+ * Whether that claim is still LIVE. Once it was, false is final, and whatever the peer sent before
+ * is in our inbox or in its ring (acquire E2). One load: for every progress call.
+ */
 bool ivshm_endpoint_is_live(const struct ivshm_region *region, struct ivshm_owner peer);
 
-/* -ENOENT if the entry is free, or there is none; -EAGAIN if it keeps changing. */
+/*
+ * Copies an entry (acquire E1, E3). -ENOENT if it is free or does not exist; -EAGAIN if it kept
+ * changing.
+ */
 int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
                         struct ivshm_endpoint_info *info);
 
 /*
- * What `self` can prove of the process that made a claim of which `info` is a copy, and where it
- * runs; a joiner that has not written its identity yet is elsewhere, or here. For the census see
- * ivshm_process_liveness.
+ * What `self` can prove about the process that made the claim in *info, and where that process
+ * runs. A joiner that has not written its identity yet is here if the hash in its claim says so,
+ * else elsewhere. `self` needs no traits of its mapping. For the census see ivshm_process_liveness.
  */
 enum ivshm_liveness ivshm_endpoint_liveness(const struct ivshm_region *region,
                                             const struct ivshm_process *self,
@@ -99,25 +124,31 @@ enum ivshm_locality ivshm_endpoint_locality(const struct ivshm_region *region,
 
 struct ivshm_reaped {
     uint32_t endpoints; /* entries freed */
-    uint64_t blocks;
-    uint32_t waiting; /* dead, but somebody is attached still */
+    uint64_t blocks;    /* blocks freed */
+    uint32_t waiting;   /* dead, but a live endpoint is still attached */
 };
 
 /*
- * Takes back what `self` can prove dead, and what others have. Any process, at any time. Looks at
- * all processes of the machine if some of the region are in containers of it.
+ * Marks dead what `self` can prove dead, then frees the blocks and entries of all DEAD endpoints to
+ * which nobody is attached (A1). `reaped` may be NULL. Cost: a few system calls for each process of
+ * this machine, a census if some are in its containers, and for each dead endpoint a walk over the
+ * table and the block map.
  */
 void ivshm_endpoint_reap(struct ivshm_region *region, const struct ivshm_process *self,
                          struct ivshm_reaped *reaped);
 
 /*
- * Marks the entry as dead, if it still is of that claim: on the word of somebody who knows that its
- * process will never run again. Frees nothing.
+ * Marks the entry dead if it still has that claim: for somebody who knows that its process will
+ * never run again. Frees nothing.
  */
 void ivshm_endpoint_declare_dead(struct ivshm_region *region, uint32_t index,
                                  struct ivshm_claim claim);
 
-/* Marks as dead what `self` can prove dead, and frees nothing: cheap, for the progress engine. */
+/*
+ * Marks dead what `self` can prove dead without a census, and frees nothing. Cheap enough to call
+ * about once a second. Cost: a load for each entry, a few system calls for each process of this
+ * machine.
+ */
 void ivshm_endpoint_watch(struct ivshm_region *region, const struct ivshm_process *self);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include <errno.h>
 
-#define SPARE_LEAVES 4 /* the part of the region that stays free: one in so many */
+#define SPARE_LEAVES 4 /* one part in so many of the region stays free */
 
 #define OWNER_BITS 35
 #define OWNER_MASK ((UINT64_C(1) << OWNER_BITS) - 1)
@@ -18,7 +18,7 @@ static uint64_t owner_bits(struct ivshm_owner owner)
     return (uint64_t) (owner.endpoint + 1) | (uint64_t) owner.generation << 16;
 }
 
-/* `first_of` is the number of blocks of the extent that begins here, 0 further on. */
+/* `first_of` is the number of blocks of the extent if this is its first block, else 0. */
 static uint64_t block_word(struct ivshm_owner owner, enum ivshm_block_kind kind, uint64_t first_of)
 {
     return owner_bits(owner) | (uint64_t) kind << OWNER_BITS |
@@ -30,7 +30,7 @@ static uint64_t block_count(const struct ivshm_region *region, uint64_t bytes)
     return bytes / region->geo.block_size + (bytes % region->geo.block_size != 0);
 }
 
-/* -1 if `off` is not the beginning of a block. */
+/* -1 if `off` is not the first byte of a block. */
 static int64_t block_index(const struct ivshm_region *region, ivshm_off off)
 {
     if (off.bytes < region->geo.data || (off.bytes - region->geo.data) % region->geo.block_size)
@@ -40,8 +40,9 @@ static int64_t block_index(const struct ivshm_region *region, ivshm_off off)
 }
 
 /*
- * Frees `count` blocks of ours, the last first: until then the first says where the extent begins.
- * Only what is ours still: a joiner that was declared dead by mistake may have lost some.
+ * Frees `count` blocks of ours, the last one first: until the end, the first one tells where the
+ * extent begins. Only blocks that are still ours: a joiner that was declared dead by mistake may
+ * have lost some. The CAS is the block map's release.
  */
 static void clear_blocks(ivshm_a64 *words, uint64_t count, struct ivshm_owner owner)
 {
@@ -59,14 +60,14 @@ int ivshm_extent_alloc(struct ivshm_region *region, struct ivshm_owner owner,
     uint64_t want = block_count(region, bytes), start = 0, run = 0;
 
     /*
-     * Take block by block; where another owner is met, give back what was taken and begin behind
-     * it. Its first block says how far it reaches, or will once it has taken the rest: allocations
-     * at the same time neither collide nor leave holes. Every step is one CAS, so that a death in
-     * here leaves blocks that name their owner.
+     * Claims block by block. On meeting another owner, frees what it has and continues behind that
+     * owner's extent. The extent's first block tells how long it is, or will be once its owner has
+     * the rest: so simultaneous allocations neither go on colliding nor leave holes. Every step is
+     * one CAS (the block map's acquire), so a death in here leaves blocks that name their owner.
      */
     while (run < want) {
         if (want > region->geo.blocks ||
-            start > region->geo.blocks - want) /* nothing is taken now */
+            start > region->geo.blocks - want) /* nothing is held now */
             return -ENOSPC;
         ivshm_a64 *word = &map[start + run];
         if (ivshm_a64_load_relaxed(word) == 0 &&
@@ -85,7 +86,7 @@ int ivshm_extent_alloc(struct ivshm_region *region, struct ivshm_owner owner,
     uint64_t at = region->geo.data + start * region->geo.block_size;
     if (ivshm_backing_reserve(&region->map, at, want * region->geo.block_size, IVSHM_TO_WRITE,
                               NULL) != 0) {
-        /* What of it there was is of more use to others. */
+        /* What memory it got is of more use to others. */
         ivshm_backing_discard(&region->map, at, want * region->geo.block_size);
         ivshm_extent_free(region, owner, (ivshm_off){at}, want * region->geo.block_size);
         return -ENOSPC;
@@ -142,7 +143,7 @@ bool ivshm_extent_covers(const struct ivshm_region *region, struct ivshm_owner o
 bool ivshm_extent_can_spare(const struct ivshm_region *region, uint64_t bytes)
 {
     uint64_t wanted = block_count(region, bytes) + region->geo.blocks / SPARE_LEAVES, found = 0;
-    for (uint64_t i = region->geo.blocks; i-- > 0 && found < wanted;) /* free ones are at the end */
+    for (uint64_t i = region->geo.blocks; i-- > 0 && found < wanted;) /* most free ones are last */
         found += ivshm_a64_load_relaxed(&region->block_map[i]) == 0;
     return found >= wanted && ivshm_backing_can_spare(&region->map, bytes);
 }
@@ -150,7 +151,7 @@ bool ivshm_extent_can_spare(const struct ivshm_region *region, uint64_t bytes)
 uint64_t ivshm_extent_reclaim(struct ivshm_region *region, struct ivshm_owner owner)
 {
     uint64_t freed = 0;
-    /* Downwards, as in clear_blocks. */
+    /* The last block first, as in clear_blocks. */
     for (uint64_t i = region->geo.blocks; i-- > 0;) {
         uint64_t found = ivshm_a64_load_relaxed(&region->block_map[i]);
         if ((found & OWNER_MASK) == owner_bits(owner) &&

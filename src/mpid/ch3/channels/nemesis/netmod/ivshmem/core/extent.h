@@ -1,72 +1,92 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Extents: runs of blocks, handed out without a lock. The block map holds nothing but each block's
- * owner, so that whatever a dead process held can be found and taken back, at any instruction of
- * its death, and two processes that take back at once do no harm. Any process, any time; slow path
- * only.
+ * Extents: runs of blocks, allocated without a lock. The block map holds only each block's owner.
+ * So whatever a dead process held can be found and reclaimed, at whichever instruction it died, and
+ * two processes that reclaim at once do no harm.
+ *
+ * Ordering: the block map's edge. A block is freed by a CAS to 0 (release) and allocated by a CAS
+ * from 0 (acquire), so the accesses of the old owner are over before those of the new one begin.
+ * Any thread of any process may call these functions at any time. They are not for the path of a
+ * message: most cost a walk over the extent or over the map.
  */
 #ifndef IVSHM_EXTENT_H
 #define IVSHM_EXTENT_H
 
 #include "region.h"
 
-/* Who owns: an endpoint and the generation of its claim. */
+/* An owner: an endpoint's index and the generation of its claim. */
 struct ivshm_owner {
     uint32_t endpoint;
     uint32_t generation;
 };
 
 /*
- * Takes `bytes`, rounded up to blocks, for `owner`. The contents are whatever they were.
- * -ENOSPC if no run of free blocks is long enough, or a sparse file gets no memory for it.
+ * Allocates `bytes` > 0, rounded up to blocks, for `owner`, whose claim is NAMED or LIVE. The
+ * contents are undefined. -ENOSPC if no run of free blocks is long enough, or the file system has
+ * no memory for it. Cost: one CAS for each block of the extent, and one load for each other extent
+ * on the way; more if others allocate at the same time.
  */
 int ivshm_extent_alloc(struct ivshm_region *region, struct ivshm_owner owner,
                        enum ivshm_block_kind kind, uint64_t bytes, ivshm_off *off);
 
-/* Gives back the extent at `off`, of which `owner` holds `bytes`. */
+/*
+ * Frees the `bytes` at `off`, as allocated by `owner`. Skips blocks that are no longer the owner's.
+ * Nobody else may access the extent any more.
+ */
 void ivshm_extent_free(struct ivshm_region *region, struct ivshm_owner owner, ivshm_off off,
                        uint64_t bytes);
 
-/* Whether `owner` holds an extent of this kind that begins at `off` and has at least `bytes`. */
+/*
+ * Whether `owner` holds an extent of this kind that begins at `off` and has at least `bytes`. `off`
+ * may have any value. The answer stays true only while the extent cannot be freed: the caller is
+ * the owner or attached to it, and the owner keeps the extent.
+ */
 bool ivshm_extent_owned(const struct ivshm_region *region, struct ivshm_owner owner,
                         enum ivshm_block_kind kind, ivshm_off off, uint64_t bytes);
 
 /*
- * Whether `owner` holds all blocks of [off, off+bytes) for this kind: a part of an extent, or of
- * several.
+ * Whether `owner` holds all blocks of [off, off+bytes) for this kind, as part of one extent or of
+ * several. Otherwise as ivshm_extent_owned.
  */
 bool ivshm_extent_covers(const struct ivshm_region *region, struct ivshm_owner owner,
                          enum ivshm_block_kind kind, ivshm_off off, uint64_t bytes);
 
 /*
- * Whether `bytes` can be taken for what a job can do without: a part of the region stays free for
- * those who join.
+ * Whether `bytes` can be allocated for something that a job can do without: a quarter of the blocks
+ * stays free for processes that join. A hint, as others allocate at the same time. Cost: up to the
+ * whole map.
  */
 bool ivshm_extent_can_spare(const struct ivshm_region *region, uint64_t bytes);
 
-/* Gives back all that `owner` holds; returns the number of blocks. The owner must be proved dead.
+/*
+ * Frees all blocks of `owner`, whose claim must be over, with nobody attached to it. Returns their
+ * number. Cost: the whole map.
  */
 uint64_t ivshm_extent_reclaim(struct ivshm_region *region, struct ivshm_owner owner);
 
+/* Blocks by use; others may allocate while they are counted. */
 struct ivshm_extent_usage {
     uint64_t free_blocks, base_blocks, pipeline_blocks, ring_blocks, user_blocks;
-    uint64_t longest_free; /* blocks in a row */
+    uint64_t longest_free; /* blocks of the longest free run */
 };
 
+/* Cost: the whole map. */
 void ivshm_extent_usage(const struct ivshm_region *region, struct ivshm_extent_usage *usage);
 
-/* The number of blocks that `owner` holds. */
+/* The number of blocks that `owner` holds. Cost: the whole map. */
 uint64_t ivshm_extent_held(const struct ivshm_region *region, struct ivshm_owner owner);
 
-/* What a word of the block map says. */
+/* A word of the block map, unpacked. */
 struct ivshm_block {
     struct ivshm_owner owner;
     enum ivshm_block_kind kind;
-    bool first;     /* of its extent, */
-    uint64_t count; /* which has so many blocks; 0 if not first */
+    bool first;     /* whether it is the first block of its extent */
+    uint64_t count; /* blocks of the extent, 0 if not first */
 };
 
-/* Takes the word apart; false if it is free, or no allocation in this region can have written it.
+/*
+ * Unpacks a word. False if the block is free, or if no allocation in this region can have written
+ * the word.
  */
 bool ivshm_block_decode(const struct ivshm_region *region, uint64_t word,
                         struct ivshm_block *block);

@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define INITIAL_PID_NS UINT64_C(0xeffffffc) /* its inode, in every kernel */
+#define INITIAL_PID_NS UINT64_C(0xeffffffc) /* its inode number in every kernel */
 
 __attribute__((weak)) const char *ivshm_liveness_root(void)
 {
@@ -27,8 +27,8 @@ static void root_path(char *path, size_t size, const char *name)
 }
 
 /*
- * Reads a small file; returns its length or -errno. With `magic`, *is_kernels says whether it is of
- * that file system, and not one that was mounted over it.
+ * Reads a small file; returns its length or a negative errno. With `magic`, *is_kernels tells
+ * whether it lies in that file system, and not in one mounted over it.
  */
 static int read_text(const char *name, char *text, size_t size, long magic, bool *is_kernels)
 {
@@ -50,9 +50,9 @@ static int read_text(const char *name, char *text, size_t size, long magic, bool
 }
 
 /*
- * What follows `key`, which begins with a newline, on its line of a file of any length: a list of a
- * process' groups alone may have half a megabyte. Returns its length, 0 if there is no such line or
- * nothing on it, or -errno, -EBADMSG if the line does not fit into `text`.
+ * Reads what follows `key`, which begins with a newline, on its line. The file may have any length:
+ * the list of a process' groups alone may have half a megabyte. Returns the length, 0 if there is
+ * no such line or it is empty, or a negative errno, -EBADMSG if the line does not fit into `text`.
  */
 static int read_line(const char *name, const char *key, char *text, size_t size)
 {
@@ -73,7 +73,7 @@ static int read_line(const char *name, const char *key, char *text, size_t size)
         text[held] = 0;
         at = strstr(text, key);
         end = at ? strchr(at + len, '\n') : NULL;
-        /* What may be the beginning of the key stays, and all from the key on. */
+        /* Keeps what may be the beginning of the key, and everything from the key on. */
         size_t done = at ? (size_t) (at - text) : held < len ? 0 : held - (len - 1);
         held -= done;
         memmove(text, text + done, held + 1);
@@ -90,7 +90,10 @@ static int read_line(const char *name, const char *key, char *text, size_t size)
     return (int) strlen(text);
 }
 
-/* 32 hex digits, dashes ignored, as two words; false if it is none, or says nothing: 0, or ones. */
+/*
+ * Parses 32 hex digits, ignoring dashes, into two words. False if it is not a uuid, or one that
+ * says nothing: all zeros or all ones.
+ */
 static bool parse_uuid(const char *text, uint64_t uuid[2])
 {
     int digits = 0;
@@ -118,15 +121,15 @@ static bool ids_equal(const uint64_t a[2], const uint64_t b[2])
     return a[0] == b[0] && a[1] == b[1];
 }
 
-/* Both are known, and differ. */
+/* Whether both are known and they differ. */
 static bool ids_differ(const uint64_t a[2], const uint64_t b[2])
 {
     return is_known(a) && is_known(b) && !ids_equal(a, b);
 }
 
 /*
- * Containers may have a file of their own there, or /proc/sys/kernel/random/uuid, which says
- * something else each time: neither is the kernel's.
+ * Containers may mount a file of their own there, or /proc/sys/kernel/random/uuid, which differs at
+ * each read. Neither is the kernel's boot id.
  */
 static void read_boot_id(uint64_t id[2])
 {
@@ -140,7 +143,7 @@ static void read_boot_id(uint64_t id[2])
         id[0] = id[1] = 0;
 }
 
-/* Only root may read either. */
+/* Only root may read these. */
 static void read_vm(struct ivshm_process *p)
 {
     char text[64];
@@ -151,8 +154,7 @@ static void read_vm(struct ivshm_process *p)
         p->vm_uuid[0] = p->vm_uuid[1] = 0;
     else if (is_kernels)
         p->traits |= IVSHM_TRAIT_UUID;
-    /* From the hypervisor at each read, so that what a snapshot has in its memory does not count.
-     */
+    /* Each read asks the hypervisor, so a value in the memory of a snapshot does not count. */
     int n = read_text("/sys/firmware/qemu_fw_cfg/by_name/etc/vmgenid_guid/raw", text, sizeof(text),
                       SYSFS_MAGIC, &is_kernels);
     if (n >= 56)
@@ -164,7 +166,9 @@ struct pid_stat {
     uint64_t threads, start_time;
 };
 
-/* Fields 3, 20 and 22 of /proc/PID/stat, counted from behind the name, which may hold anything. */
+/*
+ * Fields 3, 20 and 22 of /proc/PID/stat, counted from behind the name, which may contain anything.
+ */
 static int read_pid_stat(const char *pid, struct pid_stat *out)
 {
     char name[64], text[1024];
@@ -185,13 +189,13 @@ static int read_pid_stat(const char *pid, struct pid_stat *out)
     return 0;
 }
 
-/* A zombie writes no more, unless only its first thread has ended. */
+/* A zombie does not write any more, unless only its first thread has ended. */
 static bool is_over(const struct pid_stat *stat)
 {
     return (stat->state == 'Z' || stat->state == 'X') && stat->threads <= 1;
 }
 
-/* The inode of a namespace of a process; -errno. */
+/* The inode number of a process' namespace; returns 0 or a negative errno. */
 static int read_namespace(const char *pid, const char *which, uint64_t *inode)
 {
     char name[64], path[256];
@@ -205,8 +209,9 @@ static int read_namespace(const char *pid, const char *which, uint64_t *inode)
 }
 
 /*
- * How many pid namespaces a process has from that of /proc down to its own, and its pid there. 0 if
- * the kernel has none. -errno, -EBADMSG if it cannot be told.
+ * Returns how many pid namespaces a process is in, from that of /proc down to its own, and its pid
+ * in the innermost one. 0 if the kernel has no pid namespaces; a negative errno, -EBADMSG if it
+ * cannot be told.
  */
 static int read_pids(const char *pid, uint64_t *innermost)
 {
@@ -229,8 +234,8 @@ static int read_pids(const char *pid, uint64_t *innermost)
 }
 
 /*
- * Whether /proc is of the caller's pid namespace. In another one's, which an outer namespace may
- * have left mounted, the same number is another process.
+ * Whether /proc belongs to the caller's pid namespace. In a /proc that an outer namespace has left
+ * mounted, the same number is another process.
  */
 static bool proc_is_own(void)
 {
@@ -239,8 +244,8 @@ static bool proc_is_own(void)
     return levels == 0 || (levels == 1 && pid == (uint64_t) getpid());
 }
 
-static bool ticks_near(uint64_t a,
-                       uint64_t b) /* what is added in nanoseconds may round up a tick */
+/* Offsets have nanoseconds, so a sum may round up by a tick. */
+static bool ticks_near(uint64_t a, uint64_t b)
 {
     return a - b + 1 <= 2;
 }
@@ -253,7 +258,7 @@ static int64_t ticks_of(long long seconds, long long nanoseconds)
 
 /*
  * What the kernel adds to the start times that this process reads: the offset of its time
- * namespace. False if that cannot be told.
+ * namespace. False if it cannot be told.
  */
 static bool start_offset(int64_t *offset)
 {
@@ -265,8 +270,8 @@ static bool start_offset(int64_t *offset)
     *offset = 0;
     int err = read_namespace("self", "time", &own);
     if (err)
-        return err == -ENOENT; /* a kernel without them */
-    /* The offsets that are shown are of the namespace that children will have. */
+        return err == -ENOENT; /* a kernel without time namespaces */
+    /* The file shows the offsets of the namespace that children will have. */
     if (read_namespace("self", "time_for_children", &children) != 0 || own != children ||
         read_text("/proc/self/timens_offsets", text, sizeof(text), 0, NULL) < 0)
         return false;
@@ -275,7 +280,7 @@ static bool start_offset(int64_t *offset)
         return false;
     if (seconds == 0 && nanoseconds == 0)
         return true;
-    /* Not every kernel that has time namespaces adds it: see which of the two makes sense. */
+    /* Not every kernel with time namespaces adds the offset: see which reading is possible. */
     if (read_pid_stat("self", &self) != 0 || clock_gettime(CLOCK_BOOTTIME, &now) != 0)
         return false;
     int64_t ticks = ticks_of(seconds, nanoseconds), start = (int64_t) self.start_time;
@@ -331,7 +336,7 @@ enum ivshm_locality ivshm_process_locality(const struct ivshm_process *self,
                                            const struct ivshm_process *other)
 {
     bool memory[] = {self->traits & IVSHM_TRAIT_MEMORY, other->traits & IVSHM_TRAIT_MEMORY};
-    /* A snapshot that was restored twice: all is equal but what the hypervisor tells. */
+    /* Two VMs restored from one snapshot differ only in what the hypervisor tells. */
     if (ids_differ(self->vm_uuid, other->vm_uuid) ||
         ids_differ(self->vm_generation, other->vm_generation))
         return IVSHM_LOCALITY_ELSEWHERE;
@@ -341,7 +346,7 @@ enum ivshm_locality ivshm_process_locality(const struct ivshm_process *self,
                        (self->traits & other->traits & IVSHM_TRAIT_DEVICE)
                    ? IVSHM_LOCALITY_REBOOTED
                    : IVSHM_LOCALITY_ELSEWHERE;
-    /* Memory that two have as a file of their kernels' own memory is in one kernel. */
+    /* Two processes that map the region as a file of their kernel's own memory share a kernel. */
     bool same_boot = is_known(self->boot_id) && is_known(other->boot_id);
     if (!same_boot && !(memory[0] && memory[1]))
         return IVSHM_LOCALITY_ELSEWHERE;
@@ -359,7 +364,7 @@ enum ivshm_liveness ivshm_pid_liveness(uint64_t pid, uint64_t start_time)
         return IVSHM_LIVENESS_DEAD;
     snprintf(text, sizeof(text), "%llu", (unsigned long long) pid);
     if (read_pid_stat(text, &stat) != 0)
-        return IVSHM_LIVENESS_UNKNOWN; /* hidden from us, or just gone: the next look will tell */
+        return IVSHM_LIVENESS_UNKNOWN; /* hidden from us, or just gone: the next check will tell */
     bool is_it = !start_time || ticks_near(stat.start_time, start_time);
     if (!is_it) {
         if (!start_offset(&offset))
@@ -373,12 +378,12 @@ enum ivshm_liveness ivshm_pid_liveness(uint64_t pid, uint64_t start_time)
 
 /* A process in a pid namespace below ours. */
 struct ivshm_inner {
-    uint64_t pid, pid_ns, start_time; /* pid_ns 0 if we may not know */
+    uint64_t pid, pid_ns, start_time; /* pid_ns 0 if we may not read it */
 };
 
 enum { CENSUS_TAKEN = 1, CENSUS_IMPOSSIBLE };
 
-/* One entry of /proc: adds it, if it is in a container. */
+/* Adds the process of one entry of /proc if it is in a container. Returns 0 or a negative errno. */
 static int count_process(struct ivshm_census *census, const char *pid, int64_t offset)
 {
     struct ivshm_inner p = {0};
@@ -388,7 +393,7 @@ static int count_process(struct ivshm_census *census, const char *pid, int64_t o
         return 0;
     if (levels > 1)
         levels = read_pid_stat(pid, &stat);
-    if (levels < 0) /* gone, and who is looked for has been there all the time */
+    if (levels < 0) /* gone, so not a process that lives throughout the census */
         return levels == -ENOENT || levels == -ESRCH ? 0 : levels;
     if (is_over(&stat))
         return 0;
@@ -407,9 +412,9 @@ static int count_process(struct ivshm_census *census, const char *pid, int64_t o
 }
 
 /*
- * Everybody in the containers of this kernel: possible where all of its processes are seen, in the
- * initial pid namespace, with its own /proc, which hides nothing from us. A process that lives all
- * the while is found, as its pid does not change.
+ * Finds all processes in the containers of this kernel. Possible only where all processes can be
+ * seen: in the initial pid namespace, with its own /proc, which hides nothing from us. A process
+ * that lives throughout is found, as its pid does not change.
  */
 static void collect_census(const struct ivshm_process *self, struct ivshm_census *census)
 {
@@ -418,7 +423,7 @@ static void collect_census(const struct ivshm_process *self, struct ivshm_census
     int64_t offset;
     struct timespec now;
     census->state = CENSUS_IMPOSSIBLE;
-    /* Process 1 is root's, with all rights: who may see it may see all. */
+    /* Process 1 is root's and has all rights: whoever may see it may see every process. */
     if (self->pid_ns != INITIAL_PID_NS || !proc_is_own() || read_pids("1", &pid) != 1 ||
         !start_offset(&offset) || clock_gettime(CLOCK_BOOTTIME, &now) != 0)
         return;
@@ -453,7 +458,7 @@ static enum ivshm_liveness container_liveness(const struct ivshm_process *self,
     enum ivshm_liveness liveness = IVSHM_LIVENESS_DEAD;
     if (census->state == 0)
         collect_census(self, census);
-    /* Who came after it began may be missing. */
+    /* Processes that started after it began may be missing. */
     if (census->state != CENSUS_TAKEN || other->start_time == 0 ||
         other->start_time + 2 > census->began)
         return IVSHM_LIVENESS_UNKNOWN;

@@ -11,7 +11,8 @@ static uint64_t word_of(struct ivshm_owner owner)
 bool ivshm_lock_try(struct ivshm_lock_shm *lock, struct ivshm_owner self,
                     struct ivshm_owner *holder)
 {
-    uint64_t word = ivshm_a64_load_relaxed(&lock->holder); /* a CAS would take the line */
+    /* Relaxed: the CAS checks it again, but would move the line each time. */
+    uint64_t word = ivshm_a64_load_relaxed(&lock->holder);
     if (word == 0 && ivshm_a64_cas_seqcst(&lock->holder, 0, word_of(self))) { /* acquire K1 */
         IVSHM_TRACEPOINT(locked);
         return true;
@@ -28,14 +29,15 @@ bool ivshm_lock_inherit(struct ivshm_lock_shm *lock, struct ivshm_owner self,
 
 void ivshm_lock_init(struct ivshm_lock_shm *lock)
 {
-    ivshm_a64_store_relaxed(&lock->turns, 0); /* others learn of it by a message */
+    ivshm_a64_store_relaxed(&lock->turns, 0); /* relaxed: others learn of it by a message */
     ivshm_a64_store_relaxed(&lock->holder, 0);
 }
 
 void ivshm_lock_watch_update(struct ivshm_lock_shm *lock, struct ivshm_lock_watch *watch,
                              struct ivshm_owner holder, uint64_t now)
 {
-    uint64_t turns = ivshm_a64_load_relaxed(&lock->turns); /* if it is late, the wait is longer */
+    /* Relaxed: seen late, it only makes the wait longer. */
+    uint64_t turns = ivshm_a64_load_relaxed(&lock->turns);
     bool is_kept = watch->begun && watch->turns == turns &&
                    watch->holder.endpoint == holder.endpoint &&
                    watch->holder.generation == holder.generation;
@@ -53,5 +55,5 @@ void ivshm_lock_release(struct ivshm_lock_shm *lock)
 {
     IVSHM_TRACEPOINT(unlock);
     ivshm_a64_store_relaxed(&lock->turns, ivshm_a64_load_relaxed(&lock->turns) + 1);
-    ivshm_a64_store_release(&lock->holder, 0); /* K1 */
+    ivshm_a64_store_release(&lock->holder, 0); /* release K1 */
 }

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * A lock in the region, for who holds it some hundred instructions long. Its word names the holder,
- * so that it can be taken from one that has died; what that one left half done stays as it is. No
- * queue, and nobody sleeps. Any number of processes; one thread a process, so that a word that
- * names the very process that waits was not written by it.
+ * A lock in the region, held for some hundred instructions at a time. Like a robust mutex, its word
+ * names the holder, so it can be taken over from a process that has died; what that process left
+ * half done stays as it is. A spin lock: there is no queue, nobody sleeps, and no call waits.
+ *
+ * Any number of processes, but only one thread in each: so if a word names the waiting process
+ * itself, that process did not write it. Every call costs constant time. Edge K1: whoever acquires
+ * the lock sees everything that was done under it before.
  */
 #ifndef IVSHM_LOCK_H
 #define IVSHM_LOCK_H
@@ -11,32 +14,39 @@
 #include "extent.h"
 #include "tracepoint.h"
 
-/* Takes the lock. False if somebody has it: *holder is who, or nonsense that a peer has written. */
+/*
+ * Acquires the lock (acquire K1). False if another process holds it, or was faster: *holder is what
+ * the word said, which may be nonsense that a peer has written.
+ */
 bool ivshm_lock_try(struct ivshm_lock_shm *lock, struct ivshm_owner self,
                     struct ivshm_owner *holder);
 
-/* Takes it from `holder`, who must be dead. False if it is not its any more. */
+/*
+ * Takes the lock over from `holder`, which must be dead (acquire K1). False if that process does
+ * not hold it any more.
+ */
 bool ivshm_lock_inherit(struct ivshm_lock_shm *lock, struct ivshm_owner self,
                         struct ivshm_owner holder);
 
+/* Releases the lock (release K1). Only the holder may call it. */
 void ivshm_lock_release(struct ivshm_lock_shm *lock);
 
-/* Of a lock that nobody else knows yet. */
+/* Initialises a lock that nobody else knows yet. Others learn of it by a message. */
 void ivshm_lock_init(struct ivshm_lock_shm *lock);
 
-/* What one who waits has seen of a lock; zero before it has looked. */
+/* What a waiter has seen of a lock. All-zero at the beginning of the wait. */
 struct ivshm_lock_watch {
     struct ivshm_owner holder;
     uint64_t turns, last;
-    uint64_t kept;   /* how long the same holder has had it, without giving it up once */
-    uint64_t waited; /* how long it was not to be had, whoever had it */
+    uint64_t kept;   /* how long the same holder has held it without a release */
+    uint64_t waited; /* how long it was not available, whoever held it */
     bool begun;
 };
 
 /*
- * Whoever waits looks now and then, at times `now`, of any unit: `holder` is who the last try has
- * named. Counted are units in which it has looked, not those that have passed: who was stopped in
- * between has not waited, and a job that was stopped as a whole may go on.
+ * For a waiter, now and then: `holder` is what the last try returned, `now` a time in any unit.
+ * Counts the units of time in which it was called, not those that have passed. So a process that
+ * was stopped has not waited meanwhile, and a job that was stopped as a whole may continue.
  */
 void ivshm_lock_watch_update(struct ivshm_lock_shm *lock, struct ivshm_lock_watch *watch,
                              struct ivshm_owner holder, uint64_t now);

@@ -86,8 +86,8 @@ static int find_path(const char *name, struct ivshm_map *map, struct ivshm_diag 
     if (strlen(name) >= sizeof(map->name))
         return ivshm_diag_fail(
             diag, ENAMETOOLONG,
-            "the region's name has %zu bytes, and can have %zu: go to its folder, or "
-            "make a link to it; it begins with %.60s",
+            "the region's name has %zu bytes, at most %zu are possible: use a relative path "
+            "or a symbolic link; it begins with %.60s",
             strlen(name), sizeof(map->name) - 1, name);
     snprintf(map->name, sizeof(map->name), "%s", name);
     if (!is_pci_address(name)) {
@@ -105,7 +105,7 @@ static int find_path(const char *name, struct ivshm_map *map, struct ivshm_diag 
         return ivshm_diag_fail(
             diag, ENODEV,
             "PCI device %s is %04x:%04x, not an ivshmem device (1af4:1110): `lspci "
-            "-nn -d 1af4:1110` lists those of this machine",
+            "-nn -d 1af4:1110` lists the ivshmem devices of this machine",
             name, read_hex(name, "vendor"), read_hex(name, "device"));
     snprintf(map->path, sizeof(map->path), "%s/%s/" IVSHMEM_BAR, ivshm_map_sysfs(), name);
     map->is_device = true;
@@ -116,8 +116,8 @@ static int find_path(const char *name, struct ivshm_map *map, struct ivshm_diag 
 #define PCI_COMMAND_MEMORY 2
 
 /*
- * A device that no driver has touched may not answer yet: some firmware leaves its memory switched
- * off, and reads then give ones. Switches it on, which takes root.
+ * A device that no driver has touched may not answer yet: some firmware leaves its memory disabled,
+ * and reads then return all ones. Enables it, for which one must be root.
  */
 static int enable_memory(const char *address, struct ivshm_diag *diag)
 {
@@ -126,7 +126,7 @@ static int enable_memory(const char *address, struct ivshm_diag *diag)
     snprintf(path, sizeof(path), "%s/%s/config", ivshm_map_sysfs(), address);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || pread(fd, command, sizeof(command), PCI_COMMAND) < 1)
-        command[0] = PCI_COMMAND_MEMORY; /* not to be known: the contents will tell */
+        command[0] = PCI_COMMAND_MEMORY; /* unknown: the contents will tell */
     if (fd >= 0)
         close(fd);
     if (command[0] & PCI_COMMAND_MEMORY)
@@ -139,17 +139,17 @@ static int enable_memory(const char *address, struct ivshm_diag *diag)
     if (!enabled)
         return ivshm_diag_fail(
             diag, EACCES,
-            "ivshmem device %s is switched off, and only root can switch it on: echo 1 "
-            ">%s",
+            "the memory of ivshmem device %s is disabled, and only root can enable it: run "
+            "`echo 1 >%s` as root",
             address, path);
     return 0;
 }
 
 /*
- * Reads the symbolic link `name`. It may have been put there to be followed, in a folder where
- * everyone may make files, but only their owner may remove them, by somebody who is neither this
- * user nor the folder's owner: Linux has the same rule, but not everywhere is it switched on.
- * Returns its length, 0 if there is no link (any more), or -errno, -ELOOP if it may be a trap.
+ * Reads the symbolic link `name`. A link may be a trap if somebody who is neither this user nor the
+ * directory's owner made it, in a directory where everyone may create files but only their owners
+ * may remove them. Linux has the same rule, but it is not enabled everywhere. Returns the length of
+ * the target, 0 if there is no link (any more), or a negative errno, -ELOOP if it may be a trap.
  */
 static ssize_t read_link(int folder, const char *name, char *target, size_t size, bool *is_procs)
 {
@@ -174,8 +174,8 @@ static ssize_t read_link(int folder, const char *name, char *target, size_t size
 }
 
 /*
- * Opens a name without its path. What is neither a file, a folder nor a link gives a descriptor by
- * which it can be looked at, and no more: to open a device, or a pipe, can have an effect.
+ * Opens a name without directories in it. For anything but a file, a directory or a link it returns
+ * a descriptor for inspection only: opening a device or a pipe can have an effect.
  */
 static int open_name(int folder, const char *name, int flags)
 {
@@ -190,9 +190,9 @@ static int open_name(int folder, const char *name, int flags)
 }
 
 /*
- * One step on the way of `rest`, which begins in `folder`: into the next folder, or to where a link
- * leads, or to the end: *fd. Returns 0 or -errno, -ELOOP if a link may be a trap. The text of a
- * link in /proc may say nothing that can be opened: that one is left to the kernel.
+ * One step along `rest`, which begins in `folder`: into the next directory, to the target of a
+ * link, or to the end, *fd. Returns 0 or a negative errno, -ELOOP if a link may be a trap. The text
+ * of a link in /proc need not name anything that can be opened, so the kernel follows that one.
  */
 static int walk_step(int *folder, char rest[PATH_MAX], int flags, int *fd)
 {
@@ -211,7 +211,7 @@ static int walk_step(int *folder, char rest[PATH_MAX], int flags, int *fd)
         if (n < 0 || (n == 0 && !is_last))
             return n < 0 ? (int) n : -ENOTDIR;
         if (!is_procs) {
-            if (n == 0) /* it was one a moment ago: look once more */
+            if (n == 0) /* it was one a moment ago: try again */
                 return 0;
             size_t room = sizeof(target) - (size_t) n;
             if ((size_t) snprintf(target + n, room, "%s%s", is_last ? "" : "/", behind) >= room)
@@ -233,12 +233,12 @@ static int walk_step(int *folder, char rest[PATH_MAX], int flags, int *fd)
     return 0;
 }
 
-#define STEPS_MAX 256 /* names, links, and times that a name has changed meanwhile */
+#define STEPS_MAX 256 /* names, links, and times that a name changed meanwhile */
 
 /*
- * Opens what `path` names, following it here and not in the kernel: so the links that are followed
- * are those that were judged, and not what somebody has put in their place since. *is_trap tells
- * that one was not followed.
+ * Opens what `path` names. Follows the path here and not in the kernel, so the links that are
+ * followed are those that were checked, and not what somebody has put in their place since.
+ * *is_trap tells that a link was not followed.
  */
 static int open_file(const char *path, int flags, bool *is_trap)
 {
@@ -260,8 +260,8 @@ static int report_trap(const char *name, struct ivshm_diag *diag)
 {
     return ivshm_diag_fail(
         diag, EACCES,
-        "%s is a symbolic link that another user made, in a folder where everyone "
-        "may, or leads to one: not followed; name the file itself",
+        "%s is a symbolic link that another user made in a directory that everyone can "
+        "write to, or leads to such a link, and was not followed: name the file itself",
         name);
 }
 
@@ -273,19 +273,19 @@ int ivshm_map_open_folder(const char *path, const char **name, struct ivshm_diag
 
     *name = slash ? slash + 1 : path;
     int len = slash ? (int) (*name - path) : 0;
-    /* The dot has its last name followed like those before. */
+    /* With the dot behind it, the last directory's name is followed like those before it. */
     if (len + 2 > PATH_MAX)
-        return ivshm_diag_fail(diag, ENAMETOOLONG, "its folder cannot be opened: %s",
+        return ivshm_diag_fail(diag, ENAMETOOLONG, "cannot open its directory: %s",
                                strerror(ENAMETOOLONG));
     snprintf(folder, sizeof(folder), "%.*s.", len, path);
     int fd = open_file(folder, O_PATH | O_DIRECTORY, &is_trap);
     if (fd >= 0)
         return fd;
     return is_trap ? report_trap(path, diag)
-                   : ivshm_diag_fail(diag, -fd, "its folder cannot be opened: %s", strerror(-fd));
+                   : ivshm_diag_fail(diag, -fd, "cannot open its directory: %s", strerror(-fd));
 }
 
-/* Without waiting for the other end, should somebody have put a pipe there. */
+/* Does not wait for the other end, should somebody have put a pipe there. */
 static int open_flags(const struct ivshm_map *map)
 {
     return (map->readonly ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_NOCTTY;
@@ -325,7 +325,7 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
             return ivshm_diag_fail(
                 diag, ENOENT,
                 "%s is a symbolic link to %.*s, which does not exist: remove the "
-                "link, or make that file",
+                "link, or create that file",
                 name, (int) len, target);
         if (err == ENOENT)
             return ivshm_diag_fail(diag, ENOENT,
@@ -339,11 +339,10 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
         goto close_fd;
     }
     if (!S_ISREG(st.st_mode)) {
-        err = ivshm_diag_fail(
-            diag, EINVAL,
-            "%s is not a regular file and not an ivshmem device: name the file that "
-            "backs the region, or a PCI address such as 0000:00:04.0",
-            name);
+        err = ivshm_diag_fail(diag, EINVAL,
+                              "%s is not a regular file or an ivshmem device: name the file that "
+                              "backs the region, or a PCI address such as 0000:00:04.0",
+                              name);
         goto close_fd;
     }
     struct statfs fs = {0};
@@ -352,13 +351,13 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
                               strerror(errno));
         goto close_fd;
     }
-    /* A BAR that is reached by its path in sysfs, or by a link to it, is a device too. */
+    /* A BAR opened by its path in sysfs, or by a link to it, is a device as well. */
     result.is_device = result.is_device || fs.f_type == SYSFS_MAGIC;
     result.is_memory = fs.f_type == TMPFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC;
     result.size = (uint64_t) st.st_size;
     if (result.size == 0) {
-        err = ivshm_diag_fail(
-            diag, EINVAL, "%s is empty: `ivshmem format --size 64M %s` makes a region", name, name);
+        err = ivshm_diag_fail(diag, EINVAL, "%s is empty: run `ivshmem format --size 64M %s`", name,
+                              name);
         goto close_fd;
     }
     result.base =
@@ -368,8 +367,8 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
                               (unsigned long long) result.size, strerror(errno),
                               errno == ENOMEM
                                   ? ": raise this process' limit of address space (ulimit "
-                                    "-v); of hugetlbfs, give the system more huge pages "
-                                    "(sysctl vm.nr_hugepages)"
+                                    "-v); for a file in hugetlbfs, give the system more huge "
+                                    "pages (sysctl vm.nr_hugepages)"
                                   : "");
         goto close_fd;
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Obtains the memory: the BAR of an ivshmem PCI device, through sysfs, or a file that backs one.
- * Knows nothing of what is in it. Single-threaded, at start.
+ * Obtains the memory: the BAR of an ivshmem PCI device through sysfs, or a file that backs one.
+ * Knows nothing of its contents. Any thread, each with its own struct; at start only. Functions
+ * return 0 or a negative errno, and set their outputs only on success, unless they say otherwise.
  */
 #ifndef IVSHM_MAP_H
 #define IVSHM_MAP_H
@@ -12,52 +13,62 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* A mapping. The fields are for the rest of core to read. */
 struct ivshm_map {
     void *base;
     uint64_t size;  /* bytes */
-    bool is_device; /* a BAR, else a file */
-    bool is_memory; /* a file that is in this kernel's memory alone: tmpfs, hugetlbfs */
+    bool is_device; /* a BAR; else a file */
+    bool is_memory; /* a file that exists only in this kernel's memory: tmpfs, hugetlbfs */
     bool readonly;
-    bool sparse;              /* a file that had not all its memory when it was opened */
-    uint64_t file_system, id; /* the file's, to know it again */
-    char name[512];           /* what a person calls it: a PCI address or a path */
+    bool sparse;              /* a file that did not have all its memory when it was opened */
+    uint64_t file_system, id; /* device and inode number, to recognise the file */
+    char name[512];           /* as the user gave it: a PCI address or a path */
     char path[512];           /* what was opened */
 };
 
 struct ivshm_device {
     char address[32]; /* 0000:00:04.0 */
-    char path[512];   /* of the memory BAR in sysfs */
-    uint64_t size;    /* of the BAR in bytes, 0 if it has none */
+    char path[512];   /* memory BAR in sysfs */
+    uint64_t size;    /* bytes of the BAR, 0 if there is none */
 };
 
 /*
- * Maps the PCI address or path `name` shared, for reading and writing (or only reading, if
- * `readonly`). In a folder where everyone may make files, a symbolic link that somebody else made
- * is not followed, wherever on the way it is. Errors: -ENOENT no such device or file, -ENODEV not
- * an ivshmem device, -EACCES no permission, -EINVAL not something that can be mapped or an empty
- * file, else what the system said.
+ * Maps `name`, a PCI address or a path, shared, for reading and, unless `readonly`, for writing. A
+ * symbolic link anywhere on the way is not followed if it lies in a directory where everyone may
+ * create files, and belongs to neither this user nor the directory's owner. The caller ends *map
+ * with ivshm_map_close. Errors: -ENOENT no such device or file; -ENODEV not an ivshmem device, or
+ * one without a memory BAR; -EACCES no permission, a link that is not followed, or a device that
+ * only root can enable; -EINVAL not a regular file, or empty; -ENAMETOOLONG; else the error of the
+ * system call.
  */
 int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struct ivshm_diag *diag);
 
+/* Unmaps the memory. Does nothing if that has been done. */
 void ivshm_map_close(struct ivshm_map *map);
 
 /*
- * Opens the folder of the file `path`, for openat(2) and its like, by the same rule about links;
- * *name is the file's name there. A descriptor for the caller to close, or -errno.
+ * Opens the directory of the file `path`, for openat(2) and the like, with the same rule about
+ * links. Returns a descriptor, which the caller closes, or a negative errno: -EACCES for a link
+ * that is not followed, else the error of the system call. *name, set in any case, points to the
+ * last component within `path`.
  */
 int ivshm_map_open_folder(const char *path, const char **name, struct ivshm_diag *diag);
 
 /*
- * Opens the file once more, as it was: a descriptor for its owner to close, or -ESTALE if another
- * one has its name by now, or another size, else -errno.
+ * Opens the mapped file again, with the map's access. Returns a descriptor, which the caller
+ * closes, or a negative errno: -ESTALE if the path now leads to another file, or the size has
+ * changed; -ELOOP for a link that is not followed; else the error of the system call.
  */
 int ivshm_map_reopen(const struct ivshm_map *map);
 
-/* Lists at most `max` ivshmem devices in the order of their addresses; returns how many there are.
+/*
+ * Lists the ivshmem devices of this machine in the order of their addresses, at most `max` of them.
+ * Returns how many there are, which may be more; 0 also without sysfs. Cost: two small files for
+ * each PCI device.
  */
 int ivshm_map_devices(struct ivshm_device *devices, int max);
 
-/* The directory in which devices are looked for. Weak: a test's own names another. */
+/* The directory in which devices are looked up. Weak, so that a test can name another one. */
 const char *ivshm_map_sysfs(void);
 
 #endif

@@ -48,10 +48,10 @@ int ivshm_pipeline_attach(struct ivshm_region *region, struct ivshm_owner owner,
     if (first >= region->geo.pipeline_chunks ||
         !ivshm_extent_owned(region, owner, IVSHM_KIND_PIPELINE, off, region->geo.pipeline_bytes) ||
         !bind_pipeline(region, off, pipeline))
-        return ivshm_diag_fail(
-            diag, EBADMSG,
-            "endpoint %u provided a pipeline at %llu, from chunk %u, that is not its own",
-            owner.endpoint, (unsigned long long) off.bytes, first);
+        return ivshm_diag_fail(diag, EBADMSG,
+                               "endpoint %u provided a pipeline at offset %llu, from chunk %u on, "
+                               "but has no such pipeline",
+                               owner.endpoint, (unsigned long long) off.bytes, first);
     pipeline->next = first;
     return 0;
 }
@@ -59,7 +59,7 @@ int ivshm_pipeline_attach(struct ivshm_region *region, struct ivshm_owner owner,
 unsigned char *ivshm_pipeline_reserve_spsc(struct ivshm_pipeline *pipeline)
 {
     if (ivshm_a64_load_acquire(&pipeline->words[pipeline->next].len) !=
-        0) /* L2: it has been read */
+        0) /* acquire L2: it has been read */
         return NULL;
     return pipeline->chunks + (uint64_t) pipeline->next * pipeline->size;
 }
@@ -77,13 +77,13 @@ static void advance_chunk(struct ivshm_pipeline *pipeline)
 void ivshm_pipeline_publish_spsc(struct ivshm_pipeline *pipeline, uint32_t len)
 {
     IVSHM_TRACEPOINT(pipeline_publish);
-    ivshm_a64_store_release(&pipeline->words[pipeline->next].len, len); /* L1 */
+    ivshm_a64_store_release(&pipeline->words[pipeline->next].len, len); /* release L1 */
     advance_chunk(pipeline);
 }
 
 const unsigned char *ivshm_pipeline_peek_spsc(struct ivshm_pipeline *pipeline, uint32_t *len)
 {
-    uint64_t found = ivshm_a64_load_acquire(&pipeline->words[pipeline->next].len); /* L1 */
+    uint64_t found = ivshm_a64_load_acquire(&pipeline->words[pipeline->next].len); /* acquire L1 */
     if (found == 0)
         return NULL;
     *len = found <= pipeline->size ? (uint32_t) found : 0;
@@ -95,7 +95,7 @@ uint64_t ivshm_pipeline_waiting(const struct ivshm_pipeline *pipeline)
     uint64_t bytes = 0, len;
     for (uint32_t n = 0, i = pipeline->next; n < pipeline->count;
          n++, i = chunk_after(pipeline, i)) {
-        len = ivshm_a64_load_relaxed(&pipeline->words[i].len); /* nothing is read yet */
+        len = ivshm_a64_load_relaxed(&pipeline->words[i].len); /* relaxed: nothing is read yet */
         if (len == 0 || len > pipeline->size)
             break;
         bytes += len;
@@ -106,7 +106,7 @@ uint64_t ivshm_pipeline_waiting(const struct ivshm_pipeline *pipeline)
 void ivshm_pipeline_consume_spsc(struct ivshm_pipeline *pipeline)
 {
     IVSHM_TRACEPOINT(pipeline_consume);
-    ivshm_a64_store_release(&pipeline->words[pipeline->next].len, 0); /* L2 */
+    ivshm_a64_store_release(&pipeline->words[pipeline->next].len, 0); /* release L2 */
     advance_chunk(pipeline);
 }
 
@@ -114,12 +114,12 @@ bool ivshm_pipeline_is_drained(const struct ivshm_pipeline *pipeline)
 {
     uint32_t last = (pipeline->next == 0 ? pipeline->count : pipeline->next) - 1;
     return ivshm_a64_load_acquire(&pipeline->words[last].len) ==
-           0; /* L2: read, and those before it */
+           0; /* acquire L2: read, as are those before it */
 }
 
 void ivshm_pipeline_reset(struct ivshm_pipeline *pipeline)
 {
-    /* Relaxed: the other side learns of the pipeline through a message, which releases them. */
+    /* Relaxed: the other side learns of the pipeline by a message, which releases them. */
     for (uint32_t i = 0; i < pipeline->count; i++)
         ivshm_a64_store_relaxed(&pipeline->words[i].len, 0);
     pipeline->next = 0;

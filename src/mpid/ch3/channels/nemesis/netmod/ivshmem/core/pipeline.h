@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * A pipeline: a ring of chunks for one large message at a time, in memory of its owner: of the
- * sender, who offers it filled as far as it goes, or of the receiver, who lends it to a sender.
- * Single producer, single consumer; both copy at the same time, and neither ever waits. One thread
- * a handle.
+ * A pipeline: a ring of chunks through which one large message at a time flows, in memory of its
+ * owner. The owner is the sender, which fills it before the receiver has answered, or the receiver,
+ * which provides it to a sender. Both sides copy at the same time, and neither ever waits.
+ *
+ * One producer and one consumer; a handle is used by one thread at a time. Every call costs
+ * constant time, except for alloc, free, attach, reset and waiting. Edges L1 and L2. As in
+ * FastForward, a chunk's word tells both sides whether it is full; there are no shared indexes.
  */
 #ifndef IVSHM_PIPELINE_H
 #define IVSHM_PIPELINE_H
@@ -13,12 +16,12 @@
 struct ivshm_pipeline {
     struct ivshm_chunk_word_shm *words;
     unsigned char *chunks;
-    uint32_t count, size; /* chunks, bytes each */
-    uint32_t next;        /* chunk to fill or to empty */
+    uint32_t count, size; /* number of chunks; bytes of each */
+    uint32_t next;        /* index of the chunk to fill or to empty next */
     ivshm_off off;
 };
 
-/* Where it is, for the other side, and the chunk that comes next. */
+/* What the other side needs to attach: the offset, and the index of the next chunk. */
 static inline ivshm_off ivshm_pipeline_offset(const struct ivshm_pipeline *pipeline)
 {
     return pipeline->off;
@@ -35,48 +38,63 @@ static inline uint32_t ivshm_pipeline_chunk_size(const struct ivshm_pipeline *pi
     return pipeline->size;
 }
 
-/* The region's memory that a pipeline takes, in bytes. */
+/* Bytes of the region that a pipeline occupies. */
 static inline uint64_t ivshm_pipeline_bytes(const struct ivshm_region *region)
 {
     return region->geo.pipeline_bytes;
 }
 
-/* The owner takes memory for a pipeline. -ENOSPC if the region has none. */
+/*
+ * Owner: allocates an empty pipeline, which ends with ivshm_pipeline_free. -ENOSPC if the region
+ * has no memory. Cost: that of ivshm_extent_alloc.
+ */
 int ivshm_pipeline_alloc(struct ivshm_region *region, struct ivshm_owner self,
                          struct ivshm_pipeline *pipeline);
 
-/* Gives it back; the other side must be done with it. */
+/* Owner: frees it. The other side must have finished with it, or be gone. */
 void ivshm_pipeline_free(struct ivshm_region *region, struct ivshm_owner self,
                          struct ivshm_pipeline *pipeline);
 
 /*
- * The other side's handle of the pipeline at `off`, which is `owner`'s and goes on with chunk
- * `first`, the owner's `next`. -EBADMSG if there is no such pipeline: nothing else is ever read or
- * written.
+ * The other side's handle of the pipeline at `off`, which belongs to `owner` and continues with
+ * chunk `first`, the owner's next one. The caller is attached to the owner, and learned of the
+ * pipeline by a message (Q1 or R1). -EBADMSG if there is no such pipeline: nothing outside it is
+ * ever read or written. Cost: a load for each block of it.
  */
 int ivshm_pipeline_attach(struct ivshm_region *region, struct ivshm_owner owner, ivshm_off off,
                           uint32_t first, struct ivshm_pipeline *pipeline, struct ivshm_diag *diag);
 
-/* The next chunk to fill, pipeline->size bytes, or NULL if the receiver has to empty one first. */
+/*
+ * Producer: the next chunk to fill, pipeline->size bytes, or NULL if the receiver has to empty one
+ * first (acquire L2).
+ */
 unsigned char *ivshm_pipeline_reserve_spsc(struct ivshm_pipeline *pipeline);
 
-/* The chunk reserved holds `len` bytes, at least 1. */
+/* Producer: the reserved chunk holds `len` bytes, 1 to pipeline->size (release L1). */
 void ivshm_pipeline_publish_spsc(struct ivshm_pipeline *pipeline, uint32_t len);
 
-/* The next chunk's contents, or NULL if there is none. *len is 0 if the sender claims more than
- * fits. */
+/*
+ * Consumer: the contents of the next chunk, or NULL if it is empty (acquire L1). *len is at most
+ * pipeline->size; 0 if the sender claims more than that.
+ */
 const unsigned char *ivshm_pipeline_peek_spsc(struct ivshm_pipeline *pipeline, uint32_t *len);
 
-/* Consumer: how many bytes wait, at least, from the next chunk on. */
+/*
+ * Consumer: how many bytes are there, at least, from the next chunk on. A hint: nothing may be read
+ * on its account. Cost: a load for each of these chunks.
+ */
 uint64_t ivshm_pipeline_waiting(const struct ivshm_pipeline *pipeline);
 
-/* The chunk peeked at is empty again. */
+/* Consumer: the peeked chunk is empty again (release L2). */
 void ivshm_pipeline_consume_spsc(struct ivshm_pipeline *pipeline);
 
-/* Producer: whether all that was published has been emptied. */
+/* Producer: whether all that was published has been read (acquire L2). */
 bool ivshm_pipeline_is_drained(const struct ivshm_pipeline *pipeline);
 
-/* Owner: empties the pipeline, which begins anew. The other side must be done with it. */
+/*
+ * Owner: empties the pipeline, which begins again with chunk 0. The other side must have finished
+ * with it.
+ */
 void ivshm_pipeline_reset(struct ivshm_pipeline *pipeline);
 
 #endif

@@ -25,14 +25,16 @@ void ivshm_pool_destroy(struct ivshm_pool *pool)
     memset(pool, 0, sizeof(*pool));
 }
 
-/* Moves what has come back from `in_flight` to `free`; stops at the first that has not, unless
- * `all`. */
+/*
+ * Moves freed cells from `in_flight` to `free`. Stops at the first one that is not free, unless
+ * `all`.
+ */
 static void collect_freed(struct ivshm_pool *pool, bool all)
 {
     uint32_t kept = 0, i;
     for (i = 0; i < pool->in_flight_count; i++) {
         uint16_t index = pool->in_flight[i];
-        /* Acquire C1: the holder's reads of the payload are over before we write it again. */
+        /* Acquire C1: the holder has finished reading the payload before we write it again. */
         uint32_t state = ivshm_a32_load_acquire(&ivshm_pool_cell(pool, index)->state);
         if (state == IVSHM_CELL_FREE)
             pool->free[pool->free_count++] = index;
@@ -64,7 +66,7 @@ void ivshm_pool_free(struct ivshm_pool *pool, uint32_t index)
 
 void ivshm_pool_set_in_flight(struct ivshm_pool *pool, uint32_t index, uint32_t holder)
 {
-    /* Relaxed: published with the rest of the cell by the queue's release, edge Q1. */
+    /* Relaxed: published with the rest of the cell by Q1 or R1. */
     ivshm_a32_store_relaxed(&ivshm_pool_cell(pool, index)->state, IVSHM_CELL_IN_FLIGHT);
     pool->holder[index] = (uint16_t) holder;
     pool->in_flight[pool->in_flight_count++] = (uint16_t) index;

@@ -9,17 +9,6 @@ static uint64_t pack_ref(struct ivshm_ref ref, uint32_t lap)
     return (uint64_t) ref.cell | (uint64_t) ref.endpoint << 16 | (uint64_t) lap << 32;
 }
 
-void ivshm_queue_reset(struct ivshm_inbox_shm *shm, uint64_t slots, uint64_t start)
-{
-    for (uint64_t i = 0; i < slots; i++) {
-        uint32_t lap = ivshm_queue_lap(start + i, slots) - 1;
-        ivshm_a64_store_relaxed(ivshm_queue_slot(shm, start + i, slots),
-                                pack_ref((struct ivshm_ref){0, 0}, lap));
-    }
-    ivshm_a64_store_relaxed(&shm->tail_hint, start);
-    ivshm_a64_store_release(&shm->head, start);
-}
-
 void ivshm_queue_consumer_init(struct ivshm_queue_consumer *c, struct ivshm_inbox_shm *shm,
                                uint64_t slots)
 {
@@ -40,8 +29,7 @@ static bool is_taken(struct ivshm_inbox_shm *shm, uint64_t position, uint64_t sl
                                   position, slots) >= 0;
 }
 
-/* Learns how far the consumer is; own messages go nowhere before that. Acquire Q2: it has read
- * them. */
+/* Learns how far the consumer has read (acquire Q2). Our messages go nowhere before that. */
 static void refresh_head(struct ivshm_queue_producer *p)
 {
     p->head = ivshm_a64_load_acquire(&p->shm->head);
@@ -54,8 +42,8 @@ int ivshm_queue_push_mpsc(struct ivshm_queue_producer *p, struct ivshm_ref ref)
     struct ivshm_inbox_shm *shm = p->shm;
     uint64_t slots = p->slots;
     /*
-     * Relaxed, and not trusted: right is a hint behind a position that somebody has taken. No gaps,
-     * at which the consumer would stop.
+     * Relaxed, and not trusted: a hint is good only if the position before it is filled. Otherwise
+     * it could leave a gap, at which the consumer would stop.
      */
     uint64_t hint = ivshm_a64_load_relaxed(&shm->tail_hint);
     if (hint - p->next > slots)
@@ -67,15 +55,15 @@ int ivshm_queue_push_mpsc(struct ivshm_queue_producer *p, struct ivshm_ref ref)
     for (uint64_t step = 0; step <= slots; step++) {
         if (position - p->head >= slots) {
             refresh_head(p);
-            if ((int64_t) (p->next - position) > 0) /* the hint was old: that has been read */
+            if ((int64_t) (p->next - position) > 0) /* the hint was old: already read */
                 position = p->next;
             if (position - p->head >= slots)
                 return -EAGAIN;
         }
         ivshm_a64 *slot = ivshm_queue_slot(shm, position, slots);
-        uint64_t found = ivshm_a64_load_relaxed(slot); /* the CAS checks it again */
+        uint64_t found = ivshm_a64_load_relaxed(slot); /* relaxed: the CAS checks it */
         int32_t ahead = ivshm_queue_laps_ahead(found, position, slots);
-        if (ahead > 0) { /* the queue has gone round since the hint was given */
+        if (ahead > 0) { /* the queue has wrapped since the hint was stored */
             refresh_head(p);
             position = p->next;
             continue;
@@ -84,10 +72,10 @@ int ivshm_queue_push_mpsc(struct ivshm_queue_producer *p, struct ivshm_ref ref)
             position++;
             continue;
         }
-        if (ahead != -1) /* more than a lap behind: somebody has overwritten it */
+        if (ahead != -1) /* more than a lap behind: overwritten by a stray store */
             return -EAGAIN;
         IVSHM_TRACEPOINT(push_found);
-        /* Release Q1: the cell, and all before it, is there for who sees the slot. */
+        /* Release Q1: whoever sees the slot sees the cell, and everything before it. */
         if (ivshm_a64_cas_seqcst(slot, found, pack_ref(ref, ivshm_queue_lap(position, slots)))) {
             IVSHM_TRACEPOINT(push_done);
             p->next = position + 1;
@@ -105,10 +93,10 @@ bool ivshm_queue_pop_mpsc(struct ivshm_queue_consumer *c, struct ivshm_ref *ref)
         return false;
     *ref = (struct ivshm_ref){.endpoint = (uint16_t) (word >> 16), .cell = (uint16_t) word};
     c->head++;
-    /* Seldom, so that the producers' copy of the line stays with them. */
+    /* Rarely, so that the line stays in the producers' caches. */
     if (c->head - c->published >= c->slots / 4) {
         IVSHM_TRACEPOINT(pop_head);
-        ivshm_a64_store_release(&c->shm->head, c->head); /* Q2 */
+        ivshm_a64_store_release(&c->shm->head, c->head); /* release Q2 */
         c->published = c->head;
     }
     return true;

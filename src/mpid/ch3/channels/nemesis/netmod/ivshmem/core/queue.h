@@ -1,68 +1,78 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * The inbox: a bounded queue of 8-byte references, many producers, one consumer, lock-free on both
- * sides. After Vyukov's bounded queue, with one change: a producer publishes by a single CAS of the
- * slot, and the tail is only a hint, so that a producer that dies or stops at any instruction has
- * either published or not, and is in nobody's way. Order is kept per producer.
+ * The inbox: a bounded queue of 8-byte references with many producers and one consumer, lock-free
+ * on both sides. The algorithm is D. Vyukov's bounded MPMC queue with one change: a producer
+ * publishes by a single CAS of the slot, and the tail is only a hint. So a producer that dies or
+ * stops at any instruction has either published or not, and blocks nobody. Order is kept per
+ * producer.
+ *
+ * A consumer or producer handle is used by one thread at a time. Both point to the inbox, which
+ * outlives them. Edges Q1 and Q2.
  */
 #ifndef IVSHM_QUEUE_H
 #define IVSHM_QUEUE_H
 
 #include "layout.h"
 
+/* What a slot carries, besides the lap. */
 struct ivshm_ref {
-    uint16_t endpoint; /* of the sender */
-    uint16_t cell;     /* and its sender's generation: see channel.c */
+    uint16_t endpoint; /* index of the sender */
+    uint16_t cell;     /* the cell and the sender's generation: see channel.c */
 };
 
 struct ivshm_queue_consumer {
     struct ivshm_inbox_shm *shm;
     uint64_t slots;
     uint64_t head;      /* next position to read */
-    uint64_t published; /* the head that producers know */
+    uint64_t published; /* the head that producers can see */
 };
 
 struct ivshm_queue_producer {
     struct ivshm_inbox_shm *shm;
     uint64_t slots;
-    uint64_t next; /* own last position + 1: an own message never goes before it */
-    uint64_t head; /* the consumer's, as last seen */
+    uint64_t next; /* own last position + 1; no later message goes before it */
+    uint64_t head; /* the consumer's head, as last seen */
 };
 
-/* Makes an empty queue of `slots`, a power of two, whose first position is `start` (0 in zeroed
- * memory needs no reset; tests begin near the wrap). */
-void ivshm_queue_reset(struct ivshm_inbox_shm *shm, uint64_t slots, uint64_t start);
-
+/*
+ * Handles for a queue of `slots`, a power of two, in memory that is in use, or zeroed: that is an
+ * empty queue. The consumer's must be the only one.
+ */
 void ivshm_queue_consumer_init(struct ivshm_queue_consumer *c, struct ivshm_inbox_shm *shm,
                                uint64_t slots);
 void ivshm_queue_producer_init(struct ivshm_queue_producer *p, struct ivshm_inbox_shm *shm,
                                uint64_t slots);
 
 /*
- * Publishes `ref`, and with it all that the caller wrote before. 0, or -EAGAIN if the queue is full
- * or no place was found within `slots` steps: bounded, whatever others write into the queue.
+ * Publishes `ref`, and with it all that the caller wrote before (release Q1). Returns 0, or -EAGAIN
+ * if the queue is full (acquire Q2) or no free slot was found within `slots` steps. Usually one
+ * step; never more than `slots`, whatever others write into the queue.
  */
 int ivshm_queue_push_mpsc(struct ivshm_queue_producer *p, struct ivshm_ref ref);
 
-/* Whether nothing has been published that was not taken. */
+/* Whether no reference is there to pop. A relaxed load: nothing may be read on its account. */
 static inline bool ivshm_queue_is_empty_mpsc(const struct ivshm_queue_consumer *c);
 
-/* Takes the next reference; false if there is none. */
+/*
+ * Takes the next reference (acquire Q1); false if there is none. What it names must be checked: any
+ * process can write a slot. Publishes the position after each quarter of the slots (release Q2).
+ */
 bool ivshm_queue_pop_mpsc(struct ivshm_queue_consumer *c, struct ivshm_ref *ref);
 
+/* The slot in which a position lies. */
 static inline ivshm_a64 *ivshm_queue_slot(struct ivshm_inbox_shm *shm, uint64_t position,
                                           uint64_t slots)
 {
     return &shm->slot[position & (slots - 1)];
 }
 
-/* A shift: a division costs as much as all the rest of a look. */
+/* A shift, as a division would cost as much as all the rest of a poll. */
 static inline uint32_t ivshm_queue_lap(uint64_t position, uint64_t slots)
 {
     return (uint32_t) (position >> __builtin_ctzll(slots)) + 1;
 }
 
-/* How many laps the slot's contents are ahead of `position`: -1 is empty, 0 is taken. Wraps. */
+/* How many laps the slot's contents are ahead of `position`: -1 is empty, 0 is filled. Wraps. */
 static inline int32_t ivshm_queue_laps_ahead(uint64_t word, uint64_t position, uint64_t slots)
 {
     return (int32_t) ((uint32_t) (word >> 32) - ivshm_queue_lap(position, slots));
@@ -70,7 +80,7 @@ static inline int32_t ivshm_queue_laps_ahead(uint64_t word, uint64_t position, u
 
 static inline bool ivshm_queue_is_empty_mpsc(const struct ivshm_queue_consumer *c)
 {
-    /* Relaxed: nothing is read. */
+    /* Relaxed: nothing is read through it. */
     uint64_t word = ivshm_a64_load_relaxed(ivshm_queue_slot(c->shm, c->head, c->slots));
     return ivshm_queue_laps_ahead(word, c->head, c->slots) != 0;
 }

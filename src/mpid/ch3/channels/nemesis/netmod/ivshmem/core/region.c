@@ -19,13 +19,13 @@ int ivshm_geometry_compute(uint64_t size, struct ivshm_geometry *geo, struct ivs
 {
     if (size < IVSHM_SIZE_MIN)
         return ivshm_diag_fail(diag, ENOSPC,
-                               "the region has %llu KiB, the smallest possible has %llu MiB: pass "
+                               "the region has %llu KiB, at least %llu MiB are needed: pass "
                                "size=64M to QEMU's memory backend, or make the file larger",
                                (unsigned long long) (size >> 10),
                                (unsigned long long) (IVSHM_SIZE_MIN >> 20));
     if (size > IVSHM_SIZE_MAX)
         return ivshm_diag_fail(
-            diag, EFBIG, "the region has %llu GiB, the largest possible has %llu GiB",
+            diag, EFBIG, "the region has %llu GiB, at most %llu GiB are possible: make it smaller",
             (unsigned long long) (size >> 30), (unsigned long long) (IVSHM_SIZE_MAX >> 30));
 
     struct ivshm_geometry g = {.size = size};
@@ -40,8 +40,7 @@ int ivshm_geometry_compute(uint64_t size, struct ivshm_geometry *geo, struct ivs
     g.endpoint_table = IVSHM_PAGE;
     g.block_map =
         round_up(g.endpoint_table + g.endpoints * sizeof(struct ivshm_endpoint_shm), IVSHM_PAGE);
-    /* A map for all of the region, its own pages included, is a little too large: simple, and
-     * enough. */
+    /* The map has words for its own pages, too: simple, and only a little too large. */
     g.data = round_up(g.block_map + size / g.block_size * sizeof(ivshm_a64), g.block_size);
     g.blocks = (size - g.data) / g.block_size;
 
@@ -55,8 +54,8 @@ int ivshm_geometry_compute(uint64_t size, struct ivshm_geometry *geo, struct ivs
     g.ring_slots = 71;
     g.slot_size = 256;
     g.ring_buffers = 16;
-    g.buffer_size = 2048 + 128; /* and the header of an MPI packet */
-    if (size < 16 * MIB) { /* half of everything, so that a job of a few ranks fits into 4 MiB */
+    g.buffer_size = 2048 + 128; /* with room for the header of an MPI packet */
+    if (size < 16 * MIB) { /* less of everything, so that a job of a few ranks fits into 4 MiB */
         g.large_cells = 8;
         g.pipeline_chunks = 8;
         g.chunk_size = 8 << 10;
@@ -77,7 +76,7 @@ int ivshm_geometry_compute(uint64_t size, struct ivshm_geometry *geo, struct ivs
     return 0;
 }
 
-/* The superblock that `geo` makes, word by word; magic and id are left 0. */
+/* The words of the superblock for `geo`; magic and id are left 0. */
 static void superblock_words(const struct ivshm_geometry *geo, uint64_t *words)
 {
     const struct ivshm_superblock_shm sb = {
@@ -126,8 +125,8 @@ static bool is_zero(const struct ivshm_map *map, uint64_t from, uint64_t to)
 }
 
 /*
- * Whether a format of ours has begun. Another process may begin at any moment, so what is found in
- * the memory is judged by the mark as it is after that: it comes before all else, edge S2.
+ * Whether formatting has begun. Another process may begin at any moment. So what was found in the
+ * memory is judged by the mark as it is afterwards: the mark is stored before everything else (S2).
  */
 static bool is_marked(const struct ivshm_map *map)
 {
@@ -148,24 +147,24 @@ enum ivshm_found ivshm_region_probe(const struct ivshm_map *map, struct ivshm_di
     uint64_t expected[IVSHM_SUPERBLOCK_WORDS];
     struct ivshm_geometry geo;
 
-    /* Acquire S1: with the magic, all of the superblock is there. */
+    /* Acquire S1: whoever sees the magic sees the whole superblock. */
     if (map->size >= IVSHM_PAGE && ivshm_a64_load_acquire(&sb->magic) == IVSHM_MAGIC) {
         uint64_t version = ivshm_a64_load_relaxed(&sb->version);
         if (version == IVSHM_VERSION)
             return IVSHM_FOUND_REGION;
         ivshm_diag_fail(
             diag, 0,
-            "%s carries a region of layout version %llu, this program knows version %d: use "
-            "the same release everywhere, or `ivshmem format --force %s` once nobody uses it",
+            "%s contains a region of layout version %llu, this program needs version %d: use the "
+            "same release everywhere, or run `ivshmem format --force %s` once nobody uses it",
             map->name, (unsigned long long) version, IVSHM_VERSION, map->name);
         return IVSHM_FOUND_FOREIGN;
     }
     if (ivshm_geometry_compute(map->size, &geo, diag) != 0)
-        /* Too small, or too large; nonetheless it may be somebody else's. */
+        /* Too small or too large for a region; it may still belong to another program. */
         return map->size >= IVSHM_PAGE && is_zero(map, 0, IVSHM_PAGE) ? IVSHM_FOUND_UNFORMATTED
                                                                       : IVSHM_FOUND_FOREIGN;
 
-    /* Every word zero, or what some formatter of ours would have written there so far. */
+    /* Unformatted if each word is zero, or what a formatter of ours may have written so far. */
     superblock_words(&geo, expected);
     for (size_t i = 0; i < IVSHM_PAGE / 8; i++) {
         uint64_t found = ivshm_a64_load_acquire(word_at(map, i * 8)); /* S2, as in is_zero */
@@ -175,24 +174,25 @@ enum ivshm_found ivshm_region_probe(const struct ivshm_map *map, struct ivshm_di
             continue;
         ivshm_diag_fail(
             diag, 0,
-            "%s is neither a region nor empty: 8 bytes at offset %zu are %016llx. It belongs "
-            "to somebody else and was left alone; `ivshmem format --force %s` takes it",
+            "%s is neither a region nor empty: the 8 bytes at offset %zu are %016llx. It may "
+            "belong to another program and was not changed: if nobody needs it, run `ivshmem "
+            "format --force %s`",
             map->name, i * 8, (unsigned long long) found, map->name);
         return IVSHM_FOUND_FOREIGN;
     }
-    /* The tables may be in use already, if others have finished the format meanwhile. */
+    /* The tables may already be in use if another process has formatted it meanwhile. */
     if (!is_marked(map) && !is_zero(map, IVSHM_PAGE, geo.data) && !is_marked(map)) {
         ivshm_diag_fail(
             diag, 0,
-            "the first page of %s is empty, what follows is not: it may belong to somebody "
-            "else and was left alone; `ivshmem format --force %s` takes it",
+            "the first page of %s is empty, what follows is not: it may belong to another "
+            "program and was not changed: if nobody needs it, run `ivshmem format --force %s`",
             map->name, map->name);
         return IVSHM_FOUND_FOREIGN;
     }
     return IVSHM_FOUND_UNFORMATTED;
 }
 
-/* Not a secret: it only has to differ between regions. */
+/* Not a secret: it only has to differ between regions, and must not be 0. */
 static uint64_t random_word(void)
 {
     uint64_t word = 0;
@@ -207,8 +207,9 @@ static uint64_t random_word(void)
 }
 
 /*
- * Lock-free and idempotent: whoever dies in here leaves words that the next formatter finds right.
- * The magic is a CAS, a release, after every word is in place: edge S1.
+ * Lock-free and idempotent: a process that dies in here leaves words that the next formatter finds
+ * correct. The mark comes before everything else (S2). The magic is a CAS, and so a release, after
+ * every word is in place (S1).
  */
 static void write_superblock(struct ivshm_map *map, const struct ivshm_geometry *geo)
 {
@@ -232,8 +233,8 @@ int ivshm_region_format(struct ivshm_map *map, struct ivshm_diag *diag)
     if (err)
         return err;
     /*
-     * Each a release, S3: whoever finds one of them 0 finds the magic gone too, or another one that
-     * belongs to what was written since. A release of the magic alone orders nothing behind it.
+     * Each store is a release (S3): whoever finds one of the words 0 also finds the magic gone, or
+     * the next format's. A release of the magic alone would order nothing that follows it.
      */
     for (uint64_t off = 0; off < geo.data; off += 8)
         ivshm_a64_store_release(word_at(map, off), 0);
@@ -241,7 +242,7 @@ int ivshm_region_format(struct ivshm_map *map, struct ivshm_diag *diag)
     return 0;
 }
 
-/* Turns the checked superblock into the handle. */
+/* Checks the superblock and fills the handle from it. */
 static int load_superblock(struct ivshm_region *region, struct ivshm_diag *diag)
 {
     struct ivshm_map *map = &region->map;
@@ -255,7 +256,7 @@ static int load_superblock(struct ivshm_region *region, struct ivshm_diag *diag)
         "slot size",   "ring buffers", "buffer size"};
     _Static_assert(sizeof(names) / sizeof(names[0]) == IVSHM_SUPERBLOCK_WORDS, "a name a word");
 
-    /* What is checked is what is used. Acquire S3: a format that began meanwhile shows below. */
+    /* Only these copies are used. Acquire S3: a format that began meanwhile shows below. */
     for (size_t i = 0; i < IVSHM_SUPERBLOCK_WORDS; i++)
         found[i] = ivshm_a64_load_acquire(word_at(map, i * 8));
     for (size_t i = 0; i < IVSHM_SUPERBLOCK_WORDS; i++)
@@ -264,37 +265,37 @@ static int load_superblock(struct ivshm_region *region, struct ivshm_diag *diag)
     if (changed || found[WORD_OF(magic)] != IVSHM_MAGIC)
         return ivshm_diag_fail(
             diag, EAGAIN,
-            "somebody is formatting %s anew at this moment: start again once that is "
+            "%s is being formatted anew at this moment: start again when that is "
             "done",
             map->name);
     size = found[WORD_OF(size)];
     if (ivshm_geometry_compute(size, &region->geo, NULL) != 0)
         return ivshm_diag_fail(
             diag, EBADMSG,
-            "the superblock of %s is damaged: size is %llu, expected %llu to %llu; `ivshmem format "
-            "--force %s` once nobody uses it",
+            "the superblock of %s is damaged: size is %llu, expected %llu to %llu; run `ivshmem "
+            "format --force %s` once nobody uses it",
             map->name, (unsigned long long) size, (unsigned long long) IVSHM_SIZE_MIN,
             (unsigned long long) IVSHM_SIZE_MAX, map->name);
-    /* Larger memory than was formatted is no harm: a job may have formatted before it grew. */
+    /* More memory than was formatted does no harm: the file may have grown since. */
     if (size > map->size)
         return ivshm_diag_fail(
             diag, ENOSPC,
-            "%s has %llu MiB, but the region in it was formatted for %llu MiB: give it "
-            "its size back, or `ivshmem format --force %s` once nobody uses it",
+            "%s has %llu MiB, but the region in it was formatted for %llu MiB: restore its "
+            "size, or run `ivshmem format --force %s` once nobody uses it",
             map->name, (unsigned long long) (map->size >> 20), (unsigned long long) (size >> 20),
             map->name);
     if (found[WORD_OF(id)] == 0 || found[WORD_OF(id) + 1] == 0)
         return ivshm_diag_fail(
             diag, EBADMSG,
-            "the superblock of %s is damaged: half of its id is 0, which no format "
-            "writes; `ivshmem format --force %s` once nobody uses it",
+            "the superblock of %s is damaged: half of its id is 0, which no formatter "
+            "writes; run `ivshmem format --force %s` once nobody uses it",
             map->name, map->name);
     superblock_words(&region->geo, expected);
     for (size_t i = WORD_OF(mark); i < IVSHM_SUPERBLOCK_WORDS; i++)
         if (!is_id_word(i) && found[i] != expected[i])
             return ivshm_diag_fail(
                 diag, EBADMSG,
-                "the superblock of %s is damaged: %s is %llu, expected %llu; `ivshmem "
+                "the superblock of %s is damaged: %s is %llu, expected %llu; run `ivshmem "
                 "format --force %s` once nobody uses it",
                 map->name, names[i], (unsigned long long) found[i],
                 (unsigned long long) expected[i], map->name);
@@ -321,7 +322,7 @@ static int open_mapped(struct ivshm_region *region, bool format, struct ivshm_di
         if (!format)
             return ivshm_diag_fail(
                 diag, EMEDIUMTYPE,
-                "%s (%llu MiB) is unformatted: the first job formats it, or `ivshmem "
+                "%s (%llu MiB) is unformatted: the first job formats it, or run `ivshmem "
                 "format %s`",
                 map->name, (unsigned long long) (map->size >> 20), map->name);
         err = ivshm_region_reserve(map, IVSHM_TO_WRITE, diag);
@@ -374,7 +375,7 @@ static int open_first_device(bool write, struct ivshm_region *region, struct ivs
     }
     if (n > 1)
         return ivshm_diag_fail(diag, -first_err,
-                               "none of the %d ivshmem devices can be used; the first: %.*s", n,
+                               "none of the %d ivshmem devices can be used; the first one: %.*s", n,
                                600, first.text);
     if (diag)
         *diag = first;

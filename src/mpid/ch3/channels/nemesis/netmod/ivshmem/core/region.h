@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * A region: mapped memory whose superblock was checked, turned once into a local handle. Formats
- * what is unformatted. The handle's fields are private copies, checked against the mapped size: a
- * peer that changes the superblock later changes nothing here.
+ * A region: mapped memory whose superblock has been checked, with a local handle. Formats memory
+ * that is unformatted. The fields of the handle are private copies, checked against the mapped
+ * size: a peer that changes the superblock later changes nothing here.
+ *
+ * Any number of processes may open and format one region at once. Within a process, one thread
+ * opens and closes a handle; in between its fields are constant, and any thread may read them.
+ * Functions return 0 or a negative errno.
  */
 #ifndef IVSHM_REGION_H
 #define IVSHM_REGION_H
@@ -12,7 +16,7 @@
 #include "layout.h"
 #include "map.h"
 
-/* The geometry, in bytes unless the name says otherwise; a function of the region's size alone. */
+/* The geometry, a function of the region's size alone: counts, and sizes and offsets in bytes. */
 struct ivshm_geometry {
     uint64_t size;
     uint32_t endpoints;
@@ -26,7 +30,7 @@ struct ivshm_geometry {
     uint32_t large_cells, large_size;
     uint32_t pipeline_chunks, chunk_size;
     uint32_t ring_slots, slot_size, ring_buffers, buffer_size;
-    /* Derived: within an endpoint's base extent, of a pipeline, of a ring. */
+    /* Derived: offsets within a base extent and its size; of a pipeline; of a ring. */
     uint64_t attached, small, large, base_bytes; /* the inbox is at 0 */
     uint64_t chunk_data, pipeline_bytes;
     uint64_t ring_bytes;
@@ -42,46 +46,62 @@ struct ivshm_region {
 
 enum ivshm_found {
     IVSHM_FOUND_REGION,      /* ours, this version */
-    IVSHM_FOUND_UNFORMATTED, /* first page zero, or half a format of ours */
-    IVSHM_FOUND_FOREIGN      /* somebody else's, or another version of ours: never written */
+    IVSHM_FOUND_UNFORMATTED, /* first page zero, or a partial format of ours */
+    IVSHM_FOUND_FOREIGN      /* other data, or another version of ours: never written */
 };
 
-/* The geometry of a region of `size` bytes. -ENOSPC if that is too small, -EFBIG if too large. */
+/*
+ * Computes the geometry of a region of `size` bytes. Errors: -ENOSPC too small, -EFBIG too large.
+ */
 int ivshm_geometry_compute(uint64_t size, struct ivshm_geometry *geo, struct ivshm_diag *diag);
 
 /*
- * Gets the memory of superblock and tables, if the file is sparse; without it whoever reads or
- * writes them may get a SIGBUS. -ENOSPC if there is none.
+ * Requests the memory of superblock and tables if the file is sparse; without it, an access may
+ * raise SIGBUS. Errors as ivshm_backing_reserve.
  */
 int ivshm_region_reserve(const struct ivshm_map *map, enum ivshm_access access,
                          struct ivshm_diag *diag);
 
-/* What the mapped memory carries, and in diag why it is foreign. Reads only. */
+/*
+ * Tells what the mapped memory contains, and in diag why it is foreign. Only reads; the caller has
+ * reserved the memory. Acquires S1 and S2. Cost: one page, and all tables if that page is empty.
+ */
 enum ivshm_found ivshm_region_probe(const struct ivshm_map *map, struct ivshm_diag *diag);
 
 /*
- * Opens `name` (see ivshm_map_open), or, if NULL, the first ivshmem device that carries a region or
- * is unformatted; formats it if need be. Several processes may do so at once, and any of them may
- * die. Errors, besides those of the map: -ENODEV no device, -EMEDIUMTYPE foreign contents,
- * -EPROTONOSUPPORT another layout version, -ENOSPC too small, -EBADMSG damaged superblock.
+ * Opens `name` (see ivshm_map_open) or, if it is NULL, the first ivshmem device that holds a region
+ * or is unformatted, and formats it if necessary. Several processes may do so at once, and any of
+ * them may die. Edges S1, S2, S3. The caller ends *region with ivshm_region_close, and leaves it in
+ * place until then, as endpoints point to it; after an error its contents are undefined.
+ * Errors, besides those of the map: -ENODEV no device; -EMEDIUMTYPE other contents;
+ * -EPROTONOSUPPORT another layout version; -ENOSPC too small, or no memory; -EFBIG too large;
+ * -EBADMSG damaged superblock; -EAGAIN it is being formatted anew.
  */
 int ivshm_region_open(const char *name, struct ivshm_region *region, struct ivshm_diag *diag);
 
-/* Opens for reading only what is a region already; for tools. Errors as above. */
+/*
+ * Opens only an existing region, and only for reading: for tools. Errors as above; -EMEDIUMTYPE
+ * also if it is unformatted.
+ */
 int ivshm_region_inspect(const char *name, struct ivshm_region *region, struct ivshm_diag *diag);
 
+/* Unmaps the memory. No endpoint or transport may use it any more. */
 void ivshm_region_close(struct ivshm_region *region);
 
 /*
- * Formats the mapped memory anew, whatever it carries: zeroes the tables and writes a superblock
- * with another id. The caller has made sure that nobody uses it.
+ * Formats the mapped memory anew, whatever it contains: zeroes the tables (release S3) and writes a
+ * superblock with another id (release S1, S2). The caller has made sure that nobody uses it.
+ * Errors: -ENOSPC too small, or no memory; -EFBIG too large; else as ivshm_backing_reserve. Cost:
+ * all tables.
  */
 int ivshm_region_format(struct ivshm_map *map, struct ivshm_diag *diag);
 
-/* What others know of a region. None costs more than a load or two; none changes while it is open.
+/*
+ * Properties of an open region. Each costs a load or two, and none changes while it is open.
+ * Pointers are valid until it is closed.
  */
 
-/* What a person calls it: a PCI address or a path. */
+/* As the user gave it: a PCI address or a path. */
 static inline const char *ivshm_region_name(const struct ivshm_region *region)
 {
     return region->map.name;
@@ -103,25 +123,27 @@ static inline void *ivshm_region_base(const struct ivshm_region *region)
     return region->map.base;
 }
 
-/* A BAR, else a file. */
+/* True for a BAR, false for a file. */
 static inline bool ivshm_region_is_device(const struct ivshm_region *region)
 {
     return region->map.is_device;
 }
 
-/* Bytes. */
+/* In bytes. */
 static inline uint64_t ivshm_region_size(const struct ivshm_region *region)
 {
     return region->geo.size;
 }
 
-/* How many processes it has room for; all their numbers are below that. */
+/* The number of entries in the endpoint table: every endpoint's index is below it. */
 static inline uint32_t ivshm_region_endpoints(const struct ivshm_region *region)
 {
     return region->geo.endpoints;
 }
 
-/* The blocks that extents are made of: how many, of how many bytes, and where the first one is. */
+/*
+ * The blocks of which extents are made: their number, their size in bytes, the offset of the first.
+ */
 static inline uint64_t ivshm_region_blocks(const struct ivshm_region *region)
 {
     return region->geo.blocks;
@@ -137,7 +159,7 @@ static inline ivshm_off ivshm_region_first_block(const struct ivshm_region *regi
     return (ivshm_off){region->geo.data};
 }
 
-/* Of each endpoint: its cells, and the bytes of a large one. */
+/* For each endpoint: its number of cells, and the bytes of a large one, header included. */
 static inline uint32_t ivshm_region_cells(const struct ivshm_region *region)
 {
     return region->geo.small_cells + region->geo.large_cells;
@@ -148,7 +170,7 @@ static inline uint32_t ivshm_region_cell_size(const struct ivshm_region *region)
     return region->geo.large_size;
 }
 
-/* The address of an offset that was checked before, and the offset of such an address. */
+/* The address of an offset that has been checked, and the offset of such an address. */
 static inline void *ivshm_region_address(const struct ivshm_region *region, ivshm_off off)
 {
     return (char *) region->map.base + off.bytes;
@@ -159,7 +181,10 @@ static inline ivshm_off ivshm_region_offset(const struct ivshm_region *region, c
     return (ivshm_off){(uintptr_t) address - (uintptr_t) region->map.base};
 }
 
-/* The address of [off, off+len), or NULL if that is not inside the data blocks or not line-aligned.
+/*
+ * Checks an offset that came from elsewhere. Returns the address of [off, off+len), or NULL if that
+ * is not within the data blocks, or `off` is not aligned to a cache line. Says nothing about the
+ * owner: see ivshm_extent_owned.
  */
 static inline void *ivshm_region_resolve(const struct ivshm_region *region, ivshm_off off,
                                          uint64_t len)

@@ -3,6 +3,36 @@
 
 #include <errno.h>
 
+void ivshm_ring_producer_init(struct ivshm_ring_producer *ring, struct ivshm_ring_shm *shm,
+                              uint32_t slots, uint32_t slot_size, uint32_t buffers,
+                              uint32_t buffer_size)
+{
+    *ring = (struct ivshm_ring_producer){
+        .shm = shm,
+        .next = ivshm_ring_slot(shm, 0, slot_size),
+        .end = ivshm_ring_slot(shm, slots, slot_size),
+        .slots = slots,
+        .slot_size = slot_size,
+        .buffers = buffers,
+        .buffer_size = buffer_size,
+    };
+}
+
+void ivshm_ring_consumer_init(struct ivshm_ring_consumer *ring, struct ivshm_ring_shm *shm,
+                              uint32_t slots, uint32_t slot_size, uint32_t buffers,
+                              uint32_t buffer_size)
+{
+    *ring = (struct ivshm_ring_consumer){
+        .shm = shm,
+        .next = ivshm_ring_slot(shm, 0, slot_size),
+        .end = ivshm_ring_slot(shm, slots, slot_size),
+        .slots = slots,
+        .slot_size = slot_size,
+        .buffers = buffers,
+        .buffer_size = buffer_size,
+    };
+}
+
 int ivshm_ring_alloc(struct ivshm_region *region, struct ivshm_owner self,
                      struct ivshm_ring_producer *ring)
 {
@@ -11,18 +41,10 @@ int ivshm_ring_alloc(struct ivshm_region *region, struct ivshm_owner self,
     int err = ivshm_extent_alloc(region, self, IVSHM_KIND_RING, geo->ring_bytes, &off);
     if (err)
         return err;
-    struct ivshm_ring_shm *shm = ivshm_region_resolve(region, off, geo->ring_bytes);
-    *ring = (struct ivshm_ring_producer){
-        .shm = shm,
-        .next = ivshm_ring_slot(shm, 0, geo->slot_size),
-        .end = ivshm_ring_slot(shm, geo->ring_slots, geo->slot_size),
-        .slots = geo->ring_slots,
-        .slot_size = geo->slot_size,
-        .off = off,
-        .buffers = geo->ring_buffers,
-        .buffer_size = geo->buffer_size,
-    };
-    /* Relaxed: the receiver learns of the ring through a message, which releases them. */
+    ivshm_ring_producer_init(ring, ivshm_region_resolve(region, off, geo->ring_bytes),
+                             geo->ring_slots, geo->slot_size, geo->ring_buffers, geo->buffer_size);
+    ring->off = off;
+    /* Relaxed: the receiver learns of the ring by a message, which releases them (Q1). */
     ivshm_a64_store_relaxed(&ring->shm->head, 0);
     ivshm_a64_store_relaxed(&ring->shm->idle, 0);
     for (uint32_t i = 0; i < ring->slots; i++)
@@ -44,17 +66,10 @@ int ivshm_ring_attach(struct ivshm_region *region, struct ivshm_owner sender, iv
     struct ivshm_ring_shm *shm = ivshm_region_resolve(region, off, geo->ring_bytes);
     if (!shm || !ivshm_extent_owned(region, sender, IVSHM_KIND_RING, off, geo->ring_bytes))
         return ivshm_diag_fail(diag, EBADMSG,
-                               "endpoint %u offers a ring at %llu that is not its own",
+                               "endpoint %u announced a ring at offset %llu, but has no such ring",
                                sender.endpoint, (unsigned long long) off.bytes);
-    *ring = (struct ivshm_ring_consumer){
-        .shm = shm,
-        .next = ivshm_ring_slot(shm, 0, geo->slot_size),
-        .end = ivshm_ring_slot(shm, geo->ring_slots, geo->slot_size),
-        .slots = geo->ring_slots,
-        .slot_size = geo->slot_size,
-        .buffers = geo->ring_buffers,
-        .buffer_size = geo->buffer_size,
-    };
+    ivshm_ring_consumer_init(ring, shm, geo->ring_slots, geo->slot_size, geo->ring_buffers,
+                             geo->buffer_size);
     return 0;
 }
 
@@ -63,7 +78,7 @@ unsigned char *ivshm_ring_buffer_spsc(struct ivshm_ring_producer *ring)
     if (ring->buffers == 0)
         return NULL;
     if (ring->head < ring->last_use[ring->next_buffer]) {
-        uint64_t head = ivshm_a64_load_acquire(&ring->shm->head); /* R2: it has been read */
+        uint64_t head = ivshm_a64_load_acquire(&ring->shm->head); /* acquire R2: it has been read */
         if (head > ring->tail || head < ring->last_use[ring->next_buffer])
             return NULL;
         ring->head = head;
@@ -71,7 +86,7 @@ unsigned char *ivshm_ring_buffer_spsc(struct ivshm_ring_producer *ring)
     return ivshm_ring_next_buffer(ring);
 }
 
-/* Where the payload of a record is, that will be in slot `slot`, and asks for all of it. */
+/* Where the payload of the record in `slot` lies. Prefetches all of it. */
 static const unsigned char *fetch_payload(const struct ivshm_ring_consumer *ring,
                                           const struct ivshm_slot_shm *slot,
                                           enum ivshm_record_kind kind, uint32_t len)
@@ -98,8 +113,7 @@ const unsigned char *ivshm_ring_payload(struct ivshm_ring_consumer *ring,
     ring->next_buffer = ivshm_ring_buffer_after(ring->next_buffer, ring->buffers);
     ring->used_buffers++;
     IVSHM_TRACEPOINT(ring_buffer_used);
-    /* Another one that is there too comes while the caller is busy with this one. Relaxed: a hint.
-     */
+    /* A next buffer that is full arrives while the caller uses this one. Relaxed: a hint. */
     const struct ivshm_slot_shm *next =
         ivshm_ring_slot_after(ring->shm, ring->next, ring->slot_size, ring->end);
     uint64_t word = ivshm_a64_load_relaxed(&next->word);
@@ -112,19 +126,19 @@ void ivshm_ring_consume_spsc(struct ivshm_ring_consumer *ring)
 {
     ring->next = ivshm_ring_slot_after(ring->shm, ring->next, ring->slot_size, ring->end);
     ring->head++;
-    /* Seldom, so that the producer's copy of the line stays with it; but soon enough for both. */
+    /* Rarely, so that the line stays in the producer's cache; often enough not to stop it. */
     if (ring->head - ring->published >= ring->slots / 4 || 2 * ring->used_buffers > ring->buffers) {
         IVSHM_TRACEPOINT(ring_head);
-        ivshm_a64_store_release(&ring->shm->head, ring->head); /* R2 */
+        ivshm_a64_store_release(&ring->shm->head, ring->head); /* release R2 */
         ring->published = ring->head;
         ring->used_buffers = 0;
     }
 }
 
-/* Counts, odd while idle: the producer rings the doorbell once each time. */
+/* A count, odd while the ring is idle: so the producer rings the doorbell once each time. */
 void ivshm_ring_set_idle(struct ivshm_ring_consumer *ring, bool idle)
 {
-    uint64_t count = ivshm_a64_load_relaxed(&ring->shm->idle); /* nobody else stores it */
+    uint64_t count = ivshm_a64_load_relaxed(&ring->shm->idle); /* relaxed: nobody else stores it */
     IVSHM_TRACEPOINT(ring_set_idle);
     if (count % 2 != idle)
         ivshm_a64_store_relaxed(&ring->shm->idle, count + 1);

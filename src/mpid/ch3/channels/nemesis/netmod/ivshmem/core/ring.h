@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * A ring: the way of a pair that talks, from one sender to one receiver, in memory of the sender. A
- * record is a slot: one word that says what it is, stored last, and up to slot_size - 8 bytes, so
- * that a small message is one cache line, written by one side and read by the other. Larger ones
- * travel in the ring's buffers, which are used in turn, so that the receiver knows where before it
- * looks; or in a cell, and the record names it.
+ * A ring: the direct path from one sender to one receiver, in memory of the sender. A record is a
+ * slot: a word that describes it, stored last, and up to slot_size - 8 bytes. So a small message is
+ * one cache line, written by one side and read by the other. A larger payload lies in the ring's
+ * next buffer, so the receiver knows where before it reads the slot; or in a cell, which the slot
+ * names.
  *
- * Slots and buffers are apart on purpose: a processor that reads lines in a row is given the lines
- * behind them too, which the other one is about to write.
+ * Slots and buffers lie apart on purpose: a processor that reads consecutive lines also prefetches
+ * the lines behind them, and these must not be lines that the other side is about to write.
  *
- * A word carries the number of its record, which never comes twice in 2^32, so nobody has to empty
- * a slot. Neither side ever waits. One thread a handle.
+ * Source: L. Lamport's queue for one producer and one consumer. As in FastForward (Giacomoni,
+ * Moseley, Vachharajani, 2008), the slot itself tells the consumer that it is full, so there is no
+ * shared tail. Here a slot's word carries the sequence number of its message, which repeats only
+ * after 2^32 messages, so nobody has to clear slots.
+ *
+ * Neither side ever waits. A handle is used by one thread at a time. Every call costs constant
+ * time, except for alloc, free and attach. Edges R1 and R2.
  */
 #ifndef IVSHM_RING_H
 #define IVSHM_RING_H
@@ -18,94 +23,131 @@
 #include "extent.h"
 #include "tracepoint.h"
 
-#define IVSHM_RING_BUFFERS_MAX 16 /* of any geometry */
+#define IVSHM_RING_BUFFERS_MAX 16 /* in any geometry */
 
+/* A slot's word, unpacked. */
 struct ivshm_record {
     uint32_t sequence;
     enum ivshm_record_kind kind;
-    uint32_t value; /* bytes, or the number of a cell */
+    uint32_t value; /* bytes of payload, or the number of a cell */
 };
 
 struct ivshm_ring_producer {
-    struct ivshm_ring_shm *shm;        /* NULL without a ring */
-    struct ivshm_slot_shm *next, *end; /* of the slots */
+    struct ivshm_ring_shm *shm;        /* NULL if there is no ring */
+    struct ivshm_slot_shm *next, *end; /* next slot; end of the slots */
     uint32_t slots, slot_size;
     uint64_t tail;          /* records sent */
-    uint64_t head;          /* records that the consumer has read, as last seen */
-    uint64_t doorbell_seen; /* `idle`, when it was last answered by a doorbell */
+    uint64_t head;          /* records that the consumer has released, as last seen */
+    uint64_t doorbell_seen; /* value of `idle` that was last answered by a doorbell */
     ivshm_off off;
     uint32_t buffers, buffer_size;
     uint32_t next_buffer;
-    uint64_t last_use[IVSHM_RING_BUFFERS_MAX]; /* `tail` behind it; free once `head` is there */
+    uint64_t last_use[IVSHM_RING_BUFFERS_MAX]; /* `tail` after use; free once `head` is there */
 };
 
 struct ivshm_ring_consumer {
-    struct ivshm_ring_shm *shm;        /* NULL without a ring */
-    struct ivshm_slot_shm *next, *end; /* of the slots */
+    struct ivshm_ring_shm *shm;        /* NULL if there is no ring */
+    struct ivshm_slot_shm *next, *end; /* next slot; end of the slots */
     uint32_t slots, slot_size;
-    uint64_t head; /* records done with */
-    uint64_t published;
+    uint64_t head;      /* records consumed */
+    uint64_t published; /* the head that the producer can see */
     uint32_t buffers, buffer_size;
     uint32_t next_buffer;
-    uint32_t used_buffers; /* of the records since `published` */
+    uint32_t used_buffers; /* used by the records since `published` */
 };
 
-/* Bytes that a slot holds. */
+/* Bytes of payload that fit into a slot. */
 static inline uint32_t ivshm_ring_room(const struct ivshm_region *region)
 {
     return region->geo.slot_size - (uint32_t) sizeof(struct ivshm_slot_shm);
 }
 
-/* The sender takes memory for a ring. -ENOSPC if the region has none. */
+/*
+ * Sender: allocates an empty ring, owned by `self`, and ended by ivshm_ring_free. -ENOSPC if the
+ * region has no memory. Cost: that of ivshm_extent_alloc, and a store for each slot. The receiver
+ * must learn of the ring through a message (Q1).
+ */
 int ivshm_ring_alloc(struct ivshm_region *region, struct ivshm_owner self,
                      struct ivshm_ring_producer *ring);
 
-/* Gives it back. The consumer must be dead, or have left: it could write into it otherwise. */
+/*
+ * Frees the ring. The consumer must be dead or have left, or never have known of the ring; else it
+ * could still write into it.
+ */
 void ivshm_ring_free(struct ivshm_region *region, struct ivshm_owner self,
                      struct ivshm_ring_producer *ring);
 
-/* The receiver's handle of the ring at `off`. -EBADMSG if that is not a ring of `sender`'s. */
+/*
+ * Receiver: makes the handle of the ring at `off`, to whose owner the caller is attached. -EBADMSG
+ * if `sender` has no such ring. Cost: a load for each block of the ring.
+ */
 int ivshm_ring_attach(struct ivshm_region *region, struct ivshm_owner sender, ivshm_off off,
                       struct ivshm_ring_consumer *ring, struct ivshm_diag *diag);
 
-/* The next record's payload, slot_size - 8 bytes, or NULL if all slots are in use. */
+/*
+ * Producer: the next slot's payload, slot_size - 8 bytes, or NULL if all slots are in use (acquire
+ * R2). Changes nothing that the consumer sees, so a reservation may also just be dropped.
+ */
 static inline unsigned char *ivshm_ring_reserve_spsc(struct ivshm_ring_producer *ring);
 
-/* In its stead, once it is reserved: the next buffer, or NULL if that is in use. */
+/*
+ * Producer, after a reservation: the next buffer, buffer_size bytes, to use in place of the slot's
+ * payload; NULL if it is in use (acquire R2), or the ring has none.
+ */
 unsigned char *ivshm_ring_buffer_spsc(struct ivshm_ring_producer *ring);
 
-/* Sends the record reserved, and with it all that the caller wrote before. */
+/*
+ * Producer: sends the reserved record, and with it all that the caller wrote before (release R1).
+ */
 static inline void ivshm_ring_publish_spsc(struct ivshm_ring_producer *ring,
                                            struct ivshm_record record);
 
 /*
- * Whether the consumer wants a doorbell at its inbox, because it looks at this ring but seldom.
- * True once each time that it is idle. May come too late to be seen: a doorbell only saves time.
+ * Producer, after publishing: whether the consumer needs a doorbell at its inbox, because the ring
+ * is idle. True once each time that the ring becomes idle. May miss that the ring has just become
+ * idle: a doorbell only saves time.
  */
 static inline bool ivshm_ring_wants_doorbell(struct ivshm_ring_producer *ring);
 
-/* The next record, if it has that number; false if it is not there. */
+/*
+ * Consumer: the next record, if it has that sequence number (acquire R1). False if it is not there;
+ * *record is undefined then. The record must be checked: the sender can write anything.
+ */
 static inline bool ivshm_ring_peek_spsc(const struct ivshm_ring_consumer *ring, uint32_t sequence,
                                         struct ivshm_record *record);
 
-/* The payload of the record peeked at, if it is in the ring. Once a record. */
+/*
+ * Consumer: the payload of the peeked record, of kind INLINE or BUFFER, whose length the caller has
+ * checked. Once for each record. Valid until it is consumed; the sender can change it meanwhile.
+ */
 const unsigned char *ivshm_ring_payload(struct ivshm_ring_consumer *ring,
                                         struct ivshm_record record);
 
-/* Done with the record peeked at. */
+/*
+ * Consumer: ends the use of the peeked record. The sender learns of it after every quarter of the
+ * slots or half of the buffers (release R2).
+ */
 void ivshm_ring_consume_spsc(struct ivshm_ring_consumer *ring);
 
-/* The consumer will look here seldom, or often again. */
+/* Consumer: whether it checks this ring only in turn (idle) or in every receive (polled). */
 void ivshm_ring_set_idle(struct ivshm_ring_consumer *ring, bool idle);
 
-/* A slot by its number; the buffers begin where the one behind the last would be. */
+/* Handles of the ring of that shape at `shm`, at its first slot; `buffers` may be 0. */
+void ivshm_ring_producer_init(struct ivshm_ring_producer *ring, struct ivshm_ring_shm *shm,
+                              uint32_t slots, uint32_t slot_size, uint32_t buffers,
+                              uint32_t buffer_size);
+void ivshm_ring_consumer_init(struct ivshm_ring_consumer *ring, struct ivshm_ring_shm *shm,
+                              uint32_t slots, uint32_t slot_size, uint32_t buffers,
+                              uint32_t buffer_size);
+
+/* A slot by its number. The buffers begin where the slot after the last one would. */
 static inline struct ivshm_slot_shm *ivshm_ring_slot(struct ivshm_ring_shm *shm, uint32_t number,
                                                      uint32_t slot_size)
 {
     return (struct ivshm_slot_shm *) ((char *) (shm + 1) + (uint64_t) number * slot_size);
 }
 
-/* Slots are gone through by address, without a multiplication for each. */
+/* Slots are visited by address, which saves a multiplication for each. */
 static inline struct ivshm_slot_shm *ivshm_ring_slot_after(struct ivshm_ring_shm *shm,
                                                            struct ivshm_slot_shm *slot,
                                                            uint32_t slot_size,
@@ -129,8 +171,8 @@ static inline uint32_t ivshm_ring_buffer_after(uint32_t number, uint32_t buffers
 static inline unsigned char *ivshm_ring_reserve_spsc(struct ivshm_ring_producer *ring)
 {
     if (ring->tail - ring->head >= ring->slots) {
-        ring->head = ivshm_a64_load_acquire(&ring->shm->head); /* R2: they have been read */
-        /* Also what only a broken consumer can say: it has read more than was sent. */
+        ring->head = ivshm_a64_load_acquire(&ring->shm->head); /* R2: these have been read */
+        /* Also true if a broken consumer has stored more than was sent. */
         if (ring->tail - ring->head >= ring->slots)
             return NULL;
     }
@@ -143,8 +185,9 @@ static inline unsigned char *ivshm_ring_next_buffer(const struct ivshm_ring_prod
 }
 
 /*
- * The next record will be like this one: takes the lines that it will be written to, so that they
- * need no trip then. Its first line is left to the consumer, who looks there until it comes.
+ * The next record will probably be like this one: prefetches the lines that it will be written to,
+ * so the stores need not wait. Its first line is left to the consumer, which polls it until the
+ * record comes.
  */
 static inline void ivshm_ring_prepare(struct ivshm_ring_producer *ring, struct ivshm_record record)
 {
@@ -155,7 +198,7 @@ static inline void ivshm_ring_prepare(struct ivshm_ring_producer *ring, struct i
         ivshm_lines_prefetch_write(ring->next->payload + here, record.value - here);
 }
 
-/* Each in a register: a structure would go by the stack. */
+/* Each field in a register: a structure would be passed on the stack. */
 static inline void ivshm_ring_publish_fields(struct ivshm_ring_producer *ring, uint32_t sequence,
                                              enum ivshm_record_kind kind, uint32_t value)
 {
@@ -191,7 +234,7 @@ static inline bool ivshm_ring_wants_doorbell(struct ivshm_ring_producer *ring)
 static inline bool ivshm_ring_peek_spsc(const struct ivshm_ring_consumer *ring, uint32_t sequence,
                                         struct ivshm_record *record)
 {
-    /* Acquire R1: the payload, and what the record names. */
+    /* Acquire R1: the payload, and the cell that the record names. */
     uint64_t word = ivshm_a64_load_acquire(&ring->next->word);
     *record = (struct ivshm_record){(uint32_t) word, (enum ivshm_record_kind)(word >> 48),
                                     (uint32_t) (word >> 32 & 0xffff)};

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * Source of the algorithm: M. Masmano, I. Ripoll, A. Crespo, J. Real, "TLSF: a new dynamic memory
- * allocator for real-time systems", 2004; with the boundary tags in a table of their own.
+ * allocator for real-time systems", 2004. Here the boundary tags lie in a table of their own.
  */
 #include "runs.h"
 
 #include <stddef.h>
 
 #define STEPS_BITS 2 /* four bins for each power of two */
-#define TRIES 4      /* in a bin whose runs may be too short */
+#define TRIES 4      /* runs to try in a bin whose runs may be too short */
 
-/* The bin of runs of so many units. */
+/* The bin for runs of this length. */
 static unsigned bin_of(uint32_t units)
 {
     if (units < 1u << STEPS_BITS)
@@ -19,7 +19,7 @@ static unsigned bin_of(uint32_t units)
     return ((shift + 1) << STEPS_BITS) + (units >> shift & ((1u << STEPS_BITS) - 1));
 }
 
-/* The most units that a run in that bin has. */
+/* The greatest length of a run in that bin. */
 static uint32_t largest_in_bin(unsigned bin)
 {
     if (bin < 1u << STEPS_BITS)
@@ -56,7 +56,7 @@ static void unlink_free(struct ivshm_runs *runs, uint32_t first)
         runs->bins[bin / 64] &= ~(UINT64_C(1) << bin % 64);
 }
 
-/* Says at both ends of a run what it is. */
+/* Records at both ends of a run what it is. */
 static void mark_run(struct ivshm_runs *runs, uint32_t first, uint32_t units, uint32_t state)
 {
     struct ivshm_run *last = &runs->table[first + units - 1];
@@ -66,9 +66,9 @@ static void mark_run(struct ivshm_runs *runs, uint32_t first, uint32_t units, ui
 }
 
 /*
- * Says in the middle of a run where it begins, at the first multiple of each power of two. From any
- * unit, one of those is met if the lowest bits are taken away, one after the other. They stay when
- * the run is gone: whoever meets one looks where it leads.
+ * Records within a run where it begins, at the first multiple of each power of two. From any unit,
+ * clearing the lowest bits one after the other leads to one of these signs, or to the first unit.
+ * Signs stay when the run is freed: whoever meets one checks where it leads.
  */
 static void post_signs(struct ivshm_runs *runs, uint32_t first, uint32_t units)
 {
@@ -81,7 +81,7 @@ static void clear_run(struct ivshm_runs *runs, uint32_t first, uint32_t units)
     runs->table[first] = runs->table[first + units - 1] = (struct ivshm_run){0};
 }
 
-/* A free run in a bin from `bin` on. */
+/* A free run of bin `bin` or a later one. */
 static uint32_t find_from(const struct ivshm_runs *runs, unsigned bin)
 {
     for (unsigned word = bin / 64; word < IVSHM_RUN_BINS / 64; word++) {
@@ -92,7 +92,7 @@ static uint32_t find_from(const struct ivshm_runs *runs, unsigned bin)
     return IVSHM_RUN_NONE;
 }
 
-/* All runs in the bins behind that of `units` are long enough; in its own, some may be. */
+/* All runs in the bins after that of `units` are long enough; in its own, some may be. */
 static uint32_t find_run(const struct ivshm_runs *runs, uint32_t units)
 {
     uint32_t first = runs->heads[bin_of(units)];

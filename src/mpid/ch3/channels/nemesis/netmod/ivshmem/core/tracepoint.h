@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * Named tracepoints between steps that leave shared state half done. Each is a static probe, which
- * costs one nop: tests kill and stop a process there, in the very library that users run, and perf,
- * bpftrace and gdb find them too. Where <sys/sdt.h> is not installed there are none.
+ * costs one nop. Tests kill and stop a process there, in the same library that users run; perf,
+ * bpftrace and gdb find them, too. Without <sys/sdt.h> there are none.
  */
 #ifndef IVSHM_TRACEPOINT_H
 #define IVSHM_TRACEPOINT_H
