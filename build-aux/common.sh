@@ -111,3 +111,13 @@ lock() {
         flock "$1"
     fi
 }
+
+# prune NAME KEEP: removes the least recently used of what is in the cache as NAME-KEY, but for KEEP of them.
+prune() {
+    local old
+    find "$cache" -maxdepth 1 -type d -name "$1-*" -printf '%T@ %p\n' | sort -rn | tail -n +$(($2 + 1)) |
+        while read -r _ old; do
+            # Not while somebody builds there.
+            flock -n "$old.lock" rm -rf "$old" || :
+        done
+}

@@ -125,11 +125,6 @@ int MPID_nem_ivshmem_lmt_pool_init(int job_size)
     struct ivshm_pipeline pipeline;
     struct ivshm_diag diag;
 
-    pool->free_count = 0;
-    pool->calls_to_retry = 0;
-    pool->quarantined = NULL;
-    pool->words = NULL;
-    pool->words_in_use = 0;
     if (!alloc_new_pipeline(&pipeline)) {
         ivshm_endpoint_no_memory(&MPID_nem_ivshmem.region, (uint32_t) job_size, &diag);
         return MPID_nem_ivshmem_error(diag.text);

@@ -10,7 +10,7 @@
 /* Bytes. Prefetching more lines at once would displace the data that is read. */
 #define TAKEN_BYTES_MAX (8 << 10)
 
-static void set_cookie(MPID_nem_ivshmem_transfer_t *t)
+static void set_pipeline_cookie(MPID_nem_ivshmem_transfer_t *t)
 {
     t->own_pipeline = true;
     t->cookie = (MPID_nem_ivshmem_cookie_t){.what = IVSHMEM_COOKIE_PIPELINE,
@@ -19,27 +19,28 @@ static void set_cookie(MPID_nem_ivshmem_transfer_t *t)
                                             .bytes = (uint64_t) t->size};
 }
 
-static bool offer(MPID_nem_ivshmem_transfer_t *t)
+static bool pipeline_offer(MPID_nem_ivshmem_transfer_t *t)
 {
     if (VC_IVSHMEM(t->vc)->takes_single_copy ||
         MPID_nem_ivshmem.sender_pipelines >= IVSHMEM_SENDER_PIPELINES_MAX ||
         !MPID_nem_ivshmem_lmt_pool_alloc_pipeline(&t->pipeline, 1))
         return false;
     MPID_nem_ivshmem.sender_pipelines++;
-    set_cookie(t);
+    set_pipeline_cookie(t);
     return true;
 }
 
-static MPID_nem_ivshmem_answer_t answer(MPID_nem_ivshmem_transfer_t *t)
+static MPID_nem_ivshmem_answer_t pipeline_answer(MPID_nem_ivshmem_transfer_t *t)
 {
     if (!MPID_nem_ivshmem_lmt_pool_alloc_pipeline(&t->pipeline, 0))
         return IVSHMEM_ANSWER_LATER;
-    set_cookie(t);
+    set_pipeline_cookie(t);
     return IVSHMEM_ANSWER_CTS;
 }
 
-static const char *attach(MPID_nem_ivshmem_transfer_t *t, const MPID_nem_ivshmem_cookie_t *cookie,
-                          struct ivshm_owner peer, struct ivshm_diag *diag)
+static const char *pipeline_attach(MPID_nem_ivshmem_transfer_t *t,
+                                   const MPID_nem_ivshmem_cookie_t *cookie, struct ivshm_owner peer,
+                                   struct ivshm_diag *diag)
 {
     t->is_part = !t->sends && cookie->bytes > (uint64_t) t->size;
     return ivshm_pipeline_attach(&MPID_nem_ivshmem.region, peer, cookie->off, cookie->first,
@@ -62,7 +63,7 @@ static void free_own_pipeline(MPID_nem_ivshmem_transfer_t *t)
     forget_own_pipeline(t);
 }
 
-static void withdraw(MPID_nem_ivshmem_transfer_t *t)
+static void pipeline_withdraw(MPID_nem_ivshmem_transfer_t *t)
 {
     if (!t->own_pipeline)
         return;
@@ -71,7 +72,8 @@ static void withdraw(MPID_nem_ivshmem_transfer_t *t)
     t->moved = 0;
 }
 
-static void quarantine(MPID_nem_ivshmem_transfer_t *t, bool peer_is_gone ATTRIBUTE((unused)))
+static void pipeline_quarantine(MPID_nem_ivshmem_transfer_t *t,
+                                bool peer_is_gone ATTRIBUTE((unused)))
 {
     if (!t->own_pipeline)
         return;
@@ -79,7 +81,7 @@ static void quarantine(MPID_nem_ivshmem_transfer_t *t, bool peer_is_gone ATTRIBU
     forget_own_pipeline(t);
 }
 
-static void fill(MPID_nem_ivshmem_transfer_t *t)
+static void fill_chunks(MPID_nem_ivshmem_transfer_t *t)
 {
     unsigned char *chunk;
     /*
@@ -98,10 +100,10 @@ static void fill(MPID_nem_ivshmem_transfer_t *t)
     }
 }
 
-static MPID_nem_ivshmem_step_t send_step(MPID_nem_ivshmem_transfer_t *t,
-                                         const char **why ATTRIBUTE((unused)))
+static MPID_nem_ivshmem_step_t pipeline_send(MPID_nem_ivshmem_transfer_t *t,
+                                             const char **why ATTRIBUTE((unused)))
 {
-    fill(t);
+    fill_chunks(t);
     /* A pipeline of our own is free again, and the message matched, once the pipeline is empty. */
     if (t->moved < t->size || (t->own_pipeline && !ivshm_pipeline_is_drained(&t->pipeline)))
         return IVSHMEM_STEP_MORE;
@@ -142,7 +144,7 @@ static bool unpack_chunk(MPID_nem_ivshmem_transfer_t *t, const unsigned char *ch
     return fits;
 }
 
-static MPID_nem_ivshmem_step_t receive_step(MPID_nem_ivshmem_transfer_t *t, const char **why)
+static MPID_nem_ivshmem_step_t pipeline_receive(MPID_nem_ivshmem_transfer_t *t, const char **why)
 {
     const unsigned char *chunk;
     uint32_t len;
@@ -176,12 +178,12 @@ static MPID_nem_ivshmem_step_t receive_step(MPID_nem_ivshmem_transfer_t *t, cons
 const MPID_nem_ivshmem_way_t MPID_nem_ivshmem_way_pipeline = {
     .cookie = IVSHMEM_COOKIE_PIPELINE,
     .answers = 1u << IVSHMEM_COOKIE_NOTHING,
-    .offer = offer,
-    .rts_sent = fill,
-    .answer = answer,
-    .attach = attach,
-    .send = send_step,
-    .receive = receive_step,
-    .withdraw = withdraw,
-    .quarantine = quarantine,
+    .offer = pipeline_offer,
+    .rts_sent = fill_chunks,
+    .answer = pipeline_answer,
+    .attach = pipeline_attach,
+    .send = pipeline_send,
+    .receive = pipeline_receive,
+    .withdraw = pipeline_withdraw,
+    .quarantine = pipeline_quarantine,
 };

@@ -367,23 +367,15 @@ void ivshm_channel_ring_doorbell(struct ivshm_transport *t, struct ivshm_channel
 void ivshm_message_publish_elsewhere(struct ivshm_transport *t, struct ivshm_channel *channel,
                                      const struct ivshm_outgoing *out, uint32_t len)
 {
-    struct ivshm_ring_producer *ring = &channel->ring_out;
-    struct ivshm_record record = {channel->sent, IVSHM_RECORD_BUFFER, len};
-
-    if (!ring->shm) {
+    if (!channel->ring_out.shm) {
         post_cell(t, channel, out, len);
-        return;
-    }
-    if (out->cell != IVSHM_IN_BUFFER) {
+    } else if (out->cell == IVSHM_IN_BUFFER) {
+        ivshm_channel_publish_record(t, channel, IVSHM_RECORD_BUFFER, len);
+    } else {
         seal_cell(t, channel, out, len);
         IVSHM_TRACEPOINT(cell_in_ring);
-        record.kind = IVSHM_RECORD_CELL;
-        record.value = out->cell;
+        ivshm_channel_publish_record(t, channel, IVSHM_RECORD_CELL, out->cell);
     }
-    channel->sent++;
-    ivshm_ring_publish_spsc(ring, record);
-    if (ivshm_ring_wants_doorbell(ring))
-        ivshm_channel_ring_doorbell(t, channel);
 }
 
 void ivshm_cell_discard(struct ivshm_transport *t, uint32_t cell)

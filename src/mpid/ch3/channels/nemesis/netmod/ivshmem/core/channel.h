@@ -157,6 +157,17 @@ void ivshm_message_publish_elsewhere(struct ivshm_transport *t, struct ivshm_cha
 /* Tells a peer for which our ring is idle to check it. Dropped if its inbox is full. */
 void ivshm_channel_ring_doorbell(struct ivshm_transport *t, struct ivshm_channel *channel);
 
+/* Core's own: sends a record of the channel's ring, with a doorbell if the ring is idle. */
+static inline __attribute__((always_inline)) void
+ivshm_channel_publish_record(struct ivshm_transport *t, struct ivshm_channel *channel,
+                             enum ivshm_record_kind kind, uint32_t value)
+{
+    ivshm_ring_publish_spsc(&channel->ring_out,
+                            (struct ivshm_record){channel->sent++, kind, value});
+    if (ivshm_ring_wants_doorbell(&channel->ring_out))
+        ivshm_channel_ring_doorbell(t, channel);
+}
+
 /*
  * Core's own: the payload of the ring's next slot if a message of `len` bytes on stream 0 can be
  * reserved there now, else NULL. The slot stays free until it is published.
@@ -214,18 +225,17 @@ ivshm_message_publish(struct ivshm_transport *t, struct ivshm_channel *channel,
                       const struct ivshm_outgoing *out, uint32_t len)
 {
     if (__builtin_expect(out->cell == IVSHM_IN_SLOT, 1)) {
-        struct ivshm_record record = {channel->sent++, IVSHM_RECORD_INLINE, len};
-        ivshm_ring_publish_spsc(&channel->ring_out, record);
-        if (ivshm_ring_wants_doorbell(&channel->ring_out))
-            ivshm_channel_ring_doorbell(t, channel);
+        ivshm_channel_publish_record(t, channel, IVSHM_RECORD_INLINE, len);
         return;
     }
     const struct ivshm_outgoing elsewhere = *out;
     ivshm_message_publish_elsewhere(t, channel, &elsewhere, len);
 }
 
-/* Gives up a reservation and sends nothing: its slot or buffer serves the next message. */
+/* Core's own: frees a cell that was reserved and not sent. */
 void ivshm_cell_discard(struct ivshm_transport *t, uint32_t cell);
+
+/* Gives up a reservation and sends nothing: its slot or buffer serves the next message. */
 static inline __attribute__((always_inline)) void
 ivshm_message_discard(struct ivshm_transport *t, const struct ivshm_outgoing *out)
 {
