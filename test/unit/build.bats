@@ -123,6 +123,20 @@ setup() {
     cmp <(fedora/image/usr/lib64/mpich/bin/ivshmem-graft --edits) <(../checkout/tools/ivshmem-graft --edits)
     [[ $(fedora/image/usr/lib64/mpich/bin/ivshmem-vms --help) == *"usage: ivshmem-vms"* ]]
 
+    # ivshmem-vms takes what is MPICH's from a prefix that it shares, by the list in the data directory.
+    rm -rf shared && mkdir -p shared/mpich/bin
+    touch shared/mpich/bin/{mpiexec,hydra_pmi_proxy} && chmod +x shared/mpich/bin/*
+    (cd shared && ../../checkout/configure --without-mpich --prefix="$PWD/usr" --datadir="$PWD/usr/other/share" && make install &&
+        make install DESTDIR="$PWD/image")
+    for usr in "$PWD/shared/usr" "$PWD/shared/image$PWD/shared/usr"; do
+        [[ $("$usr/bin/ivshmem-vms" --help) == *"usage: ivshmem-vms"* ]]
+        ../checkout/build-aux/install-mpich "$PWD/shared/mpich" "$usr" "$usr/other/share/mpich-ivshmem"
+        run -0 env PYTHONPATH="$usr/other/share/mpich-ivshmem" /usr/bin/python3 -c 'import sys; from vms import options
+options.is_shared = lambda _: True
+print(*options.own_files(options.find_prefix("", sys.argv[1])))' "$usr/bin"
+        [[ $output == *"$usr/bin/mpiexec"* && $output == *"$usr/bin/ivshmem-which"* && $output != *ivshmem-vms* ]]
+    done
+
     for option in --libdir=/usr/lib64 --bindir=/usr/bin '--libdir=${prefix}/../lib' --includedir=/usr/local --exec-prefix=/opt; do
         run ../checkout/configure "$option"
         [ "$status" -eq 1 ]

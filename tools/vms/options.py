@@ -12,7 +12,8 @@ from .messages import Failure, Misuse
 MIB = 1 << 20
 LEAST_MEMORY = 128 * MIB
 LEAST_REGION = 4 * MIB
-LIST = "share/mpich-ivshmem/mpich-files"  # of the MPICH that build-aux/install-mpich has installed in a prefix
+# Of the MPICH that build-aux/install-mpich has installed in a prefix. `make` puts configure's data directory here.
+LIST = "share/mpich-ivshmem/mpich-files"
 PROGRAMS = {  # and the packages that have them
     "qemu-system-x86_64": "qemu-system-x86",
     "ssh": "openssh-client",
@@ -121,8 +122,8 @@ def find_prefix(given: str, here: str) -> str:
         raise Failure(f"the path {prefix} contains a line break: pass another --prefix")
     if is_shared(prefix) and not own_files(prefix):
         raise Failure(f"{prefix} holds more than an MPI installation, and {os.path.join(prefix, LIST)} does not say "
-                      "which files are MPICH's: install mpich-ivshmem there again, or pass a --prefix that holds only "
-                      "MPICH")
+                      "which files are MPICH's: use the ivshmem-vms that is installed there, install mpich-ivshmem "
+                      "there again, or pass a --prefix that holds only MPICH")
     return prefix
 
 
