@@ -103,6 +103,21 @@ make_mpich() {
     MAKEFLAGS=$flags make -C "$tree" V="${V:-0}" "$@"
 }
 
+# make_marked MARKER NAME LOG: a step that runs the script's run_make, with its output in LOG-make.log. MARKER is there
+# while make runs. If it is still there, the last make was killed so hard that it could leave half an object file: then
+# all is built anew.
+make_marked() {
+    marker=$1
+    if [ -e "$marker" ]; then
+        step "clean up after a killed build" "$3-clean.log" run_make clean
+    fi
+    touch "$marker"
+    trap 'rm -f "$marker"' EXIT
+    step "$2" "$3-make.log" run_make
+    rm "$marker"
+    trap - EXIT
+}
+
 # lock FD FILE WHAT: waits until no other process holds FILE; until the script ends, or FD is closed.
 lock() {
     eval "exec $1>\"\$2\""

@@ -218,6 +218,25 @@ END
     [ ! -e cache ] # nothing ran
 }
 
+@test "a build of MPICH that was killed is begun anew, and one that failed is continued" {
+    rm -rf marked && mkdir marked && cd marked
+    making() { # COMMAND that the inner make runs
+        run env -u V bash -euc '. ../../checkout/build-aux/common.sh; command=$1
+            run_make() { echo "make $*" >>made; [ "${1-}" = clean ] || eval "$command"; }
+            make_marked marker NAME ./log' - "$1"
+    }
+    making false
+    [ "$status" -eq 1 ]
+    [ ! -e marker ]
+    making 'kill -KILL $$'
+    [ "$status" -eq 137 ]
+    [ -e marker ]
+    making true
+    [ "$status" -eq 0 ]
+    [ ! -e marker ]
+    diff made <(printf 'make %s\n' '' '' clean '')
+}
+
 @test "installs MPICH's files, and leaves the owner and mode of existing directories alone" {
     rm -rf mpich && mkdir -p mpich/image/{bin,lib/pkgconfig} mpich/usr/{bin,lib}
     echo new >mpich/image/bin/mpiexec
