@@ -29,7 +29,8 @@ served() {
     local n free=()
     launch server -n 1 "$IVSHM_BUILD/obj/fault/server" "$1" "$BATS_TEST_TMPDIR/port" 8 "$BATS_TEST_TMPDIR/done"
     for ((n = 1; n <= 8; n++)); do
-        ! mpi client -n 1 "$IVSHM_BUILD/obj/fault/strike" -p "$2" -n "$3" "$IVSHM_BUILD/obj/fault/server" client "$1" "$BATS_TEST_TMPDIR/port"
+        ! mpi client -n 1 "$IVSHM_BUILD/obj/fault/strike" -p "$2" -n "$3" "$IVSHM_BUILD/obj/fault/server" client "$1" "$BATS_TEST_TMPDIR/port" ||
+            { echo "client $n lives"; say client; return 1; }
         until_true test -e "$BATS_TEST_TMPDIR/done.$n" || { say server; say client; return 1; }
         ivshmem reap "$region" >/dev/null
         free+=("$(ivshmem info --json "$region" | jq .usage.free_blocks)")

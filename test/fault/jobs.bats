@@ -70,7 +70,8 @@ ends() {
     for ((i = 0; i < ${FAULT_JOBS:-120}; i++)); do
         if ((i % 3 == 2)); then
             tracepoint=${tracepoints[i / 3 % ${#tracepoints[@]}]}
-            ! mpi job -n 1 "$fault/exchange" 2 100000 : -n 1 "$fault/strike" -p "$tracepoint" "$fault/exchange" 2 100000
+            ! mpi job -n 1 "$fault/exchange" 2 100000 : -n 1 "$fault/strike" -p "$tracepoint" "$fault/exchange" 2 100000 ||
+                { echo "no death at $tracepoint"; say job; return 1; }
         else
             mpi job -n 2 "$fault/exchange" 2 100000 || { say job; return 1; }
             [ "$(grep -c "every byte right" "$BATS_TEST_TMPDIR/job.out")" -eq 2 ]

@@ -74,7 +74,7 @@ left_in_order='"${@:2}" && ivshmem check "$1/region" && ivshmem info --json "$1/
     local size
     for size in 600k 1m 2m; do
         with_room $size "$folder" timeout 240 mpiexec -n 3 "$programs/lost_memory" fill 1
-        [ "$status" -ne 0 ] && [ "$status" -ne 124 ]
+        [[ $status -ne 0 && $status -ne 124 ]]
         [[ $output == *"$file has 64 MiB, but only "*" KiB of them have memory, and of its file system of "*" free"* ]]
         [[ $output == *"mount -o remount,size="* ]]
         [[ $output != *"is full: no memory is left"* ]]

@@ -122,7 +122,7 @@ firmware() {
     local shifted=(ns --time --boottime 100000 --fork --kill-child) back=(ns --time --boottime -1 --fork --kill-child)
     local owner
     for owner in env "${shifted[0]}"; do
-        [ "$owner" = env ] && member env || member "${shifted[@]}"
+        if [ "$owner" = env ]; then member env; else member "${shifted[@]}"; fi
         leaves env
         leaves "${shifted[@]}"
         leaves "${back[@]}"

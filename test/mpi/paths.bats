@@ -189,7 +189,7 @@ next_takes_all() {
     local status=0
     regions_of a b
     mpi job "${args[@]}" || status=$?
-    [ "$status" -ne 0 ] && [ "$status" -ne 124 ]
+    [[ $status -ne 0 && $status -ne 124 ]]
     grep "rank [01] is in region .*FALLBACK=0 forbids tcp: give every VM of the job the same memory backend" \
         "$BATS_TEST_TMPDIR/job.err" || { say job; return 1; }
     next_takes_all

@@ -126,11 +126,14 @@ END
     [ "$(stat -c %a "$tree/${edits[1]}")" = 600 ]
     grep -qxF 'include $(top_srcdir)/src/mpid/ch3/channels/nemesis/netmod/ivshmem/Makefile.mk' "$parent/Makefile.mk"
     # Files of ours that are included exist.
+    local included found=
     for file in $(files); do
         while read -r included; do
+            found=1
             [ -e "$(dirname "$tree/$file")/$included" ]
         done < <(sed -n 's/^#include "\(.*ivshmem.*\)"$/\1/p' "$tree/$file")
     done
+    [ "$found" ]
 }
 
 @test "a text that is missing, or found too often, is an error, and nothing is changed" {

@@ -31,7 +31,7 @@ all_is_well() {
 no_rank_runs_in() {
     local vm
     for vm; do
-        vms exec "$vm" ps >processes
+        vms exec "$vm" ps >processes || return 1
         ! grep "$WORK/" processes || return 1
     done
 }

@@ -195,7 +195,7 @@ by_the_right_path() {
     begin long vm0,vm1 4
     MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0 run job -hosts vm0,vm2 -n 2 "$WORK/exchange" </dev/null
     echo "$output"
-    [ "$status" -ne 0 ] && [ "$status" -ne 124 ] && [ "$status" -lt 128 ]
+    [[ $status -ne 0 && $status -ne 124 && $status -lt 128 ]]
     # The netmod's own line: mpiexec may lose the end of MPI's error stack when it ends the job.
     [[ $output == *"no ivshmem device (PCI 1af4:1110)"*"start the VM with"* ]]
     [[ $output != *Assertion* && $output != *"signal 11"* && $output != *"signal 6"* ]]

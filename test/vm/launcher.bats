@@ -181,7 +181,7 @@ others_sets() {
     # Created by another user; reached through his link, or one of ours; ours, but writable for others.
     trap_in "$public/his"
     all_refuse "$public/his belongs to $(id -nu 65534): " --dir "$public/his" || return 1
-    IVSHMEM_VMS_DIR=$public/his run -1 "$tool" status
+    IVSHMEM_VMS_DIR=$public/his run -1 "$tool" status || return 1
     [[ $output == *"belongs to"* ]] || return 1
     mkdir "$here"
     echo vms=1 >"$here/set"
@@ -225,13 +225,13 @@ where_sets_are() {
         return 1
     [ "$(where XDG_RUNTIME_DIR=run "HOME=$home" XDG_STATE_HOME=)" = "$home/.local/state/ivshmem-vms/default" ] || return 1
     # No home, or another user's, as sudo may leave it.
-    run -1 env XDG_RUNTIME_DIR="$run" HOME= XDG_STATE_HOME= "$tool" status
+    run -1 env XDG_RUNTIME_DIR="$run" HOME= XDG_STATE_HOME= "$tool" status || return 1
     [[ $output == *"neither XDG_RUNTIME_DIR nor HOME"*"--dir"* ]] || return 1
     chown 65534 "$home"
-    run -1 env XDG_RUNTIME_DIR="$run" HOME="$home" XDG_STATE_HOME= "$tool" up 1 --prefix "$prefix"
+    run -1 env XDG_RUNTIME_DIR="$run" HOME="$home" XDG_STATE_HOME= "$tool" up 1 --prefix "$prefix" || return 1
     [[ $output == *"$home belongs to $(id -nu 65534): "*"--dir"* ]] && [ ! -e "$home/.local" ] || return 1
     # The old folder is not used, as another user may have taken it.
-    run -1 env XDG_RUNTIME_DIR="$run" HOME="/$(printf %0100d 1)" XDG_STATE_HOME= "$tool" env
+    run -1 env XDG_RUNTIME_DIR="$run" HOME="/$(printf %0100d 1)" XDG_STATE_HOME= "$tool" env || return 1
     [[ $output == *"too long for the sockets"*"--dir"*false ]]
 }
 
@@ -439,7 +439,7 @@ kill_launcher() {
             [[ $output == *"vm1 is not running"* ]]
         done
         after=$(vms exec 1 cat /proc/sys/kernel/random/boot_id)
-        [ -n "$after" ] && [ "$before" != "$after" ]
+        [[ $after && $before != "$after" ]]
         [ "$(vms exec 1 cat /sys/class/dmi/id/product_uuid)" = "$machine" ]
         [[ $(vms exec 1 readlink "$region") == /sys/bus/pci/devices/*/resource2 ]]
         vms exec 0 ping -q -c 1 -W 120 vm1
@@ -449,7 +449,12 @@ kill_launcher() {
     # shellcheck disable=SC2016
     timeout 300 bash -c '"$1" -x vm1 sleep 600; echo not reached' - "$dir/ssh" >"$BATS_TEST_TMPDIR/ssh" 2>&1 3>&- &
     pid=$!
-    for _ in $(seq 1200); do ! vms exec 1 ps | grep -q "sleep 600" || break; sleep 0.1; done
+    for _ in $(seq 1200); do
+        vms exec 1 ps >"$BATS_TEST_TMPDIR/processes"
+        ! grep -q "sleep 600" "$BATS_TEST_TMPDIR/processes" || break
+        sleep 0.1
+    done
+    grep -q "sleep 600" "$BATS_TEST_TMPDIR/processes"
     vms reset 1
     status=0
     wait "$pid" || status=$?

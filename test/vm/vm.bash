@@ -118,7 +118,7 @@ ended_with_an_error() {
     wait "${pid_of[$1]}" || status=$?
     rm -f "$1.goes-on"
     cat "$1"
-    [ "$status" -ne 0 ] && [ "$status" -ne 124 ] && [ "$status" -ne 137 ]
+    [[ $status -ne 0 && $status -ne 124 && $status -ne 137 ]]
     run ! grep -iE 'assertion failed|signal: (6|7|11)|signal (6|7|11)' "$1"
 }
 
