@@ -54,3 +54,28 @@ survives() {
 @test "a caller dies while it is accepted; the next one is served" { survives answered guest; }
 
 @test "a process with a port dies without accepting" { survives called; }
+
+# both_found HOW FT: rank 0 finds two deaths in the same progress call. Each rank has a process manager proxy of its own,
+# which tells the others nothing, and outlives its rank: mpiexec ends if it writes to a proxy that has just ended.
+both_found() {
+    local status=0
+    # shellcheck disable=SC2016
+    program=(sh -c '"$@" >"$0.$PMI_RANK" 2>&1; status=$?; [ "$PMI_RANK" != 0 ] || touch "$0.over"
+        until [ -e "$0.over" ]; do sleep 0.1; done; exit $status' "$BATS_TEST_TMPDIR/$1" "$programs/two_deaths" "$1")
+    mpi "$1" -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost,127.0.0.1,127.0.0.2" -ppn 1 \
+        -genv MPIR_CVAR_ENABLE_FT "$2" -n 4 "${program[@]}" || status=$?
+    if [ "$status" -eq 124 ] || [ "$(cat "$BATS_TEST_TMPDIR/$1".[03] | grep -cx "No errors")" -ne 2 ]; then
+        echo "$1: status $status"
+        cat "$BATS_TEST_TMPDIR/$1".[0-3]
+        say "$1"
+        return 1
+    fi
+    reclaimed
+}
+
+@test "two peers die at once: each request ends with the error of its own peer" {
+    both_found wait 1
+    both_found waitall 1
+}
+
+@test "two peers die at once: each death ends a call" { both_found calls 0; }
