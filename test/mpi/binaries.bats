@@ -48,7 +48,7 @@ debian_built() {
     which 1 "libmpich.so.12: $debian/libmpich.so.12*, an MPICH without ivshmem" "$1"
     eval "$(ivshmem-env)"
     # Fortran programs get the library through libmpichfort, which calls it libmpi.
-    which 0 "libmpi*.so.12: $(realpath "$IVSHM_INST")/lib/libmpi.so.12*, of this installation" "$1"
+    which 0 "libmpi*.so.12: $(realpath "$libdir")/libmpi.so.12*, of this installation" "$1"
     passes_both 3 "$1"
 }
 
@@ -72,7 +72,7 @@ debian_built() {
 
 @test "Debian's MPICH: NetPIPE as packaged" {
     eval "$(ivshmem-env)"
-    which 0 "$(realpath "$IVSHM_INST")/lib/libmpi.so.12*, of this installation" NPmpich2
+    which 0 "$(realpath "$libdir")/libmpi.so.12*, of this installation" NPmpich2
     all_remote
     mpi job -n 2 NPmpich2 -i -u 300000 -o /dev/null || { say job; return 1; }
     # NetPIPE checks what comes back, but prints no line that says that all is well.
@@ -104,7 +104,7 @@ a_process() {
     eval "$(ivshmem-env)"
     a_process
     until_true ivshmem-which --pid "$process"
-    which 0 "/lib/libmpi.so.12*, of this installation*region: /dev/shm/ivshm-test.* (deleted)" --pid "$process"
+    which 0 "/libmpi.so.12*, of this installation*region: /dev/shm/ivshm-test.* (deleted)" --pid "$process"
 }
 
 @test "ivshmem-which --pid reports no region for a process over tcp" {
@@ -154,7 +154,7 @@ a_process() {
     gcc -static -o static -xc - <<<'int main(void) { return 0; }'
     printf '#!/bin/sh\n./has-mpi\n' >script
     # Both are MPI libraries, with different names and from different folders.
-    gcc -shared -fPIC -o libpart.so -xc - -L"$IVSHM_INST/lib" -lmpi -Wl,-rpath,"$IVSHM_INST/lib" \
+    gcc -shared -fPIC -o libpart.so -xc - -L"$libdir" -lmpi -Wl,-rpath,"$libdir" \
         <<<'int MPI_Init(int *, char ***); int part(void) { return MPI_Init(0, 0); }'
     gcc -o mixed hello.o -Wl,--no-as-needed ./libpart.so -L"$debian" -lmpich
 
@@ -181,7 +181,7 @@ a_process() {
 @test "ivshmem-env puts its folders first in each list, once, relative to its own location" {
     copy="$PWD/a copy's"
     mkdir -p "$copy/bin" "$copy/lib"
-    cp "$IVSHM_INST/bin/ivshmem-env" "$copy/bin"
+    cp "$IVSHM_SRC/tools/ivshmem-env" "$copy/bin"
     touch "$copy/lib/libmpi.so.12"
     ln -s "$copy/bin/ivshmem-env" link
     # shellcheck disable=SC2016
@@ -204,7 +204,7 @@ names() { nm -D --defined-only "$1" | awk '{ print $NF }' | sort -u; }
 @test "our libraries export all symbols of Debian's" {
     for name in '' fort cxx; do
         names "$debian/libmpich$name.so.12" >theirs
-        names "$IVSHM_INST/lib/libmpich$name.so.12" >ours
+        names "$libdir/libmpich$name.so.12" >ours
         [ "$(wc -l <theirs)" -gt 500 ]
         run comm -23 theirs ours
         [ -z "$output" ] || { echo "not in ours: $output"; return 1; }

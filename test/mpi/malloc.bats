@@ -185,12 +185,12 @@ in_both() {
 }
 
 @test "ivshmem-env --malloc preloads the library once, and only if it exists" {
-    lib=$IVSHM_INST/lib/libivshmem-malloc.so.0
+    lib=$libdir/libivshmem-malloc.so.0
     # shellcheck disable=SC2016
     run env -u LD_PRELOAD "$IVSHM_INST/bin/ivshmem-env" --malloc sh -c 'eval "$(ivshmem-env --malloc)"; echo "$LD_PRELOAD"'
     [ "$output" = "$lib" ] || { echo "$output"; false; }
     mkdir -p "$BATS_TEST_TMPDIR/a b/bin" "$BATS_TEST_TMPDIR/a b/lib"
-    cp "$IVSHM_INST/bin/ivshmem-env" "$BATS_TEST_TMPDIR/a b/bin"
+    cp "$IVSHM_SRC/tools/ivshmem-env" "$BATS_TEST_TMPDIR/a b/bin"
     touch "$BATS_TEST_TMPDIR/a b/lib/libmpi.so.12"
     run "$BATS_TEST_TMPDIR/a b/bin/ivshmem-env" --malloc true
     [[ $status -eq 1 && $output == *"has a space"* ]]

@@ -8,6 +8,7 @@
 
 bats_require_minimum_version 1.5.0
 PATH=$IVSHM_INST/bin:$PATH
+libdir=${IVSHM_LIBDIR:-$IVSHM_INST/lib}
 programs=$IVSHM_BUILD/obj/mpi
 
 # Only a test's own settings count.

@@ -138,8 +138,8 @@ counted() {
     eval "$(ivshmem-env)" # first, so that the guests get our libraries and not Debian's
     vms add "$(command -v NPmpich2)" "$WORK/fortran"
     vms exec all find / -xdev -name 'libmpich.so*' >out
-    [ "$(grep -c ": $inst/lib/libmpich.so.12" out)" -eq 3 ] || { cat out; return 1; }
-    run ! grep -v ": $inst/lib/" out
+    [ "$(grep -c ": $libdir/libmpich.so.12" out)" -eq 3 ] || { cat out; return 1; }
+    run ! grep -v ": $libdir/" out
     for program in NPmpich2 "$WORK/fortran"; do
         job -hosts vm0,vm1 -n 2 ivshmem-which "$program" </dev/null >out 2>&1 || { cat out; return 1; }
         [ "$(grep -c ", of this installation" out)" -eq 2 ] || { cat out; return 1; }

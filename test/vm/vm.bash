@@ -7,6 +7,7 @@
 bats_require_minimum_version 1.5.0
 src=${IVSHM_SRC:-$BATS_TEST_DIRNAME/../..}
 inst=$(realpath -m "${IVSHM_INST:-$src/inst}")
+libdir=$(realpath -m "${IVSHM_LIBDIR:-$inst/lib}")
 limit=300 # seconds; a job usually takes a twentieth of that
 # Not in the folder for temporary files, which an interrupted run removes at once.
 name=$(basename "$BATS_TEST_FILENAME" .bats)-$BATS_ROOT_PID
