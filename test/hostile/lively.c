@@ -14,6 +14,7 @@
  * all of it.
  */
 #include "packets.h"
+#include "ivshmem_poll.h"
 
 #include <signal.h>
 #include <stdio.h>

@@ -7,7 +7,8 @@
 #ifndef HOSTILE_PACKETS_H
 #define HOSTILE_PACKETS_H
 
-#include "ivshmem_netmod.h"
+#include "ivshmem_packet.h"
+#include "ivshmem_way.h"
 
 #define PACKET_TYPES (MPIDI_CH3_PKT_END_ALL + 1)
 #define TRAILING_MAX 70000

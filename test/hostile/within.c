@@ -18,6 +18,8 @@
  */
 #define _GNU_SOURCE
 #include "packets.h"
+#include "ivshmem_outstanding.h"
+#include "ivshmem_poll.h"
 
 #include <dlfcn.h>
 #include <errno.h>

@@ -4,7 +4,9 @@
  * in a VM of several NUMA nodes. A rank that is bound away from its memory pays for the distance
  * with each message. Called once, at start.
  */
-#include "ivshmem_netmod.h"
+#include "ivshmem_affinity.h"
+
+#include "ivshmem_error.h"
 
 #ifdef HAVE_HWLOC
 #include <hwloc.h>

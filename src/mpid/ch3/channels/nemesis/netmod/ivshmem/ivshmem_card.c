@@ -4,7 +4,9 @@
  * region. So two ranks know whether they share a region without trying. Called at start, by the
  * code that chooses a path, and for ports, under MPICH's global lock.
  */
-#include "ivshmem_netmod.h"
+#include "ivshmem_card.h"
+
+#include "ivshmem_vc.h"
 
 /* The last part of the card. The dot at its end shows that nothing was cut off. */
 #define BC_KEY "ivshmem"

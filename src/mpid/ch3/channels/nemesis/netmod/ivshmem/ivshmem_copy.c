@@ -5,7 +5,10 @@
  * _coop, under MPICH's global lock. And copy_pack, which reads the user's buffer, of any datatype,
  * for all ways.
  */
-#include "ivshmem_netmod.h"
+#include "ivshmem_copy.h"
+
+#include "ivshmem_lmt_pool.h"
+#include "ivshmem_memory.h"
 
 #define SINGLE_COPY_BYTES (256 << 10) /* copied in one progress call */
 #define COOP_BYTES_MIN (12 << 10)

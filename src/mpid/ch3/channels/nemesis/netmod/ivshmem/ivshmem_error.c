@@ -3,7 +3,7 @@
  * Makes MPI errors, in one place, of core's errors and of the netmod's own, and prints those that
  * MPICH would lose or cut. Called by the netmod's other files, under MPICH's global lock.
  */
-#include "ivshmem_netmod.h"
+#include "ivshmem_error.h"
 
 /* MPICH cuts the text of an error at 256 bytes, header included. */
 #define MPICH_KEEPS 200

@@ -6,7 +6,7 @@
  * installs later replaces ours. The handler may run in any thread, and calls only functions that
  * are safe in a signal handler.
  */
-#include "ivshmem_netmod.h"
+#include "ivshmem_fault.h"
 
 #include <signal.h>
 

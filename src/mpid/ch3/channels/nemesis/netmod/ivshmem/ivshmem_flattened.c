@@ -10,7 +10,10 @@
  * The formats are those of MPIR_Typerep_flatten and MPIR_Dataloop_flatten, in MPICH's
  * src/mpi/datatype/typerep. Called by ivshmem_validate.c, under MPICH's global lock.
  */
-#include "ivshmem_netmod.h"
+#include "ivshmem_flattened.h"
+
+#include "ivshmem_relation.h"
+#include "ivshmem_packet.h"
 
 #if MPICH_DATATYPE_ENGINE == MPICH_DATATYPE_ENGINE_DATALOOP
 

@@ -71,6 +71,19 @@ cvars:
  */
 #include "ivshmem_netmod.h"
 
+#include "ivshmem_poll.h"
+#include "ivshmem_window.h"
+#include "ivshmem_path.h"
+#include "ivshmem_port.h"
+#include "ivshmem_relation.h"
+#include "ivshmem_card.h"
+#include "ivshmem_memory.h"
+#include "ivshmem_lmt_pool.h"
+#include "ivshmem_error.h"
+#include "ivshmem_stats.h"
+#include "ivshmem_fault.h"
+#include "ivshmem_affinity.h"
+
 MPID_nem_ivshmem_t MPID_nem_ivshmem;
 
 /* Opens the region and joins it. Returns 0 or -errno, with the reason in MPID_nem_ivshmem.diag. */

@@ -4,7 +4,7 @@
  * the three of a rendezvous. Where buffers are in the region, a single copy beats both. Called by
  * the netmod's other files, under MPICH's global lock.
  */
-#include "ivshmem_netmod.h"
+#include "ivshmem_limit.h"
 
 #define SINGLE_COPY_EAGER_LIMIT 12000 /* bytes */
 

@@ -33,7 +33,14 @@
  * share. A progress call does one step of each transfer. Called by CH3 through the hooks and by the
  * progress call, under MPICH's global lock.
  */
-#include "ivshmem_netmod.h"
+#include "ivshmem_lmt.h"
+
+#include "ivshmem_copy.h"
+#include "ivshmem_pipeline.h"
+#include "ivshmem_way.h"
+#include "ivshmem_vc.h"
+#include "ivshmem_limit.h"
+#include "ivshmem_lmt_pool.h"
 
 /* All ways. The first one that can be used is preferred to those after it. */
 static const MPID_nem_ivshmem_way_t *const ways[] = {

@@ -4,7 +4,10 @@
  * region for its large messages. Called by the ways for large messages (ivshmem_pipeline.c and
  * ivshmem_copy.c), and by ivshmem_lmt.c, under MPICH's global lock.
  */
-#include "ivshmem_netmod.h"
+#include "ivshmem_lmt_pool.h"
+
+#include "ivshmem_memory.h"
+#include "ivshmem_error.h"
 
 #define COOP_WORDS 64 /* allocated together */
 #define CALLS_TO_RETRY 64

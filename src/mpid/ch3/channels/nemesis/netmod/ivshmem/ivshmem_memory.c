@@ -16,10 +16,12 @@
  * under way, the tables stay as the child must find them: the C library serves malloc, and freed
  * blocks are only noted.
  */
-#include "ivshmem_netmod.h"
+#include "ivshmem_memory.h"
+
+#include "ivshmem_limit.h"
+#include "ivshmem_malloc.h"
 
 #include "core/runs.h"
-#include "ivshmem_malloc.h"
 
 #include <fcntl.h>
 #include <linux/magic.h>

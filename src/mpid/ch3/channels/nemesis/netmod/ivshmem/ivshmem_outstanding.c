@@ -6,7 +6,7 @@
  * get its handle. Called before packets are sent and by packet validation, under MPICH's global
  * lock.
  */
-#include "ivshmem_netmod.h"
+#include "ivshmem_outstanding.h"
 
 struct MPID_nem_ivshmem_outstanding {
     struct MPID_nem_ivshmem_outstanding *next, *prev; /* of the same connection */

@@ -7,6 +7,8 @@
  */
 #include "ivshmem_packet.h"
 
+#include "ivshmem_rules.h"
+
 #include "mpid_port.h"
 
 /* All packets with a match have it at the same offset. */

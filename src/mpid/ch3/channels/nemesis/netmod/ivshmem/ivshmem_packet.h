@@ -1,99 +1,77 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * The table of packets, and the fields of a packet that operates on a window. ivshmem_packet.c
- * defines them, ivshmem_validate.c checks packets by them, and build-aux/packet-table prints them.
+ * Properties of a packet that its type tells, and the header of a packet as it is sent. By these,
+ * packets are sent, received and checked. No function here has side effects.
  */
 #ifndef IVSHMEM_PACKET_H
 #define IVSHMEM_PACKET_H
 
 #include "ivshmem_netmod.h"
 
-#include "mpidrma.h"
-
-/* The checks. The comments are the text of the table in doc/trust.md. */
-typedef enum {
-    END,
-    SENDER,       /* context and rank: a communicator in which the peer has that rank; one that
-                   * does not exist here yet is checked when it does */
-    CANCELLER,    /* as SENDER, but the communicator may already be freed here */
-    LENGTH,       /* length of the data: not negative; there is memory for an eager message */
-    SHORT_LENGTH, /* length of the data: fits into the header */
-    COOKIE,       /* cookie: of the right length, and complete */
-    MAYBE_COOKIE, /* cookie: as COOKIE, or none */
-    AWAITS_CTS,   /* request: a transfer with this peer that waits for its CTS */
-    AWAITS_DONE,  /* request: a transfer with this peer that is not complete */
-    ANSWERS,      /* request: outstanding at this peer, and waiting for this type of answer */
-    CANCELLABLE,  /* request: the peer is not receiving its data, and has not received it */
-    WINDOW,       /* target window: one of ours, of which the peer is a member */
-    EXPOSED,      /* the access that ends: one that was opened to the peer, or whose epoch failed
-                   * to begin */
-    HELD,         /* lock: the peer is not already waiting for the lock that it requests, and
-                   * holds the lock that it releases */
-    MEMORY,       /* address, count, datatype: every byte lies in the window, which is not shared
-                   * by loads and stores; the data fits its packet, or the answer its own; a
-                   * flattened datatype and the offset of a part are checked when they arrive */
-    OPERATION,    /* operation: predefined, and defined for the datatype */
-    ORIGIN,       /* origin's window and rank: one of ours, in which the peer has that rank */
-    LOCK_FLAGS,   /* flags: shared or exclusive; the origin is named exactly once */
-    LOCK_ACK,     /* flags: exactly one result; we have requested a lock from that rank and wait
-                   * for it */
-    LOCK_OP_ACK,  /* flags: as LOCK_ACK, for an operation that has requested the lock and is not
-                   * complete */
-    ACK,          /* we wait for an acknowledgement from that rank */
-    MAYBE_ACK,    /* flags: LOCK_OP_ACK or ACK, for each flag that is set */
-    MEMBER,       /* context: ignored unless the peer is a member of that communicator */
-    CLOSE_STATE,  /* the connection is in a state in which a CLOSE can arrive */
-    HANDSHAKE,    /* a call that waits for this packet and has not received it */
-} check_t;
-
-enum { CHECKS_MAX = 6 }; /* for one type, including END */
-
-typedef enum {
-    FROM_NOBODY,
-    FROM_RANK = 1,   /* of our job, or of one to which we are connected */
-    FROM_CALLER = 2, /* a process at the other end of a new connection, made at a port */
-    FROM_BOTH = 3
-} from_t;
-
+/* Memory from `low` up to, but not including, `high`. Numbers, since a peer names the addresses. */
 typedef struct {
-    const char *name;
-    unsigned short bytes; /* of the header, as it is sent */
-    unsigned char from;   /* from_t */
-    unsigned char checks[CHECKS_MAX];
-} MPID_nem_ivshmem_rule_t;
+    intptr_t low, high;
+} MPID_nem_ivshmem_range_t;
 
-/* By packet type. A type without a name is unknown. */
-extern const MPID_nem_ivshmem_rule_t MPID_nem_ivshmem_packet_rules[MPIDI_CH3_PKT_END_ALL];
+/* Bytes that a header of this type takes in a message; 0 for an unknown type. */
+size_t MPID_nem_ivshmem_packet_header_bytes(int type);
 
-enum {
-    LOCKS = MPIDI_CH3_PKT_FLAG_RMA_LOCK_SHARED | MPIDI_CH3_PKT_FLAG_RMA_LOCK_EXCLUSIVE,
-    DISCARDED =
-        MPIDI_CH3_PKT_FLAG_RMA_LOCK_QUEUED_DATA_DISCARDED | MPIDI_CH3_PKT_FLAG_RMA_LOCK_DISCARDED,
-    BYTES_MAX_SHIFT = 6
-};
+/* Bytes of an element of a predefined type, and its extent unless NULL; -1 for any other type. */
+MPI_Aint MPID_nem_ivshmem_packet_type_size(MPI_Datatype type, MPI_Aint *extent);
 
-#define BYTES_MAX (MPIR_AINT_MAX >> BYTES_MAX_SHIFT)
+/* The memory that an operation on a window of ours touches, if its datatype is predefined. */
+MPID_nem_ivshmem_range_t MPID_nem_ivshmem_packet_touches(const MPIDI_CH3_Pkt_t *pkt);
 
-/* The fields of an operation on a window of ours, whatever the packet's type. */
-typedef struct {
-    MPI_Win window, source;
-    int flags, flags_allowed;
-    bool writes; /* only writes: the answer goes to a window, not to a request */
-    const void *addr;
-    MPI_Aint count;
-    MPI_Datatype type;
-    MPI_Op op;
-    MPI_Aint flattened_bytes; /* bytes of the flattened datatype that follows */
-    MPI_Aint room; /* bytes of data for which the packet, or its answer, has room; or -1 */
-} MPID_nem_ivshmem_window_op_t;
+/* Plain eager messages: the usual packets. They need no answer, and little has to be checked. */
+static inline bool MPID_nem_ivshmem_packet_is_plain(int type)
+{
+    return type == MPIDI_CH3_PKT_EAGER_SEND
+#ifdef USE_EAGER_SHORT
+           || type == MPIDI_CH3_PKT_EAGERSHORT_SEND
+#endif
+        ;
+}
 
-/* Bytes of an element up to the last one that is touched: a pair may have a gap at its end. */
-MPI_Aint MPID_nem_ivshmem_packet_true_bytes(MPI_Datatype type, MPI_Aint extent);
+/* Bytes. For a larger eager message, the check first tries whether there is memory for it. */
+#define IVSHMEM_EAGER_USUAL (1 << 20)
 
-/* The fields of an operation, from any packet type that has WINDOW among its checks. */
-MPID_nem_ivshmem_window_op_t MPID_nem_ivshmem_packet_window_op(const MPIDI_CH3_Pkt_t *pkt);
+/*
+ * A message begins with a packet's header: as much of MPIDI_CH3_Pkt_t as its type uses, so that a
+ * small message fits into one cache line.
+ */
+#define HEADER_BYTES_MIN sizeof(MPIDI_CH3_Pkt_close_t)
+_Static_assert(offsetof(MPIDI_CH3_Pkt_t, type) == 0, "its type tells how long a header is");
 
-/* The memory that it touches; empty if that is not known yet, or is impossible. */
-MPID_nem_ivshmem_range_t MPID_nem_ivshmem_packet_touched(const MPID_nem_ivshmem_window_op_t *o);
+static inline size_t MPID_nem_ivshmem_header_bytes(int type)
+{
+    switch (type) {
+#ifdef USE_EAGER_SHORT
+    case MPIDI_CH3_PKT_EAGERSHORT_SEND:
+        return sizeof(MPIDI_CH3_Pkt_eagershort_send_t);
+#endif
+    case MPIDI_CH3_PKT_EAGER_SEND:
+        return sizeof(MPIDI_CH3_Pkt_send_t);
+    default:
+        return MPID_nem_ivshmem_packet_header_bytes(type);
+    }
+}
+
+/* Copies the header's bytes from `begin` on; for the usual packets without a loop. */
+static inline void MPID_nem_ivshmem_header_copy(void *to, const void *from, size_t begin,
+                                                size_t bytes)
+{
+    char *out = (char *) to + begin;
+    const char *in = (const char *) from + begin;
+#ifdef USE_EAGER_SHORT
+    if (likely(bytes == sizeof(MPIDI_CH3_Pkt_eagershort_send_t))) {
+        memcpy(out, in, sizeof(MPIDI_CH3_Pkt_eagershort_send_t) - begin);
+        return;
+    }
+#endif
+    if (likely(bytes == sizeof(MPIDI_CH3_Pkt_send_t)))
+        memcpy(out, in, sizeof(MPIDI_CH3_Pkt_send_t) - begin);
+    else
+        memcpy(out, in, bytes - begin);
+}
 
 #endif

@@ -16,7 +16,16 @@
  * Called by MPICH through the function table, and by the other files, always under MPICH's global
  * lock.
  */
-#include "ivshmem_netmod.h"
+#include "ivshmem_path.h"
+
+#include "ivshmem_teardown.h"
+#include "ivshmem_send.h"
+#include "ivshmem_lmt.h"
+#include "ivshmem_vc.h"
+#include "ivshmem_card.h"
+#include "ivshmem_limit.h"
+#include "ivshmem_error.h"
+#include "ivshmem_stats.h"
 
 #include "../tcp/tcp_impl.h"
 

@@ -4,7 +4,10 @@
  * pipeline is the sender's, offered in the RTS, or the receiver's, sent in the CTS. Called by
  * ivshmem_lmt.c through MPID_nem_ivshmem_way_pipeline, under MPICH's global lock.
  */
-#include "ivshmem_netmod.h"
+#include "ivshmem_pipeline.h"
+
+#include "ivshmem_copy.h"
+#include "ivshmem_lmt_pool.h"
 
 #define PIECE_BYTES_MIN (4 << 10)
 /* Bytes. Prefetching more lines at once would displace the data that is read. */

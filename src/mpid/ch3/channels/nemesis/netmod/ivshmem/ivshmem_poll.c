@@ -5,7 +5,18 @@
  * exceptions: tcp's, where a path by tcp exists, and the liveness check that an idle rank makes now
  * and then. Called under MPICH's global lock.
  */
-#include "ivshmem_netmod.h"
+#include "ivshmem_poll.h"
+
+#include "ivshmem_path.h"
+#include "ivshmem_port.h"
+#include "ivshmem_teardown.h"
+#include "ivshmem_relation.h"
+#include "ivshmem_validate.h"
+#include "ivshmem_send.h"
+#include "ivshmem_lmt.h"
+#include "ivshmem_vc.h"
+#include "ivshmem_packet.h"
+#include "ivshmem_memory.h"
 
 #include <time.h>
 

@@ -5,6 +5,13 @@
  * and by the progress call, under MPICH's global lock.
  */
 #include "ivshmem_netmod.h"
+#include "ivshmem_port.h"
+
+#include "ivshmem_path.h"
+#include "ivshmem_vc.h"
+#include "ivshmem_card.h"
+#include "ivshmem_packet.h"
+#include "ivshmem_error.h"
 
 #define STREAM_TAG_SHIFT 16
 #define STREAM_TAG_MASK UINT32_C(0x7fff)

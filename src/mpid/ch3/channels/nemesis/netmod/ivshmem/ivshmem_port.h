@@ -1,14 +1,30 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Checks of what the root at the other end tells MPI_Comm_accept and MPI_Comm_connect: the sizes of
- * its group, each job with members in the group, and each rank's position in its job. CH3 uses all
- * of that as it arrives, and anybody who finds an open port may be at the other end. ivshmem-graft
- * has ch3u_port.c include this header, and call the checks before it continues. Each returns an MPI
- * error.
+ * MPI_Comm_connect and the other side of it: ivshmem_port.c, and checks for MPICH's ch3u_port.c,
+ * which ivshmem-graft has include this header.
  */
 #ifndef IVSHMEM_PORT_H
 #define IVSHMEM_PORT_H
 
+struct ivshm_incoming;
+
+/*
+ *   get_card          writes the card that goes into a port's name; the netmod's get_business_card
+ *   connect           begins a call to the process with this card; the netmod's connect_to_root
+ *   find_vc           the call to which a message belongs; NULL in *vc_p: drop the message
+ *   close_unanswered  marks calls at our ports that were never answered; when idle
+ */
+int MPID_nem_ivshmem_port_get_card(int my_rank, char **bc_val_p, int *val_max_sz_p);
+int MPID_nem_ivshmem_port_connect(const char *business_card, MPIDI_VC_t *new_vc);
+int MPID_nem_ivshmem_port_find_vc(const struct ivshm_incoming *in, MPIDI_VC_t **vc_p);
+void MPID_nem_ivshmem_port_close_unanswered(void);
+
+/*
+ * Checks of what the root at the other end tells MPI_Comm_accept and MPI_Comm_connect: the sizes of
+ * its group, each job with members in the group, and each rank's position in its job. CH3 uses all
+ * of that as it arrives, and anybody who finds an open port may be at the other end. ch3u_port.c
+ * calls the checks before it continues. Each returns an MPI error.
+ */
 enum {
     IVSHMEM_PORT_RANKS_MAX = 1 << 20,
     IVSHMEM_PORT_JOB_MAX = 1 << 26, /* bytes of a job's description */

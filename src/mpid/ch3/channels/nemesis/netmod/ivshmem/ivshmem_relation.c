@@ -5,7 +5,11 @@
  * the last answers are kept in the VC. Called by packet validation and by MPICH's hooks, under
  * MPICH's global lock.
  */
-#include "ivshmem_netmod.h"
+#include "ivshmem_relation.h"
+
+#include "ivshmem_send.h"
+#include "ivshmem_vc.h"
+#include "ivshmem_packet.h"
 
 #include <search.h>
 

@@ -10,7 +10,11 @@
  * Called by CH3 through the connection's functions, and by the progress call, under MPICH's global
  * lock.
  */
-#include "ivshmem_netmod.h"
+#include "ivshmem_send.h"
+
+#include "ivshmem_vc.h"
+#include "ivshmem_packet.h"
+#include "ivshmem_outstanding.h"
 
 static inline void count_message(MPIDI_VC_t *vc, size_t len)
 {

@@ -5,7 +5,7 @@
  * even where MPICH's own are compiled out. Called at start and at the end, under MPICH's global
  * lock.
  */
-#include "ivshmem_netmod.h"
+#include "ivshmem_stats.h"
 
 /* MPICH's macro for variables that may be compiled out ends in this one, which never is. */
 #define REGISTER(name, field, desc)                                                                \

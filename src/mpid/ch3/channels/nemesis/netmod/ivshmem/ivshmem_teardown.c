@@ -6,7 +6,14 @@
  * out here, when no packet is being handled. Called by the progress call and by CH3, under MPICH's
  * global lock.
  */
-#include "ivshmem_netmod.h"
+#include "ivshmem_teardown.h"
+
+#include "ivshmem_relation.h"
+#include "ivshmem_send.h"
+#include "ivshmem_lmt.h"
+#include "ivshmem_vc.h"
+#include "ivshmem_outstanding.h"
+#include "ivshmem_stats.h"
 
 /* Closes the channel, if there is one. */
 static void unbind_channel(MPIDI_VC_t *vc)

@@ -5,7 +5,15 @@
  * way is checked when it has arrived, again in a private copy. Called for each packet that is not
  * plain by ivshmem_poll.c, under MPICH's global lock.
  */
+#include "ivshmem_validate.h"
+
+#include "ivshmem_relation.h"
+#include "ivshmem_flattened.h"
+#include "ivshmem_way.h"
 #include "ivshmem_packet.h"
+#include "ivshmem_rules.h"
+#include "ivshmem_outstanding.h"
+#include "ivshmem_vc.h"
 
 #include "mpid_port.h"
 #include "mpir_op_util.h"

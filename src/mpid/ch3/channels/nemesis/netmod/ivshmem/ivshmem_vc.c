@@ -4,7 +4,9 @@
  * on one that is about to fail. Nothing here opens a connection, sends on it or closes it. Called
  * by the netmod's other files, under MPICH's global lock.
  */
-#include "ivshmem_netmod.h"
+#include "ivshmem_vc.h"
+
+#include "ivshmem_error.h"
 
 void MPID_nem_ivshmem_vc_set_ops(MPIDI_VC_t *vc, const MPID_nem_ivshmem_ops_t *ops)
 {

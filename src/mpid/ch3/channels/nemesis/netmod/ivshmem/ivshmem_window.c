@@ -16,7 +16,12 @@
  *
  * Called by MPICH through its tables of window functions, under its global lock.
  */
-#include "ivshmem_netmod.h"
+#include "ivshmem_window.h"
+
+#include "ivshmem_relation.h"
+#include "ivshmem_memory.h"
+
+#include "core/lock.h"
 
 #include "mpid_rma_types.h"
 
