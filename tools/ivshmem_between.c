@@ -138,7 +138,7 @@ static bool is_checker(const struct check *c, uint32_t index, int side, struct i
     if (index == c->self.owner.endpoint || ivshm_endpoint_read(c->region, index, &info) != 0)
         return false;
     *owner = (struct ivshm_owner){index, info.claim.generation};
-    return info.claim.state == IVSHM_LIVE && info.rank == (uint32_t) side &&
+    return info.claim.state == IVSHM_CLAIM_LIVE && info.rank == (uint32_t) side &&
            strcmp(info.job, JOB) == 0;
 }
 

@@ -28,7 +28,7 @@ bool tool_is_over(const struct ivshm_region *region, struct ivshm_owner owner)
 {
     /* The claim is taken before the first block, and given up after the last. */
     struct ivshm_claim claim = ivshm_endpoint_claim(region, owner.endpoint);
-    return claim.state == IVSHM_FREE || claim.generation != owner.generation;
+    return claim.state == IVSHM_CLAIM_FREE || claim.generation != owner.generation;
 }
 
 static enum block_finding judge_block(const struct ivshm_region *region, uint64_t i, uint64_t word)
@@ -104,9 +104,9 @@ static const char *judge_endpoint(const struct ivshm_region *region, uint32_t in
     int err = ivshm_endpoint_read(region, index, &info);
     if (err)
         return NULL; /* free, or so busy that it is in use */
-    if (info.claim.state > IVSHM_NAMED)
+    if (info.claim.state > IVSHM_CLAIM_NAMED)
         return "has an invalid state";
-    if (info.claim.state != IVSHM_LIVE)
+    if (info.claim.state != IVSHM_CLAIM_LIVE)
         return NULL;
     if (!info.named || info.claim.pid != info.process.pid ||
         info.claim.host_hash != ivshm_process_host_hash(&info.process))
@@ -153,7 +153,7 @@ int tool_check(const struct tool_options *opt)
     }
     found += (unsigned) deep;
     for (uint32_t i = 0; i < region.geo.endpoints; i++)
-        in_use += ivshm_endpoint_claim(&region, i).state != IVSHM_FREE;
+        in_use += ivshm_endpoint_claim(&region, i).state != IVSHM_CLAIM_FREE;
     ivshm_extent_usage(&region, &usage);
     int status = TOOL_OK;
     if (found && found == leaked)

@@ -173,7 +173,7 @@ static bool is_sound(struct scan *p, const struct tool_entry *e)
         if (inbox_is_sound(p) && cells_are_sound(p) && extents_are_sound(p, owner))
             return true;
         now = ivshm_endpoint_claim(p->region, e->index);
-        if (now.state != IVSHM_LIVE || now.generation != owner.generation)
+        if (now.state != IVSHM_CLAIM_LIVE || now.generation != owner.generation)
             return true;
     }
     return false;
@@ -188,7 +188,8 @@ int tool_deep(const struct ivshm_region *region, struct ivshm_diag *diag)
         struct ivshm_owner owner = {e->index, e->info.claim.generation};
         struct scan p = {.region = region};
         /* What the dead left half done is nobody's business, and goes with them. */
-        if (e->info.claim.state != IVSHM_LIVE || e->liveness == IVSHM_LIVENESS_DEAD || !e->known ||
+        if (e->info.claim.state != IVSHM_CLAIM_LIVE || e->liveness == IVSHM_LIVENESS_DEAD ||
+            !e->known ||
             !ivshm_extent_owned(region, owner, IVSHM_KIND_BASE, e->info.base,
                                 region->geo.base_bytes))
             continue;

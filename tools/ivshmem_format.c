@@ -173,7 +173,7 @@ static int allocate_mapped(const struct ivshm_map *map, bool *gave, struct ivshm
     if (fd < 0)
         return ivshm_diag_fail(diag, -fd, "cannot open %s: %s", map->path, strerror(-fd));
     if (allocate_file(fd, map->size) != 0)
-        err = ivshm_backing_no_memory(map, diag);
+        err = ivshm_backing_describe_no_memory(map, diag);
     else
         *gave = true;
     close(fd);
@@ -242,7 +242,7 @@ static int format_named(const char *name, bool force, struct ivshm_region *regio
         return err;
     err = ivshm_geometry_compute(map.size, &geo, diag); /* what cannot be a region gets no memory */
     if (!err)
-        err = ivshm_region_reserve(&map, IVSHM_TO_READ, diag);
+        err = ivshm_region_reserve(&map, IVSHM_ACCESS_READ, diag);
     if (!err) {
         outcome->was = ivshm_region_probe(&map, NULL);
         if (outcome->was != IVSHM_FOUND_FOREIGN || force) { /* else it stays as it is */

@@ -18,7 +18,7 @@ static void name_attached(const struct ivshm_region *region, uint32_t index, cha
     for (uint32_t i = 0; i < geo->endpoints && len < size; i++) {
         struct ivshm_endpoint_info info;
         if (i == index || ivshm_endpoint_read(region, i, &info) != 0 ||
-            info.claim.state != IVSHM_LIVE ||
+            info.claim.state != IVSHM_CLAIM_LIVE ||
             !ivshm_extent_owned(region, (struct ivshm_owner){i, info.claim.generation},
                                 IVSHM_KIND_BASE, info.base, geo->base_bytes))
             continue;
@@ -34,11 +34,11 @@ static bool report_entry(const struct ivshm_region *region, const struct tool_en
 {
     struct ivshm_claim now = ivshm_endpoint_claim(region, e->index);
     char attached[64];
-    if (now.generation != e->info.claim.generation || now.state == IVSHM_FREE) {
+    if (now.generation != e->info.claim.generation || now.state == IVSHM_CLAIM_FREE) {
         printf("freed %s: %s\n", tool_describe(e), tool_size(e->held));
         return true;
     }
-    if (now.state == IVSHM_DEAD) {
+    if (now.state == IVSHM_CLAIM_DEAD) {
         name_attached(region, e->index, attached, sizeof(attached));
         printf("left  %s: dead, but endpoint %s is still attached; its %s will be freed when that "
                "endpoint leaves\n",

@@ -67,7 +67,7 @@ uint64_t tool_room(const struct ivshm_region *region)
     if (usage.longest_free * geo->block_size < geo->base_bytes)
         return 0;
     for (uint32_t i = 0; i < geo->endpoints; i++)
-        entries += ivshm_endpoint_claim(region, i).state == IVSHM_FREE;
+        entries += ivshm_endpoint_claim(region, i).state == IVSHM_CLAIM_FREE;
     uint64_t memory = usage.free_blocks * geo->block_size / (geo->base_bytes + geo->pipeline_bytes);
     return memory < entries ? memory : entries;
 }
@@ -76,7 +76,7 @@ const char *tool_why_unknown(const struct tool_entry *e)
 {
     if (e->liveness != IVSHM_LIVENESS_UNKNOWN)
         return NULL;
-    if (!e->known && e->info.claim.state != IVSHM_JOINING)
+    if (!e->known && e->info.claim.state != IVSHM_CLAIM_JOINING)
         return "its entry is damaged, so its process is unknown; if that process has ended, run "
                "`ivshmem reap --endpoint`";
     if (e->locality == IVSHM_LOCALITY_HERE)
@@ -127,7 +127,7 @@ int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
         if (err) /* it changes while we look: all that is sure is the claim */
             e->info = (struct ivshm_endpoint_info){.claim = ivshm_endpoint_claim(region, i)};
         e->index = i;
-        e->known = !err && e->info.claim.state != IVSHM_JOINING && e->info.named;
+        e->known = !err && e->info.claim.state != IVSHM_CLAIM_JOINING && e->info.named;
         if (!e->known)
             e->info.job[0] = 0;
         e->locality = ivshm_endpoint_locality(region, &self, &e->info);
@@ -348,7 +348,7 @@ int tool_info(const struct tool_options *opt)
         return tool_error("cannot stat %s: %s", region.map.path, strerror(err));
     }
     for (uint32_t i = 0; i < region.geo.endpoints; i++)
-        in_use += ivshm_endpoint_claim(&region, i).state != IVSHM_FREE;
+        in_use += ivshm_endpoint_claim(&region, i).state != IVSHM_CLAIM_FREE;
     ivshm_extent_usage(&region, &usage);
     if (opt->json)
         info_json(&region, &st, &usage, in_use);
@@ -379,7 +379,7 @@ int tool_info(const struct tool_options *opt)
 static const char *state_name(enum ivshm_claim_state state)
 {
     static const char *const names[] = {"free", "joining", "live", "dead", "joining"};
-    return (unsigned) state <= IVSHM_NAMED ? names[state] : "damaged";
+    return (unsigned) state <= IVSHM_CLAIM_NAMED ? names[state] : "damaged";
 }
 
 static const char *liveness_name(enum ivshm_liveness liveness)

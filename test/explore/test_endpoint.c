@@ -104,7 +104,7 @@ static void must_be_there(int actor)
 {
     const struct ivshm_endpoint *ep = &endpoints[actor];
     struct ivshm_claim claim = ivshm_endpoint_claim(&region, ep->owner.endpoint);
-    must(claim.state == IVSHM_LIVE && claim.generation == ep->owner.generation);
+    must(claim.state == IVSHM_CLAIM_LIVE && claim.generation == ep->owner.generation);
     must(claim.pid == PID_OF_ACTOR + (uint32_t) actor);
     must(
         ivshm_extent_owned(&region, ep->owner, IVSHM_KIND_BASE, ep->base_off, sizeof(struct base)));
@@ -194,18 +194,18 @@ static void declare(enum ivshm_claim_state state)
 /* It holds nothing yet, and no other endpoint is affected. */
 static void declare_joining(void)
 {
-    declare(IVSHM_JOINING);
+    declare(IVSHM_CLAIM_JOINING);
 }
 
 /* It may write into the memory of the next owner, but the claim and the map stay correct. */
 static void declare_named(void)
 {
-    declare(IVSHM_NAMED);
+    declare(IVSHM_CLAIM_NAMED);
 }
 
 static void must_be_named(const struct ivshm_endpoint *ep)
 {
-    must(ivshm_endpoint_claim(&region, ep->owner.endpoint).state == IVSHM_NAMED);
+    must(ivshm_endpoint_claim(&region, ep->owner.endpoint).state == IVSHM_CLAIM_NAMED);
 }
 
 static void join_only(void)
@@ -229,7 +229,7 @@ static void check(void)
     ivshm_extent_usage(&region, &usage);
     must(usage.free_blocks == region.geo.blocks);
     for (uint32_t i = 0; i < ENDPOINTS; i++)
-        must(ivshm_endpoint_claim(&region, i).state == IVSHM_FREE);
+        must(ivshm_endpoint_claim(&region, i).state == IVSHM_CLAIM_FREE);
 }
 
 int main(int argc, char **argv)

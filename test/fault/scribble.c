@@ -74,8 +74,8 @@ static uint64_t some_base(void)
     for (uint32_t i = 0; i < region.geo.endpoints; i++) {
         struct ivshm_endpoint_info info;
         uint32_t index = (first + i) % region.geo.endpoints;
-        if (ivshm_endpoint_read(&region, index, &info) == 0 && info.claim.state == IVSHM_LIVE &&
-            info.base.bytes < region.geo.size)
+        if (ivshm_endpoint_read(&region, index, &info) == 0 &&
+            info.claim.state == IVSHM_CLAIM_LIVE && info.base.bytes < region.geo.size)
             return info.base.bytes;
     }
     return 0;
@@ -202,7 +202,7 @@ static void doorbells(void)
     for (uint32_t i = 0; joined && i < region.geo.endpoints; i++) {
         struct ivshm_claim c = ivshm_endpoint_claim(&region, i);
         struct ivshm_owner peer = {i, c.generation};
-        if (c.state != IVSHM_LIVE || i == t.endpoint.owner.endpoint ||
+        if (c.state != IVSHM_CLAIM_LIVE || i == t.endpoint.owner.endpoint ||
             ivshm_channel_open(&t, peer, &channel, NULL) != 0)
             continue;
         for (int n = 0; n < 200; n++)

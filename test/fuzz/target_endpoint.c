@@ -39,7 +39,7 @@ static void check_info(uint32_t index)
     if (err == 0) {
         must(strnlen(info.job, sizeof(info.job)) < sizeof(info.job));
         must(strnlen(info.process.host, sizeof(info.process.host)) < sizeof(info.process.host));
-        must(info.claim.state != IVSHM_FREE);
+        must(info.claim.state != IVSHM_CLAIM_FREE);
     }
 }
 
@@ -151,7 +151,7 @@ static void call(struct input *in, unsigned op)
         join();
         break;
     case 6:
-        must(ivshm_endpoint_no_memory(region, (uint32_t) take(in, 4), &diag) == -ENOSPC &&
+        must(ivshm_endpoint_describe_no_memory(region, (uint32_t) take(in, 4), &diag) == -ENOSPC &&
              diag.text[0]);
         break;
     default:

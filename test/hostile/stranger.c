@@ -66,7 +66,7 @@ static bool open_some_channel(struct ivshm_transport *t, struct ivshm_channel **
     for (uint32_t i = 0; i < endpoints; i++) {
         uint32_t peer = (first + i) % endpoints;
         struct ivshm_claim claim = ivshm_endpoint_claim(t->region, peer);
-        if (claim.state == IVSHM_LIVE && peer != t->endpoint.owner.endpoint &&
+        if (claim.state == IVSHM_CLAIM_LIVE && peer != t->endpoint.owner.endpoint &&
             ivshm_channel_open(t, (struct ivshm_owner){peer, claim.generation}, channel, NULL) == 0)
             return true;
     }
@@ -103,7 +103,7 @@ int main(int argc, char **argv)
             uint32_t first = (uint32_t) rnd(&r, region->geo.endpoints);
             for (uint32_t i = 0; i < region->geo.endpoints; i++)
                 if (ivshm_endpoint_read(region, (first + i) % region->geo.endpoints, &info) == 0 &&
-                    info.claim.state == IVSHM_LIVE)
+                    info.claim.state == IVSHM_CLAIM_LIVE)
                     break;
             if (rnd(&r, 3) == 0)
                 info.rank = (uint32_t) rnd(&r, 8);

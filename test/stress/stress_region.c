@@ -341,8 +341,9 @@ static struct ivshm_owner find(struct worker *w, uint32_t rank)
     uint64_t pid = ivshm_a64_load_acquire(&shared->pid[rank]);
     for (uint32_t i = 0; i < w->region.geo.endpoints; i++) {
         struct ivshm_endpoint_info info;
-        if (ivshm_endpoint_read(&w->region, i, &info) == 0 && info.claim.state == IVSHM_LIVE &&
-            info.rank == rank && info.process.pid == pid && strcmp(info.job, "stress") == 0)
+        if (ivshm_endpoint_read(&w->region, i, &info) == 0 &&
+            info.claim.state == IVSHM_CLAIM_LIVE && info.rank == rank && info.process.pid == pid &&
+            strcmp(info.job, "stress") == 0)
             return (struct ivshm_owner){i, info.claim.generation};
     }
     FAIL("rank %u round %u: rank %u is not in the table", w->rank, w->round, rank);
@@ -577,7 +578,7 @@ int main(int argc, char **argv)
     ivshm_extent_usage(&region, &usage);
     uint32_t held = 0;
     for (uint32_t i = 0; i < region.geo.endpoints; i++)
-        held += ivshm_endpoint_claim(&region, i).state != IVSHM_FREE;
+        held += ivshm_endpoint_claim(&region, i).state != IVSHM_CLAIM_FREE;
     if (held || usage.free_blocks != region.geo.blocks)
         FAIL("%u endpoints and %llu blocks were not freed", held,
              (unsigned long long) (region.geo.blocks - usage.free_blocks));

@@ -39,10 +39,10 @@ TEST(test_reserve)
     struct ivshm_diag diag = {""};
     assert_true(map.sparse);
     memset(map.base, 7, 1);
-    assert_int_equal(ivshm_backing_reserve(&map, 1, 16 * KIB, IVSHM_TO_WRITE, &diag), 0);
+    assert_int_equal(ivshm_backing_reserve(&map, 1, 16 * KIB, IVSHM_ACCESS_WRITE, &diag), 0);
     assert_int_equal(memory_of(fd), 20 * KIB); /* of whole pages */
     assert_int_equal(*(char *) map.base, 7);   /* contents stay */
-    assert_int_equal(ivshm_backing_reserve(&map, 4 * MIB - 1, 1, IVSHM_TO_READ, &diag), 0);
+    assert_int_equal(ivshm_backing_reserve(&map, 4 * MIB - 1, 1, IVSHM_ACCESS_READ, &diag), 0);
     assert_int_equal(memory_of(fd), 24 * KIB);
 
     /* Only pages that hold nothing else are freed. */
@@ -53,7 +53,7 @@ TEST(test_reserve)
 
     /* Read-only: it has memory all the same. */
     map = map_of(fd, true);
-    assert_int_equal(ivshm_backing_reserve(&map, MIB, 8 * KIB, IVSHM_TO_WRITE, &diag), 0);
+    assert_int_equal(ivshm_backing_reserve(&map, MIB, 8 * KIB, IVSHM_ACCESS_WRITE, &diag), 0);
     assert_int_equal(memory_of(fd), 20 * KIB);
     ivshm_map_close(&map);
 
@@ -61,7 +61,7 @@ TEST(test_reserve)
     must(fallocate(fd, 0, 0, 4 * MIB) == 0);
     map = map_of(fd, false);
     assert_false(map.sparse);
-    assert_int_equal(ivshm_backing_reserve(&map, 0, UINT64_MAX, IVSHM_TO_WRITE, &diag), 0);
+    assert_int_equal(ivshm_backing_reserve(&map, 0, UINT64_MAX, IVSHM_ACCESS_WRITE, &diag), 0);
     ivshm_backing_discard(&map, 0, 4 * MIB);
     assert_int_equal(memory_of(fd), 4 * MIB);
     ivshm_map_close(&map);
@@ -74,8 +74,8 @@ TEST(test_cut)
     struct ivshm_map map = map_of(fd, false);
     struct ivshm_diag diag = {""};
     must(ftruncate(fd, MIB) == 0);
-    assert_int_equal(ivshm_backing_reserve(&map, 0, MIB, IVSHM_TO_WRITE, &diag), 0);
-    assert_int_equal(ivshm_backing_reserve(&map, 0, MIB + 1, IVSHM_TO_WRITE, &diag), -ENOSPC);
+    assert_int_equal(ivshm_backing_reserve(&map, 0, MIB, IVSHM_ACCESS_WRITE, &diag), 0);
+    assert_int_equal(ivshm_backing_reserve(&map, 0, MIB + 1, IVSHM_ACCESS_WRITE, &diag), -ENOSPC);
     assert_says(diag, "was truncated to 1024 KiB while in use, it had 4096 KiB");
     ivshm_map_close(&map);
     close(fd);
@@ -119,9 +119,9 @@ static void fill(void *arg)
     struct ivshm_map map;
     must(ivshm_map_open("/dev/shm/file", false, &map, &diag) == 0);
     must(ivshm_backing_can_spare(&map, 512 * KIB) && !ivshm_backing_can_spare(&map, 1000 * KIB));
-    must(ivshm_backing_reserve(&map, 0, 512 * KIB, IVSHM_TO_WRITE, &diag) == 0);
+    must(ivshm_backing_reserve(&map, 0, 512 * KIB, IVSHM_ACCESS_WRITE, &diag) == 0);
     must(ivshm_backing_can_spare(&map, 256 * KIB) && !ivshm_backing_can_spare(&map, 512 * KIB));
-    must(ivshm_backing_reserve(&map, MIB, MIB, IVSHM_TO_WRITE, &diag) == -ENOSPC);
+    must(ivshm_backing_reserve(&map, MIB, MIB, IVSHM_ACCESS_WRITE, &diag) == -ENOSPC);
     must(strstr(diag.text, "/dev/shm/file has 8 MiB, but only"));
     must(strstr(diag.text, "of its file system of 1 MiB"));
     must(strstr(diag.text, "mount -o remount,size="));
@@ -165,12 +165,12 @@ static void fill_old(void *arg)
          ivshm_map_open("/dev/shm/file", true, &reader, &diag) == 0);
     old_system();
     ((char *) map.base)[3] = 7;
-    must(ivshm_backing_reserve(&map, 0, 256 * KIB, IVSHM_TO_WRITE, &diag) == 0);
+    must(ivshm_backing_reserve(&map, 0, 256 * KIB, IVSHM_ACCESS_WRITE, &diag) == 0);
     must(memory_of(fd) == 256 * KIB && ((char *) map.base)[3] == 7);
-    must(ivshm_backing_reserve(&reader, 0, 512 * KIB, IVSHM_TO_READ, &diag) == 0);
+    must(ivshm_backing_reserve(&reader, 0, 512 * KIB, IVSHM_ACCESS_READ, &diag) == 0);
     must(memory_of(fd) == 512 * KIB);
-    must(ivshm_backing_reserve(&map, MIB, MIB, IVSHM_TO_WRITE, &diag) == -ENOSPC);
-    must(ivshm_backing_reserve(&reader, MIB, 2 * MIB, IVSHM_TO_READ, &diag) == -ENOSPC);
+    must(ivshm_backing_reserve(&map, MIB, MIB, IVSHM_ACCESS_WRITE, &diag) == -ENOSPC);
+    must(ivshm_backing_reserve(&reader, MIB, 2 * MIB, IVSHM_ACCESS_READ, &diag) == -ENOSPC);
 }
 
 TEST(test_old_system)

@@ -902,7 +902,7 @@ TEST(test_used_channel_is_not_forgotten)
     ivshm_transport_close(&b);
     ivshm_transport_watch(&a);
     assert_ptr_equal(a.channels[index], ab);
-    assert_int_equal(ivshm_endpoint_claim(&r, index).state, IVSHM_DEAD); /* we are attached */
+    assert_int_equal(ivshm_endpoint_claim(&r, index).state, IVSHM_CLAIM_DEAD); /* we are attached */
     ivshm_channel_close(&a, ab);
     ivshm_transport_watch(&a);
     assert_null(a.channels[index]);

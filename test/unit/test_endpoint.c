@@ -57,12 +57,12 @@ TEST(test_join_publish_leave)
     assert_ptr_equal(ep.attached, (char *) ep.base + r.geo.attached);
     assert_true(ivshm_extent_owned(&r, ep.owner, IVSHM_KIND_BASE, ep.base_off, r.geo.base_bytes));
     assert_int_equal(ivshm_extent_held(&r, ep.owner), blocks_of_base(&r));
-    assert_int_equal(ivshm_endpoint_claim(&r, 0).state, IVSHM_NAMED);
+    assert_int_equal(ivshm_endpoint_claim(&r, 0).state, IVSHM_CLAIM_NAMED);
     assert_false(ivshm_endpoint_is_live(&r, ep.owner));
     /* The claim's word is as doc/layout.md defines it. */
-    assert_int_equal(
-        ivshm_a64_load_relaxed(claim_at(&r, 0)),
-        claim_word_of(IVSHM_NAMED, (uint32_t) getpid(), ivshm_process_host_hash(&ep.process), 1));
+    assert_int_equal(ivshm_a64_load_relaxed(claim_at(&r, 0)),
+                     claim_word_of(IVSHM_CLAIM_NAMED, (uint32_t) getpid(),
+                                   ivshm_process_host_hash(&ep.process), 1));
     assert_int_equal(ivshm_endpoint_read(&r, 0, &info), 0);
     assert_true(info.named);
     assert_memory_equal(&info.process, &ep.process, sizeof(info.process));
@@ -75,7 +75,7 @@ TEST(test_join_publish_leave)
     assert_false(ivshm_endpoint_is_live(&r, (struct ivshm_owner){0, 2}));
     assert_false(ivshm_endpoint_is_live(&r, (struct ivshm_owner){1, 1}));
     assert_int_equal(ivshm_endpoint_read(&r, 0, &info), 0);
-    assert_int_equal(info.claim.state, IVSHM_LIVE);
+    assert_int_equal(info.claim.state, IVSHM_CLAIM_LIVE);
     assert_int_equal(info.claim.generation, 1);
     assert_int_equal(info.claim.pid, getpid());
     assert_memory_equal(&info.process, &ep.process, sizeof(info.process));
@@ -141,7 +141,7 @@ TEST(test_generation)
         ivshm_endpoint_leave(&ep);
     }
     uint32_t last = (1u << IVSHM_CLAIM_GEN_BITS) - 1;
-    ivshm_a64_store_relaxed(claim_at(&r, 0), claim_word_of(IVSHM_FREE, 0, 0, last - 1));
+    ivshm_a64_store_relaxed(claim_at(&r, 0), claim_word_of(IVSHM_CLAIM_FREE, 0, 0, last - 1));
     struct ivshm_endpoint ep = live(&r), other = live(&r);
     void *base;
     assert_int_equal(ep.owner.generation, last);
@@ -234,17 +234,18 @@ TEST(test_beyond_the_table)
 {
     struct ivshm_region r = region_new(4 * MIB);
     struct ivshm_endpoint_info info;
-    const uint64_t live_word = claim_word_of(IVSHM_LIVE, 1, 0, 5);
+    const uint64_t live_word = claim_word_of(IVSHM_CLAIM_LIVE, 1, 0, 5);
     const uint32_t beyond[] = {r.geo.endpoints, r.geo.endpoints + 1, 1 << 20, UINT32_MAX};
     for (size_t i = 0; i < LENGTH(beyond); i++) {
         if (i < 2)
             ivshm_a64_store_relaxed(claim_at(&r, beyond[i]), live_word);
         assert_false(ivshm_endpoint_is_live(&r, (struct ivshm_owner){beyond[i], 5}));
-        assert_int_equal(ivshm_endpoint_claim(&r, beyond[i]).state, IVSHM_FREE);
+        assert_int_equal(ivshm_endpoint_claim(&r, beyond[i]).state, IVSHM_CLAIM_FREE);
         assert_int_equal(ivshm_endpoint_read(&r, beyond[i], &info), -ENOENT);
         ivshm_endpoint_declare_dead(
             &r, beyond[i],
-            (struct ivshm_claim){.state = IVSHM_LIVE, .generation = 5, .pid = 1, .host_hash = 0});
+            (struct ivshm_claim){
+                .state = IVSHM_CLAIM_LIVE, .generation = 5, .pid = 1, .host_hash = 0});
         if (i < 2)
             assert_int_equal(ivshm_a64_load_relaxed(claim_at(&r, beyond[i])), live_word);
     }
@@ -257,7 +258,7 @@ TEST(test_beyond_the_table)
  */
 TEST(test_states_that_do_not_exist)
 {
-    for (uint64_t state = IVSHM_NAMED + 1; state < 1 << IVSHM_CLAIM_STATE_BITS; state++) {
+    for (uint64_t state = IVSHM_CLAIM_NAMED + 1; state < 1 << IVSHM_CLAIM_STATE_BITS; state++) {
         struct ivshm_region r = region_new(4 * MIB);
         struct ivshm_endpoint a = live(&r), b = live(&r);
         uint32_t index = a.owner.endpoint;
@@ -270,10 +271,10 @@ TEST(test_states_that_do_not_exist)
         assert_int_equal(reap(&r).endpoints, 0);
         assert_int_equal(ivshm_a64_load_relaxed(claim_at(&r, index)), word);
         ivshm_endpoint_declare_dead(&r, index, ivshm_endpoint_claim(&r, index));
-        assert_int_equal(ivshm_endpoint_claim(&r, index).state, IVSHM_DEAD);
+        assert_int_equal(ivshm_endpoint_claim(&r, index).state, IVSHM_CLAIM_DEAD);
         assert_int_equal(reap(&r).endpoints, 1);
         ivshm_endpoint_declare_dead(&r, index, ivshm_endpoint_claim(&r, index));
-        assert_int_equal(ivshm_endpoint_claim(&r, index).state, IVSHM_FREE);
+        assert_int_equal(ivshm_endpoint_claim(&r, index).state, IVSHM_CLAIM_FREE);
         ivshm_endpoint_leave(&b);
         assert_all_freed(&r);
         ivshm_region_close(&r);
@@ -291,7 +292,7 @@ TEST(test_failed_attach_keeps_attachment)
         ivshm_endpoint_attach(&a, (struct ivshm_owner){b.owner.endpoint, 9}, &base, NULL),
         -ESHUTDOWN);
     ivshm_endpoint_leave(&b);
-    assert_int_equal(ivshm_endpoint_claim(&r, b.owner.endpoint).state, IVSHM_DEAD);
+    assert_int_equal(ivshm_endpoint_claim(&r, b.owner.endpoint).state, IVSHM_CLAIM_DEAD);
     assert_true(ivshm_extent_owned(&r, b.owner, IVSHM_KIND_BASE, b.base_off, r.geo.base_bytes));
     ivshm_endpoint_leave(&a);
     assert_all_freed(&r);
@@ -309,7 +310,7 @@ TEST(test_leave_while_attached)
     assert_int_equal(ivshm_endpoint_attach(&b, a.owner, &base, NULL), 0);
     assert_int_equal(ivshm_endpoint_attach(&c, a.owner, &base, NULL), 0);
     ivshm_endpoint_leave(&a);
-    assert_int_equal(ivshm_endpoint_claim(&r, a.owner.endpoint).state, IVSHM_DEAD);
+    assert_int_equal(ivshm_endpoint_claim(&r, a.owner.endpoint).state, IVSHM_CLAIM_DEAD);
     struct ivshm_reaped reaped = reap(&r);
     assert_int_equal(reaped.endpoints, 0);
     assert_int_equal(reaped.blocks, 0);
@@ -322,7 +323,7 @@ TEST(test_leave_while_attached)
     assert_int_equal(reaped.endpoints, 1);
     assert_int_equal(reaped.blocks, blocks_of_base(&r));
     assert_int_equal(reaped.waiting, 0);
-    assert_int_equal(ivshm_endpoint_claim(&r, a.owner.endpoint).state, IVSHM_FREE);
+    assert_int_equal(ivshm_endpoint_claim(&r, a.owner.endpoint).state, IVSHM_CLAIM_FREE);
     ivshm_endpoint_leave(&b);
     ivshm_endpoint_leave(&c);
     assert_all_freed(&r);
@@ -338,7 +339,7 @@ TEST(test_mutual_attachment)
     assert_int_equal(ivshm_endpoint_attach(&a, b.owner, &base, NULL), 0);
     assert_int_equal(ivshm_endpoint_attach(&b, a.owner, &base, NULL), 0);
     ivshm_endpoint_leave(&a);
-    assert_int_equal(ivshm_endpoint_claim(&r, a.owner.endpoint).state, IVSHM_DEAD);
+    assert_int_equal(ivshm_endpoint_claim(&r, a.owner.endpoint).state, IVSHM_CLAIM_DEAD);
     ivshm_endpoint_leave(&b);
     assert_all_freed(&r);
     ivshm_region_close(&r);
@@ -353,17 +354,18 @@ TEST(test_attach_to_every_entry)
         void *base;
         /* Only entry i is free. */
         for (uint32_t j = 1; j < r.geo.endpoints; j++)
-            ivshm_a64_store_relaxed(claim_at(&r, j),
-                                    claim_word_of(j == i ? IVSHM_FREE : IVSHM_LIVE, 1, 0, 5));
+            ivshm_a64_store_relaxed(
+                claim_at(&r, j),
+                claim_word_of(j == i ? IVSHM_CLAIM_FREE : IVSHM_CLAIM_LIVE, 1, 0, 5));
         struct ivshm_endpoint b = live(&r);
         assert_int_equal(b.owner.endpoint, i);
         assert_int_equal(ivshm_endpoint_attach(&a, b.owner, &base, NULL), 0);
         assert_int_equal(ivshm_a64_load_relaxed(&a.attached[i / 64]), UINT64_C(1) << (i % 64));
         ivshm_endpoint_leave(&b);
-        assert_int_equal(ivshm_endpoint_claim(&r, i).state, IVSHM_DEAD);
+        assert_int_equal(ivshm_endpoint_claim(&r, i).state, IVSHM_CLAIM_DEAD);
         ivshm_endpoint_detach(&a, i);
         reap(&r);
-        assert_int_equal(ivshm_endpoint_claim(&r, i).state, IVSHM_FREE);
+        assert_int_equal(ivshm_endpoint_claim(&r, i).state, IVSHM_CLAIM_FREE);
     }
     ivshm_region_close(&r);
 }
@@ -374,7 +376,7 @@ TEST(test_table_full)
     struct ivshm_endpoint ep;
     struct ivshm_diag diag;
     for (uint32_t i = 0; i < r.geo.endpoints; i++) /* of another host: nothing can be proved */
-        ivshm_a64_store_relaxed(claim_at(&r, i), claim_word_of(IVSHM_JOINING, 9, 0, 1));
+        ivshm_a64_store_relaxed(claim_at(&r, i), claim_word_of(IVSHM_CLAIM_JOINING, 9, 0, 1));
     assert_int_equal(ivshm_endpoint_join(&r, "job", 0, 2, &ep, &diag), -ENOSPC);
     assert_says(diag, "no endpoint is left");
     assert_says(diag, "64 of 64 endpoints");
@@ -400,9 +402,9 @@ TEST(test_memory_full)
     assert_says(diag, need);
     assert_says(diag, "A job of 40 ranks needs 64M: pass size=64M to QEMU");
     /* The entry that was claimed in vain is free again, and others are unharmed. */
-    assert_int_equal(ivshm_endpoint_claim(&r, n).state, IVSHM_FREE);
+    assert_int_equal(ivshm_endpoint_claim(&r, n).state, IVSHM_CLAIM_FREE);
     for (uint32_t i = 0; i < n; i++)
-        assert_int_equal(ivshm_endpoint_claim(&r, i).state, IVSHM_NAMED);
+        assert_int_equal(ivshm_endpoint_claim(&r, i).state, IVSHM_CLAIM_NAMED);
     ivshm_endpoint_leave(&eps[n / 2]);
     assert_int_equal(ivshm_endpoint_join(&r, "job", 0, 40, &ep, &diag), 0);
     eps[n / 2] = ep;
@@ -502,7 +504,7 @@ TEST(test_killed)
         assert_int_equal(reaped.blocks, held);
         assert_int_equal(reaped.waiting, 0);
         assert_int_equal(free_blocks(&r), free_before);
-        assert_int_equal(ivshm_endpoint_claim(&r, owner.endpoint).state, IVSHM_FREE);
+        assert_int_equal(ivshm_endpoint_claim(&r, owner.endpoint).state, IVSHM_CLAIM_FREE);
     }
     ivshm_endpoint_leave(&me);
     assert_all_freed(&r);
@@ -529,7 +531,7 @@ TEST(test_killed_while_we_are_attached)
     child_kill(pid);
     ivshm_endpoint_watch(&r, &self);
     assert_false(ivshm_endpoint_is_live(&r, owner));
-    assert_int_equal(ivshm_endpoint_claim(&r, owner.endpoint).state, IVSHM_DEAD);
+    assert_int_equal(ivshm_endpoint_claim(&r, owner.endpoint).state, IVSHM_CLAIM_DEAD);
     assert_int_equal(reap(&r).waiting, 1);
     assert_int_equal(ivshm_extent_held(&r, owner), blocks_of_base(&r));
     /* A new joiner does not get the entry. */
@@ -555,7 +557,7 @@ TEST(test_watch_frees_nothing)
     child_kill(pid);
     uint64_t held = ivshm_extent_held(&r, owner);
     ivshm_endpoint_watch(&r, &self);
-    assert_int_equal(ivshm_endpoint_claim(&r, owner.endpoint).state, IVSHM_DEAD);
+    assert_int_equal(ivshm_endpoint_claim(&r, owner.endpoint).state, IVSHM_CLAIM_DEAD);
     assert_int_equal(ivshm_extent_held(&r, owner), held);
     /* The next join frees it, and gets that very entry with the next generation. */
     struct ivshm_endpoint ep = live(&r);
@@ -785,8 +787,9 @@ TEST(test_half_joined)
     for (size_t s = 0; s < LENGTH(steps); s++)
         for (int elsewhere = 0; elsewhere < 2; elsewhere++) {
             struct ivshm_owner owner = {7, 3};
-            ivshm_a64_store_relaxed(claim_at(&r, 7), claim_word_of(IVSHM_JOINING, (uint32_t) dead,
-                                                                   elsewhere ? hash ^ 1 : hash, 3));
+            ivshm_a64_store_relaxed(claim_at(&r, 7),
+                                    claim_word_of(IVSHM_CLAIM_JOINING, (uint32_t) dead,
+                                                  elsewhere ? hash ^ 1 : hash, 3));
             for (uint64_t i = 0; i < steps[s]; i++)
                 ivshm_a64_store_relaxed(&r.block_map[i],
                                         block_word_of(owner, IVSHM_KIND_BASE, i ? 0 : base));
@@ -801,7 +804,7 @@ TEST(test_half_joined)
         }
     /* A live joiner, with the stale fields of a dead one. */
     ivshm_a64_store_relaxed(claim_at(&r, 7),
-                            claim_word_of(IVSHM_JOINING, (uint32_t) getpid(), hash, 3));
+                            claim_word_of(IVSHM_CLAIM_JOINING, (uint32_t) getpid(), hash, 3));
     ivshm_a64_store_relaxed(&r.endpoints[7].pid, (uint64_t) dead);
     assert_int_equal(reap(&r).endpoints, 0);
     ivshm_region_close(&r);
@@ -981,7 +984,8 @@ static void *meet_often(void *arg)
 {
     const struct meeting *m = arg;
     ivshm_a64 *claim = claim_at(m->r, m->peer.endpoint);
-    const uint64_t live = ivshm_a64_load_relaxed(claim), dead = (live & ~UINT64_C(7)) | IVSHM_DEAD;
+    const uint64_t live = ivshm_a64_load_relaxed(claim),
+                   dead = (live & ~UINT64_C(7)) | IVSHM_CLAIM_DEAD;
     for (uint64_t n = 0; n < MEETINGS; n++) {
         void *base;
         bool seen = false;

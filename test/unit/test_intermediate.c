@@ -18,7 +18,7 @@ static uint32_t loads_left;
 
 static void take_entry(uint32_t generation)
 {
-    ivshm_a64_store_relaxed(&entry->claim, claim_word_of(IVSHM_LIVE, 1, 1, generation));
+    ivshm_a64_store_relaxed(&entry->claim, claim_word_of(IVSHM_CLAIM_LIVE, 1, 1, generation));
     ivshm_a64_store_relaxed(&entry->pid, generation);
     ivshm_a64_store_relaxed(&entry->base, generation);
     ivshm_a64_store_relaxed(&entry->rank, generation);

@@ -96,7 +96,7 @@ TEST(test_constants)
                          IVSHM_CLAIM_GEN_BITS,
                      64);
     /* All-zero is a valid empty region. */
-    assert_int_equal(IVSHM_FREE, 0);
+    assert_int_equal(IVSHM_CLAIM_FREE, 0);
     assert_int_equal(IVSHM_CELL_FREE, 0);
     assert_int_equal(IVSHM_RECORD_NONE, 0);
     assert_true(IVSHM_KIND_BASE > 0 && IVSHM_KIND_PIPELINE > 0 && IVSHM_KIND_RING > 0);

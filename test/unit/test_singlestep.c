@@ -74,7 +74,7 @@ static bool is_announced(const struct pair *p)
 
 static bool is_dead(const struct pair *p)
 {
-    return ivshm_endpoint_claim(&p->r, p->b.owner.endpoint).state != IVSHM_LIVE;
+    return ivshm_endpoint_claim(&p->r, p->b.owner.endpoint).state != IVSHM_CLAIM_LIVE;
 }
 
 static bool has_memory(const struct pair *p)
@@ -131,7 +131,7 @@ TEST(test_reap_inside_attach)
         for (uint32_t i = 0; i < k; i++)
             must(step(pid));
         uint64_t word = ivshm_a64_load_relaxed(claim);
-        assert_true(ivshm_a64_cas_seqcst(claim, word, (word & ~UINT64_C(7)) | IVSHM_DEAD));
+        assert_true(ivshm_a64_cas_seqcst(claim, word, (word & ~UINT64_C(7)) | IVSHM_CLAIM_DEAD));
         bool seen = is_announced(&p);
         if (step_finish(pid) == 0) {
             if (!seen)

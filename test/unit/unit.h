@@ -115,7 +115,7 @@ static inline uint64_t free_blocks(const struct ivshm_region *region)
 static inline void assert_all_freed(const struct ivshm_region *region)
 {
     for (uint32_t i = 0; i < region->geo.endpoints; i++)
-        assert_int_equal(ivshm_endpoint_claim(region, i).state, IVSHM_FREE);
+        assert_int_equal(ivshm_endpoint_claim(region, i).state, IVSHM_CLAIM_FREE);
     assert_int_equal(free_blocks(region), region->geo.blocks);
 }
 

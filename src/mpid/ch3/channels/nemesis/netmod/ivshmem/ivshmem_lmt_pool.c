@@ -129,7 +129,7 @@ int MPID_nem_ivshmem_lmt_pool_init(int job_size)
     struct ivshm_diag diag;
 
     if (!alloc_new_pipeline(&pipeline)) {
-        ivshm_endpoint_no_memory(&MPID_nem_ivshmem.region, (uint32_t) job_size, &diag);
+        ivshm_endpoint_describe_no_memory(&MPID_nem_ivshmem.region, (uint32_t) job_size, &diag);
         return MPID_nem_ivshmem_error(diag.text);
     }
     keep_free_pipeline(&pipeline);

@@ -488,7 +488,7 @@ static bool all_here(void)
         return false;
     for (uint32_t i = 0; i < ivshm_region_endpoints(&MPID_nem_ivshmem.region); i++)
         if (ivshm_endpoint_read(&MPID_nem_ivshmem.region, i, &info) == 0 &&
-            info.claim.state == IVSHM_LIVE &&
+            info.claim.state == IVSHM_CLAIM_LIVE &&
             strncmp(info.job, (const char *) pg->id, sizeof(info.job) - 1) == 0)
             here++;
     return here == pg->size;

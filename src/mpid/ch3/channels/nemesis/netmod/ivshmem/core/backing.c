@@ -55,9 +55,9 @@ int ivshm_backing_reserve(const struct ivshm_map *map, uint64_t off, uint64_t by
     if (!map->sparse)
         return 0;
     char *start = page_range(map, off, &bytes, false);
-    int err = fault_in(start, bytes, access == IVSHM_TO_WRITE && !map->readonly);
+    int err = fault_in(start, bytes, access == IVSHM_ACCESS_WRITE && !map->readonly);
     if (err == -EFAULT)
-        return ivshm_backing_no_memory(map, diag);
+        return ivshm_backing_describe_no_memory(map, diag);
     return err ? ivshm_diag_fail(diag, -err, "cannot allocate memory of %s: %s", map->name,
                                  strerror(-err))
                : 0;
@@ -85,7 +85,7 @@ static bool find_again(const struct ivshm_map *map, struct stat *st)
     return stat(map->path, st) == 0 && st->st_dev == map->file_system && st->st_ino == map->id;
 }
 
-int ivshm_backing_no_memory(const struct ivshm_map *map, struct ivshm_diag *diag)
+int ivshm_backing_describe_no_memory(const struct ivshm_map *map, struct ivshm_diag *diag)
 {
     struct stat st;
     struct statfs fs;

@@ -11,7 +11,7 @@
 
 #include "map.h"
 
-enum ivshm_access { IVSHM_TO_READ, IVSHM_TO_WRITE };
+enum ivshm_access { IVSHM_ACCESS_READ, IVSHM_ACCESS_WRITE };
 
 /*
  * Requests the memory of all pages of [off, off+bytes); their contents stay. Returns 0, -ENOSPC if
@@ -36,7 +36,7 @@ void ivshm_backing_discard(const struct ivshm_map *map, uint64_t off, uint64_t b
 bool ivshm_backing_can_spare(const struct ivshm_map *map, uint64_t bytes);
 
 /* Explains in diag why the file has no more memory. Returns -ENOSPC. */
-int ivshm_backing_no_memory(const struct ivshm_map *map, struct ivshm_diag *diag);
+int ivshm_backing_describe_no_memory(const struct ivshm_map *map, struct ivshm_diag *diag);
 
 /*
  * Explains why the memory at `addr` cannot be touched, in one sentence without a newline or a final

@@ -48,7 +48,7 @@ static bool is_in_table(const struct ivshm_region *region, uint32_t index)
 struct ivshm_claim ivshm_endpoint_claim(const struct ivshm_region *region, uint32_t index)
 {
     if (!is_in_table(region, index))
-        return (struct ivshm_claim){.state = IVSHM_FREE};
+        return (struct ivshm_claim){.state = IVSHM_CLAIM_FREE};
     return unpack_claim(ivshm_a64_load_acquire(claim_word(region, index)));
 }
 
@@ -58,7 +58,7 @@ bool ivshm_endpoint_is_live(const struct ivshm_region *region, struct ivshm_owne
         return false;
     /* Acquire E2: what a peer sent before it left is in our inbox or in its ring. */
     struct ivshm_claim c = unpack_claim(ivshm_a64_load_acquire(claim_word(region, peer.endpoint)));
-    return c.state == IVSHM_LIVE && c.generation == peer.generation;
+    return c.state == IVSHM_CLAIM_LIVE && c.generation == peer.generation;
 }
 
 /* Text is stored as words, so a reader never races with a plain byte. */
@@ -109,7 +109,7 @@ int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
     for (int tries = 0; tries < 8; tries++) {
         uint64_t before = ivshm_a64_load_acquire(&e->claim); /* acquire E1 */
         struct ivshm_endpoint_info r = {.claim = unpack_claim(before)};
-        if (r.claim.state == IVSHM_FREE)
+        if (r.claim.state == IVSHM_CLAIM_FREE)
             return -ENOENT;
         for (int i = 0; i < 2; i++) {
             r.process.boot_id[i] = ivshm_a64_load_acquire(&e->boot_id[i]);
@@ -155,7 +155,7 @@ enum ivshm_locality ivshm_endpoint_locality(const struct ivshm_region *region,
 {
     struct ivshm_process me = on_region(region, self);
     uint32_t hash = ivshm_process_host_hash(&me);
-    if (info->claim.state != IVSHM_JOINING)
+    if (info->claim.state != IVSHM_CLAIM_JOINING)
         return info->named ? ivshm_process_locality(&me, &info->process) : IVSHM_LOCALITY_ELSEWHERE;
     return hash && info->claim.host_hash == hash ? IVSHM_LOCALITY_HERE : IVSHM_LOCALITY_ELSEWHERE;
 }
@@ -167,9 +167,9 @@ enum ivshm_liveness ivshm_endpoint_liveness(const struct ivshm_region *region,
 {
     struct ivshm_process me = on_region(region, self);
     switch (info->claim.state) {
-    case IVSHM_DEAD:
+    case IVSHM_CLAIM_DEAD:
         return IVSHM_LIVENESS_DEAD;
-    case IVSHM_JOINING:
+    case IVSHM_CLAIM_JOINING:
         /*
          * There is only the claim, and another host can have the same 20 bits of hash. If a joiner
          * is thus taken for dead by mistake, it finds on becoming NAMED that the entry is no longer
@@ -205,7 +205,7 @@ static bool is_attached_to(const struct ivshm_region *region, uint32_t index)
 {
     for (uint32_t i = 0; i < region->geo.endpoints; i++) {
         uint64_t claim = ivshm_a64_load_seqcst(claim_word(region, i));
-        if (unpack_claim(claim).state != IVSHM_LIVE || i == index)
+        if (unpack_claim(claim).state != IVSHM_CLAIM_LIVE || i == index)
             continue;
         const ivshm_a64 *bits = attachment_bits(region, i, claim);
         if (bits && ivshm_a64_load_seqcst(&bits[index / 64]) >> (index % 64) & 1)
@@ -225,9 +225,9 @@ static bool reclaim_entry(struct ivshm_region *region, uint32_t index, uint64_t 
     *blocks += ivshm_extent_reclaim(region, owner);
     IVSHM_TRACEPOINT(reap_freed);
     /* Keeps the generation, from which the next claim continues. */
-    ivshm_a64_cas_seqcst(
-        claim_word(region, index), word,
-        pack_claim((struct ivshm_claim){.state = IVSHM_FREE, .generation = owner.generation}));
+    ivshm_a64_cas_seqcst(claim_word(region, index), word,
+                         pack_claim((struct ivshm_claim){.state = IVSHM_CLAIM_FREE,
+                                                         .generation = owner.generation}));
     return true;
 }
 
@@ -235,7 +235,7 @@ static bool reclaim_entry(struct ivshm_region *region, uint32_t index, uint64_t 
 static bool may_die(uint64_t word)
 {
     enum ivshm_claim_state state = unpack_claim(word).state;
-    return state != IVSHM_FREE && state != IVSHM_DEAD;
+    return state != IVSHM_CLAIM_FREE && state != IVSHM_CLAIM_DEAD;
 }
 
 static void mark_the_dead(struct ivshm_region *region, const struct ivshm_process *self,
@@ -247,7 +247,7 @@ static void mark_the_dead(struct ivshm_region *region, const struct ivshm_proces
         if (may_die(word) && ivshm_endpoint_read(region, i, &info) == 0 &&
             pack_claim(info.claim) == word &&
             ivshm_endpoint_liveness(region, self, &info, census) == IVSHM_LIVENESS_DEAD)
-            ivshm_a64_cas_seqcst(claim_word(region, i), word, with_state(word, IVSHM_DEAD));
+            ivshm_a64_cas_seqcst(claim_word(region, i), word, with_state(word, IVSHM_CLAIM_DEAD));
     }
 }
 
@@ -261,7 +261,7 @@ void ivshm_endpoint_declare_dead(struct ivshm_region *region, uint32_t index,
 {
     if (is_in_table(region, index) && may_die(pack_claim(claim)))
         ivshm_a64_cas_seqcst(claim_word(region, index), pack_claim(claim),
-                             with_state(pack_claim(claim), IVSHM_DEAD));
+                             with_state(pack_claim(claim), IVSHM_CLAIM_DEAD));
 }
 
 void ivshm_endpoint_reap(struct ivshm_region *region, const struct ivshm_process *self,
@@ -273,7 +273,7 @@ void ivshm_endpoint_reap(struct ivshm_region *region, const struct ivshm_process
     ivshm_census_free(&census);
     for (uint32_t i = 0; i < region->geo.endpoints; i++) {
         uint64_t word = ivshm_a64_load_seqcst(claim_word(region, i));
-        if (unpack_claim(word).state != IVSHM_DEAD)
+        if (unpack_claim(word).state != IVSHM_CLAIM_DEAD)
             continue;
         if (reclaim_entry(region, i, word, &r.blocks))
             r.endpoints++;
@@ -311,11 +311,11 @@ static int explain_full(const struct ivshm_region *region, bool table, uint32_t 
     uint64_t need = region->geo.base_bytes + region->geo.pipeline_bytes;
     unsigned long long megabytes = size_for(job_size, region->geo.size);
     for (uint32_t i = 0; i < region->geo.endpoints; i++)
-        used += ivshm_endpoint_claim(region, i).state != IVSHM_FREE;
+        used += ivshm_endpoint_claim(region, i).state != IVSHM_CLAIM_FREE;
     ivshm_extent_usage(region, &usage);
     if (!table && usage.longest_free * region->geo.block_size >= need)
-        return ivshm_backing_no_memory(&region->map,
-                                       diag); /* blocks are free, but have no memory */
+        return ivshm_backing_describe_no_memory(&region->map,
+                                                diag); /* blocks are free, but have no memory */
     return ivshm_diag_fail(
         diag, ENOSPC,
         "region %s (%llu MiB) is full: %s; %u of %u endpoints are in use, %llu KiB are "
@@ -327,8 +327,8 @@ static int explain_full(const struct ivshm_region *region, bool table, uint32_t 
         (unsigned long long) (need >> 10), job_size, megabytes, megabytes);
 }
 
-int ivshm_endpoint_no_memory(const struct ivshm_region *region, uint32_t job_size,
-                             struct ivshm_diag *diag)
+int ivshm_endpoint_describe_no_memory(const struct ivshm_region *region, uint32_t job_size,
+                                      struct ivshm_diag *diag)
 {
     return explain_full(region, false, job_size, diag);
 }
@@ -340,10 +340,10 @@ static bool claim_entry(struct ivshm_region *region, const struct ivshm_process 
     for (uint32_t i = 0; i < region->geo.endpoints; i++) {
         uint64_t word = ivshm_a64_load_relaxed(claim_word(region, i));
         struct ivshm_claim c = unpack_claim(word);
-        if (c.state != IVSHM_FREE)
+        if (c.state != IVSHM_CLAIM_FREE)
             continue;
         c = (struct ivshm_claim){
-            .state = IVSHM_JOINING,
+            .state = IVSHM_CLAIM_JOINING,
             .generation = (uint32_t) ((c.generation + 1) & LOW_BITS(IVSHM_CLAIM_GEN_BITS)),
             .pid = (uint32_t) self->pid,
             .host_hash = ivshm_process_host_hash(self),
@@ -361,9 +361,9 @@ static void release_entry(struct ivshm_endpoint *ep)
 {
     uint64_t word = ivshm_a64_load_relaxed(claim_word(ep->region, ep->owner.endpoint));
     if (unpack_claim(word).generation == ep->owner.generation &&
-        unpack_claim(word).state != IVSHM_FREE)
+        unpack_claim(word).state != IVSHM_CLAIM_FREE)
         ivshm_a64_cas_seqcst(claim_word(ep->region, ep->owner.endpoint), word,
-                             with_state(word, IVSHM_DEAD));
+                             with_state(word, IVSHM_CLAIM_DEAD));
     IVSHM_TRACEPOINT(leave_dead);
     ivshm_endpoint_reap(ep->region, &ep->process, NULL);
 }
@@ -428,7 +428,7 @@ int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t r
     ivshm_a64_store_release(&e->seal, seal_of(&r.process, r.owner.generation));
     IVSHM_TRACEPOINT(join_written);
     /* Only now may it allocate blocks: the entry fully identifies their owner. */
-    if (!advance_claim(&r, IVSHM_JOINING, IVSHM_NAMED))
+    if (!advance_claim(&r, IVSHM_CLAIM_JOINING, IVSHM_CLAIM_NAMED))
         return explain_lost(&r, diag);
     IVSHM_TRACEPOINT(join_named);
     if (ivshm_extent_alloc(region, r.owner, IVSHM_KIND_BASE, region->geo.base_bytes, &r.base_off)) {
@@ -447,7 +447,7 @@ int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t r
 
 int ivshm_endpoint_publish(struct ivshm_endpoint *ep, struct ivshm_diag *diag)
 {
-    if (!advance_claim(ep, IVSHM_NAMED, IVSHM_LIVE)) {
+    if (!advance_claim(ep, IVSHM_CLAIM_NAMED, IVSHM_CLAIM_LIVE)) {
         /* What was allocated after the reaper had passed over the map. */
         ivshm_extent_reclaim(ep->region, ep->owner);
         return explain_lost(ep, diag);
@@ -482,7 +482,7 @@ int ivshm_endpoint_attach(struct ivshm_endpoint *ep, struct ivshm_owner peer, vo
     uint64_t word = ivshm_a64_load_seqcst(claim_word(region, peer.endpoint));
     IVSHM_TRACEPOINT(attach_announced);
     struct ivshm_claim c = unpack_claim(word);
-    if (c.state != IVSHM_LIVE || c.generation != peer.generation) {
+    if (c.state != IVSHM_CLAIM_LIVE || c.generation != peer.generation) {
         if (!was_attached)
             ivshm_endpoint_detach(ep, peer.endpoint);
         return ivshm_diag_fail(diag, ESHUTDOWN,

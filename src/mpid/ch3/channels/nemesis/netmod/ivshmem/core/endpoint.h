@@ -61,8 +61,8 @@ int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t r
  * For a caller that found no memory in another way: returns -ENOSPC, and in diag how large a region
  * the job needs.
  */
-int ivshm_endpoint_no_memory(const struct ivshm_region *region, uint32_t job_size,
-                             struct ivshm_diag *diag);
+int ivshm_endpoint_describe_no_memory(const struct ivshm_region *region, uint32_t job_size,
+                                      struct ivshm_diag *diag);
 
 /*
  * Makes the endpoint LIVE (release E1): whoever attaches sees what the caller has prepared in

@@ -84,7 +84,7 @@ int ivshm_extent_alloc(struct ivshm_region *region, struct ivshm_owner owner,
     }
     IVSHM_TRACEPOINT(extent_taken);
     uint64_t at = region->geo.data + start * region->geo.block_size;
-    if (ivshm_backing_reserve(&region->map, at, want * region->geo.block_size, IVSHM_TO_WRITE,
+    if (ivshm_backing_reserve(&region->map, at, want * region->geo.block_size, IVSHM_ACCESS_WRITE,
                               NULL) != 0) {
         /* What memory it got is of more use to others. */
         ivshm_backing_discard(&region->map, at, want * region->geo.block_size);

@@ -82,11 +82,11 @@ _Static_assert(sizeof(struct ivshm_superblock_shm) == 23 * 8, "layout version 7"
 #define IVSHM_CLAIM_GEN_BITS 19
 
 enum ivshm_claim_state {
-    IVSHM_FREE = 0,
-    IVSHM_JOINING = 1, /* writes its identity; holds only the entry */
-    IVSHM_LIVE = 2,
-    IVSHM_DEAD = 3, /* has left or is proved dead; its blocks are freed once nobody is attached */
-    IVSHM_NAMED = 4 /* between JOINING and LIVE: may hold blocks; is attached to nobody */
+    IVSHM_CLAIM_FREE = 0,
+    IVSHM_CLAIM_JOINING = 1, /* writes its identity; holds only the entry */
+    IVSHM_CLAIM_LIVE = 2,
+    IVSHM_CLAIM_DEAD = 3, /* has left or is proved dead; blocks are freed once nobody is attached */
+    IVSHM_CLAIM_NAMED = 4 /* between JOINING and LIVE: may hold blocks; is attached to nobody */
 };
 
 /* One process on the region. Entry 0 of the table exists like any other. */

@@ -229,7 +229,7 @@ int ivshm_region_format(struct ivshm_map *map, struct ivshm_diag *diag)
     struct ivshm_geometry geo;
     int err = ivshm_geometry_compute(map->size, &geo, diag);
     if (!err)
-        err = ivshm_region_reserve(map, IVSHM_TO_WRITE, diag);
+        err = ivshm_region_reserve(map, IVSHM_ACCESS_WRITE, diag);
     if (err)
         return err;
     /*
@@ -302,14 +302,14 @@ static int load_superblock(struct ivshm_region *region, struct ivshm_diag *diag)
     memcpy(region->id, &found[WORD_OF(id)], sizeof(region->id));
     region->block_map = word_at(map, region->geo.block_map);
     region->endpoints = (void *) word_at(map, region->geo.endpoint_table);
-    return ivshm_region_reserve(map, IVSHM_TO_WRITE, diag);
+    return ivshm_region_reserve(map, IVSHM_ACCESS_WRITE, diag);
 }
 
 static int open_mapped(struct ivshm_region *region, bool format, struct ivshm_diag *diag)
 {
     struct ivshm_map *map = &region->map;
     struct ivshm_geometry geo;
-    int err = ivshm_region_reserve(map, IVSHM_TO_READ, diag);
+    int err = ivshm_region_reserve(map, IVSHM_ACCESS_READ, diag);
     if (err)
         return err;
     switch (ivshm_region_probe(map, diag)) {
@@ -325,7 +325,7 @@ static int open_mapped(struct ivshm_region *region, bool format, struct ivshm_di
                 "%s (%llu MiB) is unformatted: the first job formats it, or run `ivshmem "
                 "format %s`",
                 map->name, (unsigned long long) (map->size >> 20), map->name);
-        err = ivshm_region_reserve(map, IVSHM_TO_WRITE, diag);
+        err = ivshm_region_reserve(map, IVSHM_ACCESS_WRITE, diag);
         if (err)
             return err;
         write_superblock(map, &geo);
