@@ -211,7 +211,7 @@ static void coop_quarantine(MPID_nem_ivshmem_transfer_t *t, bool peer_is_gone)
         return;
     if (!peer_is_gone)
         MPID_nem_ivshmem_memory_quarantine(t->contig);
-    MPID_nem_ivshmem_lmt_pool_quarantine(VC_IVSHMEM(t->vc)->peer, ivshm_coop_word(&t->coop), NULL);
+    MPID_nem_ivshmem_lmt_pool_quarantine_coop(VC_IVSHMEM(t->vc)->peer, ivshm_coop_word(&t->coop));
 }
 
 const MPID_nem_ivshmem_way_t MPID_nem_ivshmem_way_coop = {

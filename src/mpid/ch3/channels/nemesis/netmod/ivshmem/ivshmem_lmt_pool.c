@@ -146,16 +146,25 @@ void MPID_nem_ivshmem_lmt_pool_finalize(void)
     }
 }
 
-void MPID_nem_ivshmem_lmt_pool_quarantine(struct ivshm_owner peer, struct ivshm_coop_shm *coop,
-                                          const struct ivshm_pipeline *pipeline)
+/* `what` without the link to the next. If there is no memory to note it, it is never used again. */
+static void quarantine(quarantined_t what)
 {
     quarantined_t *l = MPL_malloc(sizeof(*l), MPL_MEM_OTHER);
 
-    /* Then it is never used again. */
     if (!l)
         return;
-    *l = (quarantined_t){.next = pool->quarantined, .peer = peer, .coop = coop};
-    if (pipeline)
-        l->pipeline = *pipeline;
+    *l = what;
+    l->next = pool->quarantined;
     pool->quarantined = l;
+}
+
+void MPID_nem_ivshmem_lmt_pool_quarantine_pipeline(struct ivshm_owner peer,
+                                                   const struct ivshm_pipeline *pipeline)
+{
+    quarantine((quarantined_t){.peer = peer, .pipeline = *pipeline});
+}
+
+void MPID_nem_ivshmem_lmt_pool_quarantine_coop(struct ivshm_owner peer, struct ivshm_coop_shm *coop)
+{
+    quarantine((quarantined_t){.peer = peer, .coop = coop});
 }

@@ -2,7 +2,7 @@
 /*
  * Our pipelines, and our words for cooperative copies. The alloc functions return false or NULL if
  * there is none; `keep` free pipelines stay in the pool. Call begin_progress in each progress call
- * while there are transfers. quarantine takes a word or a pipeline that a live peer may still
+ * while there are transfers. The quarantine functions take what a live peer may still
  * write: it is not used again before that peer has gone.
  */
 #ifndef IVSHMEM_LMT_POOL_H
@@ -17,7 +17,9 @@ bool MPID_nem_ivshmem_lmt_pool_alloc_pipeline(struct ivshm_pipeline *pipeline, i
 void MPID_nem_ivshmem_lmt_pool_free_pipeline(struct ivshm_pipeline *pipeline);
 struct ivshm_coop_shm *MPID_nem_ivshmem_lmt_pool_alloc_coop(void);
 void MPID_nem_ivshmem_lmt_pool_free_coop(const struct ivshm_coop_shm *coop);
-void MPID_nem_ivshmem_lmt_pool_quarantine(struct ivshm_owner peer, struct ivshm_coop_shm *coop,
-                                          const struct ivshm_pipeline *pipeline);
+void MPID_nem_ivshmem_lmt_pool_quarantine_pipeline(struct ivshm_owner peer,
+                                                   const struct ivshm_pipeline *pipeline);
+void MPID_nem_ivshmem_lmt_pool_quarantine_coop(struct ivshm_owner peer,
+                                               struct ivshm_coop_shm *coop);
 
 #endif

@@ -80,7 +80,7 @@ static void pipeline_quarantine(MPID_nem_ivshmem_transfer_t *t,
 {
     if (!t->own_pipeline)
         return;
-    MPID_nem_ivshmem_lmt_pool_quarantine(VC_IVSHMEM(t->vc)->peer, NULL, &t->pipeline);
+    MPID_nem_ivshmem_lmt_pool_quarantine_pipeline(VC_IVSHMEM(t->vc)->peer, &t->pipeline);
     forget_own_pipeline(t);
 }
 

@@ -449,6 +449,8 @@ static bool is_unmet(MPIDI_VC_t *vc)
 /*
  * Ends the receives from ranks of other jobs that have gone before a message was exchanged. Such a
  * rank may have finished normally, so the current call does not end: it may not concern that rank.
+ * There is no channel that could be marked, nor any request but the receives, which CH3 completes:
+ * so that is done here, at the safe point of watch_peers.
  */
 static int fail_the_unmet(bool *again)
 {

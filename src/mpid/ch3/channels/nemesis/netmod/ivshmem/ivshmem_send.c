@@ -44,9 +44,9 @@ static inline bool must_leave_cells(const MPID_nem_ivshmem_vc_t *area)
 
 /*
  * Sends from the front of iov in as many pieces as can be reserved now, a message each. Returns how
- * many of the `total` bytes were sent.
+ * many of the `total` bytes were sent, or dropped. `begins`: nothing of the packet is sent yet.
  */
-static size_t send_pieces(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
+static size_t send_pieces(MPIDI_VC_t *vc, const struct iovec *iov, size_t total, bool begins)
 {
     MPID_nem_ivshmem_vc_t *area = VC_IVSHMEM(vc);
     struct ivshm_transport *transport = &MPID_nem_ivshmem.transport;
@@ -81,6 +81,8 @@ static size_t send_pieces(MPIDI_VC_t *vc, const struct iovec *iov, size_t total)
             }
         }
         publish_message(vc, &out, room);
+        MPID_nem_ivshmem.stats.eager_sent += begins;
+        begins = false;
         sent += room;
     }
     return sent;
@@ -192,7 +194,8 @@ static int continue_request(MPIDI_VC_t *vc, MPIR_Request *sreq, int *complete)
     do {
         struct iovec *iov = &sreq->dev.iov[sreq->dev.iov_offset];
         size_t left = MPID_nem_ivshmem_iov_bytes(iov, sreq->dev.iov_count);
-        size_t sent = send_pieces(vc, iov, left);
+        bool begins = iov->iov_base == &sreq->dev.pending_pkt; /* see save_rest */
+        size_t sent = send_pieces(vc, iov, left, begins);
         if (sent < left) {
             while (sent >= iov->iov_len) {
                 sent -= iov->iov_len;
@@ -228,9 +231,8 @@ static int begin_message(MPIDI_VC_t *vc, const struct iovec *iov, size_t total, 
     }
     mpi_errno = add_outstanding(vc, iov[0].iov_base);
     MPIR_ERR_CHECK(mpi_errno);
-    MPID_nem_ivshmem.stats.eager_sent++;
     if (likely(!VC_IVSHMEM(vc)->sendq.head))
-        *sent = send_pieces(vc, iov, total);
+        *sent = send_pieces(vc, iov, total, true);
 
 fn_exit:
     return mpi_errno;

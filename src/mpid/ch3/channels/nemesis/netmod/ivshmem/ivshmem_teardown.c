@@ -118,7 +118,10 @@ fn_fail:
 
 /*
  * CH3's close protocol has ended, or the process manager has reported that the peer's process
- * failed.
+ * failed. Then the requests end here, and the connection is not marked: CH3 takes it for terminated
+ * when this returns, whether it has a channel or not, and only a connection with a channel can be
+ * marked. CH3 reads the report when its own progress call begins, before it polls the netmod, or
+ * when the program asks which processes have failed.
  */
 int MPID_nem_ivshmem_teardown_terminate(MPIDI_VC_t *vc)
 {
