@@ -47,12 +47,14 @@ static void setup(const void *arg)
 {
     struct stage *stage = (struct stage *) explore_memory;
     shape = arg;
+    const struct ivshm_geometry geo = {.ring_slots = shape->slots,
+                                       .slot_size = SLOT_SIZE,
+                                       .ring_buffers = BUFFERS,
+                                       .buffer_size = BUFFER_SIZE};
     memset(&sender, 0, sizeof(sender));
     memset(&receiver, 0, sizeof(receiver));
-    ivshm_ring_producer_init(&sender.ring, &stage->shm, shape->slots, SLOT_SIZE, BUFFERS,
-                             BUFFER_SIZE);
-    ivshm_ring_consumer_init(&receiver.ring, &stage->shm, shape->slots, SLOT_SIZE, BUFFERS,
-                             BUFFER_SIZE);
+    ivshm_ring_producer_init(&sender.ring, &stage->shm, &geo);
+    ivshm_ring_consumer_init(&receiver.ring, &stage->shm, &geo);
 }
 
 static unsigned char *reserve(enum ivshm_record_kind kind)

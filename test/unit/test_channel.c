@@ -538,7 +538,8 @@ TEST(test_ring_takes_over)
     struct ivshm_region r = region_new(4 * MIB);
     struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
     struct ivshm_channel *ab = channel_to(&a, &b);
-    const uint32_t lens[] = {8, ivshm_ring_room(&r), ivshm_ring_room(&r) + 1, 0, 5000, 1};
+    const uint32_t lens[] = {
+        8, ivshm_slot_room(r.geo.slot_size), ivshm_slot_room(r.geo.slot_size) + 1, 0, 5000, 1};
     for (uint32_t n = 0; n < 60; n += 6) { /* six in flight at once */
         for (uint32_t i = 0; i < 6; i++)
             assert_true(send_plain(&a, ab, lens[i], n + i));
@@ -771,14 +772,14 @@ TEST(test_ring_nonsense)
     const struct {
         uint32_t kind, value;
         const char *words;
-    } lies[] = {
-        {IVSHM_RECORD_INLINE, ivshm_ring_room(&r) + 1, "invalid record, of kind 1 and 249 bytes"},
-        {IVSHM_RECORD_INLINE, 0xffff, "65535 bytes"},
-        {IVSHM_RECORD_BUFFER, 2177, "record, of kind 3"},
-        {4, 8, "record, of kind 4"},
-        {0xffff, 8, "record, of kind 65535"},
-        {IVSHM_RECORD_CELL, 136, "cell 136, but has only 136"},
-        {IVSHM_RECORD_CELL, 0xffff, "cell 65535, but has only 136"}};
+    } lies[] = {{IVSHM_RECORD_INLINE, ivshm_slot_room(r.geo.slot_size) + 1,
+                 "invalid record, of kind 1 and 249 bytes"},
+                {IVSHM_RECORD_INLINE, 0xffff, "65535 bytes"},
+                {IVSHM_RECORD_BUFFER, 2177, "record, of kind 3"},
+                {4, 8, "record, of kind 4"},
+                {0xffff, 8, "record, of kind 65535"},
+                {IVSHM_RECORD_CELL, 136, "cell 136, but has only 136"},
+                {IVSHM_RECORD_CELL, 0xffff, "cell 65535, but has only 136"}};
     for (size_t i = 0; i < LENGTH(lies); i++) {
         a = transport_new(&r, 0);
         ab = channel_to(&a, &b);

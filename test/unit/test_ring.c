@@ -113,21 +113,21 @@ TEST(test_full)
     struct ivshm_region r = region_new(4 * MIB);
     struct pair p = pair_new(&r);
     for (uint32_t i = 0; i < r.geo.ring_slots; i++)
-        assert_true(put(&p, ivshm_ring_room(&r)));
+        assert_true(put(&p, ivshm_slot_room(r.geo.slot_size)));
     assert_false(put(&p, 1));
-    assert_true(get(&p, ivshm_ring_room(&r)));
+    assert_true(get(&p, ivshm_slot_room(r.geo.slot_size)));
     uint32_t read = 1;
-    while (!put(&p, ivshm_ring_room(&r))) {
-        assert_true(get(&p, ivshm_ring_room(&r)));
+    while (!put(&p, ivshm_slot_room(r.geo.slot_size))) {
+        assert_true(get(&p, ivshm_slot_room(r.geo.slot_size)));
         read++;
     }
     assert_true(read <= r.geo.ring_slots / 4 + 1);
     while (p.received < p.sent)
-        assert_true(get(&p, ivshm_ring_room(&r)));
+        assert_true(get(&p, ivshm_slot_room(r.geo.slot_size)));
     assert_false(get(&p, 0));
     for (uint32_t n = 0; n < 1000; n++) {
-        assert_true(put(&p, n % (ivshm_ring_room(&r) + 1)));
-        assert_true(get(&p, n % (ivshm_ring_room(&r) + 1)));
+        assert_true(put(&p, n % (ivshm_slot_room(r.geo.slot_size) + 1)));
+        assert_true(get(&p, n % (ivshm_slot_room(r.geo.slot_size) + 1)));
     }
     ivshm_region_close(&r);
 }

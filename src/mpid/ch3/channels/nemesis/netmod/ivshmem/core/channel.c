@@ -329,7 +329,6 @@ int ivshm_message_reserve_elsewhere(struct ivshm_transport *t, struct ivshm_chan
                                     size_t want, uint32_t stream, struct ivshm_outgoing *out)
 {
     struct ivshm_ring_producer *ring = &channel->ring_out;
-    const uint32_t room = ivshm_ring_room(t->region), buffer = ring->buffer_size;
 
     if (!ring->shm && channel->sent >= t->ring_after && !channel->ring_tried && !channel->pending)
         try_ring(t, channel);
@@ -345,6 +344,7 @@ int ivshm_message_reserve_elsewhere(struct ivshm_transport *t, struct ivshm_chan
         return -EAGAIN;
     if (stream != 0)
         return reserve_cell(t, want, stream, out);
+    const uint32_t room = ivshm_slot_room(ring->slot_size), buffer = ring->buffer_size;
     if (want <= room) {
         *out = (struct ivshm_outgoing){payload, room, 0, IVSHM_IN_SLOT};
         return 0;
@@ -491,8 +491,8 @@ static int open_record(struct ivshm_transport *t, struct ivshm_channel *ch,
     switch (record.kind) {
     case IVSHM_RECORD_INLINE:
     case IVSHM_RECORD_BUFFER:
-        if (record.value >
-            (record.kind == IVSHM_RECORD_INLINE ? ivshm_ring_room(t->region) : ring->buffer_size))
+        if (record.value > (record.kind == IVSHM_RECORD_INLINE ? ivshm_slot_room(ring->slot_size)
+                                                               : ring->buffer_size))
             break;
         ch->received++;
         in->payload = ivshm_ring_payload(ring, record);

@@ -175,8 +175,7 @@ ivshm_channel_publish_record(struct ivshm_transport *t, struct ivshm_channel *ch
 static inline unsigned char *ivshm_channel_reserve_slot(struct ivshm_channel *channel, size_t len)
 {
     struct ivshm_ring_producer *ring = &channel->ring_out;
-    const uint32_t room = ring->slot_size - (uint32_t) sizeof(struct ivshm_slot_shm);
-    if (!ring->shm || channel->pending || len > room)
+    if (!ring->shm || channel->pending || len > ivshm_slot_room(ring->slot_size))
         return NULL;
     return ivshm_ring_reserve_spsc(ring);
 }

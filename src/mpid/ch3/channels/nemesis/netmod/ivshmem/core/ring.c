@@ -4,32 +4,30 @@
 #include <errno.h>
 
 void ivshm_ring_producer_init(struct ivshm_ring_producer *ring, struct ivshm_ring_shm *shm,
-                              uint32_t slots, uint32_t slot_size, uint32_t buffers,
-                              uint32_t buffer_size)
+                              const struct ivshm_geometry *geo)
 {
     *ring = (struct ivshm_ring_producer){
         .shm = shm,
-        .next = ivshm_ring_slot(shm, 0, slot_size),
-        .end = ivshm_ring_slot(shm, slots, slot_size),
-        .slots = slots,
-        .slot_size = slot_size,
-        .buffers = buffers,
-        .buffer_size = buffer_size,
+        .next = ivshm_ring_slot(shm, 0, geo->slot_size),
+        .end = ivshm_ring_slot(shm, geo->ring_slots, geo->slot_size),
+        .slots = geo->ring_slots,
+        .slot_size = geo->slot_size,
+        .buffers = geo->ring_buffers,
+        .buffer_size = geo->buffer_size,
     };
 }
 
 void ivshm_ring_consumer_init(struct ivshm_ring_consumer *ring, struct ivshm_ring_shm *shm,
-                              uint32_t slots, uint32_t slot_size, uint32_t buffers,
-                              uint32_t buffer_size)
+                              const struct ivshm_geometry *geo)
 {
     *ring = (struct ivshm_ring_consumer){
         .shm = shm,
-        .next = ivshm_ring_slot(shm, 0, slot_size),
-        .end = ivshm_ring_slot(shm, slots, slot_size),
-        .slots = slots,
-        .slot_size = slot_size,
-        .buffers = buffers,
-        .buffer_size = buffer_size,
+        .next = ivshm_ring_slot(shm, 0, geo->slot_size),
+        .end = ivshm_ring_slot(shm, geo->ring_slots, geo->slot_size),
+        .slots = geo->ring_slots,
+        .slot_size = geo->slot_size,
+        .buffers = geo->ring_buffers,
+        .buffer_size = geo->buffer_size,
     };
 }
 
@@ -41,8 +39,7 @@ int ivshm_ring_alloc(struct ivshm_region *region, struct ivshm_owner self,
     int err = ivshm_extent_alloc(region, self, IVSHM_KIND_RING, geo->ring_bytes, &off);
     if (err)
         return err;
-    ivshm_ring_producer_init(ring, ivshm_region_resolve(region, off, geo->ring_bytes),
-                             geo->ring_slots, geo->slot_size, geo->ring_buffers, geo->buffer_size);
+    ivshm_ring_producer_init(ring, ivshm_region_resolve(region, off, geo->ring_bytes), geo);
     ring->off = off;
     /* Relaxed: the receiver learns of the ring by a message, which releases them (Q1). */
     ivshm_a64_store_relaxed(&ring->shm->head, 0);
@@ -68,8 +65,7 @@ int ivshm_ring_attach(struct ivshm_region *region, struct ivshm_owner sender, iv
         return ivshm_diag_fail(diag, EBADMSG,
                                "endpoint %u announced a ring at offset %llu, but has no such ring",
                                sender.endpoint, (unsigned long long) off.bytes);
-    ivshm_ring_consumer_init(ring, shm, geo->ring_slots, geo->slot_size, geo->ring_buffers,
-                             geo->buffer_size);
+    ivshm_ring_consumer_init(ring, shm, geo);
     return 0;
 }
 

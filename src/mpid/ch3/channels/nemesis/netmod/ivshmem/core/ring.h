@@ -56,10 +56,10 @@ struct ivshm_ring_consumer {
     uint32_t used_buffers; /* used by the records since `published` */
 };
 
-/* Bytes of payload that fit into a slot. */
-static inline uint32_t ivshm_ring_room(const struct ivshm_region *region)
+/* Bytes of payload that fit into a slot of that size. */
+static inline uint32_t ivshm_slot_room(uint32_t slot_size)
 {
-    return region->geo.slot_size - (uint32_t) sizeof(struct ivshm_slot_shm);
+    return slot_size - (uint32_t) sizeof(struct ivshm_slot_shm);
 }
 
 /*
@@ -132,13 +132,11 @@ void ivshm_ring_consume_spsc(struct ivshm_ring_consumer *ring);
 /* Consumer: whether it checks this ring only in turn (idle) or in every receive (polled). */
 void ivshm_ring_set_idle(struct ivshm_ring_consumer *ring, bool idle);
 
-/* Handles of the ring of that shape at `shm`, at its first slot; `buffers` may be 0. */
+/* Handles of the ring at `shm`, which has the geometry's slots and buffers, at its first slot. */
 void ivshm_ring_producer_init(struct ivshm_ring_producer *ring, struct ivshm_ring_shm *shm,
-                              uint32_t slots, uint32_t slot_size, uint32_t buffers,
-                              uint32_t buffer_size);
+                              const struct ivshm_geometry *geo);
 void ivshm_ring_consumer_init(struct ivshm_ring_consumer *ring, struct ivshm_ring_shm *shm,
-                              uint32_t slots, uint32_t slot_size, uint32_t buffers,
-                              uint32_t buffer_size);
+                              const struct ivshm_geometry *geo);
 
 /* A slot by its number. The buffers begin where the slot after the last one would. */
 static inline struct ivshm_slot_shm *ivshm_ring_slot(struct ivshm_ring_shm *shm, uint32_t number,
