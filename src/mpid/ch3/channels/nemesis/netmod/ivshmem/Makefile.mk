@@ -36,13 +36,36 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_error.c
 
 noinst_HEADERS +=                                                           \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_compat.h           \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_malloc.h           \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_shared.h           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_affinity.h         \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_card.h             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_coll.h             \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_compat.h           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_copy.h             \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_error.h            \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_fault.h            \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_flattened.h        \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_limit.h            \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_lmt.h              \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_lmt_pool.h         \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_malloc.h           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_memory.h           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_netmod.h           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_outstanding.h      \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_packet.h           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_path.h             \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_pipeline.h         \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_poll.h             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_port.h             \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_pt2pt.h
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_pt2pt.h            \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_relation.h         \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_rules.h            \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_send.h             \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_shared.h           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_stats.h            \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_teardown.h         \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_validate.h         \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_vc.h               \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_way.h              \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_window.h
 
 endif BUILD_NEMESIS_NETMOD_IVSHMEM
