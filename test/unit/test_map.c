@@ -179,6 +179,25 @@ TEST(test_links)
     assert_int_equal(ivshm_map_open(link, false, &map, &diag), -ENOENT);
 }
 
+/* What was opened by a relative path is found again from any directory. */
+TEST(test_relative)
+{
+    struct ivshm_map map;
+    const char *slash;
+    write_file("mapped", "it", 8192);
+    slash = strrchr(path_of("mapped"), '/');
+    char folder[512];
+    snprintf(folder, sizeof(folder), "%.*s", (int) (slash - path_of("mapped")), path_of("mapped"));
+    must(chdir(folder) == 0);
+    assert_int_equal(ivshm_map_open("./mapped", false, &map, NULL), 0);
+    assert_string_equal(map.name, "./mapped");
+    must(chdir("/") == 0);
+    int fd = ivshm_map_reopen(&map);
+    assert_true(fd >= 0);
+    close(fd);
+    ivshm_map_close(&map);
+}
+
 /* The file that was mapped, not another one that has its name by then. */
 TEST(test_reopen)
 {
@@ -568,6 +587,7 @@ int main(void)
         cmocka_unit_test(test_readonly),
         cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_links),
+        cmocka_unit_test(test_relative),
         cmocka_unit_test(test_reopen),
         cmocka_unit_test(test_open_folder),
         cmocka_unit_test(test_links_that_change),

@@ -291,6 +291,21 @@ static int open_flags(const struct ivshm_map *map)
     return (map->readonly ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_NOCTTY;
 }
 
+/*
+ * A relative path would lead elsewhere after a chdir. If the working directory cannot be told, it
+ * stays as it is, and the file is not found again.
+ */
+static void make_absolute(struct ivshm_map *map)
+{
+    char whole[2 * PATH_MAX];
+    if (*map->path == '/' || !getcwd(whole, PATH_MAX) || *whole != '/')
+        return;
+    size_t len = strlen(whole);
+    snprintf(whole + len, sizeof(whole) - len, "/%s", map->path);
+    if (strlen(whole) < sizeof(map->path))
+        memcpy(map->path, whole, strlen(whole) + 1);
+}
+
 int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struct ivshm_diag *diag)
 {
     struct ivshm_map result = {.readonly = readonly};
@@ -372,6 +387,7 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
                                   : "");
         goto close_fd;
     }
+    make_absolute(&result);
     result.file_system = st.st_dev;
     result.id = st.st_ino;
     result.sparse = !result.is_device && (uint64_t) st.st_blocks * 512 < result.size;

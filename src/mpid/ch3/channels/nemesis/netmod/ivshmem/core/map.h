@@ -9,6 +9,7 @@
 
 #include "diag.h"
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -23,7 +24,7 @@ struct ivshm_map {
     bool sparse;              /* a file that did not have all its memory when it was opened */
     uint64_t file_system, id; /* device and inode number, to recognise the file */
     char name[512];           /* as the user gave it: a PCI address or a path */
-    char path[512];           /* what was opened */
+    char path[PATH_MAX];      /* what was opened, from the root, so that it can be found again */
 };
 
 struct ivshm_device {
