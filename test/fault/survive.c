@@ -170,6 +170,49 @@ static void exposure(void)
 }
 
 /*
+ * The dead rank holds the lock of rank 0's part, alone or with rank 0, of a window of each kind.
+ * Who waits for that lock gets it. Who asks the dead rank for its own lock gets an error.
+ */
+enum { KINDS = 2 };
+static MPI_Win locked[2 * KINDS];
+static void prepare_locked(void)
+{
+    char *part;
+
+    for (int i = 0; i < 2 * KINDS; i++) {
+        if (i % KINDS == 0)
+            MPI_Win_create(in, LARGE, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &locked[i]);
+        else
+            MPI_Win_allocate(LARGE, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &part, &locked[i]);
+        MPI_Win_set_errhandler(locked[i], MPI_ERRORS_RETURN);
+        if (rank != 1)
+            continue;
+        MPI_Win_lock(i < KINDS ? MPI_LOCK_EXCLUSIVE : MPI_LOCK_SHARED, 0, 0, locked[i]);
+        MPI_Put(out, 1000, MPI_BYTE, 0, 0, 1000, MPI_BYTE, locked[i]);
+        MPI_Win_flush(0, locked[i]);
+    }
+}
+
+static int put_under_lock(int target, MPI_Win w)
+{
+    int err = MPI_Win_lock(MPI_LOCK_EXCLUSIVE, target, 0, w);
+    if (!err)
+        err = MPI_Put(out, 1000, MPI_BYTE, target, 0, 1000, MPI_BYTE, w);
+    return err ? err : MPI_Win_unlock(target, w);
+}
+
+static void lock(void)
+{
+    for (int i = 0; i < 2 * KINDS; i++) {
+        int err = put_under_lock(0, locked[i]);
+        CHECK(!err, "window %d: class %d, from who is alive", i, class_of(err));
+    }
+    meet("locked", 2, (int[]){0, 2});
+    for (int i = 0; i < KINDS; i++)
+        CHECK(put_under_lock(1, locked[i]), "window %d: a lock from the dead", i);
+}
+
+/*
  * A detached buffer belongs to the program: nothing is sent from it, and it is not freed a second
  * time.
  */
@@ -353,6 +396,7 @@ static const struct {
     {"threads", 3, 1, threads, NULL, NULL},
     {"fence", 3, 1, fence, prepare_window, NULL},
     {"exposure", 3, 1, exposure, prepare_exposure, NULL},
+    {"lock", 3, 1, lock, prepare_locked, NULL},
     {"detach", 3, 1, detach, NULL, NULL},
     {"told-later", 3, 1, told_later, NULL, NULL},
     {"texts", 4, 1, texts, NULL, NULL},

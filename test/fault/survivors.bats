@@ -41,6 +41,10 @@ survives() {
     survives exposure
 }
 
+@test "a lock of a window that the dead held goes to those who wait for it" {
+    MPIR_CVAR_ENABLE_FT=1 survives lock
+}
+
 @test "MPI_Buffer_detach fails once, and nothing is sent from the buffer afterwards" {
     survives detach
 }

@@ -452,6 +452,42 @@ static void lock_answered(MPIDI_VC_t *vc, MPIR_Win *win, int flags)
         win->ivshmem_members[rank].locked = true;
 }
 
+/*
+ * Half an operation that was to release the lock has arrived, and the rest never will: the peer
+ * holds the lock until it is known to be lost. Not if the operation still waits for the lock, or
+ * was refused.
+ */
+void MPID_nem_ivshmem_relation_keeps_lock(MPIDI_VC_t *vc, const MPIR_Request *rreq)
+{
+    MPIR_Win *win = find_window(MPID_nem_ivshmem_receiving(vc)->window);
+    int rank = win ? rank_of(vc, win->comm_ptr) : -1;
+
+    if (rank >= 0 && win->ivshmem_members &&
+        (rreq->dev.pkt_flags & MPIDI_CH3_PKT_FLAG_RMA_UNLOCK) && !rreq->dev.drop_data &&
+        !rreq->dev.target_lock_queue_entry)
+        win->ivshmem_members[rank].locked = true;
+}
+
+/*
+ * The locks of this window that lost ranks hold, which nobody else would release. Not those that
+ * they wait for.
+ */
+static int take_locks(MPIR_Win *win)
+{
+    int held = 0;
+
+    for (int rank = 0; win->ivshmem_members && rank < win->comm_ptr->local_size; rank++) {
+        member_t *m = &win->ivshmem_members[rank];
+        MPIDI_VC_t *vc;
+        MPIDI_Comm_get_vc(win->comm_ptr, rank, &vc);
+        if (!m->locked || vc->state != MPIDI_VC_STATE_MORIBUND)
+            continue;
+        m->locked = false;
+        held += !waits_for_lock(vc, win);
+    }
+    return held;
+}
+
 bool MPID_nem_ivshmem_relation_grants_lock(MPIR_Win *win, int rank)
 {
     member_t *members = members_of(win);
@@ -479,6 +515,16 @@ bool MPID_nem_ivshmem_relation_releases_lock(MPIDI_VC_t *vc ATTRIBUTE((unused)),
                                              MPIR_Win *win ATTRIBUTE((unused)))
 {
     return true;
+}
+
+void MPID_nem_ivshmem_relation_keeps_lock(MPIDI_VC_t *vc ATTRIBUTE((unused)),
+                                          const MPIR_Request *rreq ATTRIBUTE((unused)))
+{
+}
+
+static int take_locks(MPIR_Win *win ATTRIBUTE((unused)))
+{
+    return 0;
 }
 
 bool MPID_nem_ivshmem_relation_grants_lock(MPIR_Win *win ATTRIBUTE((unused)),
@@ -642,6 +688,9 @@ static void stop_queued(MPIR_Win *win, MPID_nem_ivshmem_range_t memory)
             continue;
         MPID_nem_ivshmem_vc_mark_failed(entry->vc,
                                         "waited for a lock to use memory that was detached");
+        int rank = rank_of(entry->vc, win->comm_ptr);
+        if (rank >= 0 && win->ivshmem_members)
+            win->ivshmem_members[rank].locked = false; /* it never got it */
         DL_DELETE(win->target_lock_queue_head, entry);
         (void) MPIDI_CH3I_Win_target_lock_entry_free(win, entry);
     }
@@ -745,12 +794,18 @@ void MPID_nem_ivshmem_relation_forget_window(MPIR_Win *win)
 #endif
 }
 
-static int forget_locks(MPIR_Win *win)
+/*
+ * What lost ranks wait for is forgotten, and what they hold goes to those who wait. To release a
+ * lock may move its window to the other list.
+ */
+static int forget_locks(MPIR_Win *first)
 {
     int mpi_errno = MPI_SUCCESS;
 
-    for (; win; win = win->next) {
+    for (MPIR_Win *after, *win = first; win; win = after) {
         MPIDI_RMA_Target_lock_entry_t *next, *entry = (void *) win->target_lock_queue_head;
+        int held = take_locks(win);
+        after = win->next;
         for (; entry; entry = next) {
             next = entry->next;
             if (entry->vc->state != MPIDI_VC_STATE_MORIBUND)
@@ -758,6 +813,11 @@ static int forget_locks(MPIR_Win *win)
             DL_DELETE(win->target_lock_queue_head, entry);
             mpi_errno = MPIDI_CH3I_Win_target_lock_entry_free(win, entry);
             MPIR_ERR_CHECK(mpi_errno);
+        }
+        for (; held > 0 && win->current_lock_type != MPID_LOCK_NONE; held--) {
+            mpi_errno = MPIDI_CH3I_Release_lock(win);
+            MPIR_ERR_CHECK(mpi_errno);
+            MPIDI_CH3_Progress_signal_completion();
         }
     }
 

@@ -65,6 +65,9 @@ bool MPID_nem_ivshmem_relation_requests_lock(MPIDI_VC_t *vc, MPIR_Win *win);
 bool MPID_nem_ivshmem_relation_releases_lock(MPIDI_VC_t *vc, MPIR_Win *win);
 bool MPID_nem_ivshmem_relation_grants_lock(MPIR_Win *win, int rank);
 
+/* The peer is lost, and with it the rest of the operation that is being received. */
+void MPID_nem_ivshmem_relation_keeps_lock(MPIDI_VC_t *vc, const MPIR_Request *rreq);
+
 /* Whether all of [start, start+bytes) is memory that the window opens to its members. */
 bool MPID_nem_ivshmem_relation_opens(const MPIR_Win *win, intptr_t start, MPI_Aint bytes);
 

@@ -78,6 +78,7 @@ static int fail_receive(MPIDI_VC_t *vc, int req_errno)
     if (!rreq)
         return MPI_SUCCESS;
     vc->ch.recv_active = NULL;
+    MPID_nem_ivshmem_relation_keeps_lock(vc, rreq);
     rreq->status.MPI_ERROR = req_errno;
     if (rreq->dev.OnDataAvail == MPIDI_CH3_ReqHandler_UnpackUEBufComplete) {
         bool is_unmatched = rreq->dev.recv_pending_count > 1;
