@@ -695,8 +695,8 @@ fn_fail:
 
 /*
  * CH3 calls this after a barrier. If a rank is lost in the meantime, the window stays, with its
- * handle, for packets from the others. CH3 frees the memory of windows that it allocated: it finds
- * none here.
+ * handle, for packets from the others, but opens no memory that the program may free. CH3 frees the
+ * memory of windows that it allocated: it finds none here.
  */
 static int win_free(MPIR_Win **win)
 {
@@ -728,6 +728,8 @@ fn_fail:
     goto fn_exit;
 }
 
+    if (!is_own && MPID_nem_ivshmem_unmade)
+        MPID_nem_ivshmem_unmade(*win);
 /* In every rank, even in one that has no region: the others ask it. */
 void MPID_nem_ivshmem_window_init(void)
 {
