@@ -129,6 +129,7 @@ typedef struct {
         time_t watched_at; /* seconds: when liveness was last checked */
         bool seen_gone;    /* some peer is gone, and its connection has not been failed yet */
         struct MPID_nem_ivshmem_held *held, **held_end; /* messages that came too early */
+        uint32_t *held_by;                              /* by endpoint: how many of them */
         /*
          * CH3's packet handlers by type: a copy of the table that Nemesis keeps private. With it, a
          * packet's header can be a private copy while its data stays where it is.

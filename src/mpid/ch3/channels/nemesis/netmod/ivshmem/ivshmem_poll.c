@@ -52,6 +52,11 @@ int MPID_nem_ivshmem_poll_init(void)
     int mpi_errno = MPI_SUCCESS;
 
     progress->held_end = &progress->held;
+    progress->held_by = MPL_calloc(ivshm_region_endpoints(&MPID_nem_ivshmem.region),
+                                   sizeof(*progress->held_by), MPL_MEM_OTHER);
+    if (!progress->held_by)
+        mpi_errno = MPID_nem_ivshmem_error("out of memory for the messages that come too early");
+    MPIR_ERR_CHECK(mpi_errno);
     mpi_errno = MPIDI_CH3_PktHandler_Init(progress->handlers, MPIDI_CH3_PKT_END_ALL + 1);
     MPIR_ERR_CHECK(mpi_errno);
     mpi_errno = MPID_nem_lmt_pkthandler_init(progress->handlers, MPIDI_CH3_PKT_END_ALL + 1);
@@ -263,12 +268,10 @@ typedef struct MPID_nem_ivshmem_held {
  */
 static bool hold_message(const struct ivshm_incoming *in)
 {
-    uint32_t count = 0;
+    uint32_t *count = &progress->held_by[ivshm_channel_peer(in->channel).endpoint];
     held_t *new;
 
-    for (const held_t *h = progress->held; h; h = h->next)
-        count += h->in.channel == in->channel;
-    if (count > ivshm_region_cells(&MPID_nem_ivshmem.region)) {
+    if (*count > ivshm_region_cells(&MPID_nem_ivshmem.region)) {
         mark_channel_failed(in->channel, "sent cells again that were not released");
         return false;
     }
@@ -280,6 +283,7 @@ static bool hold_message(const struct ivshm_incoming *in)
     *new = (held_t){.in = *in};
     *progress->held_end = new;
     progress->held_end = &new->next;
+    ++*count;
     ivshm_channel_pause(&MPID_nem_ivshmem.transport, in->channel);
     return true;
 }
@@ -332,6 +336,9 @@ static int process_held(void)
     MPID_nem_ivshmem.news = false;
     progress->held = NULL;
     progress->held_end = &progress->held;
+    if (h)
+        memset(progress->held_by, 0,
+               ivshm_region_endpoints(&MPID_nem_ivshmem.region) * sizeof(*progress->held_by));
     for (held_t *each = h; each; each = each->next)
         ivshm_channel_resume(&MPID_nem_ivshmem.transport, each->in.channel);
     for (; h; h = next) {
@@ -355,6 +362,7 @@ static void drop_held(bool all)
             continue;
         }
         *progress->held_end = h->next;
+        progress->held_by[ivshm_channel_peer(h->in.channel).endpoint]--;
         ivshm_message_release(&h->in);
         ivshm_channel_close(t, h->in.channel);
         MPL_free(h);
@@ -364,6 +372,8 @@ static void drop_held(bool all)
 void MPID_nem_ivshmem_poll_finalize(void)
 {
     drop_held(true);
+    MPL_free(progress->held_by);
+    progress->held_by = NULL;
 }
 
 static int receive_message(struct ivshm_incoming *in)
