@@ -221,7 +221,7 @@ static void ports(const char *file)
     }
     const char *region = strstr(port, "ivshmem#");
     CHECK(region, "no region in %s", port);
-    snprintf(bad, sizeof(bad), "%.*s.4294967295.1.$", (int) (region - port) + 8 + 32, port);
+    snprintf(bad, sizeof(bad), "%.*s.4294967295.1.0.0.$", (int) (region - port) + 8 + 32, port);
     snprintf(said, sizeof(said), "Named port %s does not exist", bad);
     no_port(bad, said, "the port of an endpoint that cannot be");
     not_accepted(port, "a port where nobody accepts");

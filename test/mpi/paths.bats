@@ -143,6 +143,47 @@ by() { grep -q "^ivshmem: rank=[0-9]* peer=.* path=$2" "$BATS_TEST_TMPDIR/$1.err
     run ! by client ivshmem
 }
 
+# copy_to_b: makes b a copy of a, as a file, with the same id.
+copy_to_b() { cat "$a" 1<>"$b"; }
+
+@test "ranks in copies of one region's file use tcp" {
+    copy_to_b
+    for program in pt2pt coll; do
+        program=("$programs/$program")
+        regions_of a b a b
+        mpi job "${args[@]}" || { say job; return 1; }
+        grep -qix 'no errors' "$BATS_TEST_TMPDIR/job.out" || { say job; return 1; }
+        by job ivshmem
+        by job tcp
+    done
+    program=("$programs/rma" apart)
+    regions_of a b
+    mpi job "${args[@]}" || { say job; return 1; }
+    empty "$a"
+    empty "$b"
+    local status=0
+    MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0 mpi job "${args[@]}" || status=$?
+    [ "$status" -ne 0 ] && [ "$status" -ne 124 ]
+    grep "rank [01] is not in region .*, but in another one with the same id" "$BATS_TEST_TMPDIR/job.err" ||
+        { say job; return 1; }
+}
+
+@test "a region's file is copied while a server is there: who comes to the copy reaches it by tcp" {
+    program=("$programs/spawn" accept "$BATS_TEST_TMPDIR/port")
+    regions_of a a
+    launch server "${args[@]}"
+    server=$pid
+    until_true test -s "$BATS_TEST_TMPDIR/port"
+    copy_to_b
+    program=("$programs/spawn" connect "$BATS_TEST_TMPDIR/port")
+    regions_of b
+    mpi client "${args[@]}" || { say server; say client; return 1; }
+    wait "$server" || { say server; say client; return 1; }
+    by client tcp
+    run ! by client ivshmem
+    empty "$a"
+}
+
 # spawn_into REGION: parents in a spawn children in that region, or none.
 spawn_into() {
     local how=(-u MPIR_CVAR_NEMESIS_IVSHMEM_REGION)

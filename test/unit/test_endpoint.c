@@ -160,6 +160,27 @@ TEST(test_generation)
     ivshm_region_close(&r);
 }
 
+/* Whether a process has been in this region, or in a copy of it. */
+TEST(test_find)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_endpoint ep = live(&r);
+    struct ivshm_owner was = ep.owner, later = {was.endpoint, was.generation + 1};
+    uint64_t seal = ivshm_endpoint_seal(&ep);
+    assert_int_equal(ivshm_endpoint_find(&r, was, seal), 0);
+    assert_int_equal(ivshm_endpoint_find(&r, was, seal + 1), -ENOENT);
+    assert_int_equal(ivshm_endpoint_find(&r, later, seal), -ENOENT);
+    assert_int_equal(ivshm_endpoint_find(&r, (struct ivshm_owner){1, was.generation}, seal),
+                     -ENOENT);
+    assert_int_equal(ivshm_endpoint_find(&r, (struct ivshm_owner){UINT32_MAX, 1}, seal), -ENOENT);
+    ivshm_endpoint_leave(&ep);
+    assert_int_equal(ivshm_endpoint_find(&r, was, seal), 0);
+    ep = live(&r);
+    assert_int_equal(ivshm_endpoint_find(&r, was, seal), -ESTALE);
+    ivshm_endpoint_leave(&ep);
+    ivshm_region_close(&r);
+}
+
 TEST(test_attach)
 {
     struct ivshm_region r = region_new(4 * MIB);
@@ -1142,6 +1163,7 @@ int main(void)
         cmocka_unit_test(test_long_job_name),
         cmocka_unit_test(test_base_is_zero),
         cmocka_unit_test(test_generation),
+        cmocka_unit_test(test_find),
         cmocka_unit_test(test_attach),
         cmocka_unit_test(test_attach_errors),
         cmocka_unit_test(test_beyond_the_table),

@@ -198,6 +198,25 @@ TEST(test_relative)
     ivshm_map_close(&map);
 }
 
+/* A copy is another file, also under the same name. */
+TEST(test_file_id)
+{
+    struct ivshm_map map, again, copy, device = {.is_device = true, .id = 1};
+    write_file("mapped", "it", 8192);
+    assert_int_equal(ivshm_map_open(path_of("mapped"), false, &map, NULL), 0);
+    assert_int_equal(ivshm_map_open(path_of("mapped"), true, &again, NULL), 0);
+    must(unlink(path_of("mapped")) == 0);
+    write_file("mapped", "it", 8192);
+    assert_int_equal(ivshm_map_open(path_of("mapped"), false, &copy, NULL), 0);
+    assert_true(ivshm_map_file_id(&map) != 0);
+    assert_true(ivshm_map_file_id(&map) == ivshm_map_file_id(&again));
+    assert_true(ivshm_map_file_id(&map) != ivshm_map_file_id(&copy));
+    assert_true(ivshm_map_file_id(&device) == 0);
+    ivshm_map_close(&map);
+    ivshm_map_close(&again);
+    ivshm_map_close(&copy);
+}
+
 /* The file that was mapped, not another one that has its name by then. */
 TEST(test_reopen)
 {
@@ -588,6 +607,7 @@ int main(void)
         cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_links),
         cmocka_unit_test(test_relative),
+        cmocka_unit_test(test_file_id),
         cmocka_unit_test(test_reopen),
         cmocka_unit_test(test_open_folder),
         cmocka_unit_test(test_links_that_change),

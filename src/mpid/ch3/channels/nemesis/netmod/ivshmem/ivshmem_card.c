@@ -10,19 +10,60 @@
 
 /* The last part of the card. The dot at its end shows that nothing was cut off. */
 #define BC_KEY "ivshmem"
-#define BC_FORMAT "%016llx%016llx.%u.%u." /* region id, endpoint, generation */
+#define BC_FORMAT                                                                                  \
+    "%016llx%016llx.%u.%u.%016llx.%016llx." /* region id, endpoint, generation, proof */
 #define BC_NONE "none."
+
+/* What a card says for the case that there are copies of the region's file, with the same id. */
+typedef struct {
+    unsigned long long seal; /* of the rank's entry */
+    unsigned long long file; /* which file it is, in its kernel; 0 for a device */
+} proof_t;
+
+static proof_t own_proof(void)
+{
+    return (proof_t){.seal = ivshm_transport_seal(&MPID_nem_ivshmem.transport),
+                     .file = ivshm_map_file_id(ivshm_region_map(&MPID_nem_ivshmem.region))};
+}
+
+/*
+ * Whether this rank and the peer are both in this region, and not one of them in a copy. Both ends
+ * check both entries. An entry that was made after the copy is only in one of the files. One that
+ * is older is in both; then, in one kernel, the checksums of the files differ. If the peer is of
+ * another job, an entry that was taken over means that it has left; of our own job, we would know.
+ */
+static bool is_here(struct ivshm_owner peer, proof_t proof, bool elsewhere)
+{
+    const struct ivshm_region *region = &MPID_nem_ivshmem.region;
+    const struct ivshm_transport *transport = &MPID_nem_ivshmem.transport;
+    const struct ivshm_owner self = ivshm_transport_self(transport);
+    const proof_t own = own_proof();
+    struct ivshm_endpoint_info info;
+
+    int found = ivshm_endpoint_find(region, peer, proof.seal);
+    if (ivshm_endpoint_find(region, self, own.seal) != 0 || (found != 0 && !elsewhere) ||
+        found == -ENOENT)
+        return false;
+    if (found != 0 || !proof.file || !own.file || proof.file == own.file ||
+        ivshm_endpoint_read(region, peer.endpoint, &info) != 0)
+        return true;
+    enum ivshm_locality where = ivshm_transport_locality(transport, &info);
+    return where != IVSHM_LOCALITY_HERE && where != IVSHM_LOCALITY_CONTAINER;
+}
 
 int MPID_nem_ivshmem_card_add(char **bc_val_p, int *val_max_sz_p)
 {
     int mpi_errno = MPI_SUCCESS;
-    char card[80] = BC_NONE;
+    char card[120] = BC_NONE;
     const struct ivshm_owner self = ivshm_transport_self(&MPID_nem_ivshmem.transport);
     const uint64_t *id = ivshm_region_id(&MPID_nem_ivshmem.region);
 
-    if (MPID_nem_ivshmem.joined)
+    if (MPID_nem_ivshmem.joined) {
+        const proof_t proof = own_proof();
         snprintf(card, sizeof(card), BC_FORMAT, (unsigned long long) id[0],
-                 (unsigned long long) id[1], self.endpoint, self.generation);
+                 (unsigned long long) id[1], self.endpoint, self.generation, proof.seal,
+                 proof.file);
+    }
     int str_errno = MPL_str_add_string_arg(bc_val_p, val_max_sz_p, BC_KEY, card);
     MPIR_ERR_CHKANDJUMP(str_errno, mpi_errno, MPI_ERR_OTHER, "**buscard_len");
 
@@ -40,7 +81,8 @@ bool MPID_nem_ivshmem_card_read(const char *card, const char *who, bool elsewher
                                 struct ivshm_owner *peer, bool *shared, char text[IVSHMEM_TEXT_MAX])
 {
     const MPID_nem_ivshmem_t *self = &MPID_nem_ivshmem;
-    char value[80] = "";
+    char value[120] = "";
+    proof_t proof = {0};
     unsigned long long id[2], endpoint = 0, generation = 0;
     int end = 0;
 
@@ -48,12 +90,14 @@ bool MPID_nem_ivshmem_card_read(const char *card, const char *who, bool elsewher
     bool ours = MPL_str_get_string_arg(card, BC_KEY, value, sizeof(value)) == MPL_SUCCESS;
     bool has_region = ours && strcmp(value, BC_NONE) != 0;
     if (has_region)
-        sscanf(value, "%16llx%16llx.%llu.%llu.%n", &id[0], &id[1], &endpoint, &generation, &end);
+        sscanf(value, "%16llx%16llx.%llu.%llu.%16llx.%16llx.%n", &id[0], &id[1], &endpoint,
+               &generation, &proof.seal, &proof.file, &end);
     if (has_region ? end == 0 || value[end] : !ours && !elsewhere) {
-        snprintf(text, IVSHMEM_TEXT_MAX,
-                 "the business card of %s was cut short or damaged on its way through the process "
-                 "manager: it ends in '%s', expected REGION.ENDPOINT.GENERATION. or " BC_NONE,
-                 who, ours ? value : card + strlen(card) - MPL_MIN(strlen(card), 60));
+        snprintf(
+            text, IVSHMEM_TEXT_MAX,
+            "the business card of %s was cut short or damaged on its way through the process "
+            "manager: it ends in '%s', expected REGION.ENDPOINT.GENERATION.SEAL.FILE. or " BC_NONE,
+            who, ours ? value : card + strlen(card) - MPL_MIN(strlen(card), 60));
         return false;
     }
     bool same = self->joined && has_region && id[0] == ivshm_region_id(&self->region)[0] &&
@@ -69,8 +113,8 @@ bool MPID_nem_ivshmem_card_read(const char *card, const char *who, bool elsewher
         return false;
     }
     *peer = (struct ivshm_owner){(uint32_t) endpoint, (uint32_t) generation};
-    *shared = same;
-    if (same || self->tcp)
+    *shared = same && is_here(*peer, proof, elsewhere);
+    if (*shared || self->tcp)
         return true;
 
     const char *no_tcp = MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK == 0
@@ -82,6 +126,11 @@ bool MPID_nem_ivshmem_card_read(const char *card, const char *who, bool elsewher
         snprintf(text, IVSHMEM_TEXT_MAX,
                  "%s has no ivshmem region, this rank has %s, and %s: give every VM of the job the "
                  "same ivshmem device",
+                 who, ivshm_region_name(&self->region), no_tcp);
+    else if (same)
+        snprintf(text, IVSHMEM_TEXT_MAX,
+                 "%s is not in region %s, but in another one with the same id, and %s: one file is "
+                 "a copy of the other; give every VM of the job the same memory backend",
                  who, ivshm_region_name(&self->region), no_tcp);
     else
         snprintf(

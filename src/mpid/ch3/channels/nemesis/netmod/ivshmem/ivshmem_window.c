@@ -54,6 +54,7 @@ typedef struct {
 typedef struct {
     uint64_t region_id[2]; /* 0 if it has no part in a region */
     struct ivshm_owner owner;
+    uint64_t seal; /* of the owner's entry, which a copy of the region does not have */
     ivshm_off off;
     uint64_t bytes;
     ivshm_off lock; /* only from rank 0 */
@@ -260,6 +261,7 @@ static part_t part_of(const void *base, MPI_Aint bytes)
     const uint64_t *id = ivshm_region_id(&MPID_nem_ivshmem.region);
     return (part_t){.region_id = {id[0], id[1]},
                     .owner = ivshm_transport_self(&MPID_nem_ivshmem.transport),
+                    .seal = ivshm_transport_seal(&MPID_nem_ivshmem.transport),
                     .off = base ? MPID_nem_ivshmem_offset_of(base) : (ivshm_off){0},
                     .bytes = (uint64_t) bytes};
 }
@@ -323,7 +325,8 @@ static bool open_part(window_t *w, int rank, bool is_own, const part_t *part)
     struct ivshm_diag diag;
 
     if ((part->owner.endpoint == self.endpoint) != is_own ||
-        (is_own && part->owner.generation != self.generation))
+        (is_own && part->owner.generation != self.generation) ||
+        ivshm_endpoint_find(&MPID_nem_ivshmem.region, part->owner, part->seal) != 0)
         return false;
     if (!is_own && ivshm_channel_open(&MPID_nem_ivshmem.transport, part->owner,
                                       &w->ranks[rank].channel, &diag) != 0) {
@@ -725,11 +728,11 @@ static int win_free(MPIR_Win **win)
 fn_exit:
     return mpi_errno;
 fn_fail:
+    if (!is_own && MPID_nem_ivshmem_unmade)
+        MPID_nem_ivshmem_unmade(*win);
     goto fn_exit;
 }
 
-    if (!is_own && MPID_nem_ivshmem_unmade)
-        MPID_nem_ivshmem_unmade(*win);
 /* In every rank, even in one that has no region: the others ask it. */
 void MPID_nem_ivshmem_window_init(void)
 {

@@ -90,6 +90,19 @@ static inline struct ivshm_owner ivshm_transport_self(const struct ivshm_transpo
     return t->endpoint.owner;
 }
 
+/* The checksum of the caller's identity, for ivshm_endpoint_find. */
+static inline uint64_t ivshm_transport_seal(const struct ivshm_transport *t)
+{
+    return ivshm_endpoint_seal(&t->endpoint);
+}
+
+/* Where the process of an entry runs, as seen by the caller. */
+static inline enum ivshm_locality ivshm_transport_locality(const struct ivshm_transport *t,
+                                                           const struct ivshm_endpoint_info *info)
+{
+    return ivshm_endpoint_locality(t->region, &t->endpoint.process, info);
+}
+
 /* The caller's base extent, of *bytes bytes, into which others write and from which it receives. */
 static inline const void *ivshm_transport_memory(const struct ivshm_transport *t, size_t *bytes)
 {

@@ -139,6 +139,26 @@ int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
     return -EAGAIN;
 }
 
+uint64_t ivshm_endpoint_seal(const struct ivshm_endpoint *ep)
+{
+    return seal_of(&ep->process, ep->owner.generation);
+}
+
+int ivshm_endpoint_find(const struct ivshm_region *region, struct ivshm_owner peer, uint64_t seal)
+{
+    if (!is_in_table(region, peer.endpoint))
+        return -ENOENT;
+    /* Acquire E1, E3, as in ivshm_endpoint_read. An entry that is free keeps its last seal. */
+    uint64_t word = ivshm_a64_load_acquire(claim_word(region, peer.endpoint));
+    uint64_t found = ivshm_a64_load_acquire(&region->endpoints[peer.endpoint].seal);
+    uint64_t again = ivshm_a64_load_seqcst(claim_word(region, peer.endpoint));
+    uint32_t since = (unpack_claim(again).generation - peer.generation) &
+                     (uint32_t) LOW_BITS(IVSHM_CLAIM_GEN_BITS);
+    if (since == 0)
+        return found == seal && unpack_claim(word).generation == peer.generation ? 0 : -ENOENT;
+    return since >> (IVSHM_CLAIM_GEN_BITS - 1) == 0 ? -ESTALE : -ENOENT;
+}
+
 /* The caller, with the traits that come from how it maps this region. */
 static struct ivshm_process on_region(const struct ivshm_region *region,
                                       const struct ivshm_process *self)

@@ -109,6 +109,16 @@ bool ivshm_endpoint_is_live(const struct ivshm_region *region, struct ivshm_owne
 int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
                         struct ivshm_endpoint_info *info);
 
+/* The checksum of the caller's own identity, as its entry holds it. */
+uint64_t ivshm_endpoint_seal(const struct ivshm_endpoint *ep);
+
+/*
+ * Whether the process with that seal has made claim `peer` in this region, whether it is still live
+ * or not. In a copy of its region's file, which has the same id, it has not. 0 if it has; -ESTALE
+ * if that cannot be told, as a later process has taken the entry; -ENOENT if it has not.
+ */
+int ivshm_endpoint_find(const struct ivshm_region *region, struct ivshm_owner peer, uint64_t seal);
+
 /*
  * What `self` can prove about the process that made the claim in *info, and where that process
  * runs. A joiner that has not written its identity yet is here if the hash in its claim says so,

@@ -306,6 +306,11 @@ static void make_absolute(struct ivshm_map *map)
         memcpy(map->path, whole, strlen(whole) + 1);
 }
 
+uint64_t ivshm_map_file_id(const struct ivshm_map *map)
+{
+    return map->is_device ? 0 : map->file_system * UINT64_C(0x9e3779b97f4a7c15) ^ map->id;
+}
+
 int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struct ivshm_diag *diag)
 {
     struct ivshm_map result = {.readonly = readonly};

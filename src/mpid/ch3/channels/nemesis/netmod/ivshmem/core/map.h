@@ -62,6 +62,9 @@ int ivshm_map_open_folder(const char *path, const char **name, struct ivshm_diag
  */
 int ivshm_map_reopen(const struct ivshm_map *map);
 
+/* Tells files apart that processes of one kernel have mapped. 0 for a device. */
+uint64_t ivshm_map_file_id(const struct ivshm_map *map);
+
 /*
  * Lists the ivshmem devices of this machine in the order of their addresses, at most `max` of them.
  * Returns how many there are, which may be more; 0 also without sysfs. Cost: two small files for
