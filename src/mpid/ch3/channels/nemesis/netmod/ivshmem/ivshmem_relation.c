@@ -469,8 +469,9 @@ void MPID_nem_ivshmem_relation_keeps_lock(MPIDI_VC_t *vc, const MPIR_Request *rr
 }
 
 /*
- * The locks of this window that lost ranks hold, which nobody else would release. Not those that
- * they wait for.
+ * How many locks of this window lost ranks hold, which nobody else would release. Not those that
+ * they wait for. A rank that lives keeps its lock of a window that is shared through the region,
+ * even if its connection has failed: it may go on to load and store.
  */
 static int take_locks(MPIR_Win *win)
 {
@@ -480,7 +481,9 @@ static int take_locks(MPIR_Win *win)
         member_t *m = &win->ivshmem_members[rank];
         MPIDI_VC_t *vc;
         MPIDI_Comm_get_vc(win->comm_ptr, rank, &vc);
-        if (!m->locked || vc->state != MPIDI_VC_STATE_MORIBUND)
+        if (!m->locked || vc->state != MPIDI_VC_STATE_MORIBUND ||
+            (win->ivshmem &&
+             ivshm_endpoint_is_live(&MPID_nem_ivshmem.region, VC_IVSHMEM(vc)->peer)))
             continue;
         m->locked = false;
         held += !waits_for_lock(vc, win);
