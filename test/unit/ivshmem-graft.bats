@@ -24,7 +24,7 @@ setup_file() {
     # A line that only resembles ours must stay.
     printf '%s\n' '## comment' "include \$(top_srcdir)/$netmod_dir/ivshmem/MakefileXmk" >"$tree/$netmod_dir/Makefile.mk"
     # For each edit: the group, the file, how often the text occurs in it, the text, and its replacement.
-    "$graft" --edits >"$BATS_FILE_TMPDIR/edits"
+    "$graft" --edits 4.0.2 >"$BATS_FILE_TMPDIR/edits"
     mapfile -d '' edits <"$BATS_FILE_TMPDIR/edits"
     for ((i = 0; i < ${#edits[@]}; i += 5)); do
         [ -d "$tree/${edits[i + 1]%/*}" ] || mkdir -p "$tree/${edits[i + 1]%/*}"
@@ -90,8 +90,11 @@ as_before() {
     diff -r -x ivshmem "$before" "$tree"
 }
 
-@test "each group of edits has a reason, and no edit depends on another" {
-    python3 - "$BATS_FILE_TMPDIR/edits" "$top/tools/ivshmem-graft.edits" <<'END'
+@test "each group of edits has a reason, and no edit depends on another, in each release" {
+    for release in $("$graft" --releases); do
+        "$graft" --edits "$release" >"$BATS_TEST_TMPDIR/edits"
+        python3 - "$BATS_TEST_TMPDIR/edits" "$top/tools/ivshmem-graft.edits" <<'END'
+import re
 import sys
 
 fields = open(sys.argv[1]).read().split("\0")[:-1]
@@ -99,6 +102,7 @@ edits = list(zip(*[iter(fields)] * 5))
 assert len(edits) > 150
 for i, (group, file, count, text, new) in enumerate(edits):
     assert text != new and text not in ("", "\n"), (group, text)
+    assert not re.search(r"@\w+@", text + new), (group, text, new)
     # An edited text must not look unedited, nor an unedited text edited.
     assert new not in text, (group, text)
     for j, (other, same, _, before, after) in enumerate(edits):
@@ -111,6 +115,109 @@ assert [lines[i].split()[1] for i in groups] == list(dict.fromkeys(edit[0] for e
 for i in groups:
     assert len(lines[i].split()) > 4 and lines[i + 1].startswith("# "), lines[i]
 END
+    done
+    "$graft" --edits >"$BATS_TEST_TMPDIR/all"
+    # shellcheck disable=SC2046
+    "$graft" --edits $("$graft" --releases) | cmp - "$BATS_TEST_TMPDIR/all"
+}
+
+# with_table: the table is what is on standard input, and the tree has one file, with the lines A to E.
+with_table() {
+    cp -r "$BATS_FILE_TMPDIR/prefix" "$BATS_TEST_TMPDIR"
+    graft=$BATS_TEST_TMPDIR/prefix/bin/ivshmem-graft
+    cat >"$BATS_TEST_TMPDIR/prefix/share/mpich-ivshmem/ivshmem-graft.edits"
+    printf '%s\n' A B C D E >"$tree/file"
+}
+
+release() {
+    echo "m4_define([MPICH_VERSION_m4],[$1])dnl" >"$tree/maint/version.m4"
+}
+
+@test "makes the edits of the tree's release, in the words of that release" {
+    with_table <<'END'
+word @LETTER@ -4.0 A
+word @LETTER@ 4.1-4.3 B
+word @LETTER@ 5.0- C & D
+word @nothing@ 4.1-
+word @nothing@ -4.0 !
+
+group one file letters
+# Why.
+
+edit file 4.0
+-@LETTER@
++in @LETTER@@nothing@
+
+edit file 1 4.1-4.3
+-@LETTER@
++between @LETTER@@nothing@
+
+edit file 5.0-
+-C
++@LETTER@@nothing@
+
+edit file
+-E
++all
+
+group two file what no later release needs
+# Why.
+
+edit file -4.1
+-D
++old
+END
+    while read -r release expected; do
+        printf '%s\n' A B C D E >"$tree/file"
+        release "$release"
+        run "$graft" "$tree"
+        [ "$status" -eq 0 ] || { echo "$release: $output" && false; }
+        [ "$(paste -sd , "$tree/file")" = "$expected" ]
+        if [[ $expected == *old* ]]; then [[ $output == *"what no later"* ]]; else [[ $output != *"what no later"* ]]; fi
+        run "$graft" "$tree"
+        [ "$output" = "nothing to change" ]
+        "$graft" --quiet --undo "$tree"
+        [ "$(paste -sd , "$tree/file")" = A,B,C,D,E ]
+    done <<'END'
+4.0.2 in A!,B,C,old,all
+4.0.3 in A!,B,C,old,all
+4.1.3 A,between B,C,old,all
+4.3.2 A,between B,C,D,all
+5.0.1 A,B,C & D,D,all
+END
+    # An edit of the release that does not fit is an error. One of another release is not.
+    release 4.1.3
+    printf '%s\n' A C D E >"$tree/file"
+    run "$graft" "$tree"
+    [ "$status" -eq 1 ]
+    [[ $output == "ivshmem-graft: file is neither as in MPICH 4.1.3 nor"*letters* ]]
+    printf '%s\n' B D E >"$tree/file"
+    "$graft" --quiet "$tree"
+    # A release that is not known has the edits of the newest one below it.
+    "$graft" --quiet --undo "$tree"
+    printf '%s\n' A B C D E >"$tree/file"
+    release 6.2b1
+    "$graft" --force --quiet "$tree"
+    [ "$(paste -sd , "$tree/file")" = "A,B,C & D,D,all" ]
+}
+
+@test "a mistake in the table is told with its line" {
+    while IFS='|' read -r line message; do
+        rm -rf "$BATS_TEST_TMPDIR/prefix"
+        with_table < <(printf 'group one file letters\n\n%s\n' "$line")
+        run "$graft" "$tree"
+        [ "$status" -eq 1 ]
+        [[ $output == *"ivshmem-graft.edits:3: $message"* ]]
+    done <<'END'
+edit file 4.x|4.x is neither a number nor a range of releases
+word LETTER 4.0 a|expected word @NAME@ RELEASES TEXT
+word @LETTER@ often a|expected word @NAME@ RELEASES TEXT
+-text|a text without an edit
+delete file|neither word, group nor edit
+END
+    run "$graft" --edits five
+    [ "$status" -eq 2 ]
+    [[ $output == *"five is not a release"* ]]
 }
 
 @test "adds the netmod's folder, makes the edits, and changes nothing else" {
@@ -359,14 +466,15 @@ END
 }
 
 @test "refuses an untested release, unless told to continue" {
-    [ "$("$graft" --releases)" = 4.0.2 ]
+    [[ $("$graft" --releases) == "4.0.2 "* ]]
     for version in 4.0 4.0.20 9.9; do
-        echo "m4_define([MPICH_VERSION_m4],[$version])dnl" >"$tree/maint/version.m4"
+        release "$version"
         run "$graft" "$tree"
         [ "$status" -eq 1 ]
-        [[ $output == *"is MPICH $version, but the netmod was built and tested with 4.0.2"*"--force"* ]]
+        [[ $output == *"is MPICH $version, but the netmod is made for 4.0.2 "*"--force"* ]]
         [ ! -e "$netmod" ]
     done
+    # What differs is left out.
     "$graft" --force "$tree"
     [ -e "$netmod" ]
     "$graft" --undo "$tree"

@@ -8,6 +8,10 @@
 
 #include "ivshmem_vc.h"
 
+#ifdef IVSHMEM_COMPAT_PMI
+#include IVSHMEM_COMPAT_PMI
+#endif
+
 /* The last part of the card. The dot at its end shows that nothing was cut off. */
 #define BC_KEY "ivshmem"
 #define BC_FORMAT                                                                                  \

@@ -12,21 +12,23 @@
 #ifndef IVSHMEM_COLL_H
 #define IVSHMEM_COLL_H
 
+#include "ivshmem_compat.h"
 #include "ivshmem_pt2pt.h"
 
 /* Seconds to wait, after an error, for the ranks that are still in the round. */
 #define IVSHMEM_COLL_PATIENCE 1.0
 
 /* Keeps an error until the end, and for the tags of the messages until then. */
-static inline void ivshmem_coll_note(MPIR_Errflag_t *errflag, int mpi_errno)
+static inline void ivshmem_coll_note(ivshmem_compat_errflag *errflag, int mpi_errno)
 {
-    if (mpi_errno != MPI_SUCCESS && *errflag == MPIR_ERR_NONE)
+    if (mpi_errno != MPI_SUCCESS && *errflag == IVSHMEM_COMPAT_ERR_NONE)
         *errflag = MPIR_ERR_GET_CLASS(mpi_errno) == MPIX_ERR_PROC_FAILED ? MPIR_ERR_PROC_FAILED
                                                                          : MPIR_ERR_OTHER;
 }
 
 typedef int ivshmem_coll_bcast(void *buf, MPI_Aint count, MPI_Datatype type, int root,
-                               MPIR_Comm *comm, MPIR_Errflag_t *errflag);
+                               MPIR_Comm *comm, ivshmem_compat_errflag_arg errflag);
+typedef int ivshmem_coll_sync(MPIR_Comm *comm, ivshmem_compat_errflag_arg errflag);
 
 /*
  * For the rank of a group that speaks to another group. If that has failed, this tells the others,
@@ -35,12 +37,23 @@ typedef int ivshmem_coll_bcast(void *buf, MPI_Aint count, MPI_Datatype type, int
 static inline int ivshmem_coll_tell(int mpi_errno, ivshmem_coll_bcast *bcast, void *buf,
                                     MPI_Aint count, MPI_Datatype type, int root, MPIR_Comm *comm)
 {
-    MPIR_Errflag_t errflag = MPIR_ERR_NONE;
+    ivshmem_compat_errflag errflag = IVSHMEM_COMPAT_ERR_NONE;
 
     ivshmem_coll_note(&errflag, mpi_errno);
     if (mpi_errno != MPI_SUCCESS)
-        (void) bcast(buf, count, type, root, comm, &errflag);
+        (void) bcast(buf, count, type, root, comm, IVSHMEM_COMPAT_PASS(errflag));
     return mpi_errno;
+}
+
+/* A barrier that tells the others of an error. Returns that, or its own. */
+static inline int ivshmem_coll_barrier(int mpi_errno, ivshmem_coll_sync *barrier, MPIR_Comm *comm)
+{
+    ivshmem_compat_errflag errflag = IVSHMEM_COMPAT_ERR_NONE;
+    int failed;
+
+    ivshmem_coll_note(&errflag, mpi_errno);
+    failed = barrier(comm, IVSHMEM_COMPAT_PASS(errflag));
+    return mpi_errno != MPI_SUCCESS ? mpi_errno : failed;
 }
 
 static inline int ivshmem_coll_refuse(const char *why)
@@ -48,6 +61,50 @@ static inline int ivshmem_coll_refuse(const char *why)
     int mpi_errno = MPI_SUCCESS;
 
     MPIR_ERR_SET1(mpi_errno, MPI_ERR_OTHER, "**ivshmem", "**ivshmem %s", why);
+    return mpi_errno;
+}
+
+/*
+ * For releases whose algorithms leave at the first error of a round: the error of a thread's
+ * collective is kept here until the end of it, with those that it is made of, and goes into the
+ * tags of its messages. Messages of nonblocking collectives that the thread starts meanwhile get
+ * it, too.
+ */
+typedef struct {
+    int depth; /* collectives that are under way, one in another */
+    int mpi_errno;
+} ivshmem_coll_state_t;
+
+extern MPL_TLS ivshmem_coll_state_t ivshmem_coll_state;
+
+static inline void ivshmem_coll_begin(void)
+{
+    ivshmem_coll_state.depth++;
+}
+
+/* Outside of collectives it returns the error. */
+static inline int ivshmem_coll_noted(int mpi_errno)
+{
+    if (likely(mpi_errno == MPI_SUCCESS) || ivshmem_coll_state.depth == 0)
+        return mpi_errno;
+    if (ivshmem_coll_state.mpi_errno == MPI_SUCCESS)
+        ivshmem_coll_state.mpi_errno = mpi_errno;
+    return MPI_SUCCESS;
+}
+
+static inline ivshmem_compat_errflag ivshmem_coll_errflag(ivshmem_compat_errflag errflag)
+{
+    ivshmem_coll_note(&errflag, ivshmem_coll_state.mpi_errno);
+    return errflag;
+}
+
+static inline int ivshmem_coll_end(int mpi_errno)
+{
+    mpi_errno = ivshmem_coll_noted(mpi_errno);
+    if (--ivshmem_coll_state.depth == 0) {
+        mpi_errno = ivshmem_coll_state.mpi_errno;
+        ivshmem_coll_state.mpi_errno = MPI_SUCCESS;
+    }
     return mpi_errno;
 }
 
@@ -88,7 +145,7 @@ static inline void ivshmem_coll_leave(MPIR_Request *req)
 }
 
 /* For schedules: whether a message is complete, or no longer matters. */
-static inline int ivshmem_coll_is_complete(MPIR_Errflag_t *errflag, MPIR_Request *req)
+static inline int ivshmem_coll_is_complete(ivshmem_compat_errflag *errflag, MPIR_Request *req)
 {
     if (MPIR_Request_is_complete(req))
         return 1;
@@ -139,11 +196,20 @@ static inline int ivshmem_coll_complete(int n, MPIR_Request *reqs[])
     return mpi_errno;
 }
 
+/* Algorithms go on by the length of what they have received: of what failed, that is nothing. */
+static inline void ivshmem_coll_empty_failed(MPIR_Request *req)
+{
+    if (req->kind == MPIR_REQUEST_KIND__RECV &&
+        (!MPIR_Request_is_complete(req) || req->status.MPI_ERROR != MPI_SUCCESS))
+        MPIR_STATUS_SET_COUNT(req->status, 0);
+}
+
 /* As MPID_Wait, but also returns the error of a request whose status nobody asks for. */
 static inline int ivshmem_coll_wait(MPIR_Request *req)
 {
     int mpi_errno = ivshmem_coll_complete(1, &req);
 
+    ivshmem_coll_empty_failed(req);
     if (mpi_errno == MPI_SUCCESS && req->kind != MPIR_REQUEST_KIND__RECV)
         mpi_errno = req->status.MPI_ERROR;
     return mpi_errno;
@@ -175,15 +241,34 @@ static inline int ivshmem_coll_waitall(int n, MPIR_Request *reqs[], MPI_Status s
     return mpi_errno;
 }
 
+/* As that, for releases whose MPIC_Waitall looks at each status: returns the first error. */
+static inline int ivshmem_coll_finish_all(int n, MPIR_Request *reqs[], MPI_Status statuses[])
+{
+    ivshmem_compat_errflag unused = IVSHMEM_COMPAT_ERR_NONE;
+    int mpi_errno = ivshmem_coll_complete(n, reqs);
+
+    for (int i = 0; i < n; i++) {
+        if (reqs[i]->kind == MPIR_REQUEST_KIND__RECV) {
+            ivshmem_coll_empty_failed(reqs[i]);
+            ivshmem_compat_process_status(&reqs[i]->status, &unused);
+            statuses[i] = reqs[i]->status;
+        }
+        if (mpi_errno == MPI_SUCCESS)
+            mpi_errno = reqs[i]->status.MPI_ERROR;
+        MPIR_Request_free(reqs[i]);
+    }
+    return mpi_errno;
+}
+
 /* For schedules: keeps the error of a complete request, if it has one. */
-static inline void ivshmem_coll_note_request(MPIR_Errflag_t *errflag, MPIR_Request *req)
+static inline void ivshmem_coll_note_request(ivshmem_compat_errflag *errflag, MPIR_Request *req)
 {
     if (req->kind == MPIR_REQUEST_KIND__RECV)
-        MPIR_Process_status(&req->status, errflag);
+        ivshmem_compat_process_status(&req->status, errflag);
     ivshmem_coll_note(errflag, req->status.MPI_ERROR);
 }
 
-static inline void ivshmem_coll_free(MPIR_Errflag_t *errflag, MPIR_Request *req)
+static inline void ivshmem_coll_free(ivshmem_compat_errflag *errflag, MPIR_Request *req)
 {
     ivshmem_coll_note_request(errflag, req);
     MPIR_Request_free(req);
@@ -207,6 +292,7 @@ static inline int ivshmem_coll_started(int mpi_errno, MPIR_Request_kind_t kind, 
     MPIR_cc_set(&failed->cc, 0);
     failed->status.MPI_SOURCE = MPI_UNDEFINED;
     failed->status.MPI_TAG = 0;
+    MPIR_STATUS_SET_COUNT(failed->status, 0);
     failed->status.MPI_ERROR = mpi_errno;
     *req = failed;
     return MPI_SUCCESS;

@@ -212,6 +212,9 @@ static bool measure_loop(const walk_t *w, int i, range_t *range, MPI_Aint *size)
  */
 static bool measure_all(const walk_t *w, range_t *range, MPI_Aint *size)
 {
+    MPI_Aint pieces = 1; /* of what the loop repeats */
+    bool contig = true;
+
     for (int i = w->depth - 1; i >= 0; i--) {
         MPII_Dataloop *loop = w->chain[i];
         if (is_final(loop)) {
@@ -221,11 +224,18 @@ static bool measure_all(const walk_t *w, range_t *range, MPI_Aint *size)
                 return false;
             *range = (range_t){0, *size};
             loop->el_extent = *size; /* MPICH seeks by it */
+            ivshmem_compat_end_loops(loop);
         } else {
-            loop->el_type = MPI_BYTE; /* was a handle of the sender's; MPICH does not need it */
+            /* The sender's is a handle there; MPICH does not need it. */
+            loop->el_type = IVSHMEM_COMPAT_BYTE;
+            contig = contig && loop->el_extent == *size;
+            ivshmem_compat_set_pieces(w->chain[i + 1], contig, pieces);
         }
         if (loop->el_size != *size || !measure_loop(w, i, range, size))
             return false;
+        pieces = contig ? block_count(loop) : *size / loop->el_size * pieces;
+        contig = contig && kind_of(loop) == MPII_DATALOOP_KIND_CONTIG;
+        ivshmem_compat_set_pieces(loop, contig, pieces);
     }
     return true;
 }
@@ -320,8 +330,11 @@ const char *MPID_nem_ivshmem_flattened_check(const MPIR_Win *win, const void *ad
         return "named memory outside its window";
     if (by_elements && !is_made_of(&w, size, header->basic_type))
         return "sent a flattened datatype with elements of another type than it names";
+    if (header->extent != size)
+        ivshmem_compat_set_pieces(w.chain[0], false, ivshmem_compat_pieces(w.chain[0], 1));
     /* CH3 builds a list of that length. Pieces without bytes count too. */
-    header->num_contig_blocks = MPL_MAX(header->num_contig_blocks, 1);
+    header->num_contig_blocks =
+        MPL_MAX(ivshmem_compat_pieces(w.chain[0], header->num_contig_blocks), 1);
     if (header->num_contig_blocks > size &&
         (__builtin_mul_overflow(header->num_contig_blocks, count, &pieces) || pieces > PIECES_MAX))
         return "sent a flattened datatype with more pieces than bytes";

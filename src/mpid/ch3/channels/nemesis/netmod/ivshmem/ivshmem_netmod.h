@@ -10,6 +10,10 @@
 #ifndef IVSHMEM_NETMOD_H
 #define IVSHMEM_NETMOD_H
 
+#include "mpidimpl.h"
+#include "mpid_nem_impl.h"
+#include "mpid_nem_nets.h"
+
 #include "ivshmem_compat.h"
 
 #include "core/channel.h"
@@ -48,9 +52,9 @@ typedef struct {
      */
     int failure;
     unsigned long long received_bytes;
-    int known_rank;                  /* the peer's rank in the communicator of `known_context` */
-    MPIR_Context_id_t known_context; /* of the last message checked, or IVSHMEM_NO_CONTEXT */
-    uint16_t messages_received;      /* in a call, which may take only so many */
+    int known_rank; /* the peer's rank in the communicator of `known_context` */
+    ivshmem_compat_context known_context; /* of the last message checked, or IVSHMEM_NO_CONTEXT */
+    uint16_t messages_received;           /* in a call, which may take only so many */
     bool busy;              /* on the list of VCs that have something to send, or are terminating */
     bool terminating;       /* terminate once everything is sent */
     bool gone;              /* the peer's claim was seen to be no longer live */
@@ -68,7 +72,7 @@ typedef struct {
     struct MPIDI_VC *next_dynamic; /* list of the connections with stream != 0 */
 } MPID_nem_ivshmem_vc_t;
 
-#define IVSHMEM_NO_CONTEXT ((MPIR_Context_id_t) -1)
+#define IVSHMEM_NO_CONTEXT ((ivshmem_compat_context) -1)
 
 #define VC_IVSHMEM(vc) ((MPID_nem_ivshmem_vc_t *) (vc)->ch.netmod_area.padding)
 

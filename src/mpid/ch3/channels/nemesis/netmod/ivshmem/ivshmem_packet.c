@@ -181,8 +181,7 @@ MPI_Aint MPID_nem_ivshmem_packet_type_size(MPI_Datatype type, MPI_Aint *extent)
 
     if (HANDLE_GET_MPI_KIND(type) != MPIR_DATATYPE || !MPIR_DATATYPE_IS_PREDEFINED(type))
         return -1;
-    if (HANDLE_IS_BUILTIN(type) ? (type & 0xff) >= MPIR_DATATYPE_N_BUILTIN ||
-                                      MPIR_Datatype_builtin[type & 0xff].handle != type
+    if (HANDLE_IS_BUILTIN(type) ? !ivshmem_compat_is_builtin(type)
                                 : HANDLE_GET_KIND(type) != HANDLE_KIND_DIRECT ||
                                       HANDLE_INDEX(type) >= MPIR_DATATYPE_PAIRTYPE)
         return -1;

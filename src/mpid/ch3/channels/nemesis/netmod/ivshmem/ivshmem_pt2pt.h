@@ -73,10 +73,10 @@ static inline int ivshmem_pt2pt_withdraw(int n, MPIR_Request *reqs[], int mpi_er
 
 /*
  * Waits until all requests are complete. In the meantime the progress engine may fail, because of a
- * connection that has nothing to do with these requests: then its error is returned, and all
- * requests are freed. But if all were under way and complete normally, nothing has failed.
+ * connection that has nothing to do with these requests: then its error is returned.
+ * But if all were under way and complete normally, nothing has failed.
  */
-static inline int ivshmem_pt2pt_complete(int n, MPIR_Request *reqs[])
+static inline int ivshmem_pt2pt_wait(int n, MPIR_Request *reqs[])
 {
     int mpi_errno = MPI_SUCCESS;
 
@@ -84,7 +84,15 @@ static inline int ivshmem_pt2pt_complete(int n, MPIR_Request *reqs[])
         mpi_errno = MPID_Wait(reqs[i], MPI_STATUS_IGNORE);
     if (likely(mpi_errno == MPI_SUCCESS) || !ivshmem_pt2pt_withdraw(n, reqs, mpi_errno))
         return MPI_SUCCESS;
-    for (int i = 0; i < n; i++)
+    return mpi_errno;
+}
+
+/* As that, with all requests freed if it fails. */
+static inline int ivshmem_pt2pt_complete(int n, MPIR_Request *reqs[])
+{
+    int mpi_errno = ivshmem_pt2pt_wait(n, reqs);
+
+    for (int i = 0; i < n && mpi_errno != MPI_SUCCESS; i++)
         MPIR_Request_free(reqs[i]);
     return mpi_errno;
 }

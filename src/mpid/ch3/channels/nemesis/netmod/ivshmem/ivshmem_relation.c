@@ -83,14 +83,15 @@ static void forget_all_known(void)
         forget_known(vc);
 }
 
-static MPIR_Comm *comm_of(MPIR_Context_id_t context)
+static MPIR_Comm *comm_of(ivshmem_compat_context context)
 {
-    MPIR_Context_id_t own = context & ~MPIR_CONTEXT_SUFFIX_MASK;
+    ivshmem_compat_context own = context & ~MPIR_CONTEXT_SUFFIX_MASK;
     MPIR_Comm *comm = relation->comms[own >> MPIR_CONTEXT_SUFFIX_WIDTH];
 
     if (comm)
         return comm;
-    MPIR_Context_id_t parent = own & ~(MPIR_CONTEXT_SUBCOMM_MASK | MPIR_CONTEXT_IS_LOCALCOMM_MASK);
+    ivshmem_compat_context parent =
+        own & ~(MPIR_CONTEXT_SUBCOMM_MASK | MPIR_CONTEXT_IS_LOCALCOMM_MASK);
     comm = relation->comms[parent >> MPIR_CONTEXT_SUFFIX_WIDTH];
     if (comm) {
         MPIR_Comm *parts[] = {comm->node_comm, comm->node_roots_comm, comm->local_comm};
@@ -131,13 +132,11 @@ bool MPID_nem_ivshmem_relation_shares_comm(MPIDI_VC_t *vc)
 
 /*
  * The context on which the roots of a call talk. CH3 derives their communicator's context from the
- * port, and they talk as in its collectives. Consecutive ports have consecutive contexts.
+ * port, and they talk as in its collectives.
  */
-static MPIR_Context_id_t context_of_port(const MPIDI_VC_t *vc)
+static ivshmem_compat_context context_of_port(const MPIDI_VC_t *vc)
 {
-    return (MPIR_Context_id_t) (MPIR_CONTEXT_SET_FIELD(DYNAMIC_PROC,
-                                                       (MPIR_Context_id_t) vc->port_name_tag, 1) +
-                                MPIR_CONTEXT_INTER_COLL);
+    return ivshmem_compat_port_context(vc->port_name_tag);
 }
 
 static bool is_dynamic(const MPIDI_Message_match *match)
@@ -190,7 +189,8 @@ const char *MPID_nem_ivshmem_relation_check_sender(MPIDI_VC_t *vc, const MPIDI_M
         if (++VC_IVSHMEM(vc)->messages_received > CALL_MESSAGES_MAX ||
             VC_IVSHMEM(vc)->received_bytes > CALL_BYTES_MAX)
             return "sent more than a call needs";
-        return match->parts.rank == 0 && match->parts.context_id == context_of_port(vc)
+        return match->parts.rank == 0 &&
+                       (ivshmem_compat_context) match->parts.context_id == context_of_port(vc)
                    ? NULL
                    : "sent a message on the communicator of another call";
     }
@@ -219,7 +219,7 @@ const char *MPID_nem_ivshmem_relation_check_canceller(MPIDI_VC_t *vc,
 }
 
 /* Drops messages that nobody has received or may receive: their sender does not have that rank. */
-static void drop_unexpected(MPIR_Comm *comm, int rank, MPIR_Context_id_t context)
+static void drop_unexpected(MPIR_Comm *comm, int rank, ivshmem_compat_context context)
 {
     MPIR_Request *rreq;
     int found;

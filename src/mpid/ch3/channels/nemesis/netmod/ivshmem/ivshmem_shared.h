@@ -47,7 +47,7 @@ int MPID_nem_ivshmem_port_is_open(int tag);
 
 /* The index of the rank's part in the window's shm_base_addrs. */
 #define MPID_nem_ivshmem_share_of(win, rank)                                                       \
-    ((win)->ivshmem ? (rank) : (win)->comm_ptr->intranode_table[rank])
+    ((win)->ivshmem ? (rank) : ivshmem_compat_intranode_rank((win)->comm_ptr, rank))
 
 /* The communicator of the ranks that share it. */
 #define MPID_nem_ivshmem_sharers(win)                                                              \

@@ -81,11 +81,10 @@ static bool is_predefined_op(MPI_Op op)
 
 static bool is_floating(MPI_Datatype type)
 {
-    switch (type) {
+    switch (ivshmem_compat_raw_type(type)) {
 #undef MPIR_OP_TYPE_MACRO
-#define MPIR_OP_TYPE_MACRO(mpi_type_, c_type_, type_name_) case (mpi_type_):
-        MPIR_OP_TYPE_GROUP(FLOATING_POINT)
-        MPIR_OP_TYPE_GROUP(FLOATING_POINT_EXTRA)
+#define MPIR_OP_TYPE_MACRO(mpi_type_, ...) case (mpi_type_):
+        IVSHMEM_COMPAT_FLOATING_POINT
 #undef MPIR_OP_TYPE_MACRO
         return true;
     default:
@@ -101,8 +100,7 @@ static bool op_takes(MPI_Op op, MPI_Datatype type)
 {
     bool is_logical = op == MPI_LAND || op == MPI_LOR || op == MPI_LXOR;
 
-    return !(is_logical && is_floating(type)) &&
-           (*MPIR_OP_HDL_TO_DTYPE_FN(op))(type) == MPI_SUCCESS;
+    return !(is_logical && is_floating(type)) && ivshmem_compat_op_takes(op, type);
 }
 
 static const char *check_operation(const operation_t *o)

@@ -231,14 +231,12 @@ fn_fail:
 static int fence_window(int mode, MPIR_Win *win)
 {
     int mpi_errno = MPI_SUCCESS;
-    MPIR_Errflag_t errflag = MPIR_ERR_NONE;
 
     if ((mode & MPI_MODE_NOPRECEDE) && (mode & MPI_MODE_NOSUCCEED))
         goto fn_exit;
     MPL_atomic_read_write_barrier();
-    mpi_errno = MPIR_Barrier(win->comm_ptr, &errflag);
+    mpi_errno = ivshmem_compat_collective(IVSHMEM_COMPAT_ERR_NONE, MPIR_Barrier, win->comm_ptr);
     MPIR_ERR_CHECK(mpi_errno);
-    MPIR_ERR_CHKANDJUMP(errflag, mpi_errno, MPI_ERR_OTHER, "**coll_fail");
     MPL_atomic_read_write_barrier();
     win->states.access_state = mode & MPI_MODE_NOSUCCEED ? MPIDI_RMA_NONE : MPIDI_RMA_FENCE_GRANTED;
 
@@ -469,7 +467,6 @@ static int share_window(MPIR_Win *win, part_t mine, const MPI_Aint *sizes)
 {
     int mpi_errno = MPI_SUCCESS, opened = 0;
     int rank = win->comm_ptr->rank, count = win->comm_ptr->local_size;
-    MPIR_Errflag_t errflag = MPIR_ERR_NONE;
     bool is_agreed = false;
     window_t *w = MPL_calloc(1, sizeof(*w) + count * sizeof(w->ranks[0]), MPL_MEM_RMA);
     part_t *parts = MPL_malloc(count * sizeof(*parts), MPL_MEM_RMA);
@@ -481,19 +478,19 @@ static int share_window(MPIR_Win *win, part_t mine, const MPI_Aint *sizes)
     if (rank == 0 && has_part(&mine))
         alloc_window_lock(w, &mine, sizes != NULL);
     parts[rank] = mine;
-    mpi_errno = MPIR_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, parts, sizeof(*parts), MPI_BYTE,
-                               win->comm_ptr, &errflag);
+    mpi_errno = ivshmem_compat_collective(IVSHMEM_COMPAT_ERR_NONE, MPIR_Allgather, MPI_IN_PLACE, 0,
+                                          MPI_DATATYPE_NULL, parts, sizeof(*parts),
+                                          IVSHMEM_COMPAT_BYTE, win->comm_ptr);
     MPIR_ERR_CHECK(mpi_errno);
-    MPIR_ERR_CHKANDJUMP(errflag, mpi_errno, MPI_ERR_OTHER, "**coll_fail");
     for (int i = 0; i < count; i++)
         w->ranks[i].owner = parts[i].owner;
     if (without_part(parts, count) == count && parts[0].lock.bytes != 0) {
         w->bases = MPL_malloc(count * sizeof(void *), MPL_MEM_SHM);
         opened = open_parts(win, w, parts, sizes);
         mpi_errno =
-            MPIR_Allreduce(MPI_IN_PLACE, &opened, 1, MPI_INT, MPI_MIN, win->comm_ptr, &errflag);
+            ivshmem_compat_collective(IVSHMEM_COMPAT_ERR_NONE, MPIR_Allreduce, MPI_IN_PLACE,
+                                      &opened, 1, IVSHMEM_COMPAT_INT, MPI_MIN, win->comm_ptr);
         MPIR_ERR_CHECK(mpi_errno);
-        MPIR_ERR_CHKANDJUMP(errflag, mpi_errno, MPI_ERR_OTHER, "**coll_fail");
     }
     is_agreed = true;
     if (!opened) {
@@ -595,7 +592,6 @@ static int win_allocate_shared(MPI_Aint size, int disp_unit, MPIR_Info *info, MP
 {
     int mpi_errno = MPI_SUCCESS, rank = (*win)->comm_ptr->rank;
     int count = (*win)->comm_ptr->local_size;
-    MPIR_Errflag_t errflag = MPIR_ERR_NONE;
     void *memory = NULL;
     MPI_Aint *sizes = NULL;
 
@@ -606,10 +602,10 @@ static int win_allocate_shared(MPI_Aint size, int disp_unit, MPIR_Info *info, MP
     sizes = MPL_malloc(count * sizeof(*sizes), MPL_MEM_RMA);
     MPIR_ERR_CHKANDJUMP(!sizes, mpi_errno, MPI_ERR_OTHER, "**nomem");
     sizes[rank] = size;
-    mpi_errno = MPIR_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, sizes, 1, MPI_AINT,
-                               (*win)->comm_ptr, &errflag);
+    mpi_errno = ivshmem_compat_collective(IVSHMEM_COMPAT_ERR_NONE, MPIR_Allgather, MPI_IN_PLACE, 0,
+                                          MPI_DATATYPE_NULL, sizes, 1, IVSHMEM_COMPAT_AINT,
+                                          (*win)->comm_ptr);
     MPIR_ERR_CHECK(mpi_errno);
-    MPIR_ERR_CHKANDJUMP(errflag, mpi_errno, MPI_ERR_OTHER, "**coll_fail");
     part_t mine = own_part(NULL, 0);
     if (rank == 0 && has_part(&mine)) {
         MPI_Aint total = total_of(*win, sizes, count);
@@ -671,7 +667,7 @@ static bool is_owed(const MPIR_Win *win)
 static int settle_window(MPIR_Win *win)
 {
     int mpi_errno = MPI_SUCCESS, barrier_errno = MPI_SUCCESS;
-    MPIR_Errflag_t errflag = MPIR_ERR_NONE;
+    ivshmem_compat_errflag errflag = IVSHMEM_COMPAT_ERR_NONE;
     MPID_Progress_state state;
 
     while (is_owed(win) && mpi_errno == MPI_SUCCESS) {
@@ -684,11 +680,10 @@ static int settle_window(MPIR_Win *win)
     }
     if (mpi_errno != MPI_SUCCESS)
         errflag = MPIR_ERR_PROC_FAILED;
-    barrier_errno = MPIR_Barrier(win->comm_ptr, &errflag);
+    barrier_errno = ivshmem_compat_collective(errflag, MPIR_Barrier, win->comm_ptr);
     MPIR_ERR_CHECK(mpi_errno);
     mpi_errno = barrier_errno;
     MPIR_ERR_CHECK(mpi_errno);
-    MPIR_ERR_CHKANDJUMP(errflag, mpi_errno, MPI_ERR_OTHER, "**coll_fail");
 
 fn_exit:
     return mpi_errno;
@@ -737,7 +732,8 @@ fn_fail:
 void MPID_nem_ivshmem_window_init(void)
 {
     windows->stock = MPIDI_CH3U_Win_fns;
-    windows->stock_free = MPIDI_CH3U_Win_hooks.win_free;
+    if (MPIDI_CH3U_Win_hooks.win_free != win_free) /* as it is if MPI was initialised before */
+        windows->stock_free = MPIDI_CH3U_Win_hooks.win_free;
     MPIDI_CH3U_Win_fns.create = win_create;
     MPIDI_CH3U_Win_fns.allocate = win_allocate;
     MPIDI_CH3U_Win_fns.allocate_shared = win_allocate_shared;
