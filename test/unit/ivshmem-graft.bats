@@ -225,7 +225,7 @@ END
     run "$graft" "$tree"
     [ "$status" -eq 0 ]
     [[ $output == *"include line added"* && $output == *"./autogen.sh"* ]]
-    [ "$(cd "$netmod" && find . -type f | sed 's,^./,,' | LC_ALL=C sort)" = "$("$graft" --list)" ]
+    [ "$(cd "$netmod" && find . -type f ! -name .edits | sed 's,^./,,' | LC_ALL=C sort)" = "$("$graft" --list)" ]
     [ "$(files | wc -l)" -gt 20 ]
     expect
     diff -r -x ivshmem "$expected" "$tree"
@@ -483,6 +483,44 @@ END
     run "$graft" "$tree"
     [ "$status" -eq 1 ]
     [[ $output == *"maint/version.m4 does not say"* ]]
+}
+
+@test "refuses a tree that another version has grafted, whose edits it does not know" {
+    start_from "$after"
+    for record in "echo other >" "rm "; do
+        eval "$record$netmod/.edits"
+        cp -a "$tree" "$tree.before"
+        for option in --quiet --undo --check; do
+            run "$graft" $option "$tree"
+            [ "$status" -eq 1 ]
+            [ "$output" = "ivshmem-graft: $tree was grafted by another version of ivshmem-graft: run --undo of that version, or use a fresh tree" ]
+            diff -r "$tree.before" "$tree"
+        done
+        rm -rf "$tree.before"
+    done
+}
+
+@test "--check says which release it is, or what is wrong, and changes nothing" {
+    run "$graft" --check "$tree"
+    [ "$status" -eq 0 ]
+    [ "$output" = 4.0.2 ]
+    as_before
+    [ ! -e "$netmod" ]
+    echo >"$tree/${edits[1]}"
+    run "$graft" --check "$tree"
+    [ "$status" -eq 1 ]
+    [[ $output == *"is neither as in MPICH 4.0.2 nor as ivshmem-graft left it"* ]]
+}
+
+@test "refuses a clone without its submodules" {
+    mkdir -p "$tree/modules/hwloc" "$tree/modules/yaksa"
+    run "$graft" "$tree"
+    [ "$status" -eq 1 ]
+    [[ $output == "ivshmem-graft: $tree/modules/hwloc is empty"*"git submodule update --init"* ]]
+    [ ! -e "$netmod" ]
+    # They are in an archive, packed.
+    touch "$tree/modules.tar.gz"
+    "$graft" --quiet "$tree"
 }
 
 @test "refuses a folder of that name that is not ours" {
