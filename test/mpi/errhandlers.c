@@ -61,6 +61,12 @@ static void handler(MPI_Comm *comm, int *code, ...)
     handled.calls++;
 }
 
+/* The error of a call. Since 4.3, MPICH returns MPI_SUCCESS after a handler that returns. */
+static int told(int code)
+{
+    return code == MPI_SUCCESS && handled.calls > 0 ? handled.code : code;
+}
+
 /* A message that was probed belongs to no communicator: its errors are MPI_COMM_WORLD's. */
 static int mrecv(void *in, int small, int tag, MPI_Comm comm, MPI_Status *status)
 {
@@ -101,7 +107,7 @@ static void truncation(MPI_Comm comm)
             } else {
                 code = MPI_Recv(in, small, MPI_BYTE, 0, i, comm, &status);
             }
-            expect(code, MPI_ERR_TRUNCATE, "truncated", "a receive that is too small");
+            expect(told(code), MPI_ERR_TRUNCATE, "truncated", "a receive that is too small");
             CHECK(status.MPI_SOURCE == 0 && status.MPI_TAG == i, "%d %d", status.MPI_SOURCE,
                   status.MPI_TAG);
             for (int k = small; k < len; k++)
@@ -141,7 +147,7 @@ static void calls(void)
     MPI_Errhandler_free(&got);
     MPI_Comm_dup(comm, &dup);
     MPI_Errhandler_free(&ours);
-    expect(MPI_Send(&x, 1, MPI_INT, 2, 0, dup), MPI_ERR_RANK, "value 2 ", "with our handler");
+    expect(told(MPI_Send(&x, 1, MPI_INT, 2, 0, dup)), MPI_ERR_RANK, "value 2 ", "with our handler");
     CHECK(handled.calls == 1 && handled.comm == dup, "%d calls", handled.calls);
     expect(handled.code, MPI_ERR_RANK, "value 2 ", "what our handler saw");
     truncation(dup);
