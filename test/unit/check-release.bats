@@ -93,7 +93,7 @@ refuses() {
 @test "refuses a release in between" {
     for release in 4.2.1 4.3.0 5.0.0 5.1.0a1; do
         release "$release"
-        refuses "*is MPICH $release, but the netmod is made for 4.0.2 *"
+        refuses "*is MPICH $release, but the netmod was built and tested with 4.0.2 *"
     done
 }
 

@@ -91,7 +91,7 @@ as_before() {
 }
 
 @test "each group of edits has a reason, and no edit depends on another, in each release" {
-    for release in $("$graft" --releases); do
+    for release in 4.0 4.1 4.2 4.3 5.0; do
         "$graft" --edits "$release" >"$BATS_TEST_TMPDIR/edits"
         python3 - "$BATS_TEST_TMPDIR/edits" "$top/tools/ivshmem-graft.edits" <<'END'
 import re
@@ -117,8 +117,7 @@ for i in groups:
 END
     done
     "$graft" --edits >"$BATS_TEST_TMPDIR/all"
-    # shellcheck disable=SC2046
-    "$graft" --edits $("$graft" --releases) | cmp - "$BATS_TEST_TMPDIR/all"
+    "$graft" --edits 4.0 4.1 4.2 4.3 5.0 | cmp - "$BATS_TEST_TMPDIR/all"
 }
 
 # with_table: the table is what is on standard input, and the tree has one file, with the lines A to E.
@@ -471,7 +470,7 @@ END
         release "$version"
         run "$graft" "$tree"
         [ "$status" -eq 1 ]
-        [[ $output == *"is MPICH $version, but the netmod is made for 4.0.2 "*"--force"* ]]
+        [[ $output == *"is MPICH $version, but the netmod was built and tested with 4.0.2 "*"--force"* ]]
         [ ! -e "$netmod" ]
     done
     # What differs is left out.

@@ -16,6 +16,8 @@ AM_COND_IF([BUILD_NEMESIS_NETMOD_IVSHMEM],[
     AS_CASE([$host_os],[linux*],[],[AC_MSG_ERROR([the ivshmem netmod needs Linux])])
     AS_IF([test "X$ivshmem_has_tcp" != Xyes],
         [AC_MSG_ERROR([the ivshmem netmod needs tcp beside it: --with-device=ch3:nemesis:ivshmem,tcp])])
+    AS_IF([grep -q ivshmem_shared.h "$srcdir/src/mpid/ch3/include/mpidpre.h"],[],
+        [AC_MSG_ERROR([the ivshmem netmod is in this tree, but not its edits of MPICH: run ivshmem-graft, then autogen.sh])])
     AC_DEFINE([MPIDI_CH3I_HAS_ALLOC_MEM], [1], [MPI_Alloc_mem is the channel's])
     AC_DEFINE([MPIDI_CH3I_HAS_FREE_MEM], [1], [MPI_Free_mem is the channel's])
 ])
