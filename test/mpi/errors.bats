@@ -23,7 +23,9 @@ teardown() {
 ended() {
     local status=$1 name=$2 text all=$BATS_TEST_TMPDIR/$2.all
     shift 2
-    cat "$BATS_TEST_TMPDIR/$name.out" "$BATS_TEST_TMPDIR/$name.err" >"$all"
+    # Since 4.2, mpiexec itself asserts if a proxy ends before it has said so, which happens when a job aborts.
+    grep -hv '^\[mpiexec@.*] control_cb .*assert (!closed) failed' "$BATS_TEST_TMPDIR/$name.out" \
+        "$BATS_TEST_TMPDIR/$name.err" >"$all" || :
     if [ "$status" -eq 0 ] || [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
         echo "status $status, expected an error"
         say "$name"
