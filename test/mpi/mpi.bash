@@ -98,13 +98,18 @@ until_true() {
     return 1
 }
 
+# since RELEASE: whether MPICH is of that line of releases, or a later one.
+since() { mpichversion | awk -v from="$1" '/^MPICH Version:/ { exit !($3 + 0 >= from + 0) }'; }
+
 # good NAME RANKS: the job has found no error itself, and the counters of its RANKS ranks are as it expects, add up, and
 # belong to this region.
 good() {
-    local id
+    local id own=''
     id=$(ivshmem info --json "$region" | jq -r .id)
+    # Since 5.0, MPICH's own messages go by rendezvous, too, while it connects.
+    ! since 5.0 || own=lmt_sent_bytes
     grep -qix 'no errors' "$BATS_TEST_TMPDIR/$1.out" || { say "$1"; return 1; }
-    awk -v ranks="$2" -v region="$region" -v id="$id" '
+    awk -v ranks="$2" -v region="$region" -v id="$id" -v own="$own" '
         function wrong(text) { print text; bad = 1 }
         /^ivshmem: rank=/ {
             n++
@@ -133,7 +138,7 @@ good() {
                 if (sum[name] < min[name])
                     wrong(sum[name] " " name ", expected " min[name] " or more")
             for (name in max)
-                if (sum[name] > max[name])
+                if (name != own && sum[name] > max[name])
                     wrong(sum[name] " " name ", expected " max[name] " or less")
             split("eager_ eager__bytes lmt_ lmt__bytes messages_", kinds, " ")
             for (k in kinds) {
