@@ -146,6 +146,7 @@ name_server() {
 }
 
 @test "a message of a communicator that its receiver has freed can be cancelled, and reaches no other communicator" {
+    ! since 4.1 || skip "since MPICH 4.1, MPI_Comm_free fails if messages are left"
     local bytes ranks where
     for bytes in 4 100000; do
         for ranks in 2 3; do

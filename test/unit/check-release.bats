@@ -12,7 +12,8 @@ setup() {
     project=$BATS_TEST_TMPDIR/project mpich=$BATS_TEST_TMPDIR/mpich build=$BATS_TEST_TMPDIR/build
     mkdir -p "$project"/{build-aux,doc,tools,test/mpi,test/fault,"$netmod/ivshmem"} "$build" "$mpich"/{maint,"$netmod"}
     cp "$top"/build-aux/{check-release,common.sh} "$project/build-aux"
-    cp "$top/tools/ivshmem-graft" "$project/tools"
+    sed 's/^tried=.*/tried="4.0.2 5.0.1"/' "$top/tools/ivshmem-graft" >"$project/tools/ivshmem-graft"
+    chmod +x "$project/tools/ivshmem-graft"
     echo 'BUILD_NEMESIS_NETMOD_IVSHMEM' >"$project/$netmod/ivshmem/Makefile.mk"
     touch "$project/test/mpi/one.bats" "$project/test/fault/two.bats"
     cat >"$project/tools/ivshmem-graft.edits" <<'EOF'
@@ -107,7 +108,9 @@ refuses() {
 }
 
 @test "writes the release's line, with what failed and why tests were skipped" {
-    export SUMMARY="120 passed, 1 failed, 3 skipped" MPICH_OPTIONS="--disable-cxx"
+    sed -i 's/^tried=.*/tried="4.0.2"/' "$project/tools/ivshmem-graft"
+    refuses "*is MPICH 5.0.1, but the netmod was built and tested with 4.0.2: *"
+    export UNTRIED=yes SUMMARY="120 passed, 1 failed, 3 skipped" MPICH_OPTIONS="--disable-cxx"
     export WARNING="src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_card.c:1:2: warning: unused"
     run "$project/build-aux/check-release" "$mpich" "$build" <<'EOF'
 1..5
@@ -118,7 +121,7 @@ ok 4 two # skip too old
 ok 5 three # skip no C++
 EOF
     [ "$status" -eq 1 ]
-    grep -q "MPICH_SOURCE=$mpich .*MPICH_OPTIONS=--disable-cxx stage mpi-programs" "$build/obj/releases/5.0.1/logs.called"
+    grep -q "MPICH_SOURCE=$mpich .*MPICH_OPTIONS=--disable-cxx MPICH_GRAFT_OPTIONS=--force stage mpi-programs" "$build/obj/releases/5.0.1/logs.called"
     grep -q "check-mpi mpi_suites=.*/test/mpi/one.bats .*/test/fault/two.bats" "$build/obj/releases/5.0.1/logs.called"
     line=$(grep '^| 5.0.1 | gcc [0-9.]* | 20..-..-.. | 120 | 1 | 3 |' "$project/doc/releases.md")
     [[ $line == *"| built with --disable-cxx; the netmod compiles with 1 warnings; failed: a \\| b; "* ]]

@@ -124,6 +124,7 @@ END
 with_table() {
     cp -r "$BATS_FILE_TMPDIR/prefix" "$BATS_TEST_TMPDIR"
     graft=$BATS_TEST_TMPDIR/prefix/bin/ivshmem-graft
+    sed -i 's/^tried=.*/tried="4.0.2 4.0.3 4.1.3 4.3.2 5.0.1"/' "$graft"
     cat >"$BATS_TEST_TMPDIR/prefix/share/mpich-ivshmem/ivshmem-graft.edits"
     printf '%s\n' A B C D E >"$tree/file"
 }
@@ -465,12 +466,12 @@ END
 }
 
 @test "refuses an untested release, unless told to continue" {
-    [[ $("$graft" --releases) == "4.0.2 "* ]]
+    [[ $("$graft" --releases) == "4.0.2"* ]]
     for version in 4.0 4.0.20 9.9; do
         release "$version"
         run "$graft" "$tree"
         [ "$status" -eq 1 ]
-        [[ $output == *"is MPICH $version, but the netmod was built and tested with 4.0.2 "*"--force"* ]]
+        [[ $output == *"is MPICH $version, but the netmod was built and tested with 4.0.2"*"--force"* ]]
         [ ! -e "$netmod" ]
     done
     # What differs is left out.
