@@ -58,7 +58,7 @@ int main(int argc, char **argv)
     }
     MPI_Barrier(MPI_COMM_WORLD);
     if (rank == 0)
-        puts("all have ended");
+        fputs("all have ended\n", stdout);
     MPI_Finalize();
     return 0;
 }

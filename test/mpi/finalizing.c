@@ -77,6 +77,6 @@ int main(int argc, char **argv)
     else if (strcmp(argv[1], "spawn") == 0)
         spawn_two(argv[0]);
     MPI_Finalize();
-    puts("has left");
+    fputs("has left\n", stdout);
     return 0;
 }

@@ -51,7 +51,7 @@ left_in_order='"${@:2}" && ivshmem check "$1/region" && ivshmem info --json "$1/
     for place in "$folder" /dev/shm; do
         with_room 48m "$place" bash -c "$left_in_order" - "$place" timeout 240 mpiexec -n 3 "$programs/lost_memory" fill 20
         [ "$status" -eq 0 ]
-        grep -qx 'No errors' <<<"$output"
+        grep -q 'No errors' <<<"$output"
         [ "$(direct_copies)" -gt 0 ]
     done
 }
@@ -60,14 +60,14 @@ left_in_order='"${@:2}" && ivshmem check "$1/region" && ivshmem info --json "$1/
     with_room 48m "$folder" bash -c "$left_in_order" - "$folder" timeout 240 ivshmem-env --malloc \
         mpiexec -n 3 "$programs/lost_memory" heap 30
     [ "$status" -eq 0 ]
-    grep -qx 'No errors' <<<"$output"
+    grep -q 'No errors' <<<"$output"
     [ "$(direct_copies)" -gt 0 ]
 }
 
 @test "a sparse file: the file system fills up while a job runs" {
     with_room 24m "$folder" bash -c "$left_in_order" - "$folder" timeout 240 mpiexec -n 3 "$programs/lost_memory" starve
     [ "$status" -eq 0 ]
-    grep -qx 'No errors' <<<"$output"
+    grep -q 'No errors' <<<"$output"
 }
 
 @test "a file system without room for a rank: an error when it joins" {
