@@ -354,6 +354,13 @@ static member_t *member_of(const MPIDI_VC_t *vc, MPIR_Win *win)
     return members ? &members[VC_IVSHMEM(vc)->known_member] : NULL;
 }
 
+/* For a peer for which any window was found last. NULL if nothing is recorded. */
+static member_t *recorded_member(MPIDI_VC_t *vc, const MPIR_Win *win)
+{
+    int rank = rank_of(vc, win->comm_ptr);
+    return rank >= 0 && win->ivshmem_members ? &win->ivshmem_members[rank] : NULL;
+}
+
 /*
  * After MPI_Win_post, each rank of the group ends its access, and nobody else does. In a fence, the
  * ranks have told each other how many accesses will end. A rank that lies makes the fence end too
@@ -442,14 +449,14 @@ bool MPID_nem_ivshmem_relation_releases_lock(MPIDI_VC_t *vc, MPIR_Win *win)
  */
 static void lock_answered(MPIDI_VC_t *vc, MPIR_Win *win, int flags)
 {
-    int rank = rank_of(vc, win->comm_ptr);
+    member_t *m = recorded_member(vc, win);
 
-    if (rank < 0 || !win->ivshmem_members)
+    if (!m)
         return;
     if (flags & MPIDI_CH3_PKT_FLAG_RMA_LOCK_DISCARDED)
-        win->ivshmem_members[rank].locked = false;
+        m->locked = false;
     else if (flags & MPIDI_CH3_PKT_FLAG_RMA_LOCK_QUEUED_DATA_DISCARDED)
-        win->ivshmem_members[rank].locked = true;
+        m->locked = true;
 }
 
 /*
@@ -460,12 +467,11 @@ static void lock_answered(MPIDI_VC_t *vc, MPIR_Win *win, int flags)
 void MPID_nem_ivshmem_relation_keeps_lock(MPIDI_VC_t *vc, const MPIR_Request *rreq)
 {
     MPIR_Win *win = find_window(MPID_nem_ivshmem_receiving(vc)->window);
-    int rank = win ? rank_of(vc, win->comm_ptr) : -1;
+    member_t *m = win ? recorded_member(vc, win) : NULL;
 
-    if (rank >= 0 && win->ivshmem_members &&
-        (rreq->dev.pkt_flags & MPIDI_CH3_PKT_FLAG_RMA_UNLOCK) && !rreq->dev.drop_data &&
+    if (m && (rreq->dev.pkt_flags & MPIDI_CH3_PKT_FLAG_RMA_UNLOCK) && !rreq->dev.drop_data &&
         !rreq->dev.target_lock_queue_entry)
-        win->ivshmem_members[rank].locked = true;
+        m->locked = true;
 }
 
 /*
@@ -691,9 +697,9 @@ static void stop_queued(MPIR_Win *win, MPID_nem_ivshmem_range_t memory)
             continue;
         MPID_nem_ivshmem_vc_mark_failed(entry->vc,
                                         "waited for a lock to use memory that was detached");
-        int rank = rank_of(entry->vc, win->comm_ptr);
-        if (rank >= 0 && win->ivshmem_members)
-            win->ivshmem_members[rank].locked = false; /* it never got it */
+        member_t *m = recorded_member(entry->vc, win);
+        if (m)
+            m->locked = false; /* it never got it */
         DL_DELETE(win->target_lock_queue_head, entry);
         (void) MPIDI_CH3I_Win_target_lock_entry_free(win, entry);
     }
