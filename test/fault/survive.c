@@ -96,6 +96,7 @@ static void threads(void)
     pthread_join(polls, NULL);
 }
 
+static void (*at_init)(int); /* MPICH's handler of SIGUSR1 */
 static MPI_Comm living;
 static MPI_Win win;
 
@@ -210,6 +211,169 @@ static void lock(void)
     meet("locked", 2, (int[]){0, 2});
     for (int i = 0; i < KINDS; i++)
         CHECK(put_under_lock(1, locked[i]), "window %d: a lock from the dead", i);
+}
+
+/*
+ * The dead rank lives when these calls begin to wait for it: for a lock, for what it has to apply
+ * or to answer, and for the beginning and the end of its access.
+ */
+static MPI_Group victim_alone(void)
+{
+    MPI_Group all, alone;
+
+    MPI_Comm_group(MPI_COMM_WORLD, &all);
+    MPI_Group_incl(all, 1, (int[]){1}, &alone);
+    return alone;
+}
+
+static void prepare_shared(void)
+{
+    char *part;
+
+    MPI_Win_allocate(LARGE, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &part, &win);
+    MPI_Win_set_errhandler(win, MPI_ERRORS_RETURN);
+}
+
+/* From here on, the victim answers nothing. */
+static void leave(void)
+{
+    mark("leaving");
+}
+
+static void expect_loss(const char *call, int begun, int err)
+{
+    err = begun ? begun : err;
+    CHECK(class_of(err) == MPIX_ERR_PROC_FAILED, "%s: class %d", call, class_of(err));
+}
+
+static int put_to_victim(void)
+{
+    return MPI_Put(out, 1000, MPI_BYTE, 1, 0, 1000, MPI_BYTE, win);
+}
+
+static int get_from_victim(void)
+{
+    return MPI_Get(in, LARGE, MPI_BYTE, 1, 0, LARGE, MPI_BYTE, win);
+}
+
+static int lock_victim(int type)
+{
+    await("leaving", 1);
+    return MPI_Win_lock(type, 1, 0, win);
+}
+
+static int lock_all(void)
+{
+    await("leaving", 1);
+    return MPI_Win_lock_all(0, win);
+}
+
+static void wait_lock(void)
+{
+    int begun = lock_victim(MPI_LOCK_EXCLUSIVE);
+    expect_loss("MPI_Win_lock", begun, begun ? 0 : lock_victim(MPI_LOCK_EXCLUSIVE));
+}
+
+static void wait_unlock(void)
+{
+    lock_victim(MPI_LOCK_EXCLUSIVE);
+    int begun = put_to_victim();
+    expect_loss("MPI_Win_unlock", begun, MPI_Win_unlock(1, win));
+}
+
+static void wait_flush(void)
+{
+    lock_victim(MPI_LOCK_SHARED);
+    int begun = put_to_victim();
+    expect_loss("MPI_Win_flush", begun, MPI_Win_flush(1, win));
+}
+
+static void wait_flush_local(void)
+{
+    lock_victim(MPI_LOCK_SHARED);
+    int begun = get_from_victim();
+    expect_loss("MPI_Win_flush_local", begun, MPI_Win_flush_local(1, win));
+}
+
+static void wait_flush_local_all(void)
+{
+    lock_all();
+    int begun = get_from_victim();
+    expect_loss("MPI_Win_flush_local_all", begun, MPI_Win_flush_local_all(win));
+}
+
+static void wait_flush_all(void)
+{
+    lock_all();
+    int begun = put_to_victim();
+    expect_loss("MPI_Win_flush_all", begun, MPI_Win_flush_all(win));
+}
+
+static void wait_lock_all(void)
+{
+    expect_loss("MPI_Win_lock_all", MPI_SUCCESS, lock_all());
+}
+
+static void wait_unlock_all(void)
+{
+    lock_all();
+    int begun = put_to_victim();
+    expect_loss("MPI_Win_unlock_all", begun, MPI_Win_unlock_all(win));
+}
+
+static void wait_complete(void)
+{
+    await("leaving", 1);
+    int begun = MPI_Win_start(victim_alone(), 0, win);
+    if (!begun)
+        begun = put_to_victim();
+    CHECK(begun || MPI_Win_complete(win), "an access to the dead has ended");
+}
+
+static void wait_wait(void)
+{
+    await("leaving", 1);
+    int begun = MPI_Win_post(victim_alone(), 0, win);
+    expect_loss("MPI_Win_wait", begun, MPI_Win_wait(win));
+}
+
+/*
+ * Rank 0 is of the same node. It does not receive, and dies when the call already has the error of
+ * another death, and waits for its message only.
+ */
+static void neighbour(void)
+{
+    int err;
+
+    if (rank == 0) {
+        printf("rank 0: done\n");
+        fflush(stdout);
+        mark("done");
+        sleep(4);
+        _exit(1); /* of the ranks of a node, Hydra kills all if one of them is killed */
+    }
+    signal(SIGUSR1, at_init);
+    err = MPI_Send(out, LARGE, MPI_BYTE, 0, 1, MPI_COMM_WORLD);
+    CHECK(err, "a message to the dead has been sent");
+}
+
+/*
+ * All ranks ask the process manager who is dead. Those of the dead rank's node do not get an answer
+ * any more: Hydra kills them. Rank 0, of another node, goes on.
+ */
+static void node(void)
+{
+    char byte;
+    int err;
+
+    signal(SIGUSR1, at_init);
+    err = MPI_Recv(&byte, 1, MPI_BYTE, 1, 1, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    CHECK(err, "a message from the dead");
+    sleep(3);
+    if (rank == 0)
+        printf("rank 0: goes on\n");
+    fflush(stdout);
+    _exit(rank);
 }
 
 /*
@@ -397,6 +561,18 @@ static const struct {
     {"fence", 3, 1, fence, prepare_window, NULL},
     {"exposure", 3, 1, exposure, prepare_exposure, NULL},
     {"lock", 3, 1, lock, prepare_locked, NULL},
+    {"wait-lock", 3, 1, wait_lock, prepare_shared, leave},
+    {"wait-unlock", 3, 1, wait_unlock, prepare_exposure, leave},
+    {"wait-flush", 3, 1, wait_flush, prepare_exposure, leave},
+    {"wait-flush-local", 3, 1, wait_flush_local, prepare_exposure, leave},
+    {"wait-flush-local-all", 3, 1, wait_flush_local_all, prepare_exposure, leave},
+    {"wait-flush-all", 3, 1, wait_flush_all, prepare_exposure, leave},
+    {"wait-lock-all", 3, 1, wait_lock_all, prepare_shared, leave},
+    {"wait-unlock-all", 3, 1, wait_unlock_all, prepare_exposure, leave},
+    {"wait-complete", 3, 1, wait_complete, prepare_exposure, leave},
+    {"wait-wait", 3, 1, wait_wait, prepare_exposure, leave},
+    {"neighbour", 3, 2, neighbour, NULL, NULL},
+    {"node", 7, 1, node, NULL, NULL},
     {"detach", 3, 1, detach, NULL, NULL},
     {"told-later", 3, 1, told_later, NULL, NULL},
     {"texts", 4, 1, texts, NULL, NULL},
@@ -426,7 +602,7 @@ int main(int argc, char **argv)
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     CHECK(size == cases[at].ranks, "%d ranks are expected", cases[at].ranks);
-    signal(SIGUSR1, SIG_IGN); /* the process manager's signal that a rank has died */
+    at_init = signal(SIGUSR1, SIG_IGN); /* the process manager's signal that a rank has died */
     dir = argv[2];
     in = calloc(1, LARGE);
     out = calloc(1, LARGE);

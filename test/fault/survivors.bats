@@ -45,6 +45,32 @@ survives() {
     MPIR_CVAR_ENABLE_FT=1 survives lock
 }
 
+@test "a call on a window does not wait for a rank that dies in the meantime" {
+    local call
+    export MPIR_CVAR_ENABLE_FT=1
+    for call in lock unlock flush flush-local flush-local-all flush-all lock-all unlock-all complete wait; do
+        survives "wait-$call"
+    done
+}
+
+@test "a message to a rank of the same node ends with the rank" {
+    unset MPIR_CVAR_NOLOCAL
+    # A proxy whose ranks write into files serves them no more.
+    mkdir "$BATS_TEST_TMPDIR/meet"
+    mpi job -disable-auto-cleanup -launcher fork -hosts "$(hostname),localhost" -ppn 2 -n 3 \
+        "$fault/survive" neighbour "$BATS_TEST_TMPDIR/meet" || :
+    grep -qx "rank 1: done" "$BATS_TEST_TMPDIR/job.out" || { say job; return 1; }
+}
+
+@test "mpiexec outlives the proxy of a node whose ranks end, and so do the other ranks" {
+    unset MPIR_CVAR_NOLOCAL
+    for _ in {1..4}; do
+        mpi job -disable-auto-cleanup -launcher fork -hosts "$(hostname):1,localhost:6" -n 7 \
+            "$fault/survive" node . || :
+        grep -qx "rank 0: goes on" "$BATS_TEST_TMPDIR/job.out" || { say job; return 1; }
+    done
+}
+
 @test "MPI_Buffer_detach fails once, and nothing is sent from the buffer afterwards" {
     survives detach
 }

@@ -76,6 +76,7 @@ cvars:
 #include "ivshmem_path.h"
 #include "ivshmem_port.h"
 #include "ivshmem_relation.h"
+#include "ivshmem_teardown.h"
 #include "ivshmem_card.h"
 #include "ivshmem_memory.h"
 #include "ivshmem_lmt_pool.h"
@@ -157,6 +158,7 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
 
     memset(&MPID_nem_ivshmem, 0, sizeof(MPID_nem_ivshmem));
     MPID_nem_ivshmem_stats_register();
+    MPID_nem_ivshmem_teardown_init();
     int tcp_errno = MPID_nem_ivshmem_path_init(pg_p, pg_rank, bc_val_p, val_max_sz_p);
     int err = join_region(pg_p, pg_rank);
     if (err == 0) {

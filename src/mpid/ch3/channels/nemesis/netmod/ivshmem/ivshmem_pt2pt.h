@@ -15,6 +15,12 @@ extern int (*ivshmem_pt2pt_is_lost)(const MPIR_Request *);
 /* Set by the netmod: makes the next call that waits return this error, which none has returned. */
 extern void (*ivshmem_pt2pt_keep)(int mpi_errno);
 
+/*
+ * Set by the netmod: called when the process manager has reported the loss of a rank of this node,
+ * whose connection is not the netmod's.
+ */
+extern void (*ivshmem_pt2pt_lost)(struct MPIDI_VC *vc);
+
 /* Whether there is nothing left to wait for. */
 static inline int ivshmem_pt2pt_is_over(const MPIR_Request *req)
 {

@@ -396,6 +396,16 @@ fn_fail:
     goto fn_exit;
 }
 
+static int check_posted(MPIR_Win *win)
+{
+    int mpi_errno = MPI_SUCCESS;
+
+    for (int i = 0; win->ivshmem_members && i < win->comm_ptr->local_size; i++)
+        if (win->ivshmem_members[i].posted)
+            MPID_nem_ivshmem_check_target(win, i, mpi_errno);
+    return mpi_errno;
+}
+
 bool MPID_nem_ivshmem_relation_ends_access(MPIDI_VC_t *vc, MPIR_Win *win)
 {
     member_t *m = member_of(vc, win);
@@ -826,7 +836,6 @@ static int forget_locks(MPIR_Win *first)
         for (; held > 0 && win->current_lock_type != MPID_LOCK_NONE; held--) {
             mpi_errno = MPIDI_CH3I_Release_lock(win);
             MPIR_ERR_CHECK(mpi_errno);
-            MPIDI_CH3_Progress_signal_completion();
         }
     }
 
@@ -844,6 +853,7 @@ int MPID_nem_ivshmem_relation_forget_locks(void)
     if (likely(MPIDI_Failed_vc_count == relation->failed_vcs))
         goto fn_exit;
     relation->failed_vcs = MPIDI_Failed_vc_count;
+    MPIDI_CH3_Progress_signal_completion(); /* calls on windows see whom they wait for */
     mpi_errno = forget_locks(MPIDI_RMA_Win_active_list_head);
     MPIR_ERR_CHECK(mpi_errno);
     mpi_errno = forget_locks(MPIDI_RMA_Win_inactive_list_head);
@@ -871,6 +881,7 @@ int MPID_nem_ivshmem_relation_init(void)
     MPID_nem_ivshmem_attach = note_attached;
     MPID_nem_ivshmem_detach = note_detached;
     MPID_nem_ivshmem_expose = expose_window;
+    MPID_nem_ivshmem_check_posted = check_posted;
     MPID_nem_ivshmem_lock_answered = lock_answered;
     MPID_nem_ivshmem_unmade = close_window;
 #endif

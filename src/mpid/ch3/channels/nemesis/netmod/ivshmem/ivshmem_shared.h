@@ -35,7 +35,10 @@ extern int (*MPID_nem_ivshmem_expose)(struct MPIR_Win *win, struct MPIR_Group *g
 /* Called with the flags that answer a requested lock. NULL without the netmod. */
 extern void (*MPID_nem_ivshmem_lock_answered)(struct MPIDI_VC *vc, struct MPIR_Win *win, int flags);
 
-/* Called for a window that could not be created. NULL without the netmod. */
+/*
+ * Called for a window that could not be created, or could not be freed and whose memory is the
+ * program's. NULL without the netmod.
+ */
 extern void (*MPID_nem_ivshmem_unmade)(struct MPIR_Win *win);
 
 /* Whether a port of ours with that tag is open. */
@@ -54,20 +57,38 @@ int MPID_nem_ivshmem_port_is_open(int tag);
     ((win)->ivshmem ? (win)->comm_ptr : (win)->comm_ptr->node_comm)
 
 /*
- * Sets `error` if a rank of the window is lost, or if a rank has revoked the communicator: a caller
- * that waits would wait for ever.
+ * Called while MPI_Win_wait waits. Returns an MPI error if a rank that has not ended its access is
+ * lost. NULL without the netmod.
  */
+extern int (*MPID_nem_ivshmem_check_posted)(struct MPIR_Win *win);
+
+/*
+ * Set `error` if a rank of the window is lost, or if another one has revoked the communicator: a
+ * caller that waits would wait for ever. For the calls that wait for one rank, for all targets of
+ * the epoch, and for all ranks.
+ */
+#define MPID_nem_ivshmem_check_target(win, rank, error)                                            \
+    do {                                                                                           \
+        MPIDI_VC_t *vc_;                                                                           \
+        MPIDI_Comm_get_vc((win)->comm_ptr, (rank), &vc_);                                          \
+        if (vc_->state == MPIDI_VC_STATE_MORIBUND)                                                 \
+            MPIR_ERR_SET1((error), MPIX_ERR_PROC_FAILED, "**comm_fail", "**comm_fail %d", (rank)); \
+    } while (0)
+
+#define MPID_nem_ivshmem_check_targets(win, error)                                                 \
+    do {                                                                                           \
+        for (int slot_ = 0; slot_ < (win)->num_slots; slot_++)                                     \
+            for (MPIDI_RMA_Target_t *target_ = (win)->slots[slot_].target_list_head; target_;      \
+                 target_ = target_->next)                                                          \
+                MPID_nem_ivshmem_check_target(win, target_->target_rank, error);                   \
+    } while (0)
+
 #define MPID_nem_ivshmem_check_ranks(win, error)                                                   \
     do {                                                                                           \
         if ((win)->comm_ptr->revoked)                                                              \
             MPIR_ERR_SET((error), MPIX_ERR_REVOKED, "**revoked");                                  \
-        for (int rank_ = 0; rank_ < (win)->comm_ptr->local_size; rank_++) {                        \
-            MPIDI_VC_t *vc_;                                                                       \
-            MPIDI_Comm_get_vc((win)->comm_ptr, rank_, &vc_);                                       \
-            if (vc_->state == MPIDI_VC_STATE_MORIBUND)                                             \
-                MPIR_ERR_SET1((error), MPIX_ERR_PROC_FAILED, "**comm_fail", "**comm_fail %d",      \
-                              rank_);                                                              \
-        }                                                                                          \
+        for (int rank_ = 0; rank_ < (win)->comm_ptr->local_size; rank_++)                          \
+            MPID_nem_ivshmem_check_target(win, rank_, error);                                      \
     } while (0)
 
 #endif

@@ -117,6 +117,28 @@ fn_fail:
     goto fn_exit;
 }
 
+/* Ends the current call, as in fail_vc, but only after CH3 has dealt with all that failed. */
+static int report_lost(const MPIDI_VC_t *vc)
+{
+    return MPID_nem_ivshmem.failure = MPID_nem_ivshmem_vc_error(
+               vc, "its process is dead, according to the process manager");
+}
+
+/*
+ * For a rank of the same node. A message to it may wait for its answer for ever: nothing but the
+ * error tells the caller.
+ */
+static void lost_neighbour(MPIDI_VC_t *vc)
+{
+    (void) report_lost(vc);
+    MPIDI_CH3_Progress_signal_completion();
+}
+
+void MPID_nem_ivshmem_teardown_init(void)
+{
+    ivshmem_pt2pt_lost = lost_neighbour;
+}
+
 /*
  * CH3's close protocol has ended, or the process manager has reported that the peer's process
  * failed. Then the requests end here, and the connection is not marked: CH3 takes it for terminated
@@ -129,14 +151,7 @@ int MPID_nem_ivshmem_teardown_terminate(MPIDI_VC_t *vc)
     int mpi_errno = MPI_SUCCESS;
 
     if (vc->state != MPIDI_VC_STATE_CLOSED) {
-        int req_errno =
-            MPID_nem_ivshmem_vc_error(vc, "its process is dead, according to the process manager");
-        /*
-         * Ends the current call, as in fail_vc, but only after CH3 has dealt with all processes
-         * that failed.
-         */
-        MPID_nem_ivshmem.failure = req_errno;
-        mpi_errno = end_requests(vc, req_errno);
+        mpi_errno = end_requests(vc, report_lost(vc));
         MPIR_ERR_CHECK(mpi_errno);
     }
     mpi_errno = MPID_nem_ivshmem_teardown_drained(vc);
