@@ -350,7 +350,7 @@ static void neighbour(void)
         fflush(stdout);
         mark("done");
         sleep(4);
-        _exit(1); /* of the ranks of a node, Hydra kills all if one of them is killed */
+        _exit(1);
     }
     signal(SIGUSR1, at_init);
     err = MPI_Send(out, LARGE, MPI_BYTE, 0, 1, MPI_COMM_WORLD);
@@ -358,8 +358,8 @@ static void neighbour(void)
 }
 
 /*
- * All ranks ask the process manager who is dead. Those of the dead rank's node do not get an answer
- * any more: Hydra kills them. Rank 0, of another node, goes on.
+ * All ranks ask the process manager who is dead, and go on, also those of the dead rank's node.
+ * They end while others may still ask.
  */
 static void node(void)
 {
@@ -369,10 +369,9 @@ static void node(void)
     signal(SIGUSR1, at_init);
     err = MPI_Recv(&byte, 1, MPI_BYTE, 1, 1, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     CHECK(err, "a message from the dead");
-    sleep(3);
-    if (rank == 0)
-        printf("rank 0: goes on\n");
+    printf("rank %d: goes on\n", rank);
     fflush(stdout);
+    usleep(rank == 0 ? 2000000 : 500000);
     _exit(rank);
 }
 

@@ -93,7 +93,7 @@ as_before() {
 @test "each group of edits has a reason, and no edit depends on another, in each release" {
     for release in 4.0 4.1 4.2 4.3 5.0; do
         "$graft" --edits "$release" >"$BATS_TEST_TMPDIR/edits"
-        python3 - "$BATS_TEST_TMPDIR/edits" "$top/tools/ivshmem-graft.edits" <<'END'
+        python3 - "$BATS_TEST_TMPDIR/edits" "$top/tools/ivshmem-graft.edits" "$release" <<'END'
 import re
 import sys
 
@@ -111,7 +111,9 @@ for i, (group, file, count, text, new) in enumerate(edits):
             assert new not in before and new not in after, (group, other, new)
 lines = open(sys.argv[2]).read().splitlines()
 groups = [i for i, line in enumerate(lines) if line.startswith("group ")]
-assert [lines[i].split()[1] for i in groups] == list(dict.fromkeys(edit[0] for edit in edits))
+names = [lines[i].split()[1] for i in groups]
+made = list(dict.fromkeys(edit[0] for edit in edits))  # a release may not need all
+assert made == [name for name in names if name in made] and (made == names or sys.argv[3] != "4.0")
 for i in groups:
     assert len(lines[i].split()) > 4 and lines[i + 1].startswith("# "), lines[i]
 END
