@@ -38,7 +38,7 @@ with_room() {
 }
 
 direct_copies() {
-    sed -n 's/^ivshmem: rank=.* single_copy=\([0-9]*\).*/\1/p' <<<"$output" | awk '{ n += $1 } END { print n + 0 }'
+    sed -n 's/^.*ivshmem: rank=.* single_copy=\([0-9]*\).*/\1/p' <<<"$output" | awk '{ n += $1 } END { print n + 0 }'
 }
 
 # The region is empty again, and the file system still has room for others.

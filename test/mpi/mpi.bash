@@ -111,7 +111,7 @@ good() {
     grep -qix 'no errors' "$BATS_TEST_TMPDIR/$1.out" || { say "$1"; return 1; }
     awk -v ranks="$2" -v region="$region" -v id="$id" -v own="$own" '
         function wrong(text) { print text; bad = 1 }
-        /^ivshmem: rank=/ {
+        sub(/^.*ivshmem: rank=/, "ivshmem: rank=") { # the program may have begun a line
             n++
             for (i = 2; i <= NF; i++) {
                 split($i, kv, "=")
@@ -152,7 +152,7 @@ good() {
 }
 
 # counted NAME COUNTER: the sum over all ranks of the job.
-counted() { sed -n "s/^ivshmem: rank=.* $2=\([0-9]*\).*/\1/p" "$BATS_TEST_TMPDIR/$1.err" | awk '{ n += $1 } END { print n + 0 }'; }
+counted() { sed -n "s/^.*ivshmem: rank=.* $2=\([0-9]*\).*/\1/p" "$BATS_TEST_TMPDIR/$1.err" | awk '{ n += $1 } END { print n + 0 }'; }
 
 # empty [REGION]: it has no endpoints, and all of it is free.
 empty() {

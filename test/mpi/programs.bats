@@ -114,7 +114,7 @@ teardown() { at_end; }
     for rank in 0 1; do
         for name in lmt_sent lmt_sent_bytes lmt_received lmt_received_bytes waits; do
             pvar=$(sed -n "s/^pvar: rank=$rank .*\b$name=\([0-9]*\).*/\1/p" "$BATS_TEST_TMPDIR/job.out")
-            line=$(sed -n "s/^ivshmem: rank=$rank .*\b$name=\([0-9]*\).*/\1/p" "$BATS_TEST_TMPDIR/job.err")
+            line=$(sed -n "s/^.*ivshmem: rank=$rank .*\b$name=\([0-9]*\).*/\1/p" "$BATS_TEST_TMPDIR/job.err")
             [ -n "$pvar" ] && [ "$pvar" = "$line" ] || { echo "$name: $pvar, at finalize $line"; say job; return 1; }
         done
     done

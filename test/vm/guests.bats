@@ -120,7 +120,7 @@ both_direct() { [ "$(grep -o ' single_copy=[0-9]*' "$1" | awk -F= '$2 >= 3 { n++
 # counted FILE BYTES: each of the 2 ranks with that output sent more than BYTES through one region, and all arrived.
 counted() {
     awk -v least="$2" '
-        /^ivshmem: rank=/ {
+        sub(/^.*ivshmem: rank=/, "ivshmem: rank=") { # the program may have begun a line
             for (i = 2; i <= NF; i++) { split($i, pair, "="); field[pair[1]] = pair[2] }
             sent = field["eager_sent_bytes"] + field["lmt_sent_bytes"]
             balance += sent - field["eager_received_bytes"] - field["lmt_received_bytes"]

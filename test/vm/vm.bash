@@ -48,7 +48,7 @@ through_region() {
     awk -v ranks="$2" '
         match($0, /rank=[0-9]+/) { rank = substr($0, RSTART + 5, RLENGTH - 5) }
         /^exchange: rank=.* good$/ { split($3, pair, "="); said[rank] = pair[2]; good++ }
-        /^ivshmem: rank=/ {
+        sub(/^.*ivshmem: rank=/, "ivshmem: rank=") { # the program may have begun a line
             for (i = 2; i <= NF; i++) { split($i, pair, "="); field[pair[1]] = pair[2] }
             sent[rank] = field["eager_sent_bytes"] + field["lmt_sent_bytes"]
             balance += sent[rank] - field["eager_received_bytes"] - field["lmt_received_bytes"]
