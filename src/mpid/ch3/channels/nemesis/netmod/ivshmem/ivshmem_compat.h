@@ -13,6 +13,7 @@
 #define IVSHMEM_COMPAT_4_1 40100000
 #define IVSHMEM_COMPAT_4_2 40200000
 #define IVSHMEM_COMPAT_5_0 50000000
+#define IVSHMEM_COMPAT_5_1 50100000
 
 /* The longest value of the process manager's key-value space, in bytes. IVSHMEM_COMPAT_PMI is the
  * header that it needs, if any. */
@@ -64,12 +65,19 @@ typedef ivshmem_compat_errflag *ivshmem_compat_errflag_arg;
 #define ivshmem_compat_process_status(status, errflag) MPIR_Process_status(status, errflag)
 #endif
 
-/* Calls a collective with its arguments, the error flag left out, and returns any error, even if it
- * is only in the flag. `begin` is the flag's value before. */
-#define ivshmem_compat_collective(begin, function, ...)                                            \
+/* Since 5.1, the collectives that CH3 itself calls have names of their own. */
+#if MPICH_NUMVERSION >= IVSHMEM_COMPAT_5_1
+#define IVSHMEM_COMPAT_COLLECTIVE(name) MPIR_##name##_fallback
+#else
+#define IVSHMEM_COMPAT_COLLECTIVE(name) MPIR_##name
+#endif
+
+/* Calls the collective `name`, such as Barrier, with its arguments, the error flag left out, and
+ * returns any error, even if it is only in the flag. `begin` is the flag's value before. */
+#define ivshmem_compat_collective(begin, name, ...)                                                \
     ({                                                                                             \
         ivshmem_compat_errflag errflag_ = (begin), before_ = errflag_;                             \
-        int error_ = function(__VA_ARGS__, IVSHMEM_COMPAT_PASS(errflag_));                         \
+        int error_ = IVSHMEM_COMPAT_COLLECTIVE(name)(__VA_ARGS__, IVSHMEM_COMPAT_PASS(errflag_));  \
         if (error_ == MPI_SUCCESS && errflag_ != before_)                                          \
             MPIR_ERR_SET(error_, MPI_ERR_OTHER, "**coll_fail");                                    \
         error_;                                                                                    \

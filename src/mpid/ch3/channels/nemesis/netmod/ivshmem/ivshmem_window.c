@@ -235,7 +235,7 @@ static int fence_window(int mode, MPIR_Win *win)
     if ((mode & MPI_MODE_NOPRECEDE) && (mode & MPI_MODE_NOSUCCEED))
         goto fn_exit;
     MPL_atomic_read_write_barrier();
-    mpi_errno = ivshmem_compat_collective(IVSHMEM_COMPAT_ERR_NONE, MPIR_Barrier, win->comm_ptr);
+    mpi_errno = ivshmem_compat_collective(IVSHMEM_COMPAT_ERR_NONE, Barrier, win->comm_ptr);
     MPIR_ERR_CHECK(mpi_errno);
     MPL_atomic_read_write_barrier();
     win->states.access_state = mode & MPI_MODE_NOSUCCEED ? MPIDI_RMA_NONE : MPIDI_RMA_FENCE_GRANTED;
@@ -478,7 +478,7 @@ static int share_window(MPIR_Win *win, part_t mine, const MPI_Aint *sizes)
     if (rank == 0 && has_part(&mine))
         alloc_window_lock(w, &mine, sizes != NULL);
     parts[rank] = mine;
-    mpi_errno = ivshmem_compat_collective(IVSHMEM_COMPAT_ERR_NONE, MPIR_Allgather, MPI_IN_PLACE, 0,
+    mpi_errno = ivshmem_compat_collective(IVSHMEM_COMPAT_ERR_NONE, Allgather, MPI_IN_PLACE, 0,
                                           MPI_DATATYPE_NULL, parts, sizeof(*parts),
                                           IVSHMEM_COMPAT_BYTE, win->comm_ptr);
     MPIR_ERR_CHECK(mpi_errno);
@@ -488,8 +488,8 @@ static int share_window(MPIR_Win *win, part_t mine, const MPI_Aint *sizes)
         w->bases = MPL_malloc(count * sizeof(void *), MPL_MEM_SHM);
         opened = open_parts(win, w, parts, sizes);
         mpi_errno =
-            ivshmem_compat_collective(IVSHMEM_COMPAT_ERR_NONE, MPIR_Allreduce, MPI_IN_PLACE,
-                                      &opened, 1, IVSHMEM_COMPAT_INT, MPI_MIN, win->comm_ptr);
+            ivshmem_compat_collective(IVSHMEM_COMPAT_ERR_NONE, Allreduce, MPI_IN_PLACE, &opened, 1,
+                                      IVSHMEM_COMPAT_INT, MPI_MIN, win->comm_ptr);
         MPIR_ERR_CHECK(mpi_errno);
     }
     is_agreed = true;
@@ -602,7 +602,7 @@ static int win_allocate_shared(MPI_Aint size, int disp_unit, MPIR_Info *info, MP
     sizes = MPL_malloc(count * sizeof(*sizes), MPL_MEM_RMA);
     MPIR_ERR_CHKANDJUMP(!sizes, mpi_errno, MPI_ERR_OTHER, "**nomem");
     sizes[rank] = size;
-    mpi_errno = ivshmem_compat_collective(IVSHMEM_COMPAT_ERR_NONE, MPIR_Allgather, MPI_IN_PLACE, 0,
+    mpi_errno = ivshmem_compat_collective(IVSHMEM_COMPAT_ERR_NONE, Allgather, MPI_IN_PLACE, 0,
                                           MPI_DATATYPE_NULL, sizes, 1, IVSHMEM_COMPAT_AINT,
                                           (*win)->comm_ptr);
     MPIR_ERR_CHECK(mpi_errno);
@@ -680,7 +680,7 @@ static int settle_window(MPIR_Win *win)
     }
     if (mpi_errno != MPI_SUCCESS)
         errflag = MPIR_ERR_PROC_FAILED;
-    barrier_errno = ivshmem_compat_collective(errflag, MPIR_Barrier, win->comm_ptr);
+    barrier_errno = ivshmem_compat_collective(errflag, Barrier, win->comm_ptr);
     MPIR_ERR_CHECK(mpi_errno);
     mpi_errno = barrier_errno;
     MPIR_ERR_CHECK(mpi_errno);
