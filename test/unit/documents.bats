@@ -24,3 +24,24 @@
     echo "$output"
     [ "$status" -eq 0 ]
 }
+
+@test "doc/upstream.md lists each patch, in order, and tells which need the netmod" {
+    "$IVSHM_SRC/tools/ivshmem-graft" --edits >"$BATS_TEST_TMPDIR/edits"
+    run python3 - "$BATS_TEST_TMPDIR/edits" "$IVSHM_SRC/tools/ivshmem-graft.edits" "$IVSHM_SRC/doc/upstream.md" <<'END'
+import re
+import sys
+
+edits, table, page = (open(name).read() for name in sys.argv[1:])
+fields = edits.split("\0")[:-1]
+using = {group for group, text in zip(fields[::5], fields[4::5]) if "ivshmem" in text}
+subjects = re.findall(r"^group (\S+) .*\nsubject (.*)$", table, re.M)
+expected = [subject for group, subject in subjects if group not in using], \
+           [subject for group, subject in subjects if group in using]
+for section, heading in zip(expected, ("## Repairs that", "## The netmod")):
+    rows = page[page.index(heading):].split("\n## ")[0]
+    found = re.findall(r"^\| (\S+: .*?) \|", rows, re.M)
+    assert found == section, sorted(set(found) ^ set(section))
+END
+    echo "$output"
+    [ "$status" -eq 0 ]
+}
