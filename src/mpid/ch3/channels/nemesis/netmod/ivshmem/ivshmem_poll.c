@@ -17,6 +17,7 @@
 #include "ivshmem_vc.h"
 #include "ivshmem_packet.h"
 #include "ivshmem_memory.h"
+#include "ivshmem_error.h"
 
 #include <time.h>
 
