@@ -216,7 +216,8 @@ edit file 4.x|4.x is neither a number nor a range of releases
 word LETTER 4.0 a|expected word @NAME@ RELEASES TEXT
 word @LETTER@ often a|expected word @NAME@ RELEASES TEXT
 -text|a text without an edit
-delete file|neither word, group nor edit
+delete file|neither word, group, subject nor edit
+subject hydra: stay|a subject without a group
 END
     run "$graft" --edits five
     [ "$status" -eq 2 ]
