@@ -299,3 +299,27 @@ END
     make check
     [ -e ran ]
 }
+
+@test "MPICH=FILE and UNTRIED=yes configure again if they differ, but not for check-release" {
+    rm -rf given && mkdir -p given/build-aux && cp ../checkout/GNUmakefile ../checkout/configure.ac given
+    cd given
+    touch build-aux/packages
+    cat >build-aux/bootstrap <<'END'
+#!/bin/bash
+echo "${MPICH-},${UNTRIED-}" >>ran
+[ ! "${MPICH-}${UNTRIED-}" ] || echo "${MPICH-} ${UNTRIED-}" >.bootstrapped
+touch .bootstrapped
+printf 'all install stage check check-release:\n' >Makefile
+END
+    chmod +x build-aux/bootstrap
+    make check-release MPICH=first UNTRIED=yes
+    make stage
+    make stage MPICH=second
+    make check MPICH=second
+    make check
+    make install MPICH=third
+    make check-release MPICH=third
+    make stage UNTRIED=yes
+    make -n stage MPICH=third
+    diff ran - <<<$',\nsecond,\n,yes'
+}
