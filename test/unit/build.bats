@@ -215,7 +215,7 @@ END
     rm -rf dry && mkdir dry && cd dry
     ../../checkout/configure --disable-silent-rules
     make -n >output
-    grep -q ' V=1 .*/build-aux/mpich debian' output
+    grep -q ' V=1 .*/build-aux/mpich system' output
     [ ! -e cache ] # nothing ran
 }
 

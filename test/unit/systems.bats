@@ -1,8 +1,9 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: mpich2
 #
-# The set-up on other systems than this one: which packages build-aux/bootstrap installs, with which commands, and what is
-# said if something is not as it should be. The system and its package manager are fakes; nothing is installed.
+# The set-up on other systems than this one: which packages build-aux/bootstrap installs, with which commands, how
+# fetch-source gets MPICH's source, and what is said if something is not as it should be. The system and its package
+# manager are fakes; nothing is downloaded, and MPICH is not built.
 #
 # shellcheck disable=SC2016 # the fakes' own variables
 
@@ -162,4 +163,101 @@ zypper --non-interactive install --no-recommends gcc-fortran ShellCheck"
     bootstrap
     [ "$status" -eq 0 ]
     [ ! -e tree/given ]
+}
+
+# archive VERSION FILE: as much of MPICH as says which release it is.
+archive() {
+    rm -rf "mpich-$1" && mkdir -p "mpich-$1/maint" "mpich-$1/src/mpid/ch3/channels/nemesis"
+    echo "m4_define([MPICH_VERSION_m4],[$1])dnl" >"mpich-$1/maint/version.m4"
+    tar -czf "$2" "mpich-$1"
+}
+
+mpich() {
+    run tree/build-aux/mpich "$1" "$PWD/logs"
+    echo "$output"
+}
+
+# source_rpm VERSION FOLDER: in place of rpm's own format, what rpm2cpio makes of it. FOLDER is ./ with recent ones.
+source_rpm() {
+    archive "$1" "mpich-$1.tar.gz"
+    touch mpich.spec mpich-modules.tar
+    printf "$2%s\\n" mpich.spec "mpich-$1.tar.gz" mpich-modules.tar | cpio -o --quiet >"mpich-$1-7.src.rpm"
+    fake rpm2cpio 'cd "$at" && cat "$1"'
+}
+
+@test "Fedora: takes upstream's archive from the source package, by dnf 5 and by dnf 4" {
+    is fedora '' "Fedora Linux 43"
+    source_rpm 4.2.2 ./
+    for option in --srpm --source; do
+        rm -rf cache
+        : >calls
+        fake dnf "called; [[ \$* == *$option* ]] && cp mpich-4.2.2-7.src.rpm \"\$at\""
+        run -0 tree/build-aux/fetch-source mpich "$PWD/logs"
+        cmp cache/src/mpich/mpich-4.2.2.tar.gz mpich-4.2.2.tar.gz
+        [ "$(tail -n 1 calls)" = "dnf -y download $option mpich" ]
+    done
+    # It is there now, and what it is is one line.
+    run -0 tree/build-aux/fetch-source mpich "$PWD/logs"
+    [ -z "$output" ]
+    mpich system
+    [ "${lines[0]}" = "Fedora Linux 43, packages by dnf; MPICH 4.2.2 from $PWD/cache/src/mpich/mpich-4.2.2.tar.gz" ]
+}
+
+@test "openSUSE: takes upstream's archive from the source package" {
+    is opensuse-leap "suse opensuse" "openSUSE Leap 15.6"
+    source_rpm 4.1.2 ''
+    fake zypper 'called; for word; do case $last in --pkg-cache-dir) to=$word ;; esac; last=$word; done
+        mkdir -p "$to/repo/src" && cp mpich-4.1.2-7.src.rpm "$to/repo/src"'
+    run -0 tree/build-aux/fetch-source mpich "$PWD/logs"
+    cmp cache/src/mpich/mpich-4.1.2.tar.gz mpich-4.1.2.tar.gz
+    [[ $(cat calls) == "zypper --non-interactive --root $PWD/cache/src/mpich."*" source-install --download-only mpich" ]]
+    mpich system
+    [ "${lines[0]}" = "openSUSE Leap 15.6, packages by zypper; MPICH 4.1.2 from $PWD/cache/src/mpich/mpich-4.1.2.tar.gz" ]
+}
+
+@test "a source package without MPICH's archive is an error, and leaves nothing" {
+    is fedora '' "Fedora Linux 43"
+    touch mpich.spec
+    echo mpich.spec | cpio -o --quiet >mpich-4.2.2-7.src.rpm
+    fake rpm2cpio 'cd "$at" && cat "$1"'
+    fake dnf 'cp mpich-4.2.2-7.src.rpm "$at"'
+    run -1 tree/build-aux/fetch-source mpich "$PWD/logs"
+    [[ $output == *"there is no mpich-*.tar.* in "*"mpich-4.2.2-7.src.rpm"* ]]
+    [ "$(ls cache/src)" = mpich.lock ]
+    is void '' "Void Linux"
+    FETCH=yes mpich system
+    [ "$status" -eq 1 ]
+    [[ $output == *"how to download a source package on Void Linux is not known here"*"Name an archive or a tree of MPICH 4"*"make stage MPICH=FILE"* ]]
+}
+
+@test "Debian: the release is that of the upstream archive, whatever the package is called" {
+    is debian '' "Debian GNU/Linux 13 (trixie)"
+    mkdir -p cache/src/mpich
+    archive 9.8.7 cache/src/mpich/mpich_9.9.0+really9.8.7.orig.tar.gz
+    touch cache/src/mpich/mpich_9.9.0+really9.8.7-1.dsc cache/src/mpich/mpich_9.9.0+really9.8.7.orig.tar.gz.asc
+    mpich system
+    [ "$status" -eq 1 ]
+    [ "${lines[0]}" = "Debian GNU/Linux 13 (trixie), packages by apt-get; MPICH 9.8.7 from $PWD/cache/src/mpich/mpich_9.9.0+really9.8.7-1.dsc" ]
+    [[ ${lines[1]} == *"is MPICH 9.8.7, but the netmod was built and tested with $(tree/tools/ivshmem-graft --releases). "* ]]
+}
+
+@test "a release that was not tried, or no MPICH at all, is refused before anything is built" {
+    is debian '' "Debian GNU/Linux 13 (trixie)"
+    archive 9.8.7 mpich-9.8.7.tar.gz
+    for source in "$PWD/mpich-9.8.7.tar.gz" "$PWD/mpich-9.8.7"; do
+        mpich "$source"
+        [ "$status" -eq 1 ]
+        [ "${#lines[@]}" -eq 2 ]
+        [[ ${lines[0]} == *"; MPICH 9.8.7 from $source" ]]
+        [[ ${lines[1]} == *"make stage MPICH=FILE"*"--with-mpich-source=FILE"*"UNTRIED=yes"*"--enable-untried-mpich"* ]]
+    done
+    date >notes.tar.gz
+    mpich "$PWD/notes.tar.gz"
+    [ "$status" -eq 1 ]
+    [[ ${lines[1]} == *"notes.tar.gz is MPICH of unknown version (it has no maint/version.m4), but"* ]]
+    run ! compgen -G 'cache/tree-*'
+    # Accepted all the same, it gets as far as ivshmem-graft, which misses the rest.
+    MPICH_GRAFT_OPTIONS=--force mpich "$PWD/mpich-9.8.7.tar.gz"
+    [ "$status" -eq 1 ]
+    [[ $output == *"unpack MPICH ..."*"expected MPICH 3.0 or later"* ]]
 }
