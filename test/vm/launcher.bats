@@ -106,7 +106,7 @@ until_said() {
     for program in dropbear dbclient busybox cpio; do
         ln -s "$(PATH=$PATH:/usr/sbin command -v "$program")" "$BATS_TEST_TMPDIR/bin"
     done
-    refused "missing: qemu-system-x86_64 ssh ssh-keygen; as root: apt-get install qemu-system-x86 openssh-client" \
+    refused "missing: qemu-system-x86_64 ssh ssh-keygen; on Debian, as root: apt-get install qemu-system-x86 openssh-client" \
         env PATH="$BATS_TEST_TMPDIR/bin" "$tool" up 2 --name "$name"
 }
 

@@ -77,7 +77,8 @@ def check_programs() -> None:
     missing = [program for program in PROGRAMS if not commands.find(program)]
     if missing:
         packages = dict.fromkeys(PROGRAMS[program] for program in missing)
-        raise Failure(f"programs are missing: {' '.join(missing)}; as root: apt-get install {' '.join(packages)}")
+        raise Failure(f"programs are missing: {' '.join(missing)}; on Debian, as root: "
+                      f"apt-get install {' '.join(packages)}")
 
 
 def _is_installation(prefix: str) -> bool:

@@ -109,6 +109,6 @@ class Programs(unittest.TestCase):
     def test_missing_ones_are_named_once_with_their_packages(self):
         with mock.patch.object(options.commands, "find", side_effect=lambda program: program == "cpio"):
             said = ("missing: qemu-system-x86_64 ssh ssh-keygen busybox dropbear dbclient; "
-                    "as root: apt-get install qemu-system-x86 openssh-client busybox-static dropbear-bin$")
+                    "on Debian, as root: apt-get install qemu-system-x86 openssh-client busybox-static dropbear-bin$")
             with self.assertRaisesRegex(Failure, said):
                 options.check_programs()
