@@ -83,7 +83,7 @@ TEST(test_round_trip)
     const uint32_t lens[] = {0, 1, 48, 49, small - 1, small, small + 1, large - 1, large};
     assert_ptr_equal(ab->base, b.endpoint.base);
     for (uint32_t i = 0; i < LENGTH(lens); i++) {
-        struct ivshm_outgoing out;
+        struct ivshm_outgoing out = {0};
         assert_int_equal(ivshm_message_reserve(&a, ab, lens[i], 1, &out), 0);
         assert_int_equal(out.capacity, lens[i] <= small ? small : large);
         ivshm_message_discard(&a, &out);
@@ -92,7 +92,7 @@ TEST(test_round_trip)
         assert_nothing_comes(&b);
     }
     /* More than fits: the caller sends what there is room for, and the rest in the next cell. */
-    struct ivshm_outgoing out;
+    struct ivshm_outgoing out = {0};
     assert_int_equal(ivshm_message_reserve(&a, ab, SIZE_MAX, 1, &out), 0);
     assert_int_equal(out.capacity, large);
     ivshm_message_discard(&a, &out);
@@ -162,7 +162,7 @@ TEST(test_all_cells_in_flight)
     struct ivshm_region r = region_new(4 * MIB);
     struct ivshm_transport a = transport_without_rings(&r, 0), b = transport_without_rings(&r, 1);
     struct ivshm_channel *ab = channel_to(&a, &b);
-    struct ivshm_outgoing out;
+    struct ivshm_outgoing out = {0};
     struct ivshm_incoming in;
     uint32_t cells = r.geo.small_cells + r.geo.large_cells;
     for (uint32_t round = 0; round < 3; round++) {

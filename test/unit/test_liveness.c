@@ -231,7 +231,7 @@ static uint64_t inode(const char *name)
 
 static void put_stat(const char *pid, char state, int threads, uint64_t start)
 {
-    char name[64];
+    char name[80];
     snprintf(name, sizeof(name), "/proc/%s/stat", pid);
     put(name, "1 (x) %c 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 %d 0 %llu 0 0\n", state, threads,
         (unsigned long long) start);
