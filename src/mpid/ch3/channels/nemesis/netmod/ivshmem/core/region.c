@@ -149,7 +149,15 @@ enum ivshm_found ivshm_region_probe(const struct ivshm_map *map, struct ivshm_di
 
     /* Acquire S1: whoever sees the magic sees the whole superblock. */
     if (map->size >= IVSHM_PAGE && ivshm_a64_load_acquire(&sb->magic) == IVSHM_MAGIC) {
-        uint64_t version = ivshm_a64_load_relaxed(&sb->version);
+        uint64_t version = ivshm_a64_load_acquire(&sb->version);
+        /*
+         * 0: perhaps the region is being wiped. Then its magic is gone (S3), which load_superblock
+         * tells, or it is the next format's, which has a version (S1).
+         */
+        if (version == 0 && ivshm_a64_load_acquire(&sb->magic) != IVSHM_MAGIC)
+            return IVSHM_FOUND_REGION;
+        if (version == 0)
+            version = ivshm_a64_load_relaxed(&sb->version);
         if (version == IVSHM_VERSION)
             return IVSHM_FOUND_REGION;
         ivshm_diag_fail(
@@ -242,6 +250,13 @@ int ivshm_region_format(struct ivshm_map *map, struct ivshm_diag *diag)
     return 0;
 }
 
+static int fail_formatted_meanwhile(const struct ivshm_map *map, struct ivshm_diag *diag)
+{
+    return ivshm_diag_fail(
+        diag, EAGAIN, "%s is being formatted anew at this moment: start again when that is done",
+        map->name);
+}
+
 /* Checks the superblock and fills the handle from it. */
 static int load_superblock(struct ivshm_region *region, struct ivshm_diag *diag)
 {
@@ -256,18 +271,21 @@ static int load_superblock(struct ivshm_region *region, struct ivshm_diag *diag)
         "slot size",   "ring buffers", "buffer size"};
     _Static_assert(sizeof(names) / sizeof(names[0]) == IVSHM_SUPERBLOCK_WORDS, "a name a word");
 
-    /* Only these copies are used. Acquire S3: a format that began meanwhile shows below. */
-    for (size_t i = 0; i < IVSHM_SUPERBLOCK_WORDS; i++)
+    /*
+     * Only these copies are used. Acquire S3: a format that began meanwhile shows below. The id
+     * comes first: read after the magic, it could be the next region's already, and would not
+     * differ in the second look.
+     */
+    for (size_t i = WORD_OF(id); i <= WORD_OF(id) + 1; i++)
         found[i] = ivshm_a64_load_acquire(word_at(map, i * 8));
+    for (size_t i = 0; i < IVSHM_SUPERBLOCK_WORDS; i++)
+        if (!is_id_word(i))
+            found[i] = ivshm_a64_load_acquire(word_at(map, i * 8));
     for (size_t i = 0; i < IVSHM_SUPERBLOCK_WORDS; i++)
         if (i == WORD_OF(magic) || is_id_word(i))
             changed |= found[i] != ivshm_a64_load_acquire(word_at(map, i * 8));
     if (changed || found[WORD_OF(magic)] != IVSHM_MAGIC)
-        return ivshm_diag_fail(
-            diag, EAGAIN,
-            "%s is being formatted anew at this moment: start again when that is "
-            "done",
-            map->name);
+        return fail_formatted_meanwhile(map, diag);
     size = found[WORD_OF(size)];
     if (ivshm_geometry_compute(size, &region->geo, NULL) != 0)
         return ivshm_diag_fail(
@@ -336,7 +354,12 @@ static int open_mapped(struct ivshm_region *region, bool format, struct ivshm_di
     if (map->size < IVSHM_PAGE)
         return ivshm_geometry_compute(map->size, &geo, diag);
     struct ivshm_superblock_shm *sb = map->base;
-    return ivshm_a64_load_acquire(&sb->magic) == IVSHM_MAGIC ? -EPROTONOSUPPORT : -EMEDIUMTYPE;
+    if (ivshm_a64_load_acquire(&sb->magic) != IVSHM_MAGIC)
+        return -EMEDIUMTYPE;
+    /* What was foreign was a region that was being wiped, and is the next one by now. */
+    return ivshm_a64_load_relaxed(&sb->version) == IVSHM_VERSION
+               ? fail_formatted_meanwhile(map, diag)
+               : -EPROTONOSUPPORT;
 }
 
 static int open_named(const char *name, bool write, struct ivshm_region *region,
