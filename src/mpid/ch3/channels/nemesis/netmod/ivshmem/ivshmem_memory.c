@@ -31,6 +31,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #define MESSAGE_MIN (12 << 10) /* bytes: no smaller message is sent by rendezvous */
 #define MALLOC_MIN (16 << 10)  /* bytes: smaller blocks are not worth the effort */
@@ -972,8 +973,12 @@ int MPID_nem_ivshmem_memory_init(void)
     unlock_tables();
     if (!memory.base)
         goto fn_exit;
-    /* malloc's address range stays reserved for ever, which needs enough address space. */
-    memory.is_mallocs = !is_limited && serve_malloc();
+    /*
+     * malloc's address range stays reserved for ever, which needs enough address space. Its blocks
+     * are discarded, protected and copied by pages of the region. Where the processor's pages are
+     * larger, as they may be on arm64, those of two blocks could share one.
+     */
+    memory.is_mallocs = !is_limited && sysconf(_SC_PAGESIZE) <= IVSHM_PAGE && serve_malloc();
     if (memory.is_mallocs)
         MPID_nem_ivshmem_limit_prefer_single_copy();
     else if (!memory.has_handlers)
