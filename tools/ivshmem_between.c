@@ -157,8 +157,11 @@ static bool propose_to(struct check *c, struct ivshm_owner peer)
     c->theirs = mailbox_of(c->region, base);
     ivshm_a64_store_release(&c->mine->partner.word, word_of(peer));
     while (!was_interrupted && now_seconds() < c->deadline && is_there(c, peer)) {
+        bool is_proposed =
+            ivshm_a64_load_acquire(&c->theirs->partner.word) == word_of(c->self.owner);
+        /* After the partner: before, it could be a step that it made with an earlier one. */
         uint64_t step = ivshm_a64_load_acquire(&c->theirs->step.word);
-        if (ivshm_a64_load_acquire(&c->theirs->partner.word) == word_of(c->self.owner)) {
+        if (is_proposed) {
             ivshm_a64_store_release(&c->mine->step.word, 1);
             agreed = true;
             if (step >= 1) {
