@@ -3,7 +3,7 @@
 # Test programs in C over core/, without MPICH: each SRC/*.c becomes OUT/FLAVOUR/<name>, linked with a
 # core/ built with the same compiler and sanitizers.
 #
-#   make -f programs.mk CORE=dir SRC=dir OUT=dir FLAVOUR=gcc|clang|tsan|plain|steps
+#   make -f programs.mk CORE=dir SRC=dir OUT=dir FLAVOUR=gcc|clang|tsan|plain|steps|weak|arm64
 
 # gcc's sanitizers hide from it what it needs to know for -Wformat-truncation.
 CC.gcc   := gcc -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all \
@@ -11,9 +11,12 @@ CC.gcc   := gcc -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sa
 CC.clang := clang -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 CC.tsan  := clang -O1 -fno-omit-frame-pointer -fsanitize=thread
 CC.plain := gcc -O2
+CC.arm64 := aarch64-linux-gnu-gcc -O2
 # For test/explore: each access to a shared word calls ivshm_access_step, and memset of shared memory as well.
 CC.steps := gcc -O2 -DIVSHM_STEPS -fno-builtin-memset -Wl,--wrap=memset \
             -fsanitize=undefined -fsanitize-undefined-trap-on-error
+# The same in weakly ordered memory: each access goes through test/explore/weak_memory.h.
+CC.weak := $(CC.steps) -include $(SRC)/weak.h
 
 compile := $(CC.$(FLAVOUR)) -std=gnu11 -g -Wall -Wextra $(WERROR) -MMD -MP -I$(CORE) -I$(CORE)/..
 out := $(OUT)/$(FLAVOUR)

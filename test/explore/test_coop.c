@@ -49,8 +49,8 @@ static struct ivshm_coop coop_of(uint32_t number)
 static void copy(const struct ivshm_piece *piece, uint32_t number)
 {
     must(piece->bytes == 1 && piece->first < PIECES);
-    must(ivshm_a64_load_relaxed(&stage()->copied[piece->first]) == number - 1); /* not yet */
-    ivshm_a64_store_relaxed(&stage()->copied[piece->first], number);
+    must(explore_plain_load(&stage()->copied[piece->first]) == number - 1); /* not yet */
+    explore_plain_store(&stage()->copied[piece->first], number);
 }
 
 static void own(void)
@@ -83,7 +83,7 @@ static void own(void)
                 explore_idle(s);
         }
         for (int i = 0; i < PIECES; i++)
-            must(ivshm_a64_load_relaxed(&stage()->copied[i]) == s->coop.number);
+            must(explore_plain_load(&stage()->copied[i]) == s->coop.number);
     }
 }
 

@@ -2,7 +2,9 @@
 /*
  * Endpoints join, attach, leave, die and are reaped, in a region with memory for two or three. No
  * entry and no memory is given to two endpoints. Attached memory is written only by its owner and
- * the attached peer (edge A1). Once all have left or are proved dead, everything has been freed.
+ * the attached peer (edge A1). Whoever reads an entry finds what belongs to one claim (E1, E3), and
+ * what one that is dead has sent (E2). Once all have left or are proved dead, everything has been
+ * freed.
  *
  * Faults that this has been seen to find: an attach that sets its bit only after it has checked the
  * claim; a reaper that does not check the bits, or only some; an entry that is freed before its
@@ -38,6 +40,7 @@ struct stage {
     struct base blocks[BLOCKS_MAX / BASE_BLOCKS];
     ivshm_a64 map[BLOCKS_MAX];
     struct ivshm_endpoint_shm endpoints[ENDPOINTS];
+    ivshm_a64 sent;
 };
 
 struct shape {
@@ -93,10 +96,10 @@ static void use(const struct ivshm_endpoint *ep)
 {
     struct base *base = ep->base;
     uint64_t self = (uint64_t) explore.self + 1;
-    must(ivshm_a64_load_relaxed(&base->owner) == 0);
-    ivshm_a64_store_relaxed(&base->owner, self);
-    must(ivshm_a64_load_relaxed(&base->owner) == self);
-    must(ivshm_a64_load_relaxed(&base->from_peer) == 0);
+    must(explore_plain_load(&base->owner) == 0);
+    explore_plain_store(&base->owner, self);
+    must(explore_plain_load(&base->owner) == self);
+    must(explore_plain_load(&base->from_peer) == 0);
 }
 
 /* The entry and the memory belong to that actor. */
@@ -152,10 +155,10 @@ static void attach(void)
     if (err == 0) {
         struct base *base = addr;
         must(base == peer->base);
-        ivshm_a64_store_relaxed(&base->from_peer, 1);
+        explore_plain_store(&base->from_peer, 1);
         must(ivshm_extent_owned(&region, peer->owner, IVSHM_KIND_BASE, peer->base_off,
                                 sizeof(*base)));
-        must(ivshm_a64_load_relaxed(&base->from_peer) == 1);
+        must(explore_plain_load(&base->from_peer) == 1);
         ivshm_endpoint_detach(ep, peer->owner.endpoint);
     }
     must(ivshm_a64_load_relaxed(ep->attached) == 0);
@@ -213,6 +216,67 @@ static void join_only(void)
     join_and(must_be_named);
 }
 
+/* Joins, prepares its memory, and leaves; then takes the same entry again. */
+static void join_twice(void)
+{
+    struct ivshm_endpoint *ep = &endpoints[explore.self];
+    for (uint32_t rank = 1; rank <= 2; rank++) {
+        must(ivshm_endpoint_join(&region, "", rank, 1, ep, NULL) == 0);
+        explore_plain_store(&((struct base *) ep->base)->owner, rank);
+        must(ivshm_endpoint_publish(ep, NULL) == 0);
+        if (rank == 1)
+            ivshm_endpoint_leave(ep);
+    }
+    joined[explore.self] = true;
+}
+
+/* Reads the entry that changes hands: all that it finds belongs to one claim (edges E1, E3). */
+static bool look(struct ivshm_endpoint_info *info)
+{
+    int err = ivshm_endpoint_read(&region, 1, info);
+    must(err == 0 || err == -ENOENT);
+    if (err || info->claim.state == IVSHM_CLAIM_JOINING || info->claim.state == IVSHM_CLAIM_DEAD)
+        return false;
+    must(info->named && info->process.pid == info->claim.pid);
+    must(info->rank == info->claim.generation);
+    return info->claim.state == IVSHM_CLAIM_LIVE;
+}
+
+static void look_only(void)
+{
+    struct ivshm_endpoint_info info;
+    look(&info);
+}
+
+/* And if it is live, its memory is prepared. */
+static void look_and_attach(void)
+{
+    struct ivshm_endpoint *ep = &endpoints[explore.self];
+    struct ivshm_endpoint_info info;
+    void *base;
+    if (!look(&info))
+        return;
+    must(info.base.bytes != 0);
+    const struct ivshm_owner peer = {1, info.claim.generation};
+    if (ivshm_endpoint_attach(ep, peer, &base, NULL) == 0) {
+        must(explore_plain_load(&((struct base *) base)->owner) == peer.generation);
+        ivshm_endpoint_detach(ep, peer.endpoint);
+    }
+}
+
+/* The last message of one that leaves is found by whoever sees it dead (edge E2). */
+static void send_and_leave(void)
+{
+    ivshm_a64_store_relaxed(&((struct stage *) explore_memory)->sent, 1);
+    leave();
+}
+
+static void receive_from_dead(void)
+{
+    if (!ivshm_endpoint_is_live(&region, endpoints[1].owner))
+        must(ivshm_a64_load_relaxed(&((struct stage *) explore_memory)->sent) == 1);
+}
+
 /* All leave, the dead are reaped, and nothing is left. */
 static void check(void)
 {
@@ -240,7 +304,8 @@ int main(int argc, char **argv)
         name, setup, &shape, {__VA_ARGS__}, mortal, check, preemptions, deep, false                \
     }
     static const struct shape two = {2, LAST_GENERATION, 0, 0}, one = {1, 0, 0, 0},
-                              pair = {2, 0, 3, 0}, dead = {2, LAST_GENERATION - 1, 0, 2};
+                              first = {3, 0, 1, 0}, pair = {2, 0, 3, 0},
+                              dead = {2, LAST_GENERATION - 1, 0, 2};
     static const struct explore_case cases[] = {
         ENDPOINT("two join and leave, one may die", two, 1, 1, 2, join_and_leave, join_and_leave),
         ENDPOINT("two join where there is memory for one", one, 1, 1, 2, join, join_and_leave),
@@ -254,6 +319,12 @@ int main(int argc, char **argv)
                  join),
         ENDPOINT("one is declared dead that is named", two, 0, 2, 2, join_doubted, declare_named,
                  join_only),
+        ENDPOINT("one is found that joins twice", first, 0, 2, 3, look_and_attach, join_twice),
+        ENDPOINT("one leaves after a message", pair, 0, 2, 3, receive_from_dead, send_and_leave),
+        ENDPOINT("an entry that is read changes hands", first, 0, 2, 3, look_only, join_twice),
     };
+    for (size_t i = 0; i < LENGTH(cases); i++)
+        if (cases[i].mortal)
+            explore_slow |= 1u << i;
     return explore_main(argc, argv, cases, LENGTH(cases));
 }

@@ -73,9 +73,9 @@ static void use(ivshm_off off, uint64_t count)
     struct block *block = ivshm_region_resolve(&region, off, count * BLOCK_SIZE);
     must(block);
     for (uint64_t i = 0; i < count; i++)
-        ivshm_a64_store_relaxed(&block[i].user, self);
+        explore_plain_store(&block[i].user, self);
     for (uint64_t i = 0; i < count; i++)
-        must(ivshm_a64_load_relaxed(&block[i].user) == self);
+        must(explore_plain_load(&block[i].user) == self);
     must(
         ivshm_extent_owned(&region, owner(explore.self), IVSHM_KIND_USER, off, count * BLOCK_SIZE));
 }

@@ -48,11 +48,11 @@ static void act(uint32_t self)
 {
     for (; turns[self] < TURNS; turns[self]++) {
         take(self);
-        uint64_t before = ivshm_a64_load_relaxed(&stage()->inside);
+        uint64_t before = explore_plain_load(&stage()->inside);
         must(before == 0 || explore_fate((int) before - 1) == EXPLORE_DIED);
-        ivshm_a64_store_relaxed(&stage()->inside, self + 1);
-        must(ivshm_a64_load_relaxed(&stage()->inside) == self + 1);
-        ivshm_a64_store_relaxed(&stage()->inside, 0);
+        explore_plain_store(&stage()->inside, self + 1);
+        must(explore_plain_load(&stage()->inside) == self + 1);
+        explore_plain_store(&stage()->inside, 0);
         ivshm_lock_release(&stage()->lock);
     }
 }

@@ -66,7 +66,7 @@ static void send(void)
             while (!(chunk = ivshm_pipeline_reserve_spsc(&s->pipeline)))
                 if (is_gone(RECEIVER, s))
                     return;
-            ivshm_a64_store_relaxed((ivshm_a64 *) chunk, contents(s));
+            explore_plain_store((ivshm_a64 *) chunk, contents(s));
             ivshm_pipeline_publish_spsc(&s->pipeline, 1 + s->chunk);
         }
         while (!ivshm_pipeline_is_drained(&s->pipeline))
@@ -91,7 +91,7 @@ static void receive(void)
                 if (is_gone(SENDER, s) && !ivshm_pipeline_peek_spsc(&s->pipeline, &len))
                     return;
             must(len == 1 + s->chunk);
-            must(ivshm_a64_load_relaxed((const ivshm_a64 *) chunk) == contents(s));
+            must(explore_plain_load((const ivshm_a64 *) chunk) == contents(s));
             ivshm_pipeline_consume_spsc(&s->pipeline);
         }
     }

@@ -95,7 +95,7 @@ static void send_all(void)
             explore_idle(&owner);
             continue;
         }
-        ivshm_a64_store_relaxed(payload((uint32_t) cell), owner.sent);
+        explore_plain_store(payload((uint32_t) cell), owner.sent);
         ivshm_pool_set_in_flight(&owner.pool, (uint32_t) cell, to);
         must(ivshm_queue_push_mpsc(
                  &owner.out[to], (struct ivshm_ref){(uint16_t) owner.sent, (uint16_t) cell}) == 0);
@@ -114,8 +114,8 @@ static void receive(void)
             continue;
         }
         must(ref.endpoint == r->got * RECEIVERS + (uint32_t) explore.self - 1);
-        must(ivshm_a64_load_relaxed(payload(ref.cell)) == ref.endpoint);
-        must(ivshm_a64_load_relaxed(payload(ref.cell)) == ref.endpoint);
+        must(explore_plain_load(payload(ref.cell)) == ref.endpoint);
+        must(explore_plain_load(payload(ref.cell)) == ref.endpoint);
         ivshm_a32_store_release(&ivshm_pool_cell(&owner.pool, ref.cell)->state, IVSHM_CELL_FREE);
         r->got++;
     }

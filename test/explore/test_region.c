@@ -55,7 +55,7 @@ static void open_region(void)
 {
     struct ivshm_region *region = &regions[explore.self];
     must(ivshm_region_open("memory", region, NULL) == 0);
-    ivshm_a64_store_relaxed(&region->endpoints[explore.self].claim,
+    ivshm_a64_store_release(&region->endpoints[explore.self].claim,
                             1); /* and continues to use it */
 }
 

@@ -45,3 +45,14 @@ END
     echo "$output"
     [ "$status" -eq 0 ]
 }
+
+@test "doc/ordering.md and test/explore/orders name the same edges" {
+    edges_in() { sed -n "/^#* *$1\$/,/^#* *$2\$/p" "$IVSHM_SRC/doc/ordering.md" | sed -nE 's/^\| ([A-Z][0-9]|blocks) \|.*/\1/p' | LC_ALL=C sort; }
+    edges_in Edges 'Why S3 releases every word' >"$BATS_TEST_TMPDIR/argued"
+    edges_in 'Weakly ordered memory' 'Other processors' >"$BATS_TEST_TMPDIR/covered"
+    "$IVSHM_SRC/test/explore/orders" --edges | LC_ALL=C sort >"$BATS_TEST_TMPDIR/tested"
+    [ -s "$BATS_TEST_TMPDIR/argued" ]
+    diff "$BATS_TEST_TMPDIR/covered" "$BATS_TEST_TMPDIR/tested"
+    # The block map has no label.
+    diff <(cat "$BATS_TEST_TMPDIR/argued" - <<<blocks) "$BATS_TEST_TMPDIR/tested"
+}
