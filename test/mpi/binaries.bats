@@ -48,7 +48,7 @@ debian_built() {
     which 1 "libmpich.so.12: $debian/libmpich.so.12*, an MPICH without ivshmem" "$1"
     eval "$(ivshmem-env)"
     # Fortran programs get the library through libmpichfort, which calls it libmpi.
-    which 0 "libmpi*.so.12: $(realpath "$libdir")/libmpi.so.12*, of this installation" "$1"
+    which 0 "libmpi*.so.*: $(realpath "$libdir")/libmpi.so.*, of this installation" "$1"
     passes_both 3 "$1"
 }
 
@@ -72,7 +72,7 @@ debian_built() {
 
 @test "Debian's MPICH: NetPIPE as packaged" {
     eval "$(ivshmem-env)"
-    which 0 "$(realpath "$libdir")/libmpi.so.12*, of this installation" NPmpich2
+    which 0 "$(realpath "$libdir")/libmpi.so.*, of this installation" NPmpich2
     all_remote
     mpi job -n 2 NPmpich2 -i -u 300000 -o /dev/null || { say job; return 1; }
     # NetPIPE checks what comes back, but prints no line that says that all is well.
@@ -104,7 +104,7 @@ a_process() {
     eval "$(ivshmem-env)"
     a_process
     until_true ivshmem-which --pid "$process"
-    which 0 "/libmpi.so.12*, of this installation*region: /dev/shm/ivshm-test.* (deleted)" --pid "$process"
+    which 0 "/libmpi.so.*, of this installation*region: /dev/shm/ivshm-test.* (deleted)" --pid "$process"
 }
 
 @test "ivshmem-which --pid reports no region for a process over tcp" {
@@ -199,9 +199,15 @@ a_process() {
     [[ $status -eq 1 && $output == *"no lib/libmpi.so.12 in $copy"* ]]
 }
 
+# Others add and remove names.
+of_debians_release() {
+    [[ $(mpichversion) == *"$("$(dirname "$(command -v mpicc.mpich)")/mpichversion" | grep '^MPICH Version:')"* ]] || skip "not the release of Debian's MPICH"
+}
+
 names() { nm -D --defined-only "$1" | awk '{ print $NF }' | sort -u; }
 
 @test "our libraries export all symbols of Debian's" {
+    of_debians_release
     for name in '' fort cxx; do
         names "$debian/libmpich$name.so.12" >theirs
         names "$libdir/libmpich$name.so.12" >ours
@@ -213,6 +219,7 @@ names() { nm -D --defined-only "$1" | awk '{ print $NF }' | sort -u; }
 
 # Compared with the version of MPICH that Debian has, whatever the order of the lines.
 @test "our constants and types are those of Debian's" {
+    of_debians_release
     include=/usr/include/${debian##*/}/mpich
     for header in mpi.h mpio.h mpif.h; do
         [ "$(wc -l <"$include/$header")" -gt 100 ]
@@ -226,5 +233,8 @@ names() { nm -D --defined-only "$1" | awk '{ print $NF }' | sort -u; }
     mpifort -o linked empty.f90 -Wl,--no-as-needed -lmpichfort -lmpich
     run patchelf --print-needed linked
     echo "$output"
-    [[ $output == *libmpifort.so.12* && $output == *libmpi.so.12* && $output != *libmpich* ]]
+    for name in libmpifort libmpi; do
+        grep -qFx "$(patchelf --print-soname "$libdir/$name.so")" <<<"$output"
+    done
+    [[ $output != *libmpich* ]]
 }
