@@ -98,6 +98,7 @@ windows() { counted "$1" windows; }
 }
 
 @test "a rank that names an impossible endpoint for its part of a shared window" {
+    ! since 5.0 || skip "the program answers for MPICH's own calls, which have changed in 5.0"
     all_remote
     passes 2 "$programs/windows" liar "$(basename "$(readlink "/proc/$$/fd/$region_fd")" ' (deleted)')"
 }
