@@ -585,10 +585,8 @@ for commit, name in zip(log, sorted(names, key=lambda name: uses[name])):
     assert subject == subjects[name] and len(subject) <= 72, (name, subject)
     assert author == "A. Contributor <a@example.org>"
     assert body.strip() and all(len(line) <= 72 for line in body.splitlines()), (name, body)
-    patch = subprocess.run(git + ["show", "--format=%B", "--name-only", id], check=True, text=True,
-                           capture_output=True).stdout
-    files = set(patch[len(subject) + len(body):].split())
-    files = {file for file in files if "/" in file or "." in file}
+    files = set(subprocess.run(git + ["diff-tree", "--no-commit-id", "--name-only", "-r", id], check=True, text=True,
+                               capture_output=True).stdout.split())
     ours = {file for file in files if "netmod/ivshmem/" in file}
     assert files - ours == {edit[1] for edit in edits if edit[0] == name} and bool(ours) == (name == "netmod"), (name, files)
     if not uses[name]:
