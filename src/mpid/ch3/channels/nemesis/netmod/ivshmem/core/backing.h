@@ -4,7 +4,7 @@
  * or QEMU without prealloc=on. It can also be truncated while in use. The first touch of a page for
  * which the file system has no memory raises SIGBUS. So memory is requested before it is touched,
  * by a call that fails instead, and memory that is lost later is explained. Offsets and lengths are
- * bytes within the map. Any thread; never on the path of a message.
+ * bytes within the map. Any thread; never on the path of a message. No ordering edge.
  */
 #ifndef IVSHM_BACKING_H
 #define IVSHM_BACKING_H
@@ -24,7 +24,8 @@ int ivshm_backing_reserve(const struct ivshm_map *map, uint64_t off, uint64_t by
 
 /*
  * Returns the whole pages within [off, off+bytes) to the file system, if the file is sparse; they
- * read as zero afterwards. If that is not possible, the file keeps them.
+ * read as zero afterwards. If that is not possible, the file keeps them. Nobody uses these pages.
+ * Cost: at most one system call.
  */
 void ivshm_backing_discard(const struct ivshm_map *map, uint64_t off, uint64_t bytes);
 
@@ -35,13 +36,13 @@ void ivshm_backing_discard(const struct ivshm_map *map, uint64_t off, uint64_t b
  */
 bool ivshm_backing_can_spare(const struct ivshm_map *map, uint64_t bytes);
 
-/* Explains in diag why the file has no more memory. Returns -ENOSPC. */
+/* Explains in diag why the file has no more memory. Returns -ENOSPC. Cost: two system calls. */
 int ivshm_backing_describe_no_memory(const struct ivshm_map *map, struct ivshm_diag *diag);
 
 /*
  * Explains why the memory at `addr` cannot be touched, in one sentence without a newline or a final
  * 0, cut off at `size` bytes. Returns its length, or 0 if `addr` is not in the map, which the
- * caller has at `base`. Safe in a signal handler.
+ * caller has at `base`. Safe in a signal handler. Cost: at most one system call.
  */
 size_t ivshm_backing_describe_fault(const struct ivshm_map *map, const void *base, const void *addr,
                                     char *text, size_t size);

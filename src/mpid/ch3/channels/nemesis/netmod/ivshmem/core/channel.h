@@ -6,7 +6,8 @@
  *
  * Nothing here waits: what cannot proceed returns at once, for the caller to try again later. A
  * transport and its channels are used by one thread at a time. Errors are negative errnos; outputs
- * are set only on success. Messages travel by edges Q1 or R1; their memory is reused by C1 or R2.
+ * are set only on success. Lengths are in bytes. Costs that are not stated are constant. Messages
+ * travel by edges Q1 or R1; their memory is reused by C1 or R2.
  */
 #ifndef IVSHM_CHANNEL_H
 #define IVSHM_CHANNEL_H
@@ -76,12 +77,15 @@ struct ivshm_incoming {
 
 /*
  * Joins the region, which outlives the transport. `job` is copied. Ends with ivshm_transport_close.
- * Errors as ivshm_endpoint_join, and -ENOMEM.
+ * Errors as ivshm_endpoint_join, and -ENOMEM. Cost: that of a join. Release E1.
  */
 int ivshm_transport_open(struct ivshm_transport *t, struct ivshm_region *region, const char *job,
                          uint32_t rank, uint32_t job_size, struct ivshm_diag *diag);
 
-/* Leaves the region. All channels, payloads and reservations become invalid. */
+/*
+ * Leaves the region (release E2). All channels, payloads and reservations become invalid. Cost:
+ * that of ivshm_endpoint_leave.
+ */
 void ivshm_transport_close(struct ivshm_transport *t);
 
 /* The caller's endpoint, as peers know it. */
@@ -113,7 +117,7 @@ static inline const void *ivshm_transport_memory(const struct ivshm_transport *t
 /*
  * The channel to `peer`, opened if necessary. Each call adds a user, and ends with
  * ivshm_channel_close. Errors as ivshm_endpoint_attach, and -ENOMEM. Cost of opening: that of an
- * attach.
+ * attach (A1).
  */
 int ivshm_channel_open(struct ivshm_transport *t, struct ivshm_owner peer,
                        struct ivshm_channel **channel, struct ivshm_diag *diag);
@@ -121,7 +125,7 @@ int ivshm_channel_open(struct ivshm_transport *t, struct ivshm_owner peer,
 /*
  * Removes a user; the caller must not use the channel any more. What was sent before still arrives,
  * and the peer may still send: a channel without users ends when its peer has gone, here or in
- * ivshm_transport_watch.
+ * ivshm_transport_watch. Cost: constant until it ends, then that of freeing its ring and cells.
  */
 void ivshm_channel_close(struct ivshm_transport *t, struct ivshm_channel *channel);
 
@@ -142,7 +146,7 @@ static inline bool ivshm_channel_is_pending(const struct ivshm_channel *channel)
     return channel->pending;
 }
 
-/* How many of our cells the peer holds. Cost: a load for each cell in flight. */
+/* How many of our cells the peer holds. Cost: a load for each cell in flight (acquire C1). */
 uint32_t ivshm_channel_cells_in_flight(struct ivshm_transport *t,
                                        const struct ivshm_channel *channel);
 
@@ -155,7 +159,7 @@ static inline bool ivshm_channel_is_live(const struct ivshm_transport *t,
 
 /*
  * Whether more than half of our small or of our large cells are in flight. Cost: constant if not,
- * else a load for each of them.
+ * else a load for each of them (acquire C1).
  */
 bool ivshm_transport_is_half_in_flight(struct ivshm_transport *t);
 
@@ -272,7 +276,7 @@ static inline bool ivshm_transport_is_empty(const struct ivshm_transport *t)
  * Receives the next message (acquire Q1 or R1): returns 1, or 0 if none was found; idle rings are
  * checked in turn, not in every call. -EBADMSG if a peer sent invalid data: diag says what, and
  * in->channel is the peer's, or NULL if there is none. Nothing more is received on that channel.
- * Cost: bounded, whatever peers write.
+ * Cost: bounded, whatever peers write; that of an attach for the first message of a peer.
  */
 int ivshm_transport_receive(struct ivshm_transport *t, struct ivshm_incoming *in,
                             struct ivshm_diag *diag);

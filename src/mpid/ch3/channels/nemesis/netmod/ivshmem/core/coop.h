@@ -55,7 +55,8 @@ int ivshm_coop_attach(struct ivshm_region *region, struct ivshm_owner owner, ivs
 
 /*
  * Takes a piece, which the caller then copies. False if none is left, if the word belongs to
- * another copy by now, or if it changed too often meanwhile; calling it again does no harm.
+ * another copy by now, or if it changed too often meanwhile; calling it again does no harm. No
+ * edge: whoever has taken a piece is alone with it.
  */
 bool ivshm_coop_take_piece(struct ivshm_coop *coop, struct ivshm_piece *piece);
 

@@ -2,7 +2,7 @@
 /*
  * The text of an error, in one sentence for a person: what was found, what was expected, what to
  * do. The function that detects a failure writes it, and callers pass it on. Core prints nothing
- * itself. Any thread; each call has its own struct.
+ * itself. Any thread; each call has its own struct, or NULL if the text is not wanted.
  */
 #ifndef IVSHM_DIAG_H
 #define IVSHM_DIAG_H
@@ -16,7 +16,7 @@ struct ivshm_diag {
 
 /*
  * Writes the text, cut off at its size, and returns -err: so a failure is one statement. `err` is a
- * positive errno. `diag` may be NULL.
+ * positive errno.
  */
 __attribute__((format(printf, 3, 4))) static inline int
 ivshm_diag_fail(struct ivshm_diag *diag, int err, const char *fmt, ...)

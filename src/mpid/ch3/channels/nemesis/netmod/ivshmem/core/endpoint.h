@@ -10,7 +10,7 @@
  * Any number of processes at once. A struct ivshm_endpoint is used by one thread at a time;
  * functions that take only a region may be called by any thread. Errors are negative errnos;
  * outputs are set only on success. Any index is allowed, unless stated otherwise: one outside the
- * table is an entry that is free. Edges E1 to E3 and A1.
+ * table is an entry that is free. Costs that are not stated are constant. Edges E1 to E3 and A1.
  */
 #ifndef IVSHM_ENDPOINT_H
 #define IVSHM_ENDPOINT_H
@@ -59,7 +59,7 @@ int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t r
 
 /*
  * For a caller that found no memory in another way: returns -ENOSPC, and in diag how large a region
- * the job needs.
+ * the job needs. Cost: a walk over the table and the block map.
  */
 int ivshm_endpoint_describe_no_memory(const struct ivshm_region *region, uint32_t job_size,
                                       struct ivshm_diag *diag);
@@ -73,7 +73,7 @@ int ivshm_endpoint_publish(struct ivshm_endpoint *ep, struct ivshm_diag *diag);
 
 /*
  * Detaches from all peers, marks the claim DEAD (release E2) and reaps. *ep is invalid afterwards;
- * its memory is freed when nobody is attached to it any more.
+ * its memory is freed when nobody is attached to it any more. Cost: that of a reap.
  */
 void ivshm_endpoint_leave(struct ivshm_endpoint *ep);
 
@@ -88,8 +88,9 @@ int ivshm_endpoint_attach(struct ivshm_endpoint *ep, struct ivshm_owner peer, vo
                           struct ivshm_diag *diag);
 
 /*
- * Ends the attachment to entry `peer`, an index in the table, after the last access to its memory.
- * Does nothing without an attachment.
+ * Ends the attachment to entry `peer`, an index in the table, after the last access to its memory:
+ * a reaper that finds the bit clear frees nothing that is still accessed (A1). Does nothing without
+ * an attachment.
  */
 void ivshm_endpoint_detach(struct ivshm_endpoint *ep, uint32_t peer);
 
@@ -104,7 +105,7 @@ bool ivshm_endpoint_is_live(const struct ivshm_region *region, struct ivshm_owne
 
 /*
  * Copies an entry (acquire E1, E3). -ENOENT if it is free or does not exist; -EAGAIN if it kept
- * changing.
+ * changing. Cost: at most eight readings of an entry.
  */
 int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
                         struct ivshm_endpoint_info *info);
@@ -115,14 +116,16 @@ uint64_t ivshm_endpoint_seal(const struct ivshm_endpoint *ep);
 /*
  * Whether the process with that seal has made claim `peer` in this region, whether it is still live
  * or not. In a copy of its region's file, which has the same id, it has not. 0 if it has; -ESTALE
- * if that cannot be told, as a later process has taken the entry; -ENOENT if it has not.
+ * if that cannot be told, as a later process has taken the entry; -ENOENT if it has not. Acquire E1
+ * and E3.
  */
 int ivshm_endpoint_find(const struct ivshm_region *region, struct ivshm_owner peer, uint64_t seal);
 
 /*
  * What `self` can prove about the process that made the claim in *info, and where that process
  * runs. A joiner that has not written its identity yet is here if the hash in its claim says so,
- * else elsewhere. `self` needs no traits of its mapping. For the census see ivshm_process_liveness.
+ * else elsewhere. `self` needs no traits of its mapping. For the census and the cost see
+ * ivshm_process_liveness.
  */
 enum ivshm_liveness ivshm_endpoint_liveness(const struct ivshm_region *region,
                                             const struct ivshm_process *self,
@@ -139,25 +142,25 @@ struct ivshm_reaped {
 };
 
 /*
- * Marks dead what `self` can prove dead, then frees the blocks and entries of all DEAD endpoints to
- * which nobody is attached (A1). `reaped` may be NULL. Cost: a few system calls for each process of
- * this machine, a census if some are in its containers, and for each dead endpoint a walk over the
- * table and the block map.
+ * Marks dead what `self` can prove dead (release E2), then frees the blocks and entries of all DEAD
+ * endpoints to which nobody is attached (A1, block map's edge). `reaped` may be NULL. Cost: a few
+ * system calls for each process of this machine, a census if some are in its containers, and for
+ * each dead endpoint a walk over the table and the block map.
  */
 void ivshm_endpoint_reap(struct ivshm_region *region, const struct ivshm_process *self,
                          struct ivshm_reaped *reaped);
 
 /*
  * Marks the entry dead if it still has that claim: for somebody who knows that its process will
- * never run again. Frees nothing.
+ * never run again. Frees nothing (release E2).
  */
 void ivshm_endpoint_declare_dead(struct ivshm_region *region, uint32_t index,
                                  struct ivshm_claim claim);
 
 /*
- * Marks dead what `self` can prove dead without a census, and frees nothing. Cheap enough to call
- * about once a second. Cost: a load for each entry, a few system calls for each process of this
- * machine.
+ * Marks dead what `self` can prove dead without a census (release E2), and frees nothing. Cheap
+ * enough to call about once a second. Cost: a load for each entry, a few system calls for each
+ * process of this machine.
  */
 void ivshm_endpoint_watch(struct ivshm_region *region, const struct ivshm_process *self);
 

@@ -7,7 +7,7 @@
  * Ordering: the block map's edge. A block is freed by a CAS to 0 (release) and allocated by a CAS
  * from 0 (acquire), so the accesses of the old owner are over before those of the new one begin.
  * Any thread of any process may call these functions at any time. They are not for the path of a
- * message: most cost a walk over the extent or over the map.
+ * message: where no other cost is stated, it is a word of the map for each block of the extent.
  */
 #ifndef IVSHM_EXTENT_H
 #define IVSHM_EXTENT_H
@@ -38,8 +38,8 @@ void ivshm_extent_free(struct ivshm_region *region, struct ivshm_owner owner, iv
 
 /*
  * Whether `owner` holds an extent of this kind that begins at `off` and has at least `bytes`. `off`
- * may have any value. The answer stays true only while the extent cannot be freed: the caller is
- * the owner or attached to it, and the owner keeps the extent.
+ * may have any value. Relaxed: the answer stays true only while the extent cannot be freed: the
+ * caller is the owner or attached to it, and the owner keeps the extent.
  */
 bool ivshm_extent_owned(const struct ivshm_region *region, struct ivshm_owner owner,
                         enum ivshm_block_kind kind, ivshm_off off, uint64_t bytes);
@@ -86,7 +86,7 @@ struct ivshm_block {
 
 /*
  * Unpacks a word. False if the block is free, or if no allocation in this region can have written
- * the word.
+ * the word. Constant cost.
  */
 bool ivshm_block_decode(const struct ivshm_region *region, uint64_t word,
                         struct ivshm_block *block);

@@ -10,7 +10,8 @@
  *     a device.
  * Whoever cannot be sure answers unknown. doc/design.md, "Liveness: who is dead", argues for each.
  *
- * Knows nothing of endpoints. Any thread; a census is used by one thread at a time.
+ * Knows nothing of endpoints. Any thread; a census is used by one thread at a time. No ordering
+ * edge: nothing here is in the region. Costs that are not stated are constant.
  */
 #ifndef IVSHM_LIVENESS_H
 #define IVSHM_LIVENESS_H
@@ -70,7 +71,7 @@ struct ivshm_census {
     size_t count;
     struct ivshm_inner *inner;
 };
-/* Frees the census, which may then be taken anew. */
+/* Frees the census, which may then be taken anew. Cost: that of free. */
 void ivshm_census_free(struct ivshm_census *census);
 
 /*
@@ -82,7 +83,10 @@ enum ivshm_liveness ivshm_process_liveness(const struct ivshm_process *self,
                                            const struct ivshm_process *other,
                                            struct ivshm_census *census);
 
-/* The same for a pid in the caller's own kernel and pid namespace; start_time is 0 if unknown. */
+/*
+ * The same for a pid in the caller's own kernel and pid namespace; start_time, in clock ticks, is 0
+ * if unknown. Cost: a few system calls.
+ */
 enum ivshm_liveness ivshm_pid_liveness(uint64_t pid, uint64_t start_time);
 
 /* The prefix of "/proc" and "/sys": empty. Weak, so that a test can name a directory of its own. */

@@ -31,7 +31,7 @@ bool ivshm_lock_inherit(struct ivshm_lock_shm *lock, struct ivshm_owner self,
 /* Releases the lock (release K1). Only the holder may call it. */
 void ivshm_lock_release(struct ivshm_lock_shm *lock);
 
-/* Initialises a lock that nobody else knows yet. Others learn of it by a message. */
+/* Initialises a lock that nobody else knows yet. Others learn of it by a message (Q1 or R1). */
 void ivshm_lock_init(struct ivshm_lock_shm *lock);
 
 /* What a waiter has seen of a lock. All-zero at the beginning of the wait. */

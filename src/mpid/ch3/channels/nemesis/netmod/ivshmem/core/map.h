@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * Obtains the memory: the BAR of an ivshmem PCI device through sysfs, or a file that backs one.
- * Knows nothing of its contents. Any thread, each with its own struct; at start only. Functions
- * return 0 or a negative errno, and set their outputs only on success, unless they say otherwise.
+ * Knows nothing of its contents. Any thread, each with its own struct; at start only, as each call
+ * costs some system calls. Functions return 0 or a negative errno, and set their outputs only on
+ * success, unless they say otherwise. No ordering edge.
  */
 #ifndef IVSHM_MAP_H
 #define IVSHM_MAP_H
@@ -62,7 +63,7 @@ int ivshm_map_open_folder(const char *path, const char **name, struct ivshm_diag
  */
 int ivshm_map_reopen(const struct ivshm_map *map);
 
-/* Tells files apart that processes of one kernel have mapped. 0 for a device. */
+/* Tells files apart that processes of one kernel have mapped. 0 for a device. Constant cost. */
 uint64_t ivshm_map_file_id(const struct ivshm_map *map);
 
 /*

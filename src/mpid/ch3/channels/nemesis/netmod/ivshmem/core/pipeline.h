@@ -45,13 +45,16 @@ static inline uint64_t ivshm_pipeline_bytes(const struct ivshm_region *region)
 }
 
 /*
- * Owner: allocates an empty pipeline, which ends with ivshm_pipeline_free. -ENOSPC if the region
- * has no memory. Cost: that of ivshm_extent_alloc.
+ * Owner: allocates an empty pipeline, which ends with ivshm_pipeline_free (block map's edge).
+ * -ENOSPC if the region has no memory. Cost: that of ivshm_extent_alloc.
  */
 int ivshm_pipeline_alloc(struct ivshm_region *region, struct ivshm_owner self,
                          struct ivshm_pipeline *pipeline);
 
-/* Owner: frees it. The other side must have finished with it, or be gone. */
+/*
+ * Owner: frees it (block map's edge). The other side must have finished with it, or be gone. Cost:
+ * that of ivshm_extent_free.
+ */
 void ivshm_pipeline_free(struct ivshm_region *region, struct ivshm_owner self,
                          struct ivshm_pipeline *pipeline);
 
@@ -65,17 +68,17 @@ int ivshm_pipeline_attach(struct ivshm_region *region, struct ivshm_owner owner,
                           uint32_t first, struct ivshm_pipeline *pipeline, struct ivshm_diag *diag);
 
 /*
- * Producer: the next chunk to fill, pipeline->size bytes, or NULL if the receiver has to empty one
- * first (acquire L2).
+ * Producer: the next chunk to fill, ivshm_pipeline_chunk_size bytes, or NULL if the receiver has to
+ * empty one first (acquire L2).
  */
 unsigned char *ivshm_pipeline_reserve_spsc(struct ivshm_pipeline *pipeline);
 
-/* Producer: the reserved chunk holds `len` bytes, 1 to pipeline->size (release L1). */
+/* Producer: the reserved chunk holds `len` bytes, at least 1 and at most its size (release L1). */
 void ivshm_pipeline_publish_spsc(struct ivshm_pipeline *pipeline, uint32_t len);
 
 /*
  * Consumer: the contents of the next chunk, or NULL if it is empty (acquire L1). *len is at most
- * pipeline->size; 0 if the sender claims more than that.
+ * its size; 0 if the sender claims more than that.
  */
 const unsigned char *ivshm_pipeline_peek_spsc(struct ivshm_pipeline *pipeline, uint32_t *len);
 
@@ -93,7 +96,7 @@ bool ivshm_pipeline_is_drained(const struct ivshm_pipeline *pipeline);
 
 /*
  * Owner: empties the pipeline, which begins again with chunk 0. The other side must have finished
- * with it.
+ * with it, and learns of it by the next message (Q1 or R1). Cost: a store for each chunk.
  */
 void ivshm_pipeline_reset(struct ivshm_pipeline *pipeline);
 

@@ -5,7 +5,8 @@
  * by one store in the cell's header. Nothing is queued, so a receiver that dies leaves nothing half
  * done.
  *
- * One thread at a time. Cells are named by their index, below `count`.
+ * One thread at a time. Cells are named by their index, below `count`. Costs that are not stated
+ * are constant. Edge C1.
  */
 #ifndef IVSHM_POOL_H
 #define IVSHM_POOL_H
@@ -25,7 +26,7 @@ struct ivshm_pool {
 
 /*
  * All cells are free. `cells` has count * size bytes and outlives the pool; `count` is below 65536.
- * -ENOMEM. Ends with ivshm_pool_destroy.
+ * -ENOMEM. Ends with ivshm_pool_destroy. Cost: a step for each cell.
  */
 int ivshm_pool_init(struct ivshm_pool *pool, void *cells, uint32_t count, uint32_t size);
 
@@ -36,8 +37,8 @@ void ivshm_pool_destroy(struct ivshm_pool *pool);
 
 /*
  * A free cell, or -1 if all are in flight. The call ends in ivshm_pool_set_in_flight or
- * ivshm_pool_free. Cost: constant; if no free cell is known, up to a load for each cell in flight.
- * Acquires C1: the receiver has finished reading.
+ * ivshm_pool_free. Cost: constant; if no free cell is known, up to two loads for each cell in
+ * flight. Acquires C1: the receiver has finished reading.
  */
 int ivshm_pool_alloc(struct ivshm_pool *pool);
 
@@ -57,12 +58,12 @@ void ivshm_pool_set_in_flight(struct ivshm_pool *pool, uint32_t index, uint32_t 
 void ivshm_pool_reclaim(struct ivshm_pool *pool, uint32_t holder);
 
 /*
- * Whether more than half of the cells are in flight. Cost: constant if fewer are, else a load for
- * each cell in flight.
+ * Whether more than half of the cells are in flight. Cost: constant if fewer are known to be, else
+ * a load for each cell in flight (acquire C1).
  */
 bool ivshm_pool_is_half_in_flight(struct ivshm_pool *pool);
 
-/* How many cells `holder` has. Cost: a load for each cell in flight. */
+/* How many cells `holder` has (acquire C1). Cost: a load for each cell in flight. */
 uint32_t ivshm_pool_in_flight(struct ivshm_pool *pool, uint32_t holder);
 
 /* The address of a cell. */

@@ -7,7 +7,7 @@
  * producer.
  *
  * A consumer or producer handle is used by one thread at a time. Both point to the inbox, which
- * outlives them. Edges Q1 and Q2.
+ * outlives them. Costs that are not stated are constant. Edges Q1 and Q2.
  */
 #ifndef IVSHM_QUEUE_H
 #define IVSHM_QUEUE_H
@@ -36,7 +36,7 @@ struct ivshm_queue_producer {
 
 /*
  * Handles for a queue of `slots`, a power of two, in memory that is in use, or zeroed: that is an
- * empty queue. The consumer's must be the only one.
+ * empty queue. The consumer's must be the only one. The producer's acquires Q2.
  */
 void ivshm_queue_consumer_init(struct ivshm_queue_consumer *c, struct ivshm_inbox_shm *shm,
                                uint64_t slots);

@@ -6,7 +6,7 @@
  *
  * Any number of processes may open and format one region at once. Within a process, one thread
  * opens and closes a handle; in between its fields are constant, and any thread may read them.
- * Functions return 0 or a negative errno.
+ * Functions return 0 or a negative errno. Opening costs a mapping, and reading the superblock.
  */
 #ifndef IVSHM_REGION_H
 #define IVSHM_REGION_H
@@ -52,6 +52,7 @@ enum ivshm_found {
 
 /*
  * Computes the geometry of a region of `size` bytes. Errors: -ENOSPC too small, -EFBIG too large.
+ * Any thread; constant cost.
  */
 int ivshm_geometry_compute(uint64_t size, struct ivshm_geometry *geo, struct ivshm_diag *diag);
 
@@ -80,8 +81,8 @@ enum ivshm_found ivshm_region_probe(const struct ivshm_map *map, struct ivshm_di
 int ivshm_region_open(const char *name, struct ivshm_region *region, struct ivshm_diag *diag);
 
 /*
- * Opens only an existing region, and only for reading: for tools. Errors as above; -EMEDIUMTYPE
- * also if it is unformatted.
+ * Opens only an existing region, and only for reading: for tools. Edges S1 to S3. Errors as above;
+ * -EMEDIUMTYPE also if it is unformatted.
  */
 int ivshm_region_inspect(const char *name, struct ivshm_region *region, struct ivshm_diag *diag);
 

@@ -71,8 +71,8 @@ int ivshm_ring_alloc(struct ivshm_region *region, struct ivshm_owner self,
                      struct ivshm_ring_producer *ring);
 
 /*
- * Frees the ring. The consumer must be dead or have left, or never have known of the ring; else it
- * could still write into it.
+ * Frees the ring (block map's edge). The consumer must be dead or have left, or never have known of
+ * the ring; else it could still write into it. Cost: that of ivshm_extent_free.
  */
 void ivshm_ring_free(struct ivshm_region *region, struct ivshm_owner self,
                      struct ivshm_ring_producer *ring);
@@ -104,8 +104,8 @@ static inline void ivshm_ring_publish_spsc(struct ivshm_ring_producer *ring,
 
 /*
  * Producer, after publishing: whether the consumer needs a doorbell at its inbox, because the ring
- * is idle. True once each time that the ring becomes idle. May miss that the ring has just become
- * idle: a doorbell only saves time.
+ * is idle. True once each time that the ring becomes idle. Relaxed: may miss that the ring has just
+ * become idle, as a doorbell only saves time.
  */
 static inline bool ivshm_ring_wants_doorbell(struct ivshm_ring_producer *ring);
 
@@ -119,6 +119,7 @@ static inline bool ivshm_ring_peek_spsc(const struct ivshm_ring_consumer *ring, 
 /*
  * Consumer: the payload of the peeked record, of kind INLINE or BUFFER, whose length the caller has
  * checked. Once for each record. Valid until it is consumed; the sender can change it meanwhile.
+ * Ordered by the peek.
  */
 const unsigned char *ivshm_ring_payload(struct ivshm_ring_consumer *ring,
                                         struct ivshm_record record);
@@ -129,7 +130,10 @@ const unsigned char *ivshm_ring_payload(struct ivshm_ring_consumer *ring,
  */
 void ivshm_ring_consume_spsc(struct ivshm_ring_consumer *ring);
 
-/* Consumer: whether it checks this ring only in turn (idle) or in every receive (polled). */
+/*
+ * Consumer: whether it checks this ring only in turn (idle) or in every receive (polled). Relaxed:
+ * a hint for doorbells.
+ */
 void ivshm_ring_set_idle(struct ivshm_ring_consumer *ring, bool idle);
 
 /* Handles of the ring at `shm`, which has the geometry's slots and buffers, at its first slot. */

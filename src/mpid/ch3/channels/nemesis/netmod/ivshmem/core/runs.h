@@ -7,7 +7,7 @@
  *
  * Memory comes as spans. A run never extends from one span into the next, so a span that is wholly
  * free can be returned as it came. One thread at a time. All arguments are trusted: they come from
- * this process.
+ * this process. No ordering edge: all of this is private.
  */
 #ifndef IVSHM_RUNS_H
 #define IVSHM_RUNS_H
