@@ -85,14 +85,14 @@ static uint64_t word_of(struct ivshm_owner owner)
 
 static struct mailbox_shm *mailbox_of(const struct ivshm_region *region, void *base)
 {
-    return (struct mailbox_shm *) ((char *) base + region->geo.small);
+    return (struct mailbox_shm *) ((char *) base + ivshm_region_geometry(region)->small);
 }
 
 /* Whether `peer` is there still, as far as can be seen from here. */
 static bool is_there(struct check *c, struct ivshm_owner peer)
 {
     if (now_seconds() >= c->next_watch) {
-        ivshm_endpoint_watch(c->region, &c->self.process);
+        ivshm_endpoint_watch(c->region, ivshm_endpoint_process(&c->self));
         c->next_watch = now_seconds() + 0.1;
     }
     return ivshm_endpoint_is_live(c->region, peer);
@@ -135,7 +135,8 @@ static int meet_peer(struct check *c, const char *what, struct ivshm_diag *diag)
 static bool is_checker(const struct check *c, uint32_t index, int side, struct ivshm_owner *owner)
 {
     struct ivshm_endpoint_info info;
-    if (index == c->self.owner.endpoint || ivshm_endpoint_read(c->region, index, &info) != 0)
+    if (index == ivshm_endpoint_owner(&c->self).endpoint ||
+        ivshm_endpoint_read(c->region, index, &info) != 0)
         return false;
     *owner = (struct ivshm_owner){index, info.claim.generation};
     return info.claim.state == IVSHM_CLAIM_LIVE && info.rank == (uint32_t) side &&
@@ -157,8 +158,8 @@ static bool propose_to(struct check *c, struct ivshm_owner peer)
     c->theirs = mailbox_of(c->region, base);
     ivshm_a64_store_release(&c->mine->partner.word, word_of(peer));
     while (!was_interrupted && now_seconds() < c->deadline && is_there(c, peer)) {
-        bool is_proposed =
-            ivshm_a64_load_acquire(&c->theirs->partner.word) == word_of(c->self.owner);
+        bool is_proposed = ivshm_a64_load_acquire(&c->theirs->partner.word) ==
+                           word_of(ivshm_endpoint_owner(&c->self));
         /* After the partner: before, it could be a step that it made with an earlier one. */
         uint64_t step = ivshm_a64_load_acquire(&c->theirs->step.word);
         if (is_proposed) {
@@ -167,7 +168,8 @@ static bool propose_to(struct check *c, struct ivshm_owner peer)
             if (step >= 1) {
                 c->peer = peer;
                 c->step = 1;
-                c->their_buffer = (ivshm_a64 *) ((char *) base + c->region->geo.large);
+                c->their_buffer =
+                    (ivshm_a64 *) ((char *) base + ivshm_region_geometry(c->region)->large);
                 return true;
             }
         } else if (step >= 1 || (!agreed && now_seconds() >= give_up))
@@ -185,7 +187,7 @@ static int find_peer(struct check *c, struct ivshm_diag *diag)
     struct ivshm_owner owner;
     c->deadline = now_seconds() + c->timeout;
     while (!was_interrupted && now_seconds() < c->deadline) {
-        for (uint32_t i = 0; i < c->region->geo.endpoints; i++)
+        for (uint32_t i = 0; i < ivshm_region_endpoints(c->region); i++)
             if (is_checker(c, i, 1 - c->side, &owner) && propose_to(c, owner))
                 return 0;
         for (int i = 0; i < 10 && !was_interrupted; i++)
@@ -194,13 +196,13 @@ static int find_peer(struct check *c, struct ivshm_diag *diag)
     if (was_interrupted)
         return ivshm_diag_fail(diag, EINTR, "interrupted");
     int others = 0;
-    for (uint32_t i = 0; i < c->region->geo.endpoints; i++)
+    for (uint32_t i = 0; i < ivshm_region_endpoints(c->region); i++)
         others += is_checker(c, i, c->side, &owner);
     if (others)
         return ivshm_diag_fail(diag, ETIMEDOUT,
                                "found %d other `ivshmem check --between %d` on region %s, but no "
                                "`--between %d`: give the two sides different numbers",
-                               others, c->side, c->region->map.name, 1 - c->side);
+                               others, c->side, ivshm_region_name(c->region), 1 - c->side);
     return ivshm_diag_fail(
         diag, ETIMEDOUT,
         "the other side did not join within %u s: run `ivshmem check --between %d` there; "
@@ -407,7 +409,7 @@ int tool_between(const struct tool_options *opt)
 
     if (ivshm_region_open(opt->region, &region, &diag) != 0)
         return tool_error("%s", diag.text);
-    const struct ivshm_geometry *geo = &region.geo;
+    const struct ivshm_geometry *geo = ivshm_region_geometry(&region);
     c.buffer_bytes = (size_t) geo->large_cells * geo->large_size;
     if (c.buffer_bytes > BUFFER)
         c.buffer_bytes = BUFFER;
@@ -424,18 +426,20 @@ int tool_between(const struct tool_options *opt)
         tool_error("%s", diag.text);
         goto free_buffer;
     }
-    c.mine = mailbox_of(&region, c.self.base);
-    c.my_buffer = (ivshm_a64 *) ((char *) c.self.base + geo->large);
+    c.mine = mailbox_of(&region, ivshm_endpoint_base(&c.self));
+    c.my_buffer = (ivshm_a64 *) ((char *) ivshm_endpoint_base(&c.self) + geo->large);
     if (ivshm_endpoint_publish(&c.self, &diag) != 0) {
         tool_error("%s", diag.text);
         goto free_buffer;
     }
 
-    printf("region     %s, %s, id %s\n", region.map.name, tool_size(geo->size), tool_id(&region));
+    printf("region     %s, %s, id %s\n", ivshm_region_name(&region), tool_size(geo->size),
+           tool_id(&region));
     fflush(stdout);
     int err = find_peer(&c, &diag);
     if (!err) {
-        printf("other side endpoint %u; this one is %u\n", c.peer.endpoint, c.self.owner.endpoint);
+        printf("other side endpoint %u; this one is %u\n", c.peer.endpoint,
+               ivshm_endpoint_owner(&c.self).endpoint);
         err = check_all(&c, &diag);
     }
     ivshm_endpoint_leave(&c.self);

@@ -8,11 +8,6 @@
 #define FINDINGS_SHOWN 20 /* of a kind */
 #define READS_MAX 8       /* at a word that keeps changing, and so is in use */
 
-static uint64_t block_word(const struct ivshm_region *region, uint64_t i)
-{
-    return ivshm_a64_load_acquire(&region->block_map[i]);
-}
-
 /* Whether both words are of blocks of one owner and kind. */
 static bool same_extent(const struct ivshm_region *region, uint64_t word, uint64_t other)
 {
@@ -36,12 +31,12 @@ static enum block_finding judge_block(const struct ivshm_region *region, uint64_
     struct ivshm_block b;
     if (word == 0)
         return BLOCK_GOOD;
-    if (!ivshm_block_decode(region, word, &b) || b.count > region->geo.blocks - i)
+    if (!ivshm_block_decode(region, word, &b) || b.count > ivshm_region_blocks(region) - i)
         return BLOCK_MALFORMED;
     if (tool_is_over(region, b.owner))
         return BLOCK_LEAKED;
     /* An extent grows and shrinks at its end. */
-    if (b.first || (i > 0 && same_extent(region, word, block_word(region, i - 1))))
+    if (b.first || (i > 0 && same_extent(region, word, ivshm_block_load(region, i - 1))))
         return BLOCK_GOOD;
     return BLOCK_HEADLESS;
 }
@@ -49,9 +44,9 @@ static enum block_finding judge_block(const struct ivshm_region *region, uint64_
 static enum block_finding read_block(const struct ivshm_region *region, uint64_t i, uint64_t *word)
 {
     for (int reads = 0; reads < READS_MAX; reads++) {
-        *word = block_word(region, i);
+        *word = ivshm_block_load(region, i);
         enum block_finding finding = judge_block(region, i, *word);
-        if (finding == BLOCK_GOOD || block_word(region, i) == *word)
+        if (finding == BLOCK_GOOD || ivshm_block_load(region, i) == *word)
             return finding;
     }
     return BLOCK_GOOD;
@@ -77,17 +72,17 @@ static unsigned check_blocks(const struct ivshm_region *region, unsigned *leaked
     unsigned found = 0;
     uint64_t start = 0, start_word = 0;
     enum block_finding run = BLOCK_GOOD;
-    for (uint64_t i = 0; i <= region->geo.blocks; i++) {
+    for (uint64_t i = 0; i <= ivshm_region_blocks(region); i++) {
         uint64_t word = 0;
         enum block_finding finding =
-            i < region->geo.blocks ? read_block(region, i, &word) : BLOCK_GOOD;
+            i < ivshm_region_blocks(region) ? read_block(region, i, &word) : BLOCK_GOOD;
         if (finding == run &&
             (finding == BLOCK_GOOD || word == start_word || same_extent(region, word, start_word)))
             continue;
         if (run != BLOCK_GOOD && found++ < FINDINGS_SHOWN)
             printf("bad: blocks %llu to %llu (%016llx, %s) %s\n", (unsigned long long) start,
                    (unsigned long long) i - 1, (unsigned long long) start_word,
-                   tool_size((i - start) * region->geo.block_size), text[run]);
+                   tool_size((i - start) * ivshm_region_block_size(region)), text[run]);
         *leaked += run == BLOCK_LEAKED;
         run = finding;
         start = i;
@@ -112,7 +107,7 @@ static const char *judge_endpoint(const struct ivshm_region *region, uint32_t in
         info.claim.host_hash != ivshm_process_host_hash(&info.process))
         return "is live, but names a process other than the one that claimed it";
     if (!ivshm_extent_owned(region, (struct ivshm_owner){index, info.claim.generation},
-                            IVSHM_KIND_BASE, info.base, region->geo.base_bytes))
+                            IVSHM_KIND_BASE, info.base, ivshm_region_geometry(region)->base_bytes))
         return "is live, but does not own its base extent";
     return NULL;
 }
@@ -120,7 +115,7 @@ static const char *judge_endpoint(const struct ivshm_region *region, uint32_t in
 static unsigned check_endpoints(const struct ivshm_region *region)
 {
     unsigned found = 0;
-    for (uint32_t i = 0; i < region->geo.endpoints; i++) {
+    for (uint32_t i = 0; i < ivshm_region_endpoints(region); i++) {
         struct ivshm_claim before = ivshm_endpoint_claim(region, i);
         const char *why = judge_endpoint(region, i);
         struct ivshm_claim after = ivshm_endpoint_claim(region, i);
@@ -152,23 +147,23 @@ int tool_check(const struct tool_options *opt)
         return tool_error("%s", diag.text);
     }
     found += (unsigned) deep;
-    for (uint32_t i = 0; i < region.geo.endpoints; i++)
+    for (uint32_t i = 0; i < ivshm_region_endpoints(&region); i++)
         in_use += ivshm_endpoint_claim(&region, i).state != IVSHM_CLAIM_FREE;
     ivshm_extent_usage(&region, &usage);
     int status = TOOL_OK;
     if (found && found == leaked)
         status = tool_error("region %s has leaked memory, owned by endpoints that are gone: "
                             "`ivshmem reap %s` frees it",
-                            region.map.name, region.map.name);
+                            ivshm_region_name(&region), ivshm_region_name(&region));
     else if (found)
         status = tool_error(
             "region %s is damaged: end the jobs on it, which `ivshmem ps %s` lists, then run "
             "`ivshmem format --force %s`",
-            region.map.name, region.map.name, region.map.name);
+            ivshm_region_name(&region), ivshm_region_name(&region), ivshm_region_name(&region));
     else
         printf("region %s is sound: superblock, %u endpoints in use, %llu blocks in use%s\n",
-               region.map.name, in_use,
-               (unsigned long long) (region.geo.blocks - usage.free_blocks),
+               ivshm_region_name(&region), in_use,
+               (unsigned long long) (ivshm_region_blocks(&region) - usage.free_blocks),
                opt->deep ? ", inboxes, cells, rings and pipelines" : "");
     ivshm_region_close(&region);
     return status;

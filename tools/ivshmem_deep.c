@@ -33,7 +33,7 @@ static void pause_a_little(void)
  */
 static bool inbox_is_sound(struct scan *p)
 {
-    const struct ivshm_geometry *geo = &p->region->geo;
+    const struct ivshm_geometry *geo = ivshm_region_geometry(p->region);
     const struct ivshm_inbox_shm *inbox = (const struct ivshm_inbox_shm *) p->base;
     uint64_t head = ivshm_a64_load_acquire(&inbox->head), slots = geo->inbox_slots;
     uint64_t gap = UINT64_MAX;
@@ -68,7 +68,7 @@ static bool inbox_is_sound(struct scan *p)
 
 static bool cells_are_sound(struct scan *p)
 {
-    const struct ivshm_geometry *geo = &p->region->geo;
+    const struct ivshm_geometry *geo = ivshm_region_geometry(p->region);
     for (uint32_t i = 0; i < geo->small_cells + geo->large_cells; i++) {
         bool is_small = i < geo->small_cells;
         uint32_t size = is_small ? geo->small_size : geo->large_size;
@@ -89,7 +89,7 @@ static bool cells_are_sound(struct scan *p)
 
 static bool ring_is_sound(struct scan *p, const char *base)
 {
-    const struct ivshm_geometry *geo = &p->region->geo;
+    const struct ivshm_geometry *geo = ivshm_region_geometry(p->region);
     const uint32_t most[] = {
         [IVSHM_RECORD_INLINE] = geo->slot_size - (uint32_t) sizeof(struct ivshm_slot_shm),
         [IVSHM_RECORD_CELL] = geo->small_cells + geo->large_cells - 1,
@@ -127,7 +127,7 @@ static bool ring_is_sound(struct scan *p, const char *base)
 
 static bool pipeline_is_sound(struct scan *p, const char *base)
 {
-    const struct ivshm_geometry *geo = &p->region->geo;
+    const struct ivshm_geometry *geo = ivshm_region_geometry(p->region);
     const struct ivshm_chunk_word_shm *words = (const struct ivshm_chunk_word_shm *) base;
     for (uint32_t i = 0; i < geo->pipeline_chunks; i++) {
         uint64_t len = ivshm_a64_load_acquire(&words[i].len);
@@ -145,15 +145,16 @@ static bool pipeline_is_sound(struct scan *p, const char *base)
 static bool extents_are_sound(struct scan *p, struct ivshm_owner owner)
 {
     const struct ivshm_region *region = p->region;
-    for (uint64_t i = 0; i < region->geo.blocks; i++) {
+    const struct ivshm_geometry *geo = ivshm_region_geometry(region);
+    for (uint64_t i = 0; i < geo->blocks; i++) {
         struct ivshm_block b;
-        uint64_t word = ivshm_a64_load_acquire(&region->block_map[i]);
+        uint64_t word = ivshm_block_load(region, i);
         if (word == 0 || !ivshm_block_decode(region, word, &b) || !b.first ||
             b.owner.endpoint != owner.endpoint || b.owner.generation != owner.generation)
             continue;
-        ivshm_off off = {region->geo.data + i * region->geo.block_size};
+        ivshm_off off = {geo->data + i * geo->block_size};
         bool is_ring = b.kind == IVSHM_KIND_RING, is_pipeline = b.kind == IVSHM_KIND_PIPELINE;
-        uint64_t bytes = is_ring ? region->geo.ring_bytes : region->geo.pipeline_bytes;
+        uint64_t bytes = is_ring ? geo->ring_bytes : geo->pipeline_bytes;
         if ((!is_ring && !is_pipeline) || !ivshm_extent_owned(region, owner, b.kind, off, bytes))
             continue; /* growing or shrinking */
         const char *base = ivshm_region_resolve(region, off, bytes);
@@ -181,6 +182,7 @@ static bool is_sound(struct scan *p, const struct tool_entry *e)
 
 int tool_deep(const struct ivshm_region *region, struct ivshm_diag *diag)
 {
+    const uint64_t base_bytes = ivshm_region_geometry(region)->base_bytes;
     struct tool_entry *list;
     int found = 0, n = tool_entries(region, &list, diag);
     for (int i = 0; i < n; i++) {
@@ -190,10 +192,9 @@ int tool_deep(const struct ivshm_region *region, struct ivshm_diag *diag)
         /* What the dead left half done is nobody's business, and goes with them. */
         if (e->info.claim.state != IVSHM_CLAIM_LIVE || e->liveness == IVSHM_LIVENESS_DEAD ||
             !e->known ||
-            !ivshm_extent_owned(region, owner, IVSHM_KIND_BASE, e->info.base,
-                                region->geo.base_bytes))
+            !ivshm_extent_owned(region, owner, IVSHM_KIND_BASE, e->info.base, base_bytes))
             continue;
-        p.base = ivshm_region_resolve(region, e->info.base, region->geo.base_bytes);
+        p.base = ivshm_region_resolve(region, e->info.base, base_bytes);
         if (is_sound(&p, e))
             continue;
         printf("bad: %s %s\n", tool_describe(e), p.text);

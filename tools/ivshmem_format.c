@@ -163,16 +163,16 @@ static int create_file(const char *path, int folder, const char *name, uint64_t 
  */
 static int allocate_mapped(const struct ivshm_map *map, bool *gave, struct ivshm_diag *diag)
 {
-    if (!map->sparse)
+    if (!ivshm_map_is_sparse(map))
         return 0;
     int fd = ivshm_map_reopen(map), err = 0;
     if (fd == -ESTALE)
         return ivshm_diag_fail(diag, EAGAIN,
                                "%s was replaced or changed its size in the meantime: try again",
-                               map->path);
+                               ivshm_map_path(map));
     if (fd < 0)
-        return ivshm_diag_fail(diag, -fd, "cannot open %s: %s", map->path, strerror(-fd));
-    if (allocate_file(fd, map->size) != 0)
+        return ivshm_diag_fail(diag, -fd, "cannot open %s: %s", ivshm_map_path(map), strerror(-fd));
+    if (allocate_file(fd, ivshm_map_size(map)) != 0)
         err = ivshm_backing_describe_no_memory(map, diag);
     else
         *gave = true;
@@ -184,8 +184,9 @@ static int allocate_mapped(const struct ivshm_map *map, bool *gave, struct ivshm
 static void warn_of_owner(const struct ivshm_map *map)
 {
     struct stat st;
-    if (!map->is_device && stat(map->path, &st) == 0 && st.st_uid != geteuid() && st.st_uid != 0)
-        tool_warn("%s belongs to %s, who can read and change all data in it", map->name,
+    if (!ivshm_map_is_device(map) && stat(ivshm_map_path(map), &st) == 0 &&
+        st.st_uid != geteuid() && st.st_uid != 0)
+        tool_warn("%s belongs to %s, who can read and change all data in it", ivshm_map_name(map),
                   tool_user(st.st_uid));
 }
 
@@ -240,7 +241,8 @@ static int format_named(const char *name, bool force, struct ivshm_region *regio
     int err = ivshm_map_open(name, false, &map, diag);
     if (err)
         return err;
-    err = ivshm_geometry_compute(map.size, &geo, diag); /* what cannot be a region gets no memory */
+    /* What cannot be a region gets no memory. */
+    err = ivshm_geometry_compute(ivshm_map_size(&map), &geo, diag);
     if (!err)
         err = ivshm_region_reserve(&map, IVSHM_ACCESS_READ, diag);
     if (!err) {
@@ -316,13 +318,13 @@ int tool_format(const struct tool_options *opt)
             status = tool_error(
                 "%s is already a region, id %s, but whether it is in use is unknown: %s; "
                 "%s",
-                region.map.name, tool_id(&region), done, diag.text);
+                ivshm_region_name(&region), tool_id(&region), done, diag.text);
         else
-            printf("%s is already a region, id %s, in use by %d: %s\n", region.map.name,
+            printf("%s is already a region, id %s, in use by %d: %s\n", ivshm_region_name(&region),
                    tool_id(&region), users, done);
     } else
         printf("%s %s, %s, room for %llu ranks, id %s\n", created ? "created" : "formatted",
-               region.map.name, tool_exact_size(region.geo.size),
+               ivshm_region_name(&region), tool_exact_size(ivshm_region_size(&region)),
                (unsigned long long) tool_room(&region), tool_id(&region));
     ivshm_region_close(&region);
     return status;

@@ -12,7 +12,7 @@
 static void name_attached(const struct ivshm_region *region, uint32_t index, char *text,
                           size_t size)
 {
-    const struct ivshm_geometry *geo = &region->geo;
+    const struct ivshm_geometry *geo = ivshm_region_geometry(region);
     size_t len = 0;
     text[0] = 0;
     for (uint32_t i = 0; i < geo->endpoints && len < size; i++) {
@@ -201,7 +201,7 @@ static int declare_vm(struct ivshm_region *region, struct tool_entry *list, int 
         return tool_error(
             "region %s has no endpoint of a VM %s: name the VM by its host name, its uuid or one "
             "of its endpoints, as `ivshmem ps --json` shows them",
-            region->map.name, id);
+            ivshm_region_name(region), id);
     if (!mark_vm(list, n, first))
         return report_which(list, n, id);
     /* All that are named are of one boot: if one is here, it is this machine's. */
@@ -250,7 +250,7 @@ static int declare_container(struct ivshm_region *region, struct tool_entry *lis
         if (first && first->info.process.pid_ns != list[i].info.process.pid_ns)
             return tool_error("two containers are named %s: name one of its endpoints instead, as "
                               "`ivshmem ps %s` shows them",
-                              id, region->map.name);
+                              id, ivshm_region_name(region));
         first = &list[i];
     }
     if (!first)
@@ -258,7 +258,7 @@ static int declare_container(struct ivshm_region *region, struct tool_entry *lis
             "region %s has no endpoint of another container %s of this machine: name the "
             "container by its host name or one of its endpoints, as `ivshmem ps` shows them; for a "
             "single process use --endpoint",
-            region->map.name, id);
+            ivshm_region_name(region), id);
     for (int i = 0; i < n; i++)
         list[i].gone = list[i].locality == IVSHM_LOCALITY_CONTAINER &&
                        list[i].info.process.pid_ns == first->info.process.pid_ns;
@@ -283,7 +283,7 @@ static int declare_endpoint(struct ivshm_region *region, struct tool_entry *list
     if (!found)
         return tool_error("region %s has no endpoint %s: name it with its generation, as `ivshmem "
                           "ps` shows it",
-                          region->map.name, id);
+                          ivshm_region_name(region), id);
     return declare_marked(region, list, n);
 }
 
@@ -296,11 +296,11 @@ static int declare_endpoint(struct ivshm_region *region, struct tool_entry *list
 static uint64_t reap_leaked(struct ivshm_region *region)
 {
     uint64_t freed = 0;
-    for (uint64_t i = region->geo.blocks; i-- > 0;) { /* the last first, as in extent.c */
-        uint64_t word = ivshm_a64_load_acquire(&region->block_map[i]);
+    for (uint64_t i = ivshm_region_blocks(region); i-- > 0;) { /* the last first, as in extent.c */
+        uint64_t word = ivshm_block_load(region, i);
         struct ivshm_block b;
         if (word != 0 && ivshm_block_decode(region, word, &b) && tool_is_over(region, b.owner))
-            freed += ivshm_a64_cas_seqcst(&region->block_map[i], word, 0);
+            freed += ivshm_block_free(region, i, word);
     }
     return freed;
 }
@@ -309,17 +309,16 @@ int tool_reap(const struct tool_options *opt)
 {
     const char *id = opt->vm_gone ? opt->vm_gone : opt->container_gone;
     struct ivshm_diag diag = {""};
-    struct ivshm_region region;
+    struct ivshm_region seen, region;
     struct ivshm_process self;
     struct ivshm_reaped reaped;
     struct tool_entry *before = NULL;
-    char name[sizeof(region.map.name)];
     /* Looked at first: what is no region yet is not made one here. */
-    if (ivshm_region_inspect(opt->region, &region, &diag) != 0)
+    if (ivshm_region_inspect(opt->region, &seen, &diag) != 0)
         return tool_error("%s", diag.text);
-    snprintf(name, sizeof(name), "%s", region.map.name);
-    ivshm_region_close(&region);
-    if (ivshm_region_open(name, &region, &diag) != 0)
+    int err = ivshm_region_open(ivshm_region_name(&seen), &region, &diag);
+    ivshm_region_close(&seen);
+    if (err)
         return tool_error("%s", diag.text);
 
     int status = TOOL_OK, freed = 0, n = tool_entries(&region, &before, &diag);
@@ -349,9 +348,9 @@ int tool_reap(const struct tool_options *opt)
                 tool_error("endpoint %s was not freed: its line above says why", opt->endpoint);
     }
     if (leaked)
-        printf("freed %s of leaked memory\n", tool_size(leaked * region.geo.block_size));
-    printf("%s: freed %d of %d endpoints and %s\n", region.map.name, freed, n,
-           tool_size((reaped.blocks + leaked) * region.geo.block_size));
+        printf("freed %s of leaked memory\n", tool_size(leaked * ivshm_region_block_size(&region)));
+    printf("%s: freed %d of %d endpoints and %s\n", ivshm_region_name(&region), freed, n,
+           tool_size((reaped.blocks + leaked) * ivshm_region_block_size(&region)));
 close:
     free(before);
     ivshm_region_close(&region);

@@ -44,8 +44,9 @@ const char *tool_exact_size(uint64_t bytes)
 const char *tool_id(const struct ivshm_region *region)
 {
     static char id[33];
-    snprintf(id, sizeof(id), "%016llx%016llx", (unsigned long long) region->id[0],
-             (unsigned long long) region->id[1]);
+    const uint64_t *words = ivshm_region_id(region);
+    snprintf(id, sizeof(id), "%016llx%016llx", (unsigned long long) words[0],
+             (unsigned long long) words[1]);
     return id;
 }
 
@@ -60,7 +61,7 @@ const char *tool_uuid(const uint64_t uuid[2])
 
 uint64_t tool_room(const struct ivshm_region *region)
 {
-    const struct ivshm_geometry *geo = &region->geo;
+    const struct ivshm_geometry *geo = ivshm_region_geometry(region);
     struct ivshm_extent_usage usage;
     uint64_t entries = 0;
     ivshm_extent_usage(region, &usage);
@@ -115,11 +116,11 @@ int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
     int err = ivshm_process_self(&self, diag), n = 0;
     if (err)
         return err;
-    struct tool_entry *list = calloc(region->geo.endpoints, sizeof(*list));
+    struct tool_entry *list = calloc(ivshm_region_endpoints(region), sizeof(*list));
     if (!list)
         return ivshm_diag_fail(diag, ENOMEM, "out of memory for %u endpoints",
-                               region->geo.endpoints);
-    for (uint32_t i = 0; i < region->geo.endpoints; i++) {
+                               ivshm_region_endpoints(region));
+    for (uint32_t i = 0; i < ivshm_region_endpoints(region); i++) {
         struct tool_entry *e = &list[n];
         err = ivshm_endpoint_read(region, i, &e->info);
         if (err == -ENOENT)
@@ -132,7 +133,7 @@ int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
             e->info.job[0] = 0;
         e->locality = ivshm_endpoint_locality(region, &self, &e->info);
         e->liveness = ivshm_endpoint_liveness(region, &self, &e->info, &census);
-        e->held = region->geo.block_size *
+        e->held = ivshm_region_block_size(region) *
                   ivshm_extent_held(region, (struct ivshm_owner){i, e->info.claim.generation});
         n++;
     }
@@ -203,14 +204,16 @@ static const char *group_name(gid_t gid)
 static void info_json(const struct ivshm_region *region, const struct stat *st,
                       const struct ivshm_extent_usage *usage, uint32_t in_use)
 {
-    const struct ivshm_geometry *g = &region->geo;
+    const struct ivshm_geometry *g = ivshm_region_geometry(region);
+    const struct ivshm_map *map = ivshm_region_map(region);
     printf("{\"region\": ");
-    json_text(region->map.name);
+    json_text(ivshm_region_name(region));
     printf(", \"path\": ");
-    json_text(region->map.path);
+    json_text(ivshm_map_path(map));
     printf(", \"kind\": \"%s\", \"size\": %llu, \"formatted_size\": %llu, \"mode\": \"%04o\",\n",
-           region->map.is_device ? "device" : "file", (unsigned long long) region->map.size,
-           (unsigned long long) g->size, st->st_mode & 07777);
+           ivshm_region_is_device(region) ? "device" : "file",
+           (unsigned long long) ivshm_map_size(map), (unsigned long long) g->size,
+           st->st_mode & 07777);
     printf(" \"owner\": ");
     json_text(tool_user(st->st_uid));
     printf(", \"group\": ");
@@ -241,13 +244,14 @@ static void info_json(const struct ivshm_region *region, const struct stat *st,
 static void info_text(const struct ivshm_region *region, const struct stat *st,
                       const struct ivshm_extent_usage *usage, uint32_t in_use)
 {
-    const struct ivshm_geometry *g = &region->geo;
+    const struct ivshm_geometry *g = ivshm_region_geometry(region);
+    uint64_t mapped = ivshm_map_size(ivshm_region_map(region));
     uint64_t used = (g->blocks - usage->free_blocks) * g->block_size;
-    printf("region     %s (%s, mode %04o, %s:%s)\n", region->map.name,
-           region->map.is_device ? "device" : "file", st->st_mode & 07777, tool_user(st->st_uid),
-           group_name(st->st_gid));
-    printf("size       %s", tool_size(region->map.size));
-    if (g->size < region->map.size)
+    printf("region     %s (%s, mode %04o, %s:%s)\n", ivshm_region_name(region),
+           ivshm_region_is_device(region) ? "device" : "file", st->st_mode & 07777,
+           tool_user(st->st_uid), group_name(st->st_gid));
+    printf("size       %s", tool_size(mapped));
+    if (g->size < mapped)
         printf(", formatted for %s", tool_size(g->size));
     printf("\nid         %s\nlayout     version %d\n", tool_id(region), IVSHM_VERSION);
     printf("endpoints  %u of %u in use\n", in_use, g->endpoints);
@@ -342,12 +346,13 @@ int tool_info(const struct tool_options *opt)
     uint32_t in_use = 0;
     if (ivshm_region_inspect(opt->region, &region, &diag) != 0)
         return tool_error("%s", diag.text);
-    if (stat(region.map.path, &st) != 0) {
-        int err = errno;
+    const struct ivshm_map *map = ivshm_region_map(&region);
+    if (stat(ivshm_map_path(map), &st) != 0) {
+        int status = tool_error("cannot stat %s: %s", ivshm_map_path(map), strerror(errno));
         ivshm_region_close(&region);
-        return tool_error("cannot stat %s: %s", region.map.path, strerror(err));
+        return status;
     }
-    for (uint32_t i = 0; i < region.geo.endpoints; i++)
+    for (uint32_t i = 0; i < ivshm_region_endpoints(&region); i++)
         in_use += ivshm_endpoint_claim(&region, i).state != IVSHM_CLAIM_FREE;
     ivshm_extent_usage(&region, &usage);
     if (opt->json)
@@ -359,12 +364,13 @@ int tool_info(const struct tool_options *opt)
         tool_warn(
             "every user of this machine can write to %s, and so to the memory of every job on it: "
             "run chmod o-rwx, and give it to the user or group that runs the jobs",
-            region.map.path);
-    if (region.geo.size < region.map.size)
+            ivshm_map_path(map));
+    if (ivshm_region_size(&region) < ivshm_map_size(map))
         tool_warn(
             "%s has grown since it was formatted for %s: to use all of it, run `ivshmem format "
             "--force %s` when no job is on it",
-            region.map.name, tool_size(region.geo.size), region.map.name);
+            ivshm_region_name(&region), tool_size(ivshm_region_size(&region)),
+            ivshm_region_name(&region));
     int devices = opt->region ? 0 : ivshm_map_devices(NULL, 0);
     if (devices > 1 && !opt->json)
         printf("this machine has %d ivshmem devices, and this is the first that holds a region; "
@@ -435,7 +441,7 @@ static void ps_text(const struct tool_entry *list, int n)
 static void ps_json(const struct ivshm_region *region, const struct tool_entry *list, int n)
 {
     printf("{\"region\": ");
-    json_text(region->map.name);
+    json_text(ivshm_region_name(region));
     printf(", \"id\": \"%s\", \"endpoints\": [", tool_id(region));
     for (int i = 0; i < n; i++) {
         const struct tool_entry *e = &list[i];
@@ -476,7 +482,7 @@ int tool_ps(const struct tool_options *opt)
     if (opt->json)
         ps_json(&region, list, n);
     else if (n == 0)
-        printf("no process is on region %s\n", region.map.name);
+        printf("no process is on region %s\n", ivshm_region_name(&region));
     else
         ps_text(list, n);
     free(list);

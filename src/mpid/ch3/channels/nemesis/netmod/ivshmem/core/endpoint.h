@@ -77,6 +77,22 @@ int ivshm_endpoint_publish(struct ivshm_endpoint *ep, struct ivshm_diag *diag);
  */
 void ivshm_endpoint_leave(struct ivshm_endpoint *ep);
 
+/* Of an endpoint that has joined: as peers know it; its process; its base extent. */
+static inline struct ivshm_owner ivshm_endpoint_owner(const struct ivshm_endpoint *ep)
+{
+    return ep->owner;
+}
+
+static inline const struct ivshm_process *ivshm_endpoint_process(const struct ivshm_endpoint *ep)
+{
+    return &ep->process;
+}
+
+static inline void *ivshm_endpoint_base(const struct ivshm_endpoint *ep)
+{
+    return ep->base;
+}
+
 /*
  * Attaches to a live peer. *base is its base extent, of geo.base_bytes bytes, valid until detach;
  * peers can change it at any time. Attaching twice is one attachment. Stores the bit, then loads

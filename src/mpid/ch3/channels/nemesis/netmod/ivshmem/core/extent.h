@@ -76,6 +76,24 @@ void ivshm_extent_usage(const struct ivshm_region *region, struct ivshm_extent_u
 /* The number of blocks that `owner` holds. Cost: the whole map. */
 uint64_t ivshm_extent_held(const struct ivshm_region *region, struct ivshm_owner owner);
 
+/*
+ * The word of block `index`, which is below ivshm_region_blocks (acquire, block map's edge).
+ * Constant cost.
+ */
+static inline uint64_t ivshm_block_load(const struct ivshm_region *region, uint64_t index)
+{
+    return ivshm_a64_load_acquire(&region->block_map[index]);
+}
+
+/*
+ * Frees that block if its word is still `word` (release, block map's edge), whose owner is over;
+ * see doc/design.md, "Leaked blocks". Returns whether it did. Constant cost.
+ */
+static inline bool ivshm_block_free(struct ivshm_region *region, uint64_t index, uint64_t word)
+{
+    return ivshm_a64_cas_seqcst(&region->block_map[index], word, 0);
+}
+
 /* A word of the block map, unpacked. */
 struct ivshm_block {
     struct ivshm_owner owner;

@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A mapping. The fields are for the rest of core to read. */
+/* A mapping. The fields are for the rest of core to read; others use the functions below. */
 struct ivshm_map {
     void *base;
     uint64_t size;  /* bytes */
@@ -47,6 +47,38 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
 
 /* Unmaps the memory. Does nothing if that has been done. */
 void ivshm_map_close(struct ivshm_map *map);
+
+/* Properties of an open mapping: constant, and valid until it is closed. */
+
+/* As the user gave it: a PCI address or a path. */
+static inline const char *ivshm_map_name(const struct ivshm_map *map)
+{
+    return map->name;
+}
+
+/* What was opened, as an absolute path. */
+static inline const char *ivshm_map_path(const struct ivshm_map *map)
+{
+    return map->path;
+}
+
+/* In bytes. */
+static inline uint64_t ivshm_map_size(const struct ivshm_map *map)
+{
+    return map->size;
+}
+
+/* True for a BAR, false for a file. */
+static inline bool ivshm_map_is_device(const struct ivshm_map *map)
+{
+    return map->is_device;
+}
+
+/* Whether it is a file that did not have all its memory when it was opened. */
+static inline bool ivshm_map_is_sparse(const struct ivshm_map *map)
+{
+    return map->sparse;
+}
 
 /*
  * Opens the directory of the file `path`, for openat(2) and the like, with the same rule about

@@ -130,6 +130,11 @@ static inline bool ivshm_region_is_device(const struct ivshm_region *region)
     return region->map.is_device;
 }
 
+static inline const struct ivshm_geometry *ivshm_region_geometry(const struct ivshm_region *region)
+{
+    return &region->geo;
+}
+
 /* In bytes. */
 static inline uint64_t ivshm_region_size(const struct ivshm_region *region)
 {
