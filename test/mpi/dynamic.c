@@ -237,14 +237,14 @@ static void retract(const char *where, const char *port)
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_ARE_FATAL);
 }
 
-/* Waits until the name is there. */
+/* Waits two minutes for the name. */
 static void find(const char *where, char *port)
 {
     int found = 0;
     if (me != 0)
         return;
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-    for (int i = 0; i < 1000 && !(found = try_find(where, port)); i++)
+    for (int i = 0; i < 6000 && !(found = try_find(where, port)); i++)
         usleep(20000);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_ARE_FATAL);
     CHECK(found, "no port at %s", where);
@@ -541,7 +541,7 @@ static int wire(int listens, const char *path)
         unlink(path);
         return peer;
     }
-    for (int i = 0; i < 1000 && ok != 0; i++) {
+    for (int i = 0; i < 6000 && ok != 0; i++) {
         ok = connect(fd, (void *) &address, sizeof(address));
         usleep(20000);
     }

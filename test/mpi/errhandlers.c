@@ -290,15 +290,46 @@ static void talk(MPI_Comm inter, int dies, int silent)
     MPI_Comm_free(&inter);
 }
 
+/* The victim's file, beside the one with the port. */
+static const char *victim_file(const char *where)
+{
+    static char path[1000];
+    snprintf(path, sizeof(path), "%s.victim", where);
+    return path;
+}
+
+/* Waits until the victim, which has called meanwhile, is dead or stopped. */
+static void await_victim(const char *where)
+{
+    char pid[MPI_MAX_PORT_NAME], path[100], text[400] = "", *state;
+    read_line(victim_file(where), pid);
+    snprintf(path, sizeof(path), "/proc/%d/stat", atoi(pid));
+    for (int tries = 0;; tries++) {
+        FILE *f = fopen(path, "r");
+        if (!f)
+            return;
+        state = fgets(text, sizeof(text), f) ? strrchr(text, ')') : NULL;
+        fclose(f);
+        if (!state || strchr("TXZ", state[2]))
+            return;
+        CHECK(tries < LIMIT * 100, "the victim lives");
+        usleep(10000);
+    }
+}
+
 static void victim(const char *when, const char *where)
 {
     char port[MPI_MAX_PORT_NAME];
     MPI_Comm inter;
+    snprintf(port, sizeof(port), "%d", (int) getpid());
+    write_line(victim_file(where), port);
     if (strcmp(when, "calling") == 0) {
+        read_line(where, port);
         alarm(1);
         call(where, LIMIT, &inter);
     } else if (strcmp(when, "answered") == 0) {
         pid_t self = getpid();
+        read_line(where, port);
         if (fork() == 0) {
             sleep(1);
             kill(self, SIGSTOP);
@@ -333,7 +364,7 @@ static void survivor(const char *when, const char *where)
     if (strcmp(when, "calling") == 0 || strcmp(when, "answered") == 0) {
         MPI_Open_port(MPI_INFO_NULL, port);
         write_line(where, port);
-        sleep(3); /* the victim has called, and is probably dead or stopped */
+        await_victim(where);
         for (int tries = 0; tries < 3; tries++) {
             code = MPI_Comm_accept(port, MPI_INFO_NULL, 0, MPI_COMM_SELF, &inter);
             if (code == MPI_SUCCESS)
@@ -361,7 +392,7 @@ static void guest(const char *where)
 {
     MPI_Comm inter;
     int word = 77;
-    sleep(4);
+    await_victim(where);
     call(where, LIMIT, &inter);
     MPI_Send(&word, 1, MPI_INT, 0, 0, inter);
     MPI_Comm_disconnect(&inter);

@@ -44,14 +44,12 @@ number() { ivshmem info --json "$r" | jq "$1"; }
 
 # checker SIDE [ARG...]: a process that joins in the background; its pid is in $pid, its output in $dir/out.
 checker() {
-    local before
-    before=$(number .usage.endpoints)
     # Not 3, the descriptor on which bats would wait for it.
     ivshmem check --between "$1" --timeout 600 "${@:2}" "$r" >"$dir/out" 2>&1 3>&- &
     pid=$!
     jobs+=("$pid")
     for _ in $(seq 12000); do
-        [ "$(number .usage.endpoints)" -eq "$before" ] || return 0
+        ! ivshmem ps --json "$r" | jq -e ".endpoints[] | select(.pid == $pid and .state == \"live\")" >/dev/null || return 0
         sleep 0.01
     done
     cat "$dir/out"
