@@ -14,7 +14,7 @@
 static struct sigaction previous_action;
 static struct ivshm_map watched_map;
 /* Where the region is mapped; NULL while it is not. */
-static const void *base;
+static const void *watched_base;
 static char message_prefix[32];
 
 static void report_fault(const void *addr)
@@ -23,8 +23,8 @@ static void report_fault(const void *addr)
     size_t used = strlen(message_prefix);
     memcpy(line, message_prefix, used);
     size_t said = 0;
-    const void *const at[] = {base, MPID_nem_ivshmem.user};
-    for (int i = 0; base && !said && i < 2; i++)
+    const void *const at[] = {watched_base, MPID_nem_ivshmem.user};
+    for (int i = 0; watched_base && !said && i < 2; i++)
         if (at[i])
             said = ivshm_backing_describe_fault(&watched_map, at[i], addr, line + used,
                                                 sizeof(line) - used - 1);
@@ -60,7 +60,7 @@ void MPID_nem_ivshmem_fault_watch(void)
     struct sigaction ours;
 
     watched_map = *ivshm_region_map(&MPID_nem_ivshmem.region);
-    base = ivshm_region_base(&MPID_nem_ivshmem.region);
+    watched_base = ivshm_region_base(&MPID_nem_ivshmem.region);
     snprintf(message_prefix, sizeof(message_prefix),
              "ivshmem: rank %d: ", MPIDI_Process.my_pg_rank);
     if (sigaction(SIGBUS, NULL, &previous_action) != 0)
@@ -78,12 +78,12 @@ void MPID_nem_ivshmem_fault_unwatch(bool program_has_it)
     struct sigaction now;
 
     if (program_has_it) {
-        base = MPID_nem_ivshmem.user;
+        watched_base = MPID_nem_ivshmem.user;
         return;
     }
     /* A handler installed after ours may call ours, which then still passes the signal on. */
     if (sigaction(SIGBUS, NULL, &now) == 0 && now.sa_flags & SA_SIGINFO &&
         now.sa_sigaction == on_bus_error)
         sigaction(SIGBUS, &previous_action, NULL);
-    base = NULL;
+    watched_base = NULL;
 }

@@ -147,7 +147,7 @@ void MPID_nem_ivshmem_lmt_pool_finalize(void)
 }
 
 /* `what` without the link to the next. If there is no memory to note it, it is never used again. */
-static void quarantine(quarantined_t what)
+static void quarantine_memory(quarantined_t what)
 {
     quarantined_t *l = MPL_malloc(sizeof(*l), MPL_MEM_OTHER);
 
@@ -161,10 +161,10 @@ static void quarantine(quarantined_t what)
 void MPID_nem_ivshmem_lmt_pool_quarantine_pipeline(struct ivshm_owner peer,
                                                    const struct ivshm_pipeline *pipeline)
 {
-    quarantine((quarantined_t){.peer = peer, .pipeline = *pipeline});
+    quarantine_memory((quarantined_t){.peer = peer, .pipeline = *pipeline});
 }
 
 void MPID_nem_ivshmem_lmt_pool_quarantine_coop(struct ivshm_owner peer, struct ivshm_coop_shm *coop)
 {
-    quarantine((quarantined_t){.peer = peer, .coop = coop});
+    quarantine_memory((quarantined_t){.peer = peer, .coop = coop});
 }

@@ -48,8 +48,8 @@
 #define UNITS_MAX (UINT64_C(1) << 24)
 #define RESERVE 8 /* mappings that are unmapped when others are needed */
 
-/* The rules by which one kind of memory is allocated. */
-struct thrift {
+/* By which one kind of memory is allocated. */
+struct alloc_policy {
     bool can_wait;   /* until a fork is over */
     bool is_needed;  /* may take what stays free for ranks that join */
     uint64_t leaves; /* bytes that stay free beside that */
@@ -99,13 +99,13 @@ static struct {
     _Alignas(IVSHM_LINE) _Atomic uint64_t largest_free; /* bytes: no free run is larger */
     _Atomic bool is_protected; /* the program may have made some pages inaccessible */
     _Atomic bool is_locked;    /* the program may have locked some pages in memory */
-    struct thrift for_malloc, for_messages;
+    struct alloc_policy for_malloc, for_messages;
     /* The thread that holds the mutex and was interrupted by a signal handler that forks; or 0. */
     pthread_t interrupted_thread;
-} memory = {.mutex = PTHREAD_MUTEX_INITIALIZER,
-            .fork_done = PTHREAD_COND_INITIALIZER,
-            .freed_meanwhile = IVSHM_RUN_NONE,
-            .spared_run = IVSHM_RUN_NONE};
+} user_memory = {.mutex = PTHREAD_MUTEX_INITIALIZER,
+                 .fork_done = PTHREAD_COND_INITIALIZER,
+                 .freed_meanwhile = IVSHM_RUN_NONE,
+                 .spared_run = IVSHM_RUN_NONE};
 
 bool MPID_nem_ivshmem_memory_in_use(void)
 {
@@ -115,14 +115,15 @@ bool MPID_nem_ivshmem_memory_in_use(void)
 static bool is_in_region(const void *start)
 {
     return MPID_nem_ivshmem_memory_in_use() &&
-           (uintptr_t) start - (uintptr_t) memory.base < memory.size;
+           (uintptr_t) start - (uintptr_t) user_memory.base < user_memory.size;
 }
 
 static uint64_t table_bytes(void)
 {
-    uint64_t units =
-        ivshm_region_blocks(&MPID_nem_ivshmem.region) * (memory.block_size / memory.unit_bytes);
-    return (units + 1) * sizeof(struct ivshm_run) + (units / 64 + 1) * sizeof(*memory.foreign_bits);
+    uint64_t units = ivshm_region_blocks(&MPID_nem_ivshmem.region) *
+                     (user_memory.block_size / user_memory.unit_bytes);
+    return (units + 1) * sizeof(struct ivshm_run) +
+           (units / 64 + 1) * sizeof(*user_memory.foreign_bits);
 }
 
 /*
@@ -136,19 +137,19 @@ static void make_mutex(void)
     pthread_mutexattr_init(&attr);
     pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK);
     pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-    pthread_mutex_init(&memory.mutex, &attr);
+    pthread_mutex_init(&user_memory.mutex, &attr);
     pthread_mutexattr_destroy(&attr);
 }
 
 /* False if this thread holds it already. */
 static bool lock_tables(void)
 {
-    return pthread_mutex_lock(&memory.mutex) != EDEADLK;
+    return pthread_mutex_lock(&user_memory.mutex) != EDEADLK;
 }
 
 static void unlock_tables(void)
 {
-    pthread_mutex_unlock(&memory.mutex);
+    pthread_mutex_unlock(&user_memory.mutex);
 }
 
 static bool lock_when_forked(void)
@@ -159,8 +160,8 @@ static bool lock_when_forked(void)
         return false;
     /* a thread cancelled there would keep the mutex */
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was);
-    while (memory.is_forking)
-        pthread_cond_wait(&memory.fork_done, &memory.mutex);
+    while (user_memory.is_forking)
+        pthread_cond_wait(&user_memory.fork_done, &user_memory.mutex);
     pthread_setcancelstate(was, NULL);
     return true;
 }
@@ -171,42 +172,42 @@ static bool lock_when_forked(void)
  */
 static bool is_stranger(void)
 {
-    return memory.owns_mapping && !*memory.owns_mapping && !memory.is_private;
+    return user_memory.owns_mapping && !*user_memory.owns_mapping && !user_memory.is_private;
 }
 
-/* What corresponds to `memory.base` in the first mapping. */
+/* What corresponds to `user_memory.base` in the first mapping. */
 static char *first_base(void)
 {
-    return is_stranger() ? memory.base : ivshm_region_base(&MPID_nem_ivshmem.region);
+    return is_stranger() ? user_memory.base : ivshm_region_base(&MPID_nem_ivshmem.region);
 }
 
 /* The unit at which a block begins; IVSHM_RUN_NONE if `start` is not the beginning of a block. */
 static uint32_t run_at(const void *start)
 {
-    uint64_t off = (uintptr_t) start - (uintptr_t) memory.first_block;
+    uint64_t off = (uintptr_t) start - (uintptr_t) user_memory.first_block;
 
-    if (!memory.base || (uintptr_t) start - (uintptr_t) memory.base >= memory.size ||
-        (const char *) start < memory.first_block || off % memory.unit_bytes != 0 ||
-        !ivshm_runs_used(&memory.runs, (uint32_t) (off / memory.unit_bytes)))
+    if (!user_memory.base || (uintptr_t) start - (uintptr_t) user_memory.base >= user_memory.size ||
+        (const char *) start < user_memory.first_block || off % user_memory.unit_bytes != 0 ||
+        !ivshm_runs_used(&user_memory.runs, (uint32_t) (off / user_memory.unit_bytes)))
         return IVSHM_RUN_NONE;
-    return (uint32_t) (off / memory.unit_bytes);
+    return (uint32_t) (off / user_memory.unit_bytes);
 }
 
 static uint64_t bytes_of(uint32_t run)
 {
-    return ivshm_runs_used(&memory.runs, run) * memory.unit_bytes;
+    return ivshm_runs_used(&user_memory.runs, run) * user_memory.unit_bytes;
 }
 
 /* Allocating and freeing */
 
-/* In `memory.extent_blocks`: a block that is not the first of its extent. */
+/* In `user_memory.extent_blocks`: a block that is not the first of its extent. */
 #define FURTHER UINT32_MAX
 
 static void note_extent(uint64_t block, uint64_t count)
 {
     for (uint64_t i = 1; i < count; i++)
-        memory.extent_blocks[block + i] = FURTHER;
-    memory.extent_blocks[block] = (uint32_t) count;
+        user_memory.extent_blocks[block + i] = FURTHER;
+    user_memory.extent_blocks[block] = (uint32_t) count;
 }
 
 /*
@@ -216,33 +217,33 @@ static void note_extent(uint64_t block, uint64_t count)
 static bool is_held(uint64_t block, uint64_t count)
 {
     for (uint64_t i = 0; i < count; i++)
-        if (memory.extent_blocks[block + i])
+        if (user_memory.extent_blocks[block + i])
             return true;
     return false;
 }
 
 /* Allocates an extent. False if the region has none, or returns one that we have already. */
-static bool add_extent(uint64_t bytes, const struct thrift *thrift)
+static bool add_extent(uint64_t bytes, const struct alloc_policy *policy)
 {
     struct ivshm_region *region = &MPID_nem_ivshmem.region;
     struct ivshm_owner self = ivshm_transport_self(&MPID_nem_ivshmem.transport);
     ivshm_off off;
 
-    if ((!thrift->is_needed && !ivshm_extent_can_spare(region, bytes + thrift->leaves)) ||
+    if ((!policy->is_needed && !ivshm_extent_can_spare(region, bytes + policy->leaves)) ||
         ivshm_extent_alloc(region, self, IVSHM_KIND_USER, bytes, &off) != 0)
         return false;
     IVSHM_TRACEPOINT(user_allocated);
-    uint64_t block = (off.bytes - ivshm_region_first_block(region).bytes) / memory.block_size;
-    uint64_t count = (bytes + memory.block_size - 1) / memory.block_size;
+    uint64_t block = (off.bytes - ivshm_region_first_block(region).bytes) / user_memory.block_size;
+    uint64_t count = (bytes + user_memory.block_size - 1) / user_memory.block_size;
     if (is_held(block, count))
         return false;
     note_extent(block, count);
-    uint64_t first = block * (memory.block_size / memory.unit_bytes),
-             end = first + count * (memory.block_size / memory.unit_bytes);
+    uint64_t first = block * (user_memory.block_size / user_memory.unit_bytes),
+             end = first + count * (user_memory.block_size / user_memory.unit_bytes);
     for (uint64_t i = first; i < end; i++)
-        atomic_fetch_or_explicit(&memory.foreign_bits[i / 64], UINT64_C(1) << i % 64,
+        atomic_fetch_or_explicit(&user_memory.foreign_bits[i / 64], UINT64_C(1) << i % 64,
                                  memory_order_relaxed);
-    ivshm_runs_add(&memory.runs, (uint32_t) first, (uint32_t) (end - first));
+    ivshm_runs_add(&user_memory.runs, (uint32_t) first, (uint32_t) (end - first));
     return true;
 }
 
@@ -254,36 +255,38 @@ static uint64_t now_ms(void)
     return (uint64_t) time.tv_sec * 1000 + (uint64_t) time.tv_nsec / 1000000;
 }
 
-static bool is_refused(const struct thrift *thrift, uint64_t bytes)
+static bool is_refused(const struct alloc_policy *policy, uint64_t bytes)
 {
-    return bytes >= thrift->refused && now_ms() < thrift->until;
+    return bytes >= policy->refused && now_ms() < policy->until;
 }
 
 /* For readers that do not hold the mutex. */
 static void update_largest_free(void)
 {
-    memory.largest_free = ivshm_runs_largest(&memory.runs) * memory.unit_bytes;
+    user_memory.largest_free = ivshm_runs_largest(&user_memory.runs) * user_memory.unit_bytes;
 }
 
 /* Returns the extent at `run`, all of which is free, to the region. */
 static void release_extent(uint32_t run)
 {
-    uint64_t bytes = ivshm_runs_remove(&memory.runs, run) * memory.unit_bytes;
-    char *start = memory.first_block + run * memory.unit_bytes;
+    uint64_t bytes = ivshm_runs_remove(&user_memory.runs, run) * user_memory.unit_bytes;
+    char *start = user_memory.first_block + run * user_memory.unit_bytes;
     ivshm_extent_free(&MPID_nem_ivshmem.region, ivshm_transport_self(&MPID_nem_ivshmem.transport),
                       MPID_nem_ivshmem_offset_of(start), bytes);
-    memset(&memory.extent_blocks[(uint64_t) (start - memory.first_block) / memory.block_size], 0,
-           bytes / memory.block_size * sizeof(*memory.extent_blocks));
-    memory.for_malloc.refused = memory.for_messages.refused = UINT64_MAX;
+    memset(&user_memory.extent_blocks[(uint64_t) (start - user_memory.first_block) /
+                                      user_memory.block_size],
+           0, bytes / user_memory.block_size * sizeof(*user_memory.extent_blocks));
+    user_memory.for_malloc.refused = user_memory.for_messages.refused = UINT64_MAX;
 }
 
 /* Returns the extent that release_later has spared. False if there is none, or if it is in use. */
 static bool release_spared(void)
 {
-    uint32_t run = memory.spared_run;
+    uint32_t run = user_memory.spared_run;
 
-    memory.spared_run = IVSHM_RUN_NONE;
-    if (run == IVSHM_RUN_NONE || memory.is_private || !ivshm_runs_is_span(&memory.runs, run))
+    user_memory.spared_run = IVSHM_RUN_NONE;
+    if (run == IVSHM_RUN_NONE || user_memory.is_private ||
+        !ivshm_runs_is_span(&user_memory.runs, run))
         return false;
     release_extent(run);
     return true;
@@ -296,99 +299,100 @@ static bool release_spared(void)
  */
 static void release_later(uint32_t run)
 {
-    uint64_t kept =
-        ivshm_region_size(&MPID_nem_ivshmem.region) / (memory.is_mallocs ? KEPT_SHARES : SHARES);
+    uint64_t kept = ivshm_region_size(&MPID_nem_ivshmem.region) /
+                    (user_memory.is_mallocs ? KEPT_SHARES : SHARES);
 
-    if (memory.is_private || !ivshm_runs_is_span(&memory.runs, run) ||
-        ivshm_runs_free_span_units(&memory.runs) * memory.unit_bytes <= kept)
+    if (user_memory.is_private || !ivshm_runs_is_span(&user_memory.runs, run) ||
+        ivshm_runs_free_span_units(&user_memory.runs) * user_memory.unit_bytes <= kept)
         return;
-    if (memory.spared_run != run)
+    if (user_memory.spared_run != run)
         release_spared();
-    memory.spared_run = run;
+    user_memory.spared_run = run;
 }
 
 /* Allocates an extent with room for `bytes`, and for more blocks if the region has enough. */
-static bool acquire_extent(uint64_t bytes, struct thrift *thrift)
+static bool acquire_extent(uint64_t bytes, struct alloc_policy *policy)
 {
     uint64_t share = MPL_MIN(ivshm_region_size(&MPID_nem_ivshmem.region) / SHARES, SHARE_MAX);
 
-    if (bytes > memory.size)
+    if (bytes > user_memory.size)
         return false;
-    bool found = (bytes < share && add_extent(share, thrift)) || add_extent(bytes, thrift) ||
-                 (release_spared() && add_extent(bytes, thrift));
-    thrift->refused = found ? UINT64_MAX : MPL_MIN(bytes, thrift->refused);
-    thrift->until = now_ms() + RETRY_MS;
+    bool found = (bytes < share && add_extent(share, policy)) || add_extent(bytes, policy) ||
+                 (release_spared() && add_extent(bytes, policy));
+    policy->refused = found ? UINT64_MAX : MPL_MIN(bytes, policy->refused);
+    policy->until = now_ms() + RETRY_MS;
     return found;
 }
 
 /* Zeroes the parts of a newly allocated block that hold data of others, or all of it. */
 static void clean_units(char *start, uint64_t bytes, bool all)
 {
-    uint64_t first = (uint64_t) (start - memory.first_block) / memory.unit_bytes,
-             end = first + bytes / memory.unit_bytes;
+    uint64_t first = (uint64_t) (start - user_memory.first_block) / user_memory.unit_bytes,
+             end = first + bytes / user_memory.unit_bytes;
 
     for (uint64_t i = first, next; i < end; i = next) {
         next = MPL_MIN((i / 64 + 1) * 64, end);
         uint64_t mask = UINT64_MAX >> (64 - (next - i)) << i % 64;
         uint64_t dirty =
-            mask & atomic_load_explicit(&memory.foreign_bits[i / 64], memory_order_relaxed);
+            mask & atomic_load_explicit(&user_memory.foreign_bits[i / 64], memory_order_relaxed);
         if (!dirty)
             continue;
-        atomic_fetch_and_explicit(&memory.foreign_bits[i / 64], ~mask, memory_order_relaxed);
+        atomic_fetch_and_explicit(&user_memory.foreign_bits[i / 64], ~mask, memory_order_relaxed);
         if (all)
             continue;
         if (dirty == mask)
-            memset(memory.first_block + i * memory.unit_bytes, 0, (next - i) * memory.unit_bytes);
+            memset(user_memory.first_block + i * user_memory.unit_bytes, 0,
+                   (next - i) * user_memory.unit_bytes);
         else
             for (; dirty; dirty &= dirty - 1)
-                memset(memory.first_block +
-                           (i / 64 * 64 + (uint64_t) __builtin_ctzll(dirty)) * memory.unit_bytes,
-                       0, memory.unit_bytes);
+                memset(user_memory.first_block + (i / 64 * 64 + (uint64_t) __builtin_ctzll(dirty)) *
+                                                     user_memory.unit_bytes,
+                       0, user_memory.unit_bytes);
     }
     if (all)
         memset(start, 0, bytes);
 }
 
-static void *alloc_block(uint64_t bytes, struct thrift *thrift, bool all_zero)
+static void *alloc_block(uint64_t bytes, struct alloc_policy *policy, bool all_zero)
 {
     uint32_t run = IVSHM_RUN_NONE;
     uint64_t room = 0;
 
-    if (bytes > memory.largest_free && is_refused(thrift, bytes))
+    if (bytes > user_memory.largest_free && is_refused(policy, bytes))
         return NULL;
-    if (thrift->can_wait)
+    if (policy->can_wait)
         lock_when_forked();
     else
         lock_tables();
-    if (memory.base && !memory.is_private && !memory.is_forking && !is_stranger() && bytes > 0 &&
-        bytes <= memory.size) {
-        uint32_t units = (uint32_t) ((bytes + memory.unit_bytes - 1) / memory.unit_bytes);
-        run = ivshm_runs_alloc(&memory.runs, units);
-        if (run == IVSHM_RUN_NONE && !is_refused(thrift, bytes) && acquire_extent(bytes, thrift))
-            run = ivshm_runs_alloc(&memory.runs, units);
+    if (user_memory.base && !user_memory.is_private && !user_memory.is_forking && !is_stranger() &&
+        bytes > 0 && bytes <= user_memory.size) {
+        uint32_t units = (uint32_t) ((bytes + user_memory.unit_bytes - 1) / user_memory.unit_bytes);
+        run = ivshm_runs_alloc(&user_memory.runs, units);
+        if (run == IVSHM_RUN_NONE && !is_refused(policy, bytes) && acquire_extent(bytes, policy))
+            run = ivshm_runs_alloc(&user_memory.runs, units);
         update_largest_free();
-        room = units * memory.unit_bytes;
+        room = units * user_memory.unit_bytes;
     }
     unlock_tables();
     if (run == IVSHM_RUN_NONE)
         return NULL;
-    char *start = memory.first_block + run * memory.unit_bytes;
+    char *start = user_memory.first_block + run * user_memory.unit_bytes;
     clean_units(start, room, all_zero);
     return start;
 }
 
 static void free_run(uint32_t run)
 {
-    char *start = memory.first_block + run * memory.unit_bytes;
+    char *start = user_memory.first_block + run * user_memory.unit_bytes;
 
-    if (memory.is_protected)
+    if (user_memory.is_protected)
         syscall(SYS_mprotect, start, bytes_of(run), PROT_READ | PROT_WRITE);
-    if (memory.is_locked)
+    if (user_memory.is_locked)
         munlock(start, bytes_of(run));
     /* The address range stays ours: it distinguishes our blocks from the C library's. */
-    if (memory.is_private)
+    if (user_memory.is_private)
         syscall(SYS_madvise, start, bytes_of(run), MADV_DONTNEED);
-    release_later(ivshm_runs_free(&memory.runs, run));
+    release_later(ivshm_runs_free(&user_memory.runs, run));
     update_largest_free();
 }
 
@@ -398,10 +402,10 @@ static bool free_block(void *start)
 
     lock_tables();
     uint32_t run = run_at(start);
-    bool is_right =
-        run != IVSHM_RUN_NONE &&
-        (!memory.is_forking || ivshm_runs_push(&memory.runs, &memory.freed_meanwhile, run));
-    if (is_right && !memory.is_forking && !is_stranger())
+    bool is_right = run != IVSHM_RUN_NONE &&
+                    (!user_memory.is_forking ||
+                     ivshm_runs_push(&user_memory.runs, &user_memory.freed_meanwhile, run));
+    if (is_right && !user_memory.is_forking && !is_stranger())
         free_run(run);
     unlock_tables();
     errno = saved;
@@ -414,15 +418,15 @@ static bool free_block(void *start)
  */
 void *MPID_nem_ivshmem_memory_alloc(MPI_Aint bytes)
 {
-    struct thrift thrift = {.can_wait = true, .refused = UINT64_MAX};
-    return alloc_block((uint64_t) bytes, &thrift, true);
+    struct alloc_policy policy = {.can_wait = true, .refused = UINT64_MAX};
+    return alloc_block((uint64_t) bytes, &policy, true);
 }
 
 /* For what cannot work without it: may also take the memory that stays free for ranks that join. */
 void *MPID_nem_ivshmem_memory_alloc_required(MPI_Aint bytes)
 {
-    struct thrift thrift = {.can_wait = true, .is_needed = true, .refused = UINT64_MAX};
-    return alloc_block((uint64_t) bytes, &thrift, true);
+    struct alloc_policy policy = {.can_wait = true, .is_needed = true, .refused = UINT64_MAX};
+    return alloc_block((uint64_t) bytes, &policy, true);
 }
 
 bool MPID_nem_ivshmem_memory_free(void *start)
@@ -434,15 +438,16 @@ bool MPID_nem_ivshmem_memory_free(void *start)
 void MPID_nem_ivshmem_memory_trim(void)
 {
     lock_tables();
-    if (memory.base && !memory.is_forking && !is_stranger() && release_spared())
+    if (user_memory.base && !user_memory.is_forking && !is_stranger() && release_spared())
         update_largest_free();
     unlock_tables();
 }
 
 void *MPIDI_CH3I_Alloc_mem(MPI_Aint bytes, MPIR_Info *info_ptr ATTRIBUTE((unused)))
 {
-    void *start =
-        bytes < MESSAGE_MIN ? NULL : alloc_block((uint64_t) bytes, &memory.for_messages, false);
+    void *start = bytes < MESSAGE_MIN
+                      ? NULL
+                      : alloc_block((uint64_t) bytes, &user_memory.for_messages, false);
     if (start)
         MPID_nem_ivshmem_limit_prefer_single_copy();
     return start ? start : MPL_malloc(bytes, MPL_MEM_USER);
@@ -471,12 +476,13 @@ bool MPID_nem_ivshmem_memory_find(const void *start, intptr_t bytes, ivshm_off *
 void MPID_nem_ivshmem_memory_quarantine(const void *start)
 {
     lock_tables();
-    if (memory.base && (const char *) start >= memory.first_block) {
+    if (user_memory.base && (const char *) start >= user_memory.first_block) {
         uint32_t run = ivshm_runs_find(
-            &memory.runs, (uint32_t) ((uint64_t) ((const char *) start - memory.first_block) /
-                                      memory.unit_bytes));
+            &user_memory.runs,
+            (uint32_t) ((uint64_t) ((const char *) start - user_memory.first_block) /
+                        user_memory.unit_bytes));
         if (run != IVSHM_RUN_NONE)
-            ivshm_runs_keep(&memory.runs, run);
+            ivshm_runs_keep(&user_memory.runs, run);
     }
     unlock_tables();
 }
@@ -488,7 +494,7 @@ static void *malloc_alloc_block(size_t bytes, bool all_zero)
 {
     if (MPL_atomic_load_int(&MPIR_Process.mpich_state) != MPICH_MPI_STATE__INITIALIZED)
         return NULL;
-    return alloc_block(bytes, &memory.for_malloc, all_zero);
+    return alloc_block(bytes, &user_memory.for_malloc, all_zero);
 }
 
 static void malloc_free_block(void *start)
@@ -510,12 +516,12 @@ static size_t malloc_room(const void *start)
 
 static void malloc_protected(void)
 {
-    memory.is_protected = true;
+    user_memory.is_protected = true;
 }
 
 static void malloc_locked(void)
 {
-    memory.is_locked = true;
+    user_memory.is_locked = true;
 }
 
 /* Zeroes this process' own memory, in a private mapping of the file. */
@@ -523,7 +529,7 @@ static void zero_private(char *start, size_t bytes)
 {
     for (char *page = start; page < start + bytes; page += IVSHM_PAGE) {
         /* The kernel tells whether the page can be written, and whether it can be read. */
-        if (!memory.is_protected || syscall(SYS_clock_getres, CLOCK_MONOTONIC, page) == 0) {
+        if (!user_memory.is_protected || syscall(SYS_clock_getres, CLOCK_MONOTONIC, page) == 0) {
             memset(page, 0, IVSHM_PAGE);
         } else {
             bool is_readable = faccessat(AT_FDCWD, page, F_OK, 0) == 0 || errno != EFAULT;
@@ -536,28 +542,29 @@ static void zero_private(char *start, size_t bytes)
 /* Memory of a file keeps its contents when they are not needed; anonymous memory does not. */
 static bool malloc_discard(void *start, size_t bytes, bool to_zero)
 {
-    uint64_t off = (uintptr_t) start - (uintptr_t) memory.first_block;
+    uint64_t off = (uintptr_t) start - (uintptr_t) user_memory.first_block;
 
     lock_tables();
-    uint32_t run = (const char *) start < memory.first_block
-                       ? IVSHM_RUN_NONE
-                       : ivshm_runs_find(&memory.runs, (uint32_t) (off / memory.unit_bytes));
+    uint32_t run =
+        (const char *) start < user_memory.first_block
+            ? IVSHM_RUN_NONE
+            : ivshm_runs_find(&user_memory.runs, (uint32_t) (off / user_memory.unit_bytes));
     bool is_ours = run != IVSHM_RUN_NONE &&
-                   bytes <= run * memory.unit_bytes + bytes_of(run) - off &&
-                   (!memory.is_private || memory.is_of_file);
+                   bytes <= run * user_memory.unit_bytes + bytes_of(run) - off &&
+                   (!user_memory.is_private || user_memory.is_of_file);
     char *at = start, *end = at + bytes;
-    while (is_ours && to_zero && at < end && !memory.is_private) {
+    while (is_ours && to_zero && at < end && !user_memory.is_private) {
         size_t part = MPL_MIN((size_t) (end - at), DISCARD_PART);
-        memset(first_base() + (at - memory.base), 0, part);
+        memset(first_base() + (at - user_memory.base), 0, part);
         at += part;
         unlock_tables(); /* others wait for the mutex */
         lock_tables();
     }
-    bool was_private = memory.is_private;
+    bool was_private = user_memory.is_private;
     unlock_tables();
     if (!is_ours || !to_zero || at == end || !was_private)
         return is_ours;
-    if (!memory.is_of_file) /* it has just been replaced */
+    if (!user_memory.is_of_file) /* it has just been replaced */
         return syscall(SYS_madvise, start, bytes, MADV_DONTNEED) == 0;
     zero_private(at, (size_t) (end - at));
     return true;
@@ -577,14 +584,14 @@ static bool next_stretch(struct stretch *stretch)
     uint64_t count = ivshm_region_blocks(&MPID_nem_ivshmem.region), first = 0, end;
 
     if (stretch->start)
-        first =
-            ((uint64_t) (stretch->start - memory.first_block) + stretch->bytes) / memory.block_size;
-    while (first < count && !memory.extent_blocks[first])
+        first = ((uint64_t) (stretch->start - user_memory.first_block) + stretch->bytes) /
+                user_memory.block_size;
+    while (first < count && !user_memory.extent_blocks[first])
         first++;
-    for (end = first; end < count && memory.extent_blocks[end];)
-        end += memory.extent_blocks[end];
-    *stretch = (struct stretch){memory.first_block + first * memory.block_size,
-                                (end - first) * memory.block_size};
+    for (end = first; end < count && user_memory.extent_blocks[end];)
+        end += user_memory.extent_blocks[end];
+    *stretch = (struct stretch){user_memory.first_block + first * user_memory.block_size,
+                                (end - first) * user_memory.block_size};
     return stretch->bytes > 0;
 }
 
@@ -592,18 +599,18 @@ static bool next_stretch(struct stretch *stretch)
 static void for_each_block(struct stretch in, void (*call)(char *start, uint64_t bytes, char *to),
                            char *to)
 {
-    uint64_t first = (uint64_t) (in.start - memory.first_block) / memory.unit_bytes,
-             end = first + in.bytes / memory.unit_bytes;
+    uint64_t first = (uint64_t) (in.start - user_memory.first_block) / user_memory.unit_bytes,
+             end = first + in.bytes / user_memory.unit_bytes;
 
-    for (uint64_t run = first; run < end; run = ivshm_runs_next(&memory.runs, (uint32_t) run))
+    for (uint64_t run = first; run < end; run = ivshm_runs_next(&user_memory.runs, (uint32_t) run))
         if (bytes_of((uint32_t) run) > 0)
-            call(memory.first_block + run * memory.unit_bytes, bytes_of((uint32_t) run),
-                 to + (run - first) * memory.unit_bytes);
+            call(user_memory.first_block + run * user_memory.unit_bytes, bytes_of((uint32_t) run),
+                 to + (run - first) * user_memory.unit_bytes);
 }
 
 static void copy_block(char *start, uint64_t bytes, char *to)
 {
-    memcpy(to, first_base() + (start - memory.base), bytes);
+    memcpy(to, first_base() + (start - user_memory.base), bytes);
 }
 
 /* Makes each page of the block this process' own, whatever other threads are writing there. */
@@ -623,20 +630,20 @@ static void own_block(char *start, uint64_t bytes, char *to ATTRIBUTE((unused)))
 static void map_reserve(void)
 {
     for (int i = 0; i < RESERVE; i++)
-        if (!memory.reserve_mappings[i]) {
-            memory.reserve_mappings[i] = mmap(NULL, IVSHM_PAGE, PROT_NONE,
-                                              MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-            if (memory.reserve_mappings[i] == MAP_FAILED)
-                memory.reserve_mappings[i] = NULL;
+        if (!user_memory.reserve_mappings[i]) {
+            user_memory.reserve_mappings[i] = mmap(
+                NULL, IVSHM_PAGE, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            if (user_memory.reserve_mappings[i] == MAP_FAILED)
+                user_memory.reserve_mappings[i] = NULL;
         }
 }
 
 static void unmap_reserve(void)
 {
     for (int i = 0; i < RESERVE; i++)
-        if (memory.reserve_mappings[i]) {
-            munmap(memory.reserve_mappings[i], IVSHM_PAGE);
-            memory.reserve_mappings[i] = NULL;
+        if (user_memory.reserve_mappings[i]) {
+            munmap(user_memory.reserve_mappings[i], IVSHM_PAGE);
+            user_memory.reserve_mappings[i] = NULL;
         }
 }
 
@@ -646,17 +653,17 @@ static void unmap_reserve(void)
  */
 static bool map_copy(uint64_t bytes)
 {
-    memory.fork_copy =
+    user_memory.fork_copy =
         mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    memory.fork_copy_bytes = bytes;
-    if (memory.fork_copy == MAP_FAILED) {
-        memory.fork_copy = NULL;
-    } else if (munlock(memory.fork_copy, bytes) != 0 ||
-               mprotect(memory.fork_copy, bytes, PROT_READ | PROT_WRITE) != 0) {
-        munmap(memory.fork_copy, bytes);
-        memory.fork_copy = NULL;
+    user_memory.fork_copy_bytes = bytes;
+    if (user_memory.fork_copy == MAP_FAILED) {
+        user_memory.fork_copy = NULL;
+    } else if (munlock(user_memory.fork_copy, bytes) != 0 ||
+               mprotect(user_memory.fork_copy, bytes, PROT_READ | PROT_WRITE) != 0) {
+        munmap(user_memory.fork_copy, bytes);
+        user_memory.fork_copy = NULL;
     }
-    return memory.fork_copy != NULL;
+    return user_memory.fork_copy != NULL;
 }
 
 /*
@@ -668,18 +675,18 @@ static bool make_copy(bool can_be_packed)
 {
     uint64_t used = 0, at = 0;
 
-    if (!map_copy(memory.size)) {
+    if (!map_copy(user_memory.size)) {
         unmap_reserve();
         for (struct stretch s = {0}; next_stretch(&s);)
             used += s.bytes;
-        if (!map_copy(memory.size) && (!can_be_packed || used == 0 || !map_copy(used)))
+        if (!map_copy(user_memory.size) && (!can_be_packed || used == 0 || !map_copy(used)))
             return false;
     }
     for (struct stretch s = {0}; next_stretch(&s); at += s.bytes)
         for_each_block(s, copy_block,
-                       memory.fork_copy + (memory.fork_copy_bytes < memory.size
-                                               ? at
-                                               : (uint64_t) (s.start - memory.base)));
+                       user_memory.fork_copy + (user_memory.fork_copy_bytes < user_memory.size
+                                                    ? at
+                                                    : (uint64_t) (s.start - user_memory.base)));
     return true;
 }
 
@@ -687,9 +694,9 @@ static bool make_copy(bool can_be_packed)
 static bool replace_by(void *with)
 {
     unmap_reserve();
-    memory.is_private = mremap(with, memory.size, memory.size, MREMAP_MAYMOVE | MREMAP_FIXED,
-                               memory.base) != MAP_FAILED;
-    return memory.is_private;
+    user_memory.is_private = mremap(with, user_memory.size, user_memory.size,
+                                    MREMAP_MAYMOVE | MREMAP_FIXED, user_memory.base) != MAP_FAILED;
+    return user_memory.is_private;
 }
 
 /*
@@ -698,10 +705,10 @@ static bool replace_by(void *with)
  */
 static bool replace_by_packed(void)
 {
-    char *from = memory.fork_copy;
+    char *from = user_memory.fork_copy;
 
     unmap_reserve();
-    if (mmap(memory.base, memory.size, PROT_NONE,
+    if (mmap(user_memory.base, user_memory.size, PROT_NONE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
         return false;
     for (struct stretch s = {0}; next_stretch(&s); from += s.bytes)
@@ -712,16 +719,16 @@ static bool replace_by_packed(void)
 
 static void copy_and_replace(void)
 {
-    if (make_copy(false) && !replace_by(memory.fork_copy))
-        munmap(memory.fork_copy, memory.fork_copy_bytes);
+    if (make_copy(false) && !replace_by(user_memory.fork_copy))
+        munmap(user_memory.fork_copy, user_memory.fork_copy_bytes);
 }
 
 static bool make_copy_private(void)
 {
-    if (ivshmem_stack_is_in(memory.base, memory.size))
-        return ivshmem_call_elsewhere(copy_and_replace) && memory.is_private;
+    if (ivshmem_stack_is_in(user_memory.base, user_memory.size))
+        return ivshmem_call_elsewhere(copy_and_replace) && user_memory.is_private;
     copy_and_replace();
-    return memory.is_private;
+    return user_memory.is_private;
 }
 
 /* /proc/self/task has two links, and one for each thread. False also where there is no /proc. */
@@ -740,24 +747,24 @@ static bool make_private(void)
 {
     bool is_copied = has_one_thread() && make_copy_private();
 
-    if (!is_copied && memory.private_view &&
-        mprotect(memory.private_view, memory.size, PROT_READ | PROT_WRITE) == 0 &&
-        madvise(memory.private_view, memory.size, MADV_DOFORK) == 0 &&
-        replace_by(memory.private_view)) {
-        memory.is_of_file = true;
+    if (!is_copied && user_memory.private_view &&
+        mprotect(user_memory.private_view, user_memory.size, PROT_READ | PROT_WRITE) == 0 &&
+        madvise(user_memory.private_view, user_memory.size, MADV_DOFORK) == 0 &&
+        replace_by(user_memory.private_view)) {
+        user_memory.is_of_file = true;
         for (struct stretch s = {0}; next_stretch(&s);)
             for_each_block(s, own_block, s.start);
         return true;
     }
-    if (memory.private_view)
-        munmap(memory.private_view, memory.size);
-    memory.private_view = NULL;
+    if (user_memory.private_view)
+        munmap(user_memory.private_view, user_memory.size);
+    user_memory.private_view = NULL;
     return is_copied || make_copy_private();
 }
 
 bool MPID_nem_ivshmem_memory_is_of_file(void)
 {
-    return memory.is_of_file;
+    return user_memory.is_of_file;
 }
 
 /* The child gets what there was before the fork. */
@@ -766,33 +773,33 @@ static void before_fork(void)
 {
     /* This thread cannot wait for itself: its child gets no copy. */
     if (!lock_when_forked()) {
-        memory.interrupted_thread = pthread_self();
+        user_memory.interrupted_thread = pthread_self();
         return;
     }
-    memory.is_forking = true;
+    user_memory.is_forking = true;
     unlock_tables();
-    if (memory.base && !memory.is_private)
+    if (user_memory.base && !user_memory.is_private)
         make_copy(true);
 }
 
 static void after_fork_in_parent(void)
 {
-    if (memory.interrupted_thread == pthread_self()) {
-        memory.interrupted_thread = 0;
+    if (user_memory.interrupted_thread == pthread_self()) {
+        user_memory.interrupted_thread = 0;
         return;
     }
-    if (memory.base && !memory.is_private) {
-        if (memory.fork_copy)
-            munmap(memory.fork_copy, memory.fork_copy_bytes);
-        memory.fork_copy = NULL;
+    if (user_memory.base && !user_memory.is_private) {
+        if (user_memory.fork_copy)
+            munmap(user_memory.fork_copy, user_memory.fork_copy_bytes);
+        user_memory.fork_copy = NULL;
         map_reserve();
     }
     lock_tables();
-    memory.is_forking = false;
+    user_memory.is_forking = false;
     for (uint32_t run;
-         (run = ivshm_runs_pop(&memory.runs, &memory.freed_meanwhile)) != IVSHM_RUN_NONE;)
+         (run = ivshm_runs_pop(&user_memory.runs, &user_memory.freed_meanwhile)) != IVSHM_RUN_NONE;)
         free_run(run);
-    pthread_cond_broadcast(&memory.fork_done);
+    pthread_cond_broadcast(&user_memory.fork_done);
     unlock_tables();
 }
 
@@ -802,29 +809,29 @@ static void after_fork_in_parent(void)
  */
 static void after_fork_in_child(void)
 {
-    bool is_interrupted = memory.interrupted_thread == pthread_self();
+    bool is_interrupted = user_memory.interrupted_thread == pthread_self();
 
-    memory.interrupted_thread = 0;
+    user_memory.interrupted_thread = 0;
     make_mutex(); /* other threads may have held it */
     if (is_interrupted)
         lock_tables(); /* for the code that the signal handler interrupted */
-    memory.fork_done = (pthread_cond_t) PTHREAD_COND_INITIALIZER;
-    memory.is_forking = false;
-    memory.freed_meanwhile = IVSHM_RUN_NONE;
-    if (memory.owns_mapping)
-        *memory.owns_mapping = true;
-    if (memory.base && !memory.is_private) {
+    user_memory.fork_done = (pthread_cond_t) PTHREAD_COND_INITIALIZER;
+    user_memory.is_forking = false;
+    user_memory.freed_meanwhile = IVSHM_RUN_NONE;
+    if (user_memory.owns_mapping)
+        *user_memory.owns_mapping = true;
+    if (user_memory.base && !user_memory.is_private) {
         /*
          * Without a copy, the child can read, but not write into memory that may belong to another
          * process later.
          */
-        if (is_interrupted || !memory.fork_copy ||
-            !(memory.fork_copy_bytes == memory.size ? replace_by(memory.fork_copy)
-                                                    : replace_by_packed()))
-            mprotect(memory.base, memory.size, PROT_READ);
-        memory.is_private = true;
+        if (is_interrupted || !user_memory.fork_copy ||
+            !(user_memory.fork_copy_bytes == user_memory.size ? replace_by(user_memory.fork_copy)
+                                                              : replace_by_packed()))
+            mprotect(user_memory.base, user_memory.size, PROT_READ);
+        user_memory.is_private = true;
     }
-    memory.private_view = NULL; /* does not exist in a child */
+    user_memory.private_view = NULL; /* does not exist in a child */
 }
 
 static bool serve_malloc(void)
@@ -843,8 +850,8 @@ static bool serve_malloc(void)
         .after_fork_in_child = after_fork_in_child,
     };
 
-    source.base = memory.base;
-    source.bytes = memory.size;
+    source.base = user_memory.base;
+    source.bytes = user_memory.size;
     return ivshmem_malloc_serve && ivshmem_malloc_serve(&source);
 }
 
@@ -858,15 +865,16 @@ static void map_view(int fd)
 {
     struct statfs fs;
 
-    memory.private_view = NULL;
+    user_memory.private_view = NULL;
     if (ivshm_region_is_device(&MPID_nem_ivshmem.region) || fstatfs(fd, &fs) != 0 ||
         fs.f_type == HUGETLBFS_MAGIC)
         return;
-    memory.private_view = mmap(NULL, memory.size, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
-    if (memory.private_view == MAP_FAILED)
-        memory.private_view = NULL;
+    user_memory.private_view =
+        mmap(NULL, user_memory.size, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
+    if (user_memory.private_view == MAP_FAILED)
+        user_memory.private_view = NULL;
     else
-        madvise(memory.private_view, memory.size, MADV_DONTFORK);
+        madvise(user_memory.private_view, user_memory.size, MADV_DONTFORK);
 }
 
 /* Maps the region again. False if that is impossible: then the program has no memory there. */
@@ -877,34 +885,34 @@ static bool map_again(bool is_limited)
 
     if (fd < 0)
         return false;
-    memory.size = ivshm_region_size(region);
-    void *found = mmap(NULL, memory.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    user_memory.size = ivshm_region_size(region);
+    void *found = mmap(NULL, user_memory.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (found != MAP_FAILED && !is_limited)
         map_view(fd);
     close(fd);
     if (found == MAP_FAILED)
         return false;
-    memory.base = found;
-    memory.first_block = memory.base + ivshm_region_first_block(region).bytes;
+    user_memory.base = found;
+    user_memory.first_block = user_memory.base + ivshm_region_first_block(region).bytes;
     return true;
 }
 
 static void forget_memory(void)
 {
-    if (memory.private_view)
-        munmap(memory.private_view, memory.size);
-    if (memory.base)
-        munmap(memory.base, memory.size);
-    if (memory.run_table)
-        munmap(memory.run_table, table_bytes());
-    MPL_free(memory.extent_blocks);
-    if (memory.owns_mapping)
-        munmap(memory.owns_mapping, IVSHM_PAGE);
+    if (user_memory.private_view)
+        munmap(user_memory.private_view, user_memory.size);
+    if (user_memory.base)
+        munmap(user_memory.base, user_memory.size);
+    if (user_memory.run_table)
+        munmap(user_memory.run_table, table_bytes());
+    MPL_free(user_memory.extent_blocks);
+    if (user_memory.owns_mapping)
+        munmap(user_memory.owns_mapping, IVSHM_PAGE);
     unmap_reserve();
-    memory.owns_mapping = NULL;
-    memory.private_view = memory.base = NULL;
-    memory.run_table = NULL;
-    memory.extent_blocks = NULL;
+    user_memory.owns_mapping = NULL;
+    user_memory.private_view = user_memory.base = NULL;
+    user_memory.run_table = NULL;
+    user_memory.extent_blocks = NULL;
     MPID_nem_ivshmem.user = NULL;
 }
 
@@ -912,20 +920,22 @@ static bool make_tables(void)
 {
     const uint64_t count = ivshm_region_blocks(&MPID_nem_ivshmem.region);
 
-    memory.block_size = ivshm_region_block_size(&MPID_nem_ivshmem.region);
-    for (memory.unit_bytes = IVSHM_PAGE; count * memory.block_size / memory.unit_bytes > UNITS_MAX;
-         memory.unit_bytes *= 2)
+    user_memory.block_size = ivshm_region_block_size(&MPID_nem_ivshmem.region);
+    for (user_memory.unit_bytes = IVSHM_PAGE;
+         count * user_memory.block_size / user_memory.unit_bytes > UNITS_MAX;
+         user_memory.unit_bytes *= 2)
         ;
-    memory.extent_blocks = MPL_calloc(count, sizeof(*memory.extent_blocks), MPL_MEM_USER);
+    user_memory.extent_blocks = MPL_calloc(count, sizeof(*user_memory.extent_blocks), MPL_MEM_USER);
     struct ivshm_run *table = mmap(NULL, table_bytes(), PROT_READ | PROT_WRITE,
                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (table == MAP_FAILED)
         return false;
-    memory.run_table = table;
-    ivshm_runs_init(&memory.runs, table);
-    memory.foreign_bits =
-        (_Atomic uint64_t *) (table + count * (memory.block_size / memory.unit_bytes) + 1);
-    return memory.extent_blocks != NULL;
+    user_memory.run_table = table;
+    ivshm_runs_init(&user_memory.runs, table);
+    user_memory.foreign_bits =
+        (_Atomic uint64_t *) (table + count * (user_memory.block_size / user_memory.unit_bytes) +
+                              1);
+    return user_memory.extent_blocks != NULL;
 }
 
 static bool know_owner(void)
@@ -938,8 +948,8 @@ static bool know_owner(void)
         munmap(page, IVSHM_PAGE);
         return false;
     }
-    memory.owns_mapping = page;
-    *memory.owns_mapping = true;
+    user_memory.owns_mapping = page;
+    *user_memory.owns_mapping = true;
     return true;
 }
 
@@ -956,33 +966,34 @@ int MPID_nem_ivshmem_memory_init(void)
 
     /* What a child of a fork inherits of MPI's state must not lead it to the region. */
     madvise(ivshm_region_base(region), ivshm_region_size(region), MADV_DONTFORK);
-    if (!MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY || memory.is_mallocs /* in an earlier MPI_Init */)
+    if (!MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY ||
+        user_memory.is_mallocs /* in an earlier MPI_Init */)
         goto fn_exit;
-    if (!memory.has_mutex)
+    if (!user_memory.has_mutex)
         make_mutex();
-    memory.has_mutex = true;
+    user_memory.has_mutex = true;
     lock_when_forked();
     if (map_again(is_limited) && make_tables() && know_owner()) {
-        MPID_nem_ivshmem.user = memory.base;
-        memory.for_malloc.leaves = ivshm_region_size(region) / MALLOC_LEAVES;
-        memory.for_malloc.refused = memory.for_messages.refused = UINT64_MAX;
+        MPID_nem_ivshmem.user = user_memory.base;
+        user_memory.for_malloc.leaves = ivshm_region_size(region) / MALLOC_LEAVES;
+        user_memory.for_malloc.refused = user_memory.for_messages.refused = UINT64_MAX;
         map_reserve();
     } else {
         forget_memory();
     }
     unlock_tables();
-    if (!memory.base)
+    if (!user_memory.base)
         goto fn_exit;
     /*
      * malloc's address range stays reserved for ever, which needs enough address space. Its blocks
      * are discarded, protected and copied by pages of the region. Where the processor's pages are
      * larger, as they may be on arm64, those of two blocks could share one.
      */
-    memory.is_mallocs = !is_limited && sysconf(_SC_PAGESIZE) <= IVSHM_PAGE && serve_malloc();
-    if (memory.is_mallocs)
+    user_memory.is_mallocs = !is_limited && sysconf(_SC_PAGESIZE) <= IVSHM_PAGE && serve_malloc();
+    if (user_memory.is_mallocs)
         MPID_nem_ivshmem_limit_prefer_single_copy();
-    else if (!memory.has_handlers)
-        memory.has_handlers =
+    else if (!user_memory.has_handlers)
+        user_memory.has_handlers =
             pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0;
 
 fn_exit:
@@ -998,9 +1009,9 @@ bool MPID_nem_ivshmem_memory_finalize(void)
     bool can_leave = true;
 
     lock_when_forked();
-    if (!memory.is_mallocs)
+    if (!user_memory.is_mallocs)
         forget_memory();
-    else if (!memory.is_private)
+    else if (!user_memory.is_private)
         can_leave = make_private();
     unlock_tables();
     return can_leave;
