@@ -29,7 +29,7 @@ static void pause_a_little(void)
 
 /*
  * Positions from `head` on, `slots` of them, are taken or empty, and no empty one is before one
- * that is taken: at a gap the consumer would wait for ever.
+ * that is taken: at a gap the consumer would wait forever.
  */
 static bool inbox_is_sound(struct scan *p)
 {

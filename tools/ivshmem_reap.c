@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * ivshmem reap: takes back by hand what every join takes back, and what has leaked, and says what
- * it left and why.
+ * ivshmem reap: frees by hand what every join frees, and what has leaked, and says what it left and
+ * why.
  */
 #include "ivshmem_tool.h"
 
@@ -288,10 +288,10 @@ static int declare_endpoint(struct ivshm_region *region, struct tool_entry *list
 }
 
 /*
- * Takes back blocks of claims that are over, and returns their number: somebody's who was declared
+ * Frees blocks of claims that are over, and returns their number: somebody's who was declared
  * dead, took more, and ended since; or what a stray store left. Who takes a block has its claim
- * already, and the acquire of the block shows it. So an owner that is over after that has given the
- * block back meanwhile, and the CAS fails, or has no right to it.
+ * already, and the acquire of the block shows it. So an owner that is over after that has freed the
+ * block meanwhile, and the CAS fails, or has no right to it.
  */
 static uint64_t reap_leaked(struct ivshm_region *region)
 {

@@ -188,7 +188,7 @@ static int send_answer(MPID_nem_ivshmem_transfer_t *t, const MPID_nem_ivshmem_wa
     return send_cts(t);
 }
 
-/* Sender: takes back what the RTS offered. */
+/* Sender: withdraws what the RTS offered. */
 static void withdraw_offer(MPID_nem_ivshmem_transfer_t *t)
 {
     if (t->way && t->way->withdraw)

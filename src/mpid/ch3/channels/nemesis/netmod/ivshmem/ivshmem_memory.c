@@ -985,7 +985,7 @@ int MPID_nem_ivshmem_memory_init(void)
     if (!user_memory.base)
         goto fn_exit;
     /*
-     * malloc's address range stays reserved for ever, which needs enough address space. Its blocks
+     * malloc's address range stays reserved forever, which needs enough address space. Its blocks
      * are discarded, protected and copied by pages of the region. Where the processor's pages are
      * larger, as they may be on arm64, those of two blocks could share one.
      */

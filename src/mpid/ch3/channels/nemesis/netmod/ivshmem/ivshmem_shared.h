@@ -64,7 +64,7 @@ extern int (*MPID_nem_ivshmem_check_posted)(struct MPIR_Win *win);
 
 /*
  * Set `error` if a rank of the window is lost, or if another one has revoked the communicator: a
- * caller that waits would wait for ever. For the calls that wait for one rank, for all targets of
+ * caller that waits would wait forever. For the calls that wait for one rank, for all targets of
  * the epoch, and for all ranks.
  */
 #define MPID_nem_ivshmem_check_target(win, rank, error)                                            \

@@ -125,7 +125,7 @@ static int report_lost(const MPIDI_VC_t *vc)
 }
 
 /*
- * For a rank of the same node. A message to it may wait for its answer for ever: nothing but the
+ * For a rank of the same node. A message to it may wait for its answer forever: nothing but the
  * error tells the caller.
  */
 static void lost_neighbour(MPIDI_VC_t *vc)
