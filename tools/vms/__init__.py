@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: mpich2
 """The parts of ivshmem-vms. Each uses only those before it:
 
-messages       how the program speaks, and how it ends before its time
-interrupts     signals, and waiting until something happens or one comes
+messages       output, and errors that end the program
+interrupts     signals, and waits that a signal ends
 commands       other programs
-folder         the set's folder: where it is, whether it can be trusted, what is noted in it
+folder         the set's folder: its path, whether it can be trusted, its records
 qemus          the set's QEMUs, as /proc shows them
 regions        the files in /dev/shm that guests share
 removal        ends the QEMUs, removes regions and folder
-options        what `up` was told, and whether it makes sense
+options        the options of `up`, checked
 kernel         the guests' kernel and modules
-archive        a program with all that it needs, as an archive
-guestfiles     all that a guest has when it boots
+archive        packs programs and all that they need
+guestfiles     the files of a guest when it boots
 qmp            QEMU's monitor
 machine        a guest's QEMU: its command line, its start
 access         what ssh and mpiexec on this machine need
 booting        waits for guests
 up             brings a set up
-shell, verbs   all that is asked of a set that is there
-cli            how the user asks for it
+shell, verbs   the commands for an existing set
+cli            the command line
 
 guest/ has the scripts that run in guests, host/ what mpiexec runs on this machine.
 

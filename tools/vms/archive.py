@@ -14,11 +14,11 @@ from .messages import Failure, say
 
 ELF = b"\x7fELF"
 AT_ONCE = 500  # files that ldd is given
-MOST_LINKS = 40  # as the kernel has it
+MOST_LINKS = 40  # as in the kernel
 
 
 def trace(path: str) -> Iterator[str]:
-    """An absolute path, the folders above it, and where links among them lead."""
+    """An absolute path, the folders above it, and the targets of links among them."""
     at, links = "", 0
     ahead = path.split("/")[::-1]
     while ahead:
@@ -50,7 +50,7 @@ def _fail(error: OSError) -> None:
 
 
 def _may_need_libraries(path: str) -> bool:
-    """A program or a shared library; what a link leads to is looked at itself."""
+    """Whether it is a program or a shared library, not a link: the target of a link is a path of its own."""
     mode = os.lstat(path).st_mode if os.path.lexists(path) else 0
     if not stat.S_ISREG(mode) or not (mode & 0o111 or ".so" in os.path.basename(path)):
         return False
@@ -77,7 +77,7 @@ def _libraries(files: list[str]) -> set[str]:
 
 
 def closure(paths: Iterable[str]) -> list[str]:
-    """Every path that a guest needs for these files and folders, what is above first."""
+    """Every path that a guest needs for these files and folders, parents first."""
     needed: set[str] = set()
     for path in paths:
         needed.update(trace(path))

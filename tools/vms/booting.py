@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: mpich2
-"""Waits for guests: until they say that they are ready, until they have been seen to reach each other."""
+"""Waits for guests: until they are ready, and until they have reached each other."""
 import re
 import subprocess
 import time
@@ -22,7 +22,7 @@ def _text(path: Path) -> str:
 
 
 def broken(folder: Folder, guest: int, what: str) -> Failure:
-    """With the end of the guest's console."""
+    """An error that shows the end of the guest's console."""
     lines = _text(folder.of_guest(guest, "console")).replace("\r", "").splitlines()[-LAST_LINES:]
     indented = "".join(f"    {line}\n" for line in lines)
     return Failure(f"vm{guest} {what}",
@@ -52,7 +52,7 @@ def _begin_check(folder: Folder, guest: int, vms: int) -> subprocess.Popen:
 
 
 def preflight(folder: Folder, vms: int, timeout: int, end: float) -> None:
-    """Waits, until `end` at most, until each guest has been seen to reach the others."""
+    """Waits, until `end` at most, until each guest has reached the others."""
     checks = []
     try:
         for guest in range(vms):

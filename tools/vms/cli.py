@@ -48,7 +48,7 @@ TO_GUESTS = ("pause", "resume", "reset", "off", "kill", "boot")
 
 
 class Request:
-    """What the command line says; what was read before a mistake is kept."""
+    """The parsed command line; after a mistake, what was read before it."""
 
     def __init__(self):
         self.verb = ""
@@ -165,8 +165,8 @@ def _flush() -> None:
 
 
 def main(argv: list[str], here: str) -> int:
-    """`here` is the folder of the program that was called. Whoever calls this then ends the process at
-    once: what could not be written is not to be tried again."""
+    """`here` is the folder of the program that was called. The caller then ends the process at once:
+    output that could not be written is not tried again."""
     _set_up_process()
     request = Request()
     result = 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: mpich2
-"""Other programs: where they are, and running them so that a signal ends them as well."""
+"""Other programs: finding them, and running them so that a signal ends them as well."""
 import os
 import shutil
 import subprocess
@@ -18,7 +18,7 @@ def find(program: str) -> Optional[str]:
 
 
 def scratch(content: bytes = b""):
-    """A file in memory, to be read from its start: unlike a pipe, nobody has to wait at its end."""
+    """A file in memory, read from its start: unlike a pipe, it needs no reader while it is written."""
     file = os.fdopen(os.memfd_create("ivshmem-vms"), "w+b")
     file.write(content)
     file.seek(0)

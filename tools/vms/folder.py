@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: mpich2
-"""The folder of a set of guests: where it is, whether it can be trusted, what is noted in it.
+"""The folder of a set of guests: its path, whether it can be trusted, its records.
 
-What the folder holds is believed: what to kill, what to remove, which programs to run. So nobody but
+What the folder says is trusted: what to kill, what to remove, which programs to run. So nobody but
 this user and root may be able to make it, or to change it, or to put another in its place. Nothing in
 it is ever executed here, nor read by a shell.
 """
@@ -50,7 +50,7 @@ def why_not_private(path: str) -> str:
 
 
 def _home() -> str:
-    """The folder that holds those of all sets which are not given a --dir; it may not be there yet."""
+    """The folder that holds the folders of all sets without a --dir; it may not exist yet."""
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
     if runtime.startswith("/"):
         home = os.path.realpath(runtime)
@@ -65,7 +65,7 @@ def _home() -> str:
 
 
 def _without_links_above(path: str) -> str:
-    """Not through a link in the place of the folder itself: that may be somebody else's."""
+    """Resolves links above the folder, but not the folder itself: such a link may be somebody else's."""
     above, last = os.path.split(path.rstrip("/"))
     if last in ("", ".", ".."):
         return os.path.realpath(path)
@@ -73,12 +73,12 @@ def _without_links_above(path: str) -> str:
 
 
 class Set(NamedTuple):
-    """What `up` has noted of a set."""
+    """What `up` has recorded about a set."""
 
     vms: int
     prefix: str
     region: str  # "" if it is not the same for all
-    ready: bool  # `up` has ended well
+    ready: bool  # `up` has succeeded
 
 
 class Folder:
@@ -104,7 +104,7 @@ class Folder:
         """The guest's file of that kind, such as its pid."""
         return self.path / f"vm{guest}.{kind}"
 
-    # --- using one that is there ---
+    # --- using an existing one ---
 
     def is_there(self) -> bool:
         return os.path.lexists(self.path)
@@ -132,13 +132,13 @@ class Folder:
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
     def may_be_removed(self) -> bool:
-        """Holds a set, if only half of one, or nothing."""
+        """Whether it is empty, or holds a set, even an incomplete one."""
         return (self / "set").is_file() or not os.listdir(self.path)
 
     # --- making one ---
 
     def make(self) -> None:
-        """Makes the folder and takes it for a new set; the umask leaves it to this user alone."""
+        """Creates the folder for a new set; the umask makes it private to this user."""
         if self.home:
             self._make_home()
         made = self._make_folder()
@@ -178,7 +178,7 @@ class Folder:
         if not (self / "set").exists() and os.listdir(self.path):
             raise Failure(f"{self} contains something else: pass another --dir")
         try:
-            (self / "set").touch(exist_ok=False)  # of two that try at once, one
+            (self / "set").touch(exist_ok=False)  # of two that try at the same time, only one succeeds
         except FileExistsError:
             raise Failure(f"guests are already up in {self}: end them with {ME} down --dir {self}") from None
 
@@ -188,7 +188,7 @@ class Folder:
 
 
 def find(name: str, path: str) -> Folder:
-    """The folder of the set that is called by that --name, or has that --dir."""
+    """The folder of the set with that --name or --dir."""
     if path:
         return Folder(_without_links_above(path))
     name = name or "default"

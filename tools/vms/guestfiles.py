@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: mpich2
-"""All that a guest has when it boots: this machine's programs, and a few files of its own."""
+"""The files of a guest when it boots: this machine's programs, and a few of its own."""
 import contextlib
 import glob
 import os
@@ -18,7 +18,7 @@ FOLDERS = ("dev", "proc", "sys", "tmp", "run", "var/run", "modules", "root/.ssh"
 
 @contextlib.contextmanager
 def _readable():
-    """What is made meanwhile may be read by all users of the guest."""
+    """Files created meanwhile are readable by all users of the guest."""
     before = os.umask(0o022)
     try:
         yield
@@ -55,7 +55,7 @@ def _hand_out_keys(tree: Path, folder: Folder, vms: int) -> None:
     if converted.status != 0:
         raise Failure("dropbearconvert failed to convert the key that ssh-keygen created")
     public = (folder / "key.pub").read_text(encoding="ascii")
-    # dbclient takes a comment for a part of the key.
+    # dbclient mistakes a comment for a part of the key.
     bare = " ".join(public.split()[:2])
     _write(tree / "root/.ssh/known_hosts", *(f"vm{guest} {bare}" for guest in range(vms)))
     authorized = tree / "root/.ssh/authorized_keys"
@@ -67,7 +67,7 @@ def _hand_out_keys(tree: Path, folder: Folder, vms: int) -> None:
 
 
 def _link_programs(tree: Path, prefix: str) -> None:
-    """The installation's, so that they are in the guest's PATH; but /usr/bin/ssh is the guest's own."""
+    """Links to the installation's programs, so that they are in the guest's PATH; /usr/bin/ssh is the guest's own."""
     programs = glob.glob(f"{glob.escape(prefix)}/bin/*")
     if is_shared(prefix):
         programs = [path for path in own_files(prefix) if os.access(path, os.X_OK) and ".so" not in path]
@@ -94,7 +94,7 @@ def _make_tree(tree: Path, folder: Folder, vms: int, prefix: str, modules: list[
 
 
 def _installation(prefix: str) -> list[str]:
-    """All that is in bin and lib of the installation, but of a prefix that it shares only its own files."""
+    """All of the installation's bin and lib; of a prefix that it shares with others, only its own files."""
     own = own_files(prefix)
     if is_shared(prefix):
         return own

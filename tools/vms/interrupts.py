@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: mpich2
-"""Signals, and waiting until something happens or one comes.
+"""Signals, and waits that a signal ends.
 
 A set of guests must not be left half made. So while `up` makes one, signals are noted when they
-come and heeded only here: between two calls of this module nothing is interrupted. All that may take
-long waits here, or calls `check` now and then. Before `note`, a signal ends the program at once.
+arrive and acted on only here: between two calls of this module nothing is interrupted. Whatever may
+take long waits here, or calls `check` now and then. Before `note`, a signal ends the program at once.
 """
 import signal
 import subprocess
@@ -13,7 +13,7 @@ from typing import Optional
 from .messages import Interrupted
 
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-STEP = 0.1  # seconds until a signal is heeded
+STEP = 0.1  # seconds until a signal takes effect
 
 _noted: list[int] = []
 
@@ -31,7 +31,7 @@ def note() -> None:
 
 
 def ignore() -> None:
-    """From now on signals do nothing, those that have been noted as well."""
+    """From now on signals do nothing; those already noted are dropped."""
     _set_all(signal.SIG_IGN)
     _noted.clear()
 

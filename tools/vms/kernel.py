@@ -34,7 +34,7 @@ def _builtin(folder: str) -> str:
 
 
 def _find_modules(folder: str) -> Optional[list[str]]:
-    """Plain files below the folder; none for what is built into the kernel. None if one is missing."""
+    """Uncompressed files below the folder; none for modules built into the kernel. None if one is missing."""
     files = {name: os.path.join(at, name) for at, _folders, names in os.walk(folder) for name in names}
     builtin = _builtin(folder)
     modules = []
@@ -59,7 +59,7 @@ def _find(cache: str) -> Optional[Kernel]:
 
 
 def _package() -> str:
-    """The current one, by its full name."""
+    """The full name of the current one."""
     try:
         depends = commands.run(["apt-cache", "depends", META_PACKAGE], stderr=subprocess.DEVNULL).output
     except FileNotFoundError:
@@ -72,7 +72,7 @@ def _package() -> str:
 
 
 def _download(package: str, folder: str) -> str:
-    # What apt-get says is no output of ours.
+    # The output of apt-get is not ours.
     status = commands.run(["apt-get", "-qq", "-o", "APT::Sandbox::User=", "download", package],
                           cwd=folder, stdout=2).status
     debs = glob.glob(f"{glob.escape(folder)}/*.deb")
@@ -82,7 +82,7 @@ def _download(package: str, folder: str) -> str:
 
 
 def _unpack(deb: str, folder: str) -> None:
-    """Puts what is kept into the folder, without the folders of the package."""
+    """Puts the files that are kept into the folder, without the directories of the package."""
     archive = os.path.join(folder, "files.tar")
     with open(archive, "wb") as file:
         if commands.run(["dpkg-deb", "--fsys-tarfile", deb], stdout=file).status != 0:
@@ -108,13 +108,13 @@ def _fetch(cache: str) -> None:
         inside = os.path.join(fetched, package)
         os.mkdir(inside)
         _unpack(_download(package, fetched), inside)
-        # What an earlier release of this tool has kept may lack a module.
+        # A cache of an earlier release of this tool may lack a module.
         if os.path.isdir(kept) and _find_modules(kept) is None:
             shutil.rmtree(kept)
         try:
             os.rename(inside, kept)
         except OSError:
-            pass  # somebody else was quicker
+            pass  # another process was faster
     if _find_modules(kept) is None:
         raise Failure(f"the kernel package {package} lacks one of the modules {' '.join(MODULES)}")
 

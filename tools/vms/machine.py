@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: mpich2
-"""A guest's QEMU: its command line, kept in the set's folder, and its start, now or again."""
+"""A guest's QEMU: its command line, which is kept in the set's folder, and starting it, also again."""
 import os
 import random
 from pathlib import Path
@@ -30,7 +30,7 @@ def _processor(options: Options) -> list[str]:
 
 
 def _links(folder: Folder, guest: int, vms: int, mac: str) -> list[str]:
-    """A network card for each other guest, over a socket that the one with the lower number listens at."""
+    """A network card for each other guest, over a socket at which the guest with the lower number listens."""
     args = []
     for peer in (peer for peer in range(vms) if peer != guest):
         server = "on" if guest < peer else "off"
@@ -56,8 +56,9 @@ def command_line(folder: Folder, options: Options, parts: Parts, guest: int, uui
     region = "" if guest in options.no_device else parts.regions[guest % len(parts.regions)]
     args = ["qemu-system-x86_64", "-name", f"{ME}-{guest}", "-M", "q35", *_processor(options),
             "-m", f"{options.memory // MIB}M",
-            "-smp", f"{options.cpus},maxcpus={max(options.cpus, 2)}",  # with one possible CPU, TCG's atomics are not
-            "-uuid", uuid,  # by which a reboot proves the processes before it dead
+            # With one possible CPU, TCG's atomic operations are not atomic.
+            "-smp", f"{options.cpus},maxcpus={max(options.cpus, 2)}",
+            "-uuid", uuid,  # with it, a reboot proves that the processes before it are dead
             "-nodefaults", "-display", "none", "-daemonize", "-pidfile", str(folder.of_guest(guest, "pid")),
             "-chardev", f"file,id=console,append=on,path={folder.of_guest(guest, 'console')}",
             "-serial", "chardev:console", "-qmp", f"unix:{folder.of_guest(guest, 'qmp')},server=on,wait=off",
@@ -88,7 +89,7 @@ def _random_uuid() -> str:
 
 
 def first_start(folder: Folder, options: Options, parts: Parts, guest: int) -> int:
-    """Starts the guest, and returns the port for ssh. Others may take it at any moment: QEMU tells."""
+    """Starts the guest, and returns the port for ssh. If another process takes that port first, QEMU says so."""
     args = command_line(folder, options, parts, guest, _random_uuid())
     said = ""
     for _ in range(TRIES):

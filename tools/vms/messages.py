@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: mpich2
-"""How the program speaks, and how it ends before its time."""
+"""Output, and errors that end the program."""
 import sys
 
 ME = "ivshmem-vms"
@@ -11,7 +11,7 @@ class Failure(Exception):
     status = 1
 
     def __init__(self, text: str, detail: str = ""):
-        """`detail` is printed below the sentence, as it is."""
+        """`detail` is printed unchanged below the sentence."""
         super().__init__(text)
         self.detail = detail
 
@@ -26,7 +26,7 @@ class Misuse(Failure):
 
 
 class Interrupted(BaseException):
-    """A signal has come. Not an error: nothing but the clean-up is to catch it."""
+    """A signal has arrived. Not an error: only the clean-up may catch it."""
 
     def __init__(self, number: int):
         super().__init__(number)
@@ -39,5 +39,5 @@ def say(text: str, detail: str = "") -> None:
 
 
 def quoted(text: str) -> str:
-    """For a shell, in quotes even where it could do without: a quoted word is never a keyword."""
+    """Quotes for a shell, always: a quoted word is never a keyword."""
     return "'" + text.replace("'", "'\\''") + "'"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: mpich2
-"""What `up` was told, checked: numbers, sizes, the MPI installation, the programs that it takes."""
+"""The options of `up`, checked: numbers, sizes, the MPI installation, the programs that it needs."""
 import glob
 import os
 import re
@@ -36,7 +36,7 @@ def seconds(text: str) -> int:
 
 
 def _bytes(text: str, option: str) -> int:
-    """64M is 64 * 2^20, and so is 64Mi or 64MB; a fraction of a byte is one more."""
+    """64M is 64 * 2^20, and so is 64Mi or 64MB; a fraction of a byte is rounded up."""
     found = re.fullmatch(r"([0-9]*)(?:\.([0-9]+))?([KMGTPE]?)[iB]?", text)
     if not found or not (found[1] or found[2]):
         raise Misuse(f"{option} {text}: not a size such as 64M")
@@ -60,7 +60,7 @@ def _memory_size(text: str) -> int:
 
 
 def _processor_can_kvm() -> bool:
-    """/dev/kvm may open on a processor that cannot do it."""
+    """/dev/kvm can exist on a processor without virtualisation."""
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
         return bool(re.search(r"\b(vmx|svm)\b", file.read())) and os.access("/dev/kvm", os.R_OK | os.W_OK)
 
@@ -107,7 +107,7 @@ def own_files(prefix: str) -> list[str]:
 
 
 def find_prefix(given: str, here: str) -> str:
-    """The MPI installation: the one given, else ours, `here` being the folder of ivshmem-vms."""
+    """The MPI installation: the given one, else the one of ivshmem-vms, whose folder is `here`."""
     above = os.path.dirname(here)
     built = os.path.join(above, "inst")
     prefix = given
@@ -129,7 +129,7 @@ def find_prefix(given: str, here: str) -> str:
 
 
 def existing(paths: list[str]) -> list[str]:
-    """Absolute paths of what is there; links stay what they are."""
+    """Absolute paths of files that exist; links are not followed."""
     for path in paths:
         if not os.access(path, os.R_OK):
             raise Failure(f"{path}: no such file or directory, or no permission to read it")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: mpich2
 """The set's QEMUs, as /proc shows them.
 
-A QEMU is known by its command line, which names sockets in the folder of the set. Other users can
+A QEMU is recognised by its command line, which names sockets in the folder of the set. Other users can
 write anything into their command lines: only this user's processes are looked at.
 """
 import os
@@ -14,7 +14,7 @@ from .folder import Folder
 
 
 def _command_line(pid: int) -> bytes:
-    """Empty if the process is not this user's, or has gone."""
+    """Empty if the process is not this user's, or has ended."""
     try:
         if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
             return b""
@@ -25,7 +25,7 @@ def _command_line(pid: int) -> bytes:
 
 
 def pid_of(folder: Folder, guest: int) -> Optional[int]:
-    """The QEMU of this guest, if it runs. The pid may be somebody else's by now: it must have the socket."""
+    """The QEMU of this guest, if it runs. Its pid may have been reused: its command line must name the socket."""
     try:
         noted = folder.of_guest(guest, "pid").read_bytes().split(b"\n")[0]
     except OSError:
@@ -37,19 +37,19 @@ def pid_of(folder: Folder, guest: int) -> Optional[int]:
 
 
 def running(folder: Folder) -> list[int]:
-    """All of the set, also those that a launcher which was killed has left half started."""
+    """All of the set, including those that a killed launcher has left half started."""
     sockets = os.fsencode(f"unix:{folder}/vm")
     pids = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
     return [pid for pid in pids if pid != os.getpid() and sockets in _command_line(pid)]
 
 
 def memory_files(pid: int) -> list[str]:
-    """The files that serve this QEMU as memory."""
+    """The files that this QEMU uses as memory."""
     return re.findall(r"mem-path=([^,\0]*),", os.fsdecode(_command_line(pid)))
 
 
 def end(pids_now) -> None:
-    """Ends all that `pids_now` tells, asking again until there is none: kindly, then surely."""
+    """Ends all that `pids_now` returns, and asks again until there is none: by SIGTERM first, then by SIGKILL."""
     for attempt in range(200):
         pids = pids_now()
         if not pids:

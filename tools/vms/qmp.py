@@ -27,7 +27,7 @@ class _Conversation:
         return line
 
     def ask(self, command: str):
-        """Passes over the greeting and events."""
+        """Skips the greeting and events."""
         self.connection.sendall(json.dumps({"execute": command}).encode() + b"\n")
         while True:
             answer = json.loads(self._line())
@@ -38,7 +38,7 @@ class _Conversation:
 
 
 def ask(path: Path, guest: int, command: str):
-    """Sends a command that has no arguments; returns what QEMU does."""
+    """Sends a command without arguments; returns QEMU's answer."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(LIMIT)

@@ -11,7 +11,7 @@ from .messages import ME, Failure
 
 SHM = "/dev/shm"
 MIB = 1 << 20
-PIECE = 256 * MIB  # allocated at once, between two looks at whether a signal has come
+PIECE = 256 * MIB  # allocated at once, between two checks for a signal
 
 
 def _memory_available() -> int:
@@ -33,7 +33,7 @@ def check_room(size: int, count: int, memory: int, vms: int) -> None:
 
 def _make(path: str, size: int) -> None:
     with open(path, "xb") as file:
-        # All of its memory: a guest that touched what cannot be had would end with its QEMU.
+        # All of its memory: a guest that touches memory which cannot be allocated ends, with its QEMU.
         for offset in range(0, size, PIECE):
             interrupts.check()
             try:
@@ -44,12 +44,12 @@ def _make(path: str, size: int) -> None:
 
 
 def make(folder: Folder, size: int, count: int) -> list[str]:
-    """Makes so many, named as nobody can guess; their paths."""
+    """Creates `count` of them, with names that nobody can guess; returns their paths."""
     paths = []
     for number in range(count):
         name = "".join(random.SystemRandom().choices(string.ascii_letters + string.digits, k=8))
         paths.append(f"{SHM}/{ME}-{name}")
-        # The link first, so that no file is left of which nobody knows.
+        # The link first, so that no file is left without a link to it.
         (folder / f"region{number}").symlink_to(paths[number])
         _make(paths[number], size)
     (folder / "region").symlink_to("region0")
@@ -57,12 +57,12 @@ def make(folder: Folder, size: int, count: int) -> list[str]:
 
 
 def linked(folder: Folder) -> list[str]:
-    """Where the links in the folder lead, which need not be regions."""
+    """The targets of the links in the folder, which may not be regions."""
     return [os.readlink(link) for link in folder.path.glob("region*") if link.is_symlink()]
 
 
 def remove(paths) -> None:
-    """Those of them that are regions."""
+    """Removes those of them that are regions."""
     for path in paths:
         if re.fullmatch(f"{SHM}/{ME}-[A-Za-z0-9]+", path):
             try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: mpich2
-"""Ends the set's QEMUs, and removes its regions and its folder, however little of them there is yet."""
+"""Ends the set's QEMUs, and removes its regions and its folder, even of an incomplete set."""
 import os
 import shutil
 
@@ -15,7 +15,7 @@ def _raise_unless_gone(_function, _path, raised) -> None:
 
 def remove(folder: Folder) -> None:
     files = regions.linked(folder)
-    for pid in qemus.running(folder):  # also those whose folder has gone
+    for pid in qemus.running(folder):  # including those whose folder no longer exists
         files += qemus.memory_files(pid)
     qemus.end(lambda: qemus.running(folder))
     regions.remove(files)
@@ -24,4 +24,4 @@ def remove(folder: Folder) -> None:
         try:
             os.rmdir(folder.home)
         except OSError:
-            pass  # it holds other sets, or was never made
+            pass  # it holds other sets, or does not exist

@@ -13,7 +13,7 @@ def hosts(folder: Folder) -> int:
 
 
 def env(folder: Folder) -> int:
-    """For the shell that evaluates it; every value is one, whatever is in it."""
+    """Prints what a shell evaluates. Every value is quoted, whatever it contains."""
     noted = folder.open()
     if not noted.ready:
         raise Failure(f"the guests in {folder} are not up yet")

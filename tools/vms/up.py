@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: mpich2
-"""`up`: from nothing to guests that have been seen to work, or back to nothing."""
+"""`up`: boots guests and checks that they work, or removes everything again."""
 import signal
 import time
 

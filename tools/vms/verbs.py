@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: mpich2
-"""What the user asks of a set that is there. Each returns the exit status."""
+"""The commands for an existing set. Each returns the exit status."""
 import os
 import signal
 import subprocess
@@ -39,7 +39,7 @@ def _must_run(folder: Folder, guest: int) -> int:
 
 
 def _for_guests_shell(command: list[str]) -> list[str]:
-    """One word is for the guest's shell to read, several are [VAR=value...] a command and its arguments."""
+    """A single word is interpreted by the guest's shell; several are [VAR=value...] a command and its arguments."""
     if len(command) <= 1:
         return command
     if "=" in command[0]:
@@ -129,7 +129,7 @@ def _until_ended(folder: Folder, guest: int, pid: int) -> None:
 
 
 def do_to(folder: Folder, verb: str, args: list[str], timeout: int) -> int:
-    """What may happen to any machine."""
+    """Stops, resets, ends or boots a guest, like a real machine."""
     vms = folder.open().vms
     if len(args) != 1:
         raise Misuse(f"{verb} takes one guest")
