@@ -93,7 +93,7 @@ static void check_met(void)
 }
 
 /* A lock whose holder may die. */
-static void lock(void)
+static void hold_lock(void)
 {
     int local = explore.self;
     while (!ivshm_a64_cas_seqcst(word(0), 0, 1))
@@ -141,17 +141,33 @@ int main(int argc, char **argv)
          ALL,
          EXPLORE_IS_WEAK},
         {"finds load, then store", forget, NULL, {pass_0, pass_1}, 0, check_met, 1, 1, true},
-        {"a lock", set_sum, NULL, {lock, lock, lock}, 0, check_unlocked, ALL, ALL, false},
+        {"a lock",
+         set_sum,
+         NULL,
+         {hold_lock, hold_lock, hold_lock},
+         0,
+         check_unlocked,
+         ALL,
+         ALL,
+         false},
         {"finds a lock that a death leaves",
          set_sum,
          0,
-         {lock, lock},
+         {hold_lock, hold_lock},
          1,
          check_unlocked,
          0,
          0,
          true},
-        {"finds a call without an end", set_sum, NULL, {lock, spin}, 0, check_unlocked, 1, 1, true},
+        {"finds a call without an end",
+         set_sum,
+         NULL,
+         {hold_lock, spin},
+         0,
+         check_unlocked,
+         1,
+         1,
+         true},
     };
     return explore_main(argc, argv, cases, LENGTH(cases));
 }

@@ -202,7 +202,7 @@ static int put_under_lock(int target, MPI_Win w)
     return err ? err : MPI_Win_unlock(target, w);
 }
 
-static void lock(void)
+static void lock_of_the_dead(void)
 {
     for (int i = 0; i < 2 * KINDS; i++) {
         int err = put_under_lock(0, locked[i]);
@@ -554,12 +554,12 @@ static void last_word(void)
 static const struct {
     const char *name;
     int ranks, victim;
-    void (*go_on)(void), (*prepare)(void), (*last_word)(void);
+    void (*survivors_call)(void), (*prepare)(void), (*last_word)(void);
 } cases[] = {
     {"threads", 3, 1, threads, NULL, NULL},
     {"fence", 3, 1, fence, prepare_window, NULL},
     {"exposure", 3, 1, exposure, prepare_exposure, NULL},
-    {"lock", 3, 1, lock, prepare_locked, NULL},
+    {"lock", 3, 1, lock_of_the_dead, prepare_locked, NULL},
     {"wait-lock", 3, 1, wait_lock, prepare_shared, leave},
     {"wait-unlock", 3, 1, wait_unlock, prepare_exposure, leave},
     {"wait-flush", 3, 1, wait_flush, prepare_exposure, leave},
@@ -597,7 +597,8 @@ int main(int argc, char **argv)
         at++;
     CHECK(at < CASES, "no case %s", argv[1]);
     MPI_Init_thread(&argc, &argv,
-                    cases[at].go_on == threads ? MPI_THREAD_MULTIPLE : MPI_THREAD_SINGLE, &level);
+                    cases[at].survivors_call == threads ? MPI_THREAD_MULTIPLE : MPI_THREAD_SINGLE,
+                    &level);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     CHECK(size == cases[at].ranks, "%d ranks are expected", cases[at].ranks);
@@ -617,7 +618,7 @@ int main(int argc, char **argv)
         usleep(500000);
         raise(SIGKILL);
     }
-    cases[at].go_on();
+    cases[at].survivors_call();
     for (int r = 0; r < size; r++)
         if (r != cases[at].victim)
             others[n++] = r;

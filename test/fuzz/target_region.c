@@ -14,7 +14,7 @@ static struct {
     {.size = IVSHM_PAGE},
 };
 
-static const struct image *begin(unsigned which)
+static const struct image *begin_image(unsigned which)
 {
     struct image *image = &images[which].image;
     if (!image->base) {
@@ -96,7 +96,7 @@ static void call(struct input *in, unsigned op)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = {data, data + size};
-    begin(take(&in, 1) % LENGTH(images));
+    begin_image(take(&in, 1) % LENGTH(images));
     play(&in, 16, call);
     return 0;
 }

@@ -26,8 +26,8 @@ static char *from, *into;
 static char done_names[RANKS_MAX][400];
 static MPI_Comm made = MPI_COMM_NULL;
 
-static bool lies; /* this rank lies from now on */
-static int sent;  /* its messages with data since then */
+static bool lies;      /* this rank lies from now on */
+static int sent_count; /* its messages with data since then */
 static const struct lie *lie;
 
 static MPI_Comm half(void)
@@ -184,7 +184,8 @@ void ivshm_message_publish_elsewhere(struct ivshm_transport *t, struct ivshm_cha
     unsigned char *data, *begin = out->payload + sizeof(pkt->eager_send);
     intptr_t bytes;
 
-    if (lies && (data = packet_data(out, len, &bytes)) && bytes > 0 && sent++ == lie->message) {
+    if (lies && (data = packet_data(out, len, &bytes)) && bytes > 0 &&
+        sent_count++ == lie->message) {
         if (lie->word >= 0)
             memcpy(data + 4 * lie->word, &lie->value, 4);
         if (lie->length >= 0) {

@@ -531,7 +531,7 @@ static void want_lock(bool all)
     }
 }
 
-static void lock(int type, int flags, bool all)
+static void answer_wanted_lock(int type, int flags, bool all)
 {
     make_window();
     if (rank == 1)
@@ -549,32 +549,32 @@ enum {
 
 static void lock_both(void)
 {
-    lock(MPIDI_CH3_PKT_LOCK_ACK, GRANTED | DISCARDED, false);
+    answer_wanted_lock(MPIDI_CH3_PKT_LOCK_ACK, GRANTED | DISCARDED, false);
 }
 
 static void lock_all_both(void)
 {
-    lock(MPIDI_CH3_PKT_LOCK_ACK, GRANTED | DISCARDED, true);
+    answer_wanted_lock(MPIDI_CH3_PKT_LOCK_ACK, GRANTED | DISCARDED, true);
 }
 
 static void lock_refused(void)
 {
-    lock(MPIDI_CH3_PKT_LOCK_ACK, DISCARDED, false);
+    answer_wanted_lock(MPIDI_CH3_PKT_LOCK_ACK, DISCARDED, false);
 }
 
 static void lock_all_refused(void)
 {
-    lock(MPIDI_CH3_PKT_LOCK_ACK, DISCARDED, true);
+    answer_wanted_lock(MPIDI_CH3_PKT_LOCK_ACK, DISCARDED, true);
 }
 
 static void lock_op_both(void)
 {
-    lock(MPIDI_CH3_PKT_LOCK_OP_ACK, GRANTED | DISCARDED, false);
+    answer_wanted_lock(MPIDI_CH3_PKT_LOCK_OP_ACK, GRANTED | DISCARDED, false);
 }
 
 static void lock_op_refused(void)
 {
-    lock(MPIDI_CH3_PKT_LOCK_OP_ACK, DISCARDED, true);
+    answer_wanted_lock(MPIDI_CH3_PKT_LOCK_OP_ACK, DISCARDED, true);
 }
 
 /* The first part of a large accumulate of pairs with a gap, which waits for a lock. */

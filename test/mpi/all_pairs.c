@@ -22,7 +22,7 @@ static void exchange(int len, int round)
         fill(out + (size_t) to * len, len, (uint64_t) rank << 32 | to);
         MPI_Isend(out + (size_t) to * len, len, MPI_BYTE, to, round, MPI_COMM_WORLD,
                   &requests[size + i]);
-        sent(to, 1, len);
+        expect_sent(to, 1, len);
     }
     MPI_Waitall(2 * size, requests, MPI_STATUSES_IGNORE);
     for (int from = 0; from < size; from++)

@@ -71,8 +71,8 @@ int main(int argc, char **argv)
             else
                 MPI_Recv(buf, len, MPI_BYTE, 1 - rank, 1, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
         }
-    sent(1 - rank, SMALL, SMALL_LEN);
-    sent(1 - rank, LARGE, LARGE_LEN);
+    expect_sent(1 - rank, SMALL, SMALL_LEN);
+    expect_sent(1 - rank, LARGE, LARGE_LEN);
     MPI_Barrier(MPI_COMM_WORLD);
     read_all(after);
     for (int i = 0; i < N; i++)

@@ -68,7 +68,7 @@ int main(int argc, char **argv)
         MPI_Recv(&byte, 1, MPI_BYTE, 0, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     } else {
         MPI_Send(&byte, 1, MPI_BYTE, 1, 0, MPI_COMM_WORLD);
-        sent(1, 1, 1);
+        expect_sent(1, 1, 1);
     }
     finish();
     return 0;

@@ -18,7 +18,7 @@ static void small(void)
             MPI_Isend(p, len, MPI_BYTE, to, 1, MPI_COMM_WORLD, &requests[n++]);
         }
     for (int d = 1; d < size; d++)
-        sent((rank + d) % size, N, len);
+        expect_sent((rank + d) % size, N, len);
     expected.waits = size > 1 && is_remote((rank + 1) % size);
     for (int i = 0; i < N; i++)
         for (int d = 1; d < size; d++) {
@@ -42,7 +42,7 @@ static void incast(void)
             value = (long long) rank << 32 | i;
             MPI_Send(&value, 1, MPI_LONG_LONG, 0, 2, MPI_COMM_WORLD);
         }
-        sent(0, N, 8);
+        expect_sent(0, N, 8);
         return;
     }
     int *next = calloc(size, sizeof(*next));
@@ -77,7 +77,7 @@ static void large(void)
             MPI_Irecv(in + ((size_t) from * N + i) * LEN, LEN, MPI_BYTE, from, i, MPI_COMM_WORLD,
                       &requests[n++]);
             MPI_Isend(p, LEN, MPI_BYTE, to, i, MPI_COMM_WORLD, &requests[n++]);
-            sent(to, 1, LEN);
+            expect_sent(to, 1, LEN);
         }
     MPI_Waitall(n, requests, MPI_STATUSES_IGNORE);
     for (int d = 1; d < size; d++)
@@ -106,8 +106,8 @@ static void both_ways(void)
         MPI_Sendrecv(out, LEN, MPI_BYTE, peer, 3, in, LEN, MPI_BYTE, peer, 3, MPI_COMM_WORLD,
                      MPI_STATUS_IGNORE);
         MPI_Waitall(2, request, MPI_STATUSES_IGNORE);
-        sent(peer, 1, LEN);
-        sent(peer, 1, 4);
+        expect_sent(peer, 1, LEN);
+        expect_sent(peer, 1, 4);
         CHECK(got == i, "%d where %d was due", got, i);
         CHECK_PATTERN(in, LEN, peer + i, "round %d", i);
     }

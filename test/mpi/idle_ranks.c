@@ -14,7 +14,7 @@ static void send_to(int to, int round)
     unsigned char data[BYTES];
     fill(data, BYTES, (uint64_t) round);
     MPI_Send(data, BYTES, MPI_BYTE, to, round, MPI_COMM_WORLD);
-    sent(to, 1, BYTES);
+    expect_sent(to, 1, BYTES);
 }
 
 static void receive_from(int from, int round)

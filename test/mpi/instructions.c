@@ -45,7 +45,7 @@ int main(int argc, char **argv)
             atomic_store(&done[0], i + 1);
             while (atomic_load(&done[1]) <= i)
                 usleep(10);
-            sent(1, 1, 8);
+            expect_sent(1, 1, 8);
         } else {
             while (atomic_load(&done[0]) <= i)
                 usleep(10);

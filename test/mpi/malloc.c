@@ -112,7 +112,7 @@ static void echo(void *block, int bytes, int seed)
         MPI_Send(block, bytes, MPI_BYTE, 0, 2, MPI_COMM_WORLD);
     }
     if (rank < 2) {
-        sent(1 - rank, 1, bytes);
+        expect_sent(1 - rank, 1, bytes);
         single_copies += is_malloc_served && bytes >= SINGLE_COPY_MIN && is_remote(1 - rank);
     }
 }
@@ -418,7 +418,7 @@ static void alone(void)
             while (*received <= n) /* without any MPI call */
                 usleep(100);
             MPI_Waitall(2, large, MPI_STATUSES_IGNORE);
-            sent(1, 2, BYTES);
+            expect_sent(1, 2, BYTES);
             single_copies++;
             for (int i = 0; i < n; i++)
                 MPI_Recv(&unit, 1, MPI_INT, 1, 2, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
@@ -432,7 +432,7 @@ static void alone(void)
             for (int i = 0; i < 2; i++)
                 CHECK_PATTERN(blocks[i], BYTES, 2 * n + i,
                               "received alone, %d small ones beside it", n);
-            sent(0, n, sizeof(int));
+            expect_sent(0, n, sizeof(int));
         }
     }
     echo(blocks[0], BYTES, 8);
@@ -489,7 +489,7 @@ static void together(void)
     if (rank == 0) {
         fill(block, BYTES, 3);
         MPI_Ssend(block, BYTES, MPI_BYTE, 1, 1, MPI_COMM_WORLD);
-        sent(1, 1, BYTES);
+        expect_sent(1, 1, BYTES);
         single_copies++;
     } else if (rank == 1) {
         volatile unsigned char *last = block + BYTES - 1;

@@ -42,8 +42,8 @@ static void exchange(int len, int combination)
         MPI_Isend(buf, len / 4, out_pieces ? pairs : MPI_INT, 1, 5, MPI_COMM_WORLD, &request);
         MPI_Send(NULL, 0, MPI_INT, 1, 4, MPI_COMM_WORLD);
         MPI_Wait(&request, MPI_STATUS_IGNORE);
-        sent(1, 1, len);
-        sent(1, 1, 0);
+        expect_sent(1, 1, len);
+        expect_sent(1, 1, 0);
         if (out_shared && !out_pieces)
             single_copies++;
         else
@@ -73,7 +73,7 @@ static void cut_off(int len, int room, int out_shared, int in_shared)
         fill(buffer(out_shared), len, 7);
         MPI_Ssend(buffer(out_shared), len, MPI_BYTE, 1, 6, comm);
         if (room > 0)
-            sent(1, 1, len);
+            expect_sent(1, 1, len);
     } else if (rank == 1) {
         int class = 0;
         memset(buffer(in_shared), 0x77, room + 1);
@@ -114,7 +114,7 @@ static void many(void)
         if (rank == 0) {
             fill(buf, LEN, i);
             MPI_Isend(buf, LEN, MPI_BYTE, 1, tag, MPI_COMM_WORLD, &requests[i]);
-            sent(1, 1, LEN);
+            expect_sent(1, 1, LEN);
         } else if (rank == 1) {
             MPI_Irecv(buf, LEN, MPI_BYTE, 0, tag, MPI_COMM_WORLD, &requests[i]);
         }
@@ -160,7 +160,7 @@ static void window(void)
         CHECK_PATTERN(base, 1000000, 1 - rank, "what was put");
     if (rank == 0) {
         MPI_Send(base, 1000000, MPI_BYTE, 1, 9, MPI_COMM_WORLD);
-        sent(1, 1, 1000000);
+        expect_sent(1, 1, 1000000);
         single_copies += size == 2 || is_remote(2); /* else it is Nemesis' window */
     } else if (rank == 1) {
         MPI_Recv(heap, 1000000, MPI_BYTE, 0, 9, MPI_COMM_WORLD, MPI_STATUS_IGNORE);

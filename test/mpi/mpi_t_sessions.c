@@ -238,7 +238,7 @@ static void use(MPI_Session session, const char *name)
     MPI_Sendrecv(out, sizeof(out), MPI_BYTE, !rank, 0, in, sizeof(in), MPI_BYTE, !rank, 0, comm,
                  MPI_STATUS_IGNORE);
     CHECK_PATTERN(in, sizeof(in), !rank, "%s", name);
-    sent(!rank, 1, sizeof(out));
+    expect_sent(!rank, 1, sizeof(out));
     MPI_Comm_free(&comm);
     MPI_Group_free(&group);
 }

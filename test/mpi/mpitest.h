@@ -108,8 +108,8 @@ static inline int is_remote(int peer)
     return cliques && atoi(cliques) && (peer ^ rank) & 1;
 }
 
-/* Notes `count` messages of `len` bytes to a rank. */
-static inline void sent(int peer, long long count, long long len)
+/* Expects `count` messages of `len` bytes to a rank. */
+static inline void expect_sent(int peer, long long count, long long len)
 {
     if (!is_remote(peer))
         return;

@@ -41,7 +41,7 @@ static void send_in_mode(enum mode mode, const void *buf, int len, int tag)
         break;
     }
     MPI_Wait(&request, MPI_STATUS_IGNORE);
-    sent(peer, 1, len);
+    expect_sent(peer, 1, len);
 }
 
 /* One message there and, a byte longer or shorter, back; misaligned in turn; in any mode. */
@@ -65,7 +65,7 @@ static void bounce(int len, enum mode mode)
         MPI_Irecv(in + shift, MAX, MPI_BYTE, peer, turn & 0xff, MPI_COMM_WORLD, &request);
         if (ready) {
             MPI_Send(NULL, 0, MPI_BYTE, peer, 99, MPI_COMM_WORLD);
-            sent(peer, 1, 0);
+            expect_sent(peer, 1, 0);
         }
         MPI_Wait(&request, &status);
         MPI_Get_count(&status, MPI_BYTE, &count);
@@ -121,7 +121,7 @@ static void order(void)
             fill(out + at, len, number);
             memcpy(out + at, &number, 4);
             MPI_Isend(out + at, len, MPI_BYTE, peer, 5, MPI_COMM_WORLD, &requests[n++]);
-            sent(peer, 1, len);
+            expect_sent(peer, 1, len);
         }
         at = 0;
         if (late) {
@@ -147,7 +147,7 @@ static void order(void)
     MPI_Request request[2];
     for (int i = 0; i < 2; i++)
         MPI_Isend(&two[i], 1, MPI_INT, peer, 10 + i, MPI_COMM_WORLD, &request[i]);
-    sent(peer, 2, 4);
+    expect_sent(peer, 2, 4);
     for (int i = 1; i >= 0; i--)
         MPI_Recv(&got[i], 1, MPI_INT, peer, 10 + i, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     MPI_Waitall(2, request, MPI_STATUSES_IGNORE);
@@ -163,7 +163,7 @@ static void any_source(void)
             int len = i % 7 == 0 ? 70000 : 8 + i;
             fill(out, len, rank * 1000 + i);
             MPI_Send(out, len, MPI_BYTE, 0, i, MPI_COMM_WORLD);
-            sent(0, 1, len);
+            expect_sent(0, 1, len);
         }
         return;
     }
@@ -193,7 +193,7 @@ static void probes(void)
             int count, there = 0, tag = 20 + kind, len = lengths[i];
             fill(out, len, tag);
             MPI_Isend(out, len, MPI_BYTE, peer, tag, MPI_COMM_WORLD, &request);
-            sent(peer, 1, len);
+            expect_sent(peer, 1, len);
             if (kind == 0)
                 MPI_Probe(peer, tag, MPI_COMM_WORLD, &status);
             else if (kind == 1)
@@ -317,8 +317,8 @@ static void unexpected(void)
         fill(out + i * LEN, LEN, rank + i);
         MPI_Isend(out + i * LEN, LEN, MPI_BYTE, peer, 71, MPI_COMM_WORLD, &requests[SMALL + i]);
     }
-    sent(peer, SMALL, 4);
-    sent(peer, LARGE, LEN);
+    expect_sent(peer, SMALL, 4);
+    expect_sent(peer, LARGE, LEN);
     MPI_Barrier(MPI_COMM_WORLD);
     for (int i = 0; i < LARGE; i++) {
         MPI_Recv(in, LEN, MPI_BYTE, peer, 71, MPI_COMM_WORLD, MPI_STATUS_IGNORE);

@@ -42,7 +42,7 @@ static void messages(const char *path)
         MPI_Sendrecv_replace(buf, len, MPI_BYTE, other, 1, other, 1, MPI_COMM_WORLD,
                              MPI_STATUS_IGNORE);
         CHECK_PATTERN(buf, (size_t) len, (uint64_t) (other + len), "%d bytes", len);
-        sent(other, 1, len);
+        expect_sent(other, 1, len);
     }
     MPI_Barrier(MPI_COMM_WORLD);
 }

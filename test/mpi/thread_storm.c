@@ -43,7 +43,7 @@ static void sent_around(int rings, int turns)
     /* Each ring sends all lengths, whatever it begins with. */
     CHECK(turns % LENGTHS == 0, "%d rounds", turns);
     for (int i = 0; i < LENGTHS; i++)
-        sent(next, (long long) rings * turns / LENGTHS, lengths[i]);
+        expect_sent(next, (long long) rings * turns / LENGTHS, lengths[i]);
 }
 
 static void own_communicators(int thread)
@@ -120,7 +120,7 @@ static void sent_probes(void)
 {
     for (int to = 0; to < size; to++)
         for (int i = 0; i < 60; i++)
-            sent(to, 2, lengths[i % LENGTHS] + 8);
+            expect_sent(to, 2, lengths[i % LENGTHS] + 8);
 }
 
 /*

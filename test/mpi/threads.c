@@ -64,9 +64,9 @@ int main(int argc, char **argv)
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
     /* Each thread goes through the lengths ten times. */
-    sent(rank ^ 1, THREADS * 10, 100000);
-    sent(rank ^ 1, THREADS * 10, 40000);
-    sent(rank ^ 1, THREADS * 40, 0);
+    expect_sent(rank ^ 1, THREADS * 10, 100000);
+    expect_sent(rank ^ 1, THREADS * 10, 40000);
+    expect_sent(rank ^ 1, THREADS * 40, 0);
     for (int i = 0; i < THREADS; i++)
         MPI_Comm_free(&comms[i]);
     finish();

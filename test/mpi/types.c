@@ -72,7 +72,7 @@ static void exchange(const struct layout *a, const struct layout *b, int count, 
     if (!late)
         MPI_Irecv(buf[1], count + 2, mine->type, peer, 1, MPI_COMM_WORLD, &request[1]);
     MPI_Isend(buf[0], count, mine->type, peer, 1, MPI_COMM_WORLD, &request[0]);
-    sent(peer, 1, (long long) count * element);
+    expect_sent(peer, 1, (long long) count * element);
     if (late) {
         MPI_Probe(peer, 1, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
         MPI_Irecv(buf[1], count + 2, mine->type, peer, 1, MPI_COMM_WORLD, &request[1]);

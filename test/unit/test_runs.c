@@ -8,7 +8,7 @@
 static struct ivshm_run table[UNITS + 1];
 static struct ivshm_runs runs;
 
-static void begin(void)
+static void begin_runs(void)
 {
     memset(table, 0, sizeof(table));
     ivshm_runs_init(&runs, table);
@@ -16,7 +16,7 @@ static void begin(void)
 
 TEST(test_alloc_and_free)
 {
-    begin();
+    begin_runs();
     assert_true(ivshm_runs_alloc(&runs, 1) == IVSHM_RUN_NONE);
     ivshm_runs_add(&runs, 10, 100);
     assert_int_equal(runs.free_span_units, 100);
@@ -54,7 +54,7 @@ TEST(test_alloc_and_free)
 /* Adjacent in memory, yet each can be removed as it was added. */
 TEST(test_spans_stay_apart)
 {
-    begin();
+    begin_runs();
     ivshm_runs_add(&runs, 0, 8);
     ivshm_runs_add(&runs, 16, 8);
     ivshm_runs_add(&runs, 8, 8);
@@ -75,7 +75,7 @@ TEST(test_spans_stay_apart)
 /* A freed run is found again, even where its bin has shorter ones. */
 TEST(test_same_size_again)
 {
-    begin();
+    begin_runs();
     ivshm_runs_add(&runs, 0, 90);
     for (uint32_t i = 0; i < 10; i++)
         assert_int_equal(ivshm_runs_alloc(&runs, 9), 9 * i);
@@ -88,7 +88,7 @@ TEST(test_same_size_again)
 
 TEST(test_find_and_keep)
 {
-    begin();
+    begin_runs();
     ivshm_runs_add(&runs, 5, 30);
     uint32_t a = ivshm_runs_alloc(&runs, 10), b = ivshm_runs_alloc(&runs, 10);
     assert_true(ivshm_runs_find(&runs, 0) == IVSHM_RUN_NONE);
@@ -118,7 +118,7 @@ TEST(test_find_in_all_positions)
         uint32_t first[SPAN], units[SPAN], origin = (uint32_t) rand_r(&seed) % (UNITS - SPAN),
                                            n = 0;
         if (round % 10 == 0)
-            begin(); /* else with what the last ones have left in the table */
+            begin_runs(); /* else with what the last ones have left in the table */
         else
             ivshm_runs_init(&runs, table);
         ivshm_runs_add(&runs, origin, SPAN);
@@ -157,7 +157,7 @@ TEST(test_at_random)
     unsigned seed = 7;
     uint64_t used = 0, taken = 0;
 
-    begin();
+    begin_runs();
     memset(owner, 0, sizeof(owner));
     for (uint32_t at = 0, span; at < UNITS; at += span) { /* some apart, some not */
         span = at + 500 > UNITS ? UNITS - at : 500;
@@ -228,7 +228,7 @@ TEST(test_large)
 /* Runs, allocated or not, follow each other up to the end of the last span. */
 TEST(test_next)
 {
-    begin();
+    begin_runs();
     ivshm_runs_add(&runs, 0, 8);
     ivshm_runs_add(&runs, 8, 4);
     uint32_t kept = ivshm_runs_alloc(&runs, 3), used = ivshm_runs_alloc(&runs, 5), at = 0;
@@ -249,7 +249,7 @@ TEST(test_list)
     enum { COUNT = 5 };
     uint32_t list = IVSHM_RUN_NONE, got[COUNT];
 
-    begin();
+    begin_runs();
     ivshm_runs_add(&runs, 0, 100);
     assert_true(ivshm_runs_pop(&runs, &list) == IVSHM_RUN_NONE);
     for (int turn = 0; turn < 2; turn++) {
