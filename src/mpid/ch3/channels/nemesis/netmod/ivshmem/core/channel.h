@@ -23,7 +23,7 @@
  */
 #define IVSHM_RINGS_POLLED 16
 
-/* The fields of the structures below are core's; use the functions. */
+/* The fields of the two structures below are core's; use the functions. */
 struct ivshm_channel {
     struct ivshm_owner peer;
     void *base; /* the peer's base extent, while attached */
@@ -135,6 +135,7 @@ static inline void ivshm_channel_hold(struct ivshm_channel *channel)
     channel->users++;
 }
 
+/* The peer that it leads to. */
 static inline struct ivshm_owner ivshm_channel_peer(const struct ivshm_channel *channel)
 {
     return channel->peer;
@@ -164,14 +165,14 @@ static inline bool ivshm_channel_is_live(const struct ivshm_transport *t,
 bool ivshm_transport_is_half_in_flight(struct ivshm_transport *t);
 
 /*
- * Parts of ivshm_message_reserve and ivshm_message_publish: whatever is not in a slot of the ring.
+ * Core's own, parts of ivshm_message_reserve and _publish: whatever is not in a slot of the ring.
  */
 int ivshm_message_reserve_elsewhere(struct ivshm_transport *t, struct ivshm_channel *channel,
                                     size_t want, uint32_t stream, struct ivshm_outgoing *out);
 void ivshm_message_publish_elsewhere(struct ivshm_transport *t, struct ivshm_channel *channel,
                                      const struct ivshm_outgoing *out, uint32_t len);
 
-/* Tells a peer for which our ring is idle to check it. Dropped if its inbox is full. */
+/* Core's own: tells a peer for which our ring is idle to check it. Dropped if its inbox is full. */
 void ivshm_channel_ring_doorbell(struct ivshm_transport *t, struct ivshm_channel *channel);
 
 /* Core's own: sends a record of the channel's ring, with a doorbell if the ring is idle. */
@@ -295,6 +296,7 @@ void ivshm_message_release(struct ivshm_incoming *in);
 void ivshm_channel_pause(struct ivshm_transport *t, struct ivshm_channel *channel);
 void ivshm_channel_resume(struct ivshm_transport *t, struct ivshm_channel *channel);
 
+/* Whether nothing is received from the peer's ring for now. */
 static inline bool ivshm_channel_is_paused(const struct ivshm_channel *channel)
 {
     return channel->paused;

@@ -13,7 +13,7 @@
 
 #include "extent.h"
 
-/* One side's handle. Points to the word, which outlives it. */
+/* One side's handle. Points to the word, which outlives it. Its fields are core's. */
 struct ivshm_coop {
     struct ivshm_coop_shm *shared;
     uint32_t number; /* of the copy, among those that use this word */

@@ -37,7 +37,10 @@ struct ivshm_endpoint_info {
     char job[128];
 };
 
-/* The caller's own entry. Points to the region's handle, which must stay in place. */
+/*
+ * The caller's own entry. Points to the region's handle, which must stay in place. Its fields are
+ * core's; use the functions.
+ */
 struct ivshm_endpoint {
     struct ivshm_region *region;
     struct ivshm_owner owner;

@@ -34,7 +34,10 @@ void ivshm_lock_release(struct ivshm_lock_shm *lock);
 /* Initialises a lock that nobody else knows yet. Others learn of it by a message (Q1 or R1). */
 void ivshm_lock_init(struct ivshm_lock_shm *lock);
 
-/* What a waiter has seen of a lock. All-zero at the beginning of the wait. */
+/*
+ * What a waiter has seen of a lock. All-zero at the beginning of the wait. For reading: `kept` and
+ * `waited`, in the unit of `now`.
+ */
 struct ivshm_lock_watch {
     struct ivshm_owner holder;
     uint64_t turns, last;

@@ -13,6 +13,7 @@
 
 #include "extent.h"
 
+/* One side's handle. Its fields are core's; use the functions. */
 struct ivshm_pipeline {
     struct ivshm_chunk_word_shm *words;
     unsigned char *chunks;

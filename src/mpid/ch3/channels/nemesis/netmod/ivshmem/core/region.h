@@ -5,8 +5,9 @@
  * size: a peer that changes the superblock later changes nothing here.
  *
  * Any number of processes may open and format one region at once. Within a process, one thread
- * opens and closes a handle; in between its fields are constant, and any thread may read them.
- * Functions return 0 or a negative errno. Opening costs a mapping, and reading the superblock.
+ * opens and closes a handle; in between it is constant, and any thread may use it. Its fields are
+ * for the rest of core; others use the functions. Functions return 0 or a negative errno. Opening
+ * costs a mapping, and reading the superblock.
  */
 #ifndef IVSHM_REGION_H
 #define IVSHM_REGION_H
