@@ -180,7 +180,7 @@ static int allocate_mapped(const struct ivshm_map *map, bool *gave, struct ivshm
     return err;
 }
 
-/* A region's owner can do with it what he likes, now and later. */
+/* The owner of a region's file can do anything with it, now and later. */
 static void warn_of_owner(const struct ivshm_map *map)
 {
     struct stat st;

@@ -330,7 +330,7 @@ firmware() {
     leaves "${other[@]}"
     tells unknown "${other[@]}"
     jq -e '.endpoints[0].why | contains("its pid is in use")' "$work/ps"
-    # The user sees his own processes, root sees all; and everybody can see that a pid is not in use.
+    # A user sees only processes of that user, root sees all; and everybody can see that a pid is not in use.
     tells alive env
     ends
     frees 1 "${other[@]}"

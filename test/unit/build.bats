@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: mpich2
 #
-# The build as a packager uses it: outside the source folder, from an archive, with his own flags, prefix and DESTDIR,
+# The build as a packager uses it: outside the source folder, from an archive, with flags, a prefix and DESTDIR,
 # without root and without a network. MPICH itself is not built here.
 #
 # shellcheck disable=SC2016 # text for configure, make and other shells

@@ -165,7 +165,7 @@ TEST(test_links)
     assert_says(diag, link);
     assert_says(diag, "is a symbolic link that another user made");
     assert_int_equal(ivshm_map_open(link, true, &map, &diag), -EACCES);
-    /* The folder belongs to that user: whoever names a file there trusts him. */
+    /* The folder belongs to that user: whoever names a file there trusts that user. */
     must(chown(path_of("public"), 65534, 65534) == 0);
     assert_int_equal(ivshm_map_open(link, false, &map, &diag), 0);
     ivshm_map_close(&map);

@@ -249,7 +249,7 @@ as_another() {
     setpriv --reuid 65534 --regid 65534 --clear-groups "$@"
 }
 
-# A folder like /dev/shm: everyone may create files there, and remove only his own.
+# A folder like /dev/shm: everyone may create files there, and remove only their own.
 public_folder() {
     public=$(mktemp -d /dev/shm/ivshm-tool.XXXXXX)
     chmod 1777 "$public"
@@ -367,7 +367,7 @@ public_folder() {
             }
         done
     done
-    # One's own link, or another user's in a folder of his own, is a path like any other.
+    # One's own link, or another user's in that user's own folder, is a path like any other.
     ln -s "$dir/private" "$public/ours"
     run ivshmem format --size 4M "$public/ours/new"
     rm -r "$public"

@@ -178,7 +178,7 @@ in_public() {
 
 others_sets() {
     local here=$public/here
-    # Created by another user; reached through his link, or one of ours; ours, but writable for others.
+    # Created by another user; reached through that user's link, or one of ours; ours, but writable for others.
     trap_in "$public/his"
     all_refuse "$public/his belongs to $(id -nu 65534): " --dir "$public/his" || return 1
     IVSHMEM_VMS_DIR=$public/his run -1 "$tool" status || return 1
@@ -191,7 +191,7 @@ others_sets() {
     all_refuse "other users can write to $here" --dir "$here" || return 1
     chmod 700 "$here"
     [ "$("$tool" hosts --dir "$here")" = "$here/hosts" ] || return 1
-    # A folder of ours in one of his, or in one that everybody can write.
+    # A folder of ours in one of theirs, or in one that everybody can write.
     mkdir "$public/his/ours" "$public/open"
     chmod 777 "$public/open"
     mkdir "$public/open/ours"
