@@ -4,9 +4,9 @@
  * it: stores arrive, and atomics are atomic, which an emulator may get wrong. Measures while it is
  * there.
  *
- * Each side joins as an endpoint of the job "ivshmem-check" and uses nothing but the base extents
- * of the two, where the cells of an MPI rank would be: other jobs on the region are not touched. A
- * word has one writer, but for the two counters, which are there to be fought for.
+ * Each side joins as an endpoint of the job "ivshmem-check" and uses only the base extents of the
+ * two, where the cells of an MPI rank would be: other jobs on the region are not touched. Each word
+ * has one writer, except for the two counters, for which both sides compete.
  */
 #include "ivshmem_tool.h"
 
@@ -20,7 +20,7 @@
 #define JOB "ivshmem-check"
 #define ROUNDS UINT64_C(1000000) /* additions of each side */
 #define MEETINGS 1000            /* fewer prove little: the sides took turns */
-#define MEETING_TIME 4           /* seconds in which they have to come about */
+#define MEETING_TIME 4           /* seconds in which that many must occur */
 #define TRIPS 100                /* round trips a sample */
 #define SAMPLES 200              /* at most */
 #define HOP_TIME 0.3             /* seconds */
@@ -37,7 +37,7 @@ struct line_shm {
 /* At the beginning of each side's small cells. All zero after join. */
 struct mailbox_shm {
     struct line_shm partner; /* which endpoint its owner wants to check with */
-    struct line_shm step;    /* how far its owner is; 1 is agreed on the partner */
+    struct line_shm step;    /* how far its owner is; 1: has agreed on the partner */
     struct line_shm ball;    /* of the ping-pong */
     struct line_shm report;  /* a number to exchange */
     struct line_shm sum;     /* in side 0's, both sides add to it: by fetch-and-add */
@@ -88,7 +88,7 @@ static struct mailbox_shm *mailbox_of(const struct ivshm_region *region, void *b
     return (struct mailbox_shm *) ((char *) base + ivshm_region_geometry(region)->small);
 }
 
-/* Whether `peer` is there still, as far as can be seen from here. */
+/* Whether `peer` still runs, as far as this side can tell. */
 static bool is_there(struct check *c, struct ivshm_owner peer)
 {
     if (now_seconds() >= c->next_watch) {
@@ -109,7 +109,7 @@ static int await_value(struct check *c, const struct line_shm *line, uint64_t va
         sched_yield();
         if (was_interrupted)
             return ivshm_diag_fail(diag, EINTR, "interrupted");
-        /* Its last store comes before its leaving. */
+        /* It stores for the last time before it leaves. */
         if (!is_there(c, c->peer) && ivshm_a64_load_acquire(&line->word) < value)
             return ivshm_diag_fail(diag, ESHUTDOWN,
                                    "the other side left during \"%s\": its own output says why",
@@ -123,7 +123,7 @@ static int await_value(struct check *c, const struct line_shm *line, uint64_t va
     return 0;
 }
 
-/* Both sides have come here, and see what the other has written before. */
+/* A barrier: both sides have come this far, and each sees what the other has written before. */
 static int meet_peer(struct check *c, const char *what, struct ivshm_diag *diag)
 {
     c->deadline = now_seconds() + c->timeout;
@@ -144,9 +144,9 @@ static bool is_checker(const struct check *c, uint32_t index, int side, struct i
 }
 
 /*
- * Proposes to `peer` for a while; true if it proposed to us too, and both have said that they stay
- * with it. Who has said so goes on only if the other has, and looks elsewhere if the other has
- * agreed with somebody else: so pairs never overlap, however many sides look for one.
+ * Proposes to `peer` for a while; true if the peer has proposed to us, too, and both have agreed. A
+ * side that has agreed continues only if the other has, and looks elsewhere if the other has agreed
+ * with somebody else. So pairs never overlap, however many sides are looking for one.
  */
 static bool propose_to(struct check *c, struct ivshm_owner peer)
 {
@@ -298,14 +298,14 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* A host that is busy now and then does not show in it. */
+/* Hardly affected by a host that is busy now and then. */
 static double median_of(double *samples, int n)
 {
     qsort(samples, (size_t) n, sizeof(*samples), by_value);
     return samples[n / 2];
 }
 
-/* Side 1 returns the ball until it is told to stop, or it has been longer than anybody plays. */
+/* Side 1 returns the ball until it is told to stop, or until side 0 must have stopped. */
 static int return_ball(struct check *c, struct ivshm_diag *diag)
 {
     for (uint64_t ball = 1; ball <= SAMPLES * TRIPS + 1; ball++) {
@@ -418,7 +418,7 @@ int tool_between(const struct tool_options *opt)
         tool_error("out of memory");
         goto close_region;
     }
-    /* So that an interrupt leaves nothing behind that only this VM could prove dead. */
+    /* An interrupt must leave nothing behind that only this VM could prove dead. */
     sigaction(SIGINT, &act, NULL);
     sigaction(SIGTERM, &act, NULL);
     sigaction(SIGHUP, &act, NULL);

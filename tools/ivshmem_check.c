@@ -5,7 +5,7 @@
  */
 #include "ivshmem_tool.h"
 
-#define FINDINGS_SHOWN 20 /* of a kind */
+#define FINDINGS_SHOWN 20 /* of each kind */
 #define READS_MAX 8       /* at a word that keeps changing, and so is in use */
 
 /* Whether both words are of blocks of one owner and kind. */
@@ -59,8 +59,8 @@ static void print_rest(unsigned found)
 }
 
 /*
- * One line a run of blocks of which the same is to be said; returns the number of lines, of which
- * *leaked tell of memory that nobody uses, and no more.
+ * Prints one line for each run of blocks with the same finding; returns the number of lines, and in
+ * *leaked how many of these report leaked memory.
  */
 static unsigned check_blocks(const struct ivshm_region *region, unsigned *leaked)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * ivshmem check --deep: whether what live endpoints share, their inboxes, cells, rings and
- * pipelines, can be what processes of ours have written. They go on meanwhile, and nobody waits for
- * us; so a finding counts if it is still there after a while, in words that did not change.
+ * pipelines, could have been written by correct processes. These continue meanwhile. So a finding
+ * counts only if it is still there after a while, in words that did not change.
  */
 #include "ivshmem_tool.h"
 
@@ -61,7 +61,7 @@ static bool inbox_is_sound(struct scan *p)
                      cell, sender);
         else
             continue;
-        return ivshm_a64_load_acquire(&inbox->head) != head; /* read while it went on */
+        return ivshm_a64_load_acquire(&inbox->head) != head; /* it changed while it was read */
     }
     return true;
 }
@@ -105,8 +105,9 @@ static bool ring_is_sound(struct scan *p, const char *base)
                 ivshm_a64_load_acquire(&((const struct ivshm_slot_shm *) slot)->word);
         }
     if (slots > RING_SLOTS_MAX || memcmp(words[0], words[1], slots * sizeof(words[0][0])) != 0)
-        return true;                                           /* it went on */
-    for (uint32_t i = 0; i < slots && words[0][i] != 0; i++) { /* none yet, and none behind it */
+        return true; /* it changed meanwhile */
+    for (uint32_t i = 0; i < slots && words[0][i] != 0;
+         i++) { /* 0: no record there, nor behind it */
         uint64_t word = words[0][i], kind = word >> 48, next = words[0][(i + 1) % slots];
         uint32_t value = (uint32_t) (word >> 32 & 0xffff);
         if (kind < IVSHM_RECORD_INLINE || kind > IVSHM_RECORD_BUFFER || value > most[kind]) {
@@ -189,7 +190,7 @@ int tool_deep(const struct ivshm_region *region, struct ivshm_diag *diag)
         const struct tool_entry *e = &list[i];
         struct ivshm_owner owner = {e->index, e->info.claim.generation};
         struct scan p = {.region = region};
-        /* What the dead left half done is nobody's business, and goes with them. */
+        /* What a dead process has left half done does no harm, and is freed with the rest. */
         if (e->info.claim.state != IVSHM_CLAIM_LIVE || e->liveness == IVSHM_LIVENESS_DEAD ||
             !e->known ||
             !ivshm_extent_owned(region, owner, IVSHM_KIND_BASE, e->info.base, base_bytes))

@@ -29,7 +29,7 @@ static void name_attached(const struct ivshm_region *region, uint32_t index, cha
     }
 }
 
-/* Says what became of `e`; returns whether it was freed. */
+/* Prints what happened to `e`; returns whether it was freed. */
 static bool report_entry(const struct ivshm_region *region, const struct tool_entry *e)
 {
     struct ivshm_claim now = ivshm_endpoint_claim(region, e->index);
@@ -68,7 +68,7 @@ static bool is_of(const struct tool_entry *e, const char *id)
             strcasecmp(id, tool_uuid(e->info.process.vm_uuid)) == 0);
 }
 
-/* Whether `id` is an endpoint that does not say where it runs: no VM, and no container. */
+/* Whether `id` is an endpoint that has recorded neither a VM nor a container. */
 static bool is_nowhere(const struct tool_entry *list, int n, const char *id)
 {
     int i = 0;
@@ -87,8 +87,7 @@ static const struct tool_entry *mark_named(struct tool_entry *list, int n, const
     return first;
 }
 
-/* An administrator's word that processes have ended does not count for those that are seen alive.
- */
+/* A declaration that processes have ended is refused if one of them is seen alive. */
 static int declare_marked(struct ivshm_region *region, const struct tool_entry *list, int n)
 {
     for (int i = 0; i < n; i++)
@@ -101,7 +100,7 @@ static int declare_marked(struct ivshm_region *region, const struct tool_entry *
     return TOOL_OK;
 }
 
-/* Whether the two may be of one boot of one VM; an entry that says nothing is alone. */
+/* Whether the two may be of one boot of one VM; an entry without an identity is alone. */
 static bool may_be_one(const struct tool_entry *a, const struct tool_entry *b)
 {
     return a == b || (a->known && b->known &&
@@ -114,7 +113,7 @@ static bool is_here(const struct tool_entry *e)
     return e->locality == IVSHM_LOCALITY_HERE || e->locality == IVSHM_LOCALITY_CONTAINER;
 }
 
-/* Of those that are marked, one of each VM and boot, and how to name it. */
+/* Lists, of those that are marked, one endpoint of each VM and boot, by which to name it. */
 static int report_which(const struct tool_entry *list, int n, const char *id)
 {
     enum { MAX = 8 };
@@ -123,7 +122,7 @@ static int report_which(const struct tool_entry *list, int n, const char *id)
     char text[MAX * 160];
     size_t len = 0;
     for (int i = 0; i < n && count < MAX; i++) {
-        bool is_new = false; /* who may be of each of them tells nothing */
+        bool is_new = false; /* an entry that may be of all of them says nothing */
         for (int j = 0; j < n && list[i].gone && !is_new; j++)
             is_new = list[j].gone && !may_be_one(&list[i], &list[j]);
         for (int j = 0; j < count; j++)
@@ -174,8 +173,8 @@ static bool mark_vm(struct tool_entry *list, int n, const struct tool_entry *tar
 }
 
 /*
- * And those who have said no more than the hash of where they are, if it is the hash of these and
- * of nobody else.
+ * Marks those that have recorded only a hash of where they run, if it is the hash of the marked
+ * ones and of nobody else.
  */
 static void mark_joiners(struct tool_entry *list, int n)
 {
@@ -193,7 +192,7 @@ static void mark_joiners(struct tool_entry *list, int n)
     }
 }
 
-/* Marks as dead all that ran in a VM, of which an administrator says that it will not come back. */
+/* Marks as dead all that ran in a VM that an administrator has declared gone. */
 static int declare_vm(struct ivshm_region *region, struct tool_entry *list, int n, const char *id)
 {
     const struct tool_entry *first = mark_named(list, n, id);
@@ -221,9 +220,8 @@ static int declare_vm(struct ivshm_region *region, struct tool_entry *list, int 
 }
 
 /*
- * Of those that are marked and may run, the ones of another host name than `first`, as text.
- * Containers can have a pid namespace in common; that one of them has ended says nothing of the
- * others.
+ * Of those that are marked and may run, the ones with another host name than `first`, as text.
+ * Containers can share a pid namespace; that one of them has ended says nothing about the others.
  */
 static void name_others(const struct tool_entry *list, int n, const struct tool_entry *first,
                         char *text, size_t size)
@@ -313,7 +311,7 @@ int tool_reap(const struct tool_options *opt)
     struct ivshm_process self;
     struct ivshm_reaped reaped;
     struct tool_entry *before = NULL;
-    /* Looked at first: what is no region yet is not made one here. */
+    /* First for reading: reap must not format memory that is not a region yet. */
     if (ivshm_region_inspect(opt->region, &seen, &diag) != 0)
         return tool_error("%s", diag.text);
     int err = ivshm_region_open(ivshm_region_name(&seen), &region, &diag);

@@ -125,7 +125,7 @@ int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
         err = ivshm_endpoint_read(region, i, &e->info);
         if (err == -ENOENT)
             continue;
-        if (err) /* it changes while we look: all that is sure is the claim */
+        if (err) /* it keeps changing: only the claim is certain */
             e->info = (struct ivshm_endpoint_info){.claim = ivshm_endpoint_claim(region, i)};
         e->index = i;
         e->known = !err && e->info.claim.state != IVSHM_CLAIM_JOINING && e->info.named;
@@ -275,7 +275,7 @@ static void info_text(const struct ivshm_region *region, const struct stat *st,
            (unsigned long long) tool_room(region));
 }
 
-/* What the device carries, in a word, and in diag in a sentence. */
+/* What the device holds, in one word, and in diag in a sentence. */
 static const char *device_state(const struct ivshm_device *dev, struct ivshm_region *region,
                                 struct ivshm_diag *diag)
 {
@@ -422,7 +422,7 @@ static void ps_text(const struct tool_entry *list, int n)
                e->known ? printable_copy(e->info.process.host) : "-", e->info.claim.pid,
                tool_size(e->held), since);
     }
-    /* Why some are unknown: each reason once, with those whom it concerns. */
+    /* Why some are unknown: each reason once, with the endpoints that it concerns. */
     for (int i = 0; i < n; i++) {
         const char *why = tool_why_unknown(&list[i]);
         int j = 0;
