@@ -43,6 +43,15 @@ counts() {
     [[ $output == *"not ok 2 - b"* && $output == *"why"* ]]
 }
 
+@test "says at the end, and in the summary, what failed" {
+    suite bad <<<'echo 1..2; echo "not ok 1 - a"; echo "# why"; echo "ok 2 - b"; exit 1'
+    suite good <<<'echo 1..1; echo "ok 1 - c"'
+    counts "2 passed, 1 failed, 0 skipped" 1 "$PWD/bad" "$PWD/good"
+    tail=$(sed 1d "$BATS_TEST_TMPDIR/log/summary")
+    grep -q 'bad: 1 failed' "$BATS_TEST_TMPDIR/log/summary"
+    [[ $tail == *"not ok 1 - a"*"# why"* && $tail != *"ok 2 - b"* && $output == *"$tail" ]]
+}
+
 @test "counts a suite that breaks as failed" {
     suite silent <<<'exit 0'
     counts "0 passed, 1 failed, 0 skipped" 1 "$PWD/silent"
