@@ -63,7 +63,7 @@ static bool find_memory(hwloc_topology_t topology, hwloc_nodeset_t nodes)
 
 static void compare_nodes(hwloc_topology_t topology, hwloc_nodeset_t rank, hwloc_nodeset_t memory)
 {
-    char rank_nodes[64], memory_nodes[64], text[512];
+    char rank_nodes[64], memory_nodes[64], text[900];
 
     if (!find_rank(topology, rank) || !find_memory(topology, memory) || hwloc_bitmap_iszero(rank) ||
         hwloc_bitmap_iszero(memory) || hwloc_bitmap_intersects(rank, memory))

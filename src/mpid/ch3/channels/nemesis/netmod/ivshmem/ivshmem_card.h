@@ -6,7 +6,7 @@
 #include "ivshmem_netmod.h"
 
 /* Bytes, for the reason why a process cannot be reached. */
-enum { IVSHMEM_TEXT_MAX = 600 };
+enum { IVSHMEM_TEXT_MAX = 900 };
 
 /* Appends our part to the card that is being written at *bc_val_p. */
 int MPID_nem_ivshmem_card_add(char **bc_val_p, int *val_max_sz_p);
