@@ -75,7 +75,7 @@ static const struct option long_options[] = {
     {0},
 };
 
-__attribute__((format(printf, 1, 2))) static int usage_error(const char *fmt, ...)
+int tool_usage_error(const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -86,8 +86,7 @@ __attribute__((format(printf, 1, 2))) static int usage_error(const char *fmt, ..
     return TOOL_USAGE;
 }
 
-/* Digits and one of K, M, G, T, as QEMU takes them. False also for 0. */
-static bool parse_size(const char *text, uint64_t *size)
+bool tool_parse_size(const char *text, uint64_t *size)
 {
     static const char units[] = "KMGT";
     char *end;
@@ -124,7 +123,7 @@ static int show_version(void)
 static int run_command(int argc, char **argv)
 {
     if (argc < 2)
-        return usage_error("no command given: expected format, info, ps, check or reap");
+        return tool_usage_error("no command given: expected format, info, ps, check or reap");
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
         return show_help();
     if (strcmp(argv[1], "--version") == 0)
@@ -134,8 +133,8 @@ static int run_command(int argc, char **argv)
         if (strcmp(argv[1], command_table[i].name) == 0)
             cmd = &command_table[i];
     if (!cmd)
-        return usage_error("'%s' is not a command: expected format, info, ps, check or reap",
-                           argv[1]);
+        return tool_usage_error("'%s' is not a command: expected format, info, ps, check or reap",
+                                argv[1]);
 
     struct tool_options opt = {.side = -1, .timeout = 60};
     bool timeout_given = false;
@@ -146,24 +145,24 @@ static int run_command(int argc, char **argv)
     optind = 2;
     while ((c = getopt_long(argc, argv, ":h", long_options, &which)) != -1) {
         if (c == ':')
-            return usage_error("%s needs a value", argv[optind - 1]);
+            return tool_usage_error("%s needs a value", argv[optind - 1]);
         if (c == '?' && optopt & LONG)
-            return usage_error("%s takes no value", argv[optind - 1]);
+            return tool_usage_error("%s takes no value", argv[optind - 1]);
         if (c == '?' && optopt)
-            return usage_error("%s: unknown option -%c", cmd->name, optopt);
+            return tool_usage_error("%s: unknown option -%c", cmd->name, optopt);
         if (c == '?')
-            return usage_error("%s: unknown option %s", cmd->name, argv[optind - 1]);
+            return tool_usage_error("%s: unknown option %s", cmd->name, argv[optind - 1]);
         c &= ~LONG;
         if (c == 'h')
             return show_help();
         if (c == 'v')
             return show_version();
         if (!strchr(cmd->options, c))
-            return usage_error("%s: unknown option --%s", cmd->name, long_options[which].name);
+            return tool_usage_error("%s: unknown option --%s", cmd->name, long_options[which].name);
         switch (c) {
         case 's':
-            if (!parse_size(optarg, &opt.size))
-                return usage_error("--size %s is not a size such as 64M or 1G", optarg);
+            if (!tool_parse_size(optarg, &opt.size))
+                return tool_usage_error("--size %s is not a size such as 64M or 1G", optarg);
             break;
         case 'f':
             opt.force = true;
@@ -179,8 +178,8 @@ static int run_command(int argc, char **argv)
             break;
         case 'b':
             if (strcmp(optarg, "0") != 0 && strcmp(optarg, "1") != 0)
-                return usage_error("--between %s: must be 0 on one side and 1 on the other",
-                                   optarg);
+                return tool_usage_error("--between %s: must be 0 on one side and 1 on the other",
+                                        optarg);
             opt.side = optarg[0] - '0';
             break;
         case 'g':
@@ -196,37 +195,58 @@ static int run_command(int argc, char **argv)
             errno = 0;
             seconds = strtoul(optarg, &end, 10);
             if (errno || *end || seconds < 1 || seconds > 86400 || optarg[0] == '-')
-                return usage_error("--timeout %s is not a number of seconds from 1 to 86400",
-                                   optarg);
+                return tool_usage_error("--timeout %s is not a number of seconds from 1 to 86400",
+                                        optarg);
             opt.timeout = (unsigned) seconds;
             timeout_given = true;
             break;
         }
     }
     if (argc - optind > 1)
-        return usage_error("%s takes one region, but %s was given as well", cmd->name,
-                           argv[optind + 1]);
+        return tool_usage_error("%s takes one region, but %s was given as well", cmd->name,
+                                argv[optind + 1]);
     if (opt.deep && opt.side >= 0)
-        return usage_error("--deep and --between cannot be combined");
+        return tool_usage_error("--deep and --between cannot be combined");
     if (!!opt.vm_gone + !!opt.container_gone + !!opt.endpoint > 1)
-        return usage_error("--vm-gone, --container-gone and --endpoint cannot be combined");
+        return tool_usage_error("--vm-gone, --container-gone and --endpoint cannot be combined");
     if (timeout_given && opt.side < 0)
-        return usage_error("--timeout can be used only with --between");
+        return tool_usage_error("--timeout can be used only with --between");
     if (optind < argc)
         opt.region = argv[optind];
     else
         opt.region = getenv("MPIR_CVAR_NEMESIS_IVSHMEM_REGION");
     if (opt.region && !*opt.region) {
         if (optind < argc)
-            return usage_error("%s: the region's name is empty", cmd->name);
+            return tool_usage_error("%s: the region's name is empty", cmd->name);
         opt.region = NULL;
     }
     if (opt.size && !opt.region)
-        return usage_error("--size needs the name of the file to create");
+        return tool_usage_error("--size needs the name of the file to create");
     if (opt.all && optind < argc)
-        return usage_error("info --all lists all devices and takes no region, but %s was given",
-                           opt.region);
+        return tool_usage_error(
+            "info --all lists all devices and takes no region, but %s was given", opt.region);
     return cmd->run(&opt);
+}
+
+static volatile sig_atomic_t was_interrupted;
+
+static void on_signal(int signal)
+{
+    (void) signal;
+    was_interrupted = 1;
+}
+
+void tool_catch_signals(void)
+{
+    struct sigaction act = {.sa_handler = on_signal};
+    sigaction(SIGINT, &act, NULL);
+    sigaction(SIGTERM, &act, NULL);
+    sigaction(SIGHUP, &act, NULL);
+}
+
+bool tool_was_interrupted(void)
+{
+    return was_interrupted;
 }
 
 static int print_error(const char *prefix, const char *fmt, va_list ap)

@@ -12,10 +12,8 @@
 
 #include <errno.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define JOB "ivshmem-check"
 #define ROUNDS UINT64_C(1000000) /* additions of each side */
@@ -58,24 +56,9 @@ struct check {
     double deadline, next_watch;
 };
 
-static volatile sig_atomic_t was_interrupted;
-
-static void on_signal(int signal)
-{
-    (void) signal;
-    was_interrupted = 1;
-}
-
 static double now_seconds(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double) t.tv_sec + (double) t.tv_nsec / 1e9;
-}
-
-static void short_nap(void)
-{
-    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    return (double) tool_now_ns() / 1e9;
 }
 
 static uint64_t word_of(struct ivshm_owner owner)
@@ -107,7 +90,7 @@ static int await_value(struct check *c, const struct line_shm *line, uint64_t va
         if (spins % 4096)
             continue;
         sched_yield();
-        if (was_interrupted)
+        if (tool_was_interrupted())
             return ivshm_diag_fail(diag, EINTR, "interrupted");
         /* It stores for the last time before it leaves. */
         if (!is_there(c, c->peer) && ivshm_a64_load_acquire(&line->word) < value)
@@ -157,7 +140,7 @@ static bool propose_to(struct check *c, struct ivshm_owner peer)
         return false;
     c->theirs = mailbox_of(c->region, base);
     ivshm_a64_store_release(&c->mine->partner.word, word_of(peer));
-    while (!was_interrupted && now_seconds() < c->deadline && is_there(c, peer)) {
+    while (!tool_was_interrupted() && now_seconds() < c->deadline && is_there(c, peer)) {
         bool is_proposed = ivshm_a64_load_acquire(&c->theirs->partner.word) ==
                            word_of(ivshm_endpoint_owner(&c->self));
         /* After the partner: before, it could be a step that it made with an earlier one. */
@@ -174,7 +157,7 @@ static bool propose_to(struct check *c, struct ivshm_owner peer)
             }
         } else if (step >= 1 || (!agreed && now_seconds() >= give_up))
             break;
-        short_nap();
+        tool_short_nap();
     }
     ivshm_a64_store_release(&c->mine->step.word, 0);
     ivshm_a64_store_release(&c->mine->partner.word, 0);
@@ -186,14 +169,14 @@ static int find_peer(struct check *c, struct ivshm_diag *diag)
 {
     struct ivshm_owner owner;
     c->deadline = now_seconds() + c->timeout;
-    while (!was_interrupted && now_seconds() < c->deadline) {
+    while (!tool_was_interrupted() && now_seconds() < c->deadline) {
         for (uint32_t i = 0; i < ivshm_region_endpoints(c->region); i++)
             if (is_checker(c, i, 1 - c->side, &owner) && propose_to(c, owner))
                 return 0;
-        for (int i = 0; i < 10 && !was_interrupted; i++)
-            short_nap();
+        for (int i = 0; i < 10 && !tool_was_interrupted(); i++)
+            tool_short_nap();
     }
-    if (was_interrupted)
+    if (tool_was_interrupted())
         return ivshm_diag_fail(diag, EINTR, "interrupted");
     int others = 0;
     for (uint32_t i = 0; i < ivshm_region_endpoints(c->region); i++)
@@ -404,7 +387,6 @@ int tool_between(const struct tool_options *opt)
     struct ivshm_diag diag = {""};
     struct ivshm_region region;
     struct check c = {.region = &region, .side = opt->side, .timeout = opt->timeout};
-    struct sigaction act = {.sa_handler = on_signal};
     int status = TOOL_FAILED;
 
     if (ivshm_region_open(opt->region, &region, &diag) != 0)
@@ -418,10 +400,7 @@ int tool_between(const struct tool_options *opt)
         tool_error("out of memory");
         goto close_region;
     }
-    /* An interrupt must leave nothing behind that only this VM could prove dead. */
-    sigaction(SIGINT, &act, NULL);
-    sigaction(SIGTERM, &act, NULL);
-    sigaction(SIGHUP, &act, NULL);
+    tool_catch_signals();
     if (ivshm_endpoint_join(&region, JOB, (uint32_t) opt->side, 2, &c.self, &diag) != 0) {
         tool_error("%s", diag.text);
         goto free_buffer;

@@ -143,8 +143,7 @@ int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
     return n;
 }
 
-/* A copy in which whatever could confuse a terminal is a question mark. */
-static const char *printable_copy(const char *text)
+const char *tool_printable(const char *text)
 {
     static char buffers[2][128];
     static unsigned next;
@@ -161,14 +160,14 @@ const char *tool_describe(const struct tool_entry *e)
     static char text[400];
     if (e->known)
         snprintf(text, sizeof(text), "endpoint %u (job %s, rank %u of %u, %s pid %u)", e->index,
-                 printable_copy(e->info.job), e->info.rank, e->info.job_size,
-                 printable_copy(e->info.process.host), e->info.claim.pid);
+                 tool_printable(e->info.job), e->info.rank, e->info.job_size,
+                 tool_printable(e->info.process.host), e->info.claim.pid);
     else
         snprintf(text, sizeof(text), "endpoint %u (pid %u)", e->index, e->info.claim.pid);
     return text;
 }
 
-static void json_text(const char *text)
+void tool_print_json(const char *text)
 {
     putchar('"');
     for (; *text; text++) {
@@ -207,17 +206,17 @@ static void info_json(const struct ivshm_region *region, const struct stat *st,
     const struct ivshm_geometry *g = ivshm_region_geometry(region);
     const struct ivshm_map *map = ivshm_region_map(region);
     printf("{\"region\": ");
-    json_text(ivshm_region_name(region));
+    tool_print_json(ivshm_region_name(region));
     printf(", \"path\": ");
-    json_text(ivshm_map_path(map));
+    tool_print_json(ivshm_map_path(map));
     printf(", \"kind\": \"%s\", \"size\": %llu, \"formatted_size\": %llu, \"mode\": \"%04o\",\n",
            ivshm_region_is_device(region) ? "device" : "file",
            (unsigned long long) ivshm_map_size(map), (unsigned long long) g->size,
            st->st_mode & 07777);
     printf(" \"owner\": ");
-    json_text(tool_user(st->st_uid));
+    tool_print_json(tool_user(st->st_uid));
     printf(", \"group\": ");
-    json_text(group_name(st->st_gid));
+    tool_print_json(group_name(st->st_gid));
     printf(", \"version\": %d, \"id\": \"%s\",\n", IVSHM_VERSION, tool_id(region));
     printf(" \"geometry\": {\"endpoints\": %u, \"endpoint_table\": %llu, \"blocks\": %llu, "
            "\"block_size\": %llu, \"block_map\": %llu, \"data\": %llu, \"inbox_slots\": %u, "
@@ -316,7 +315,7 @@ static int info_all(bool json)
                 printf("\"id\": \"%s\"}", tool_id(&region));
             else {
                 printf("\"why\": ");
-                json_text(diag.text);
+                tool_print_json(diag.text);
                 printf("}");
             }
         } else {
@@ -417,9 +416,9 @@ static void ps_text(const struct tool_entry *list, int n)
         }
         snprintf(endpoint, sizeof(endpoint), "%u.%u", e->index, e->info.claim.generation);
         printf("%-*s  %11s  %8s  %-7s  %-7s  %-*s %8u  %10s  %s\n", job_width,
-               e->known ? printable_copy(e->info.job) : "-", rank, endpoint,
+               e->known ? tool_printable(e->info.job) : "-", rank, endpoint,
                state_name(e->info.claim.state), liveness_name(e->liveness), host_width,
-               e->known ? printable_copy(e->info.process.host) : "-", e->info.claim.pid,
+               e->known ? tool_printable(e->info.process.host) : "-", e->info.claim.pid,
                tool_size(e->held), since);
     }
     /* Why some are unknown: each reason once, with the endpoints that it concerns. */
@@ -441,7 +440,7 @@ static void ps_text(const struct tool_entry *list, int n)
 static void ps_json(const struct ivshm_region *region, const struct tool_entry *list, int n)
 {
     printf("{\"region\": ");
-    json_text(ivshm_region_name(region));
+    tool_print_json(ivshm_region_name(region));
     printf(", \"id\": \"%s\", \"endpoints\": [", tool_id(region));
     for (int i = 0; i < n; i++) {
         const struct tool_entry *e = &list[i];
@@ -452,14 +451,14 @@ static void ps_json(const struct ivshm_region *region, const struct tool_entry *
             liveness_name(e->liveness), e->info.claim.pid, (unsigned long long) e->held);
         if (tool_why_unknown(e)) {
             printf(", \"why\": ");
-            json_text(tool_why_unknown(e));
+            tool_print_json(tool_why_unknown(e));
         }
         if (e->known) {
             printf(", \"job\": ");
-            json_text(e->info.job);
+            tool_print_json(e->info.job);
             printf(", \"rank\": %u, \"job_size\": %u, \"since\": %llu, \"host\": ", e->info.rank,
                    e->info.job_size, (unsigned long long) e->info.joined_at);
-            json_text(e->info.process.host);
+            tool_print_json(e->info.process.host);
             printf(", \"vm\": \"%s\"", tool_uuid(e->info.process.vm_uuid));
         }
         printf("}");

@@ -9,6 +9,7 @@
 #include "endpoint.h"
 
 #include <sys/types.h>
+#include <time.h>
 
 enum { TOOL_OK = 0, TOOL_FAILED = 1, TOOL_USAGE = 2 };
 
@@ -33,6 +34,32 @@ int tool_reap(const struct tool_options *opt);
 /* Prints "ivshmem: " and the text; returns TOOL_FAILED. */
 __attribute__((format(printf, 1, 2))) int tool_error(const char *fmt, ...);
 __attribute__((format(printf, 1, 2))) void tool_warn(const char *fmt, ...);
+
+/* Says on one line what is wrong with the command line; returns TOOL_USAGE. */
+__attribute__((format(printf, 1, 2))) int tool_usage_error(const char *fmt, ...);
+
+/* Digits and one of K, M, G, T, as QEMU takes them. False also for 0. */
+bool tool_parse_size(const char *text, uint64_t *size);
+
+/*
+ * For commands that join: SIGINT, SIGTERM and SIGHUP are noted from now on, so that an interrupt
+ * leaves nothing behind that only this VM could prove dead.
+ */
+void tool_catch_signals(void);
+bool tool_was_interrupted(void);
+
+static inline uint64_t tool_now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t) t.tv_sec * 1000000000 + (uint64_t) t.tv_nsec;
+}
+
+/* While a command waits and nothing is urgent. */
+static inline void tool_short_nap(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
 
 /* "64 MiB", in one of a few static buffers; with four digits, or with all of them. */
 const char *tool_size(uint64_t bytes);
@@ -70,6 +97,13 @@ bool tool_is_over(const struct ivshm_region *region, struct ivshm_owner owner);
 
 /* Why nothing can be proved of an entry from here, and who can; NULL if something can. */
 const char *tool_why_unknown(const struct tool_entry *e);
+
+/*
+ * A copy in which whatever could confuse a terminal is a question mark, in one of two static
+ * buffers; and a JSON string on stdout.
+ */
+const char *tool_printable(const char *text);
+void tool_print_json(const char *text);
 
 /* "endpoint 3 (job j, rank 0 of 4, vm0 pid 123)", printable in any case; static buffer. */
 const char *tool_describe(const struct tool_entry *e);
