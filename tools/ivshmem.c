@@ -43,6 +43,18 @@ static const char help_text[] =
     "                            also free what ran in a container of this machine, which has "
     "ended\n"
     "            --endpoint N.G  also free what one process held, which has ended\n"
+    "  perf    measure what the region does between two sides: run `perf --serve` on one side and\n"
+    "          `perf` on the other\n"
+    "            --serve         wait for the other side, which measures\n"
+    "            --both          run both sides here\n"
+    "            --name NAME     only with a side that has the same name\n"
+    "            --tests LIST    of latency, bandwidth, rate, copy (default: all)\n"
+    "            --sizes LIST    of messages: 0,8,1K-64K (which doubles), ...\n"
+    "            --time SECS     to measure each size (default 0.2)\n"
+    "            --iterations N  measure each size N times instead\n"
+    "            --cpu N         run on this CPU; with --both, N,M for the two sides\n"
+    "            --timeout SECS  seconds to wait for the other side (default 60)\n"
+    "            --json          print JSON\n"
     "\n"
     "REGION is the PCI address of an ivshmem device, or the path of the file that backs one. The\n"
     "default is the value of MPIR_CVAR_NEMESIS_IVSHMEM_REGION, else the first ivshmem device.\n"
@@ -54,7 +66,7 @@ static const struct command {
     int (*run)(const struct tool_options *opt);
 } command_table[] = {
     {"format", "sf", tool_format}, {"info", "aj", tool_info},  {"ps", "j", tool_ps},
-    {"check", "dbt", tool_check},  {"reap", "gce", tool_reap},
+    {"check", "dbt", tool_check},  {"reap", "gce", tool_reap}, {"perf", "jtSBnTzmiu", tool_perf},
 };
 
 enum { LONG = 0x100 }; /* what tells an option from a letter, of which there is -h alone */
@@ -70,6 +82,14 @@ static const struct option long_options[] = {
     {"vm-gone", required_argument, NULL, LONG | 'g'},
     {"container-gone", required_argument, NULL, LONG | 'c'},
     {"endpoint", required_argument, NULL, LONG | 'e'},
+    {"serve", no_argument, NULL, LONG | 'S'},
+    {"both", no_argument, NULL, LONG | 'B'},
+    {"name", required_argument, NULL, LONG | 'n'},
+    {"tests", required_argument, NULL, LONG | 'T'},
+    {"sizes", required_argument, NULL, LONG | 'z'},
+    {"time", required_argument, NULL, LONG | 'm'},
+    {"iterations", required_argument, NULL, LONG | 'i'},
+    {"cpu", required_argument, NULL, LONG | 'u'},
     {"help", no_argument, NULL, LONG | 'h'},
     {"version", no_argument, NULL, LONG | 'v'},
     {0},
@@ -123,7 +143,7 @@ static int show_version(void)
 static int run_command(int argc, char **argv)
 {
     if (argc < 2)
-        return tool_usage_error("no command given: expected format, info, ps, check or reap");
+        return tool_usage_error("no command given: expected format, info, ps, check, reap or perf");
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
         return show_help();
     if (strcmp(argv[1], "--version") == 0)
@@ -133,8 +153,8 @@ static int run_command(int argc, char **argv)
         if (strcmp(argv[1], command_table[i].name) == 0)
             cmd = &command_table[i];
     if (!cmd)
-        return tool_usage_error("'%s' is not a command: expected format, info, ps, check or reap",
-                                argv[1]);
+        return tool_usage_error(
+            "'%s' is not a command: expected format, info, ps, check, reap or perf", argv[1]);
 
     struct tool_options opt = {.side = -1, .timeout = 60};
     bool timeout_given = false;
@@ -200,6 +220,30 @@ static int run_command(int argc, char **argv)
             opt.timeout = (unsigned) seconds;
             timeout_given = true;
             break;
+        case 'S':
+            opt.serve = true;
+            break;
+        case 'B':
+            opt.both = true;
+            break;
+        case 'n':
+            opt.name = optarg;
+            break;
+        case 'T':
+            opt.tests = optarg;
+            break;
+        case 'z':
+            opt.sizes = optarg;
+            break;
+        case 'm':
+            opt.time = optarg;
+            break;
+        case 'i':
+            opt.iterations = optarg;
+            break;
+        case 'u':
+            opt.cpus = optarg;
+            break;
         }
     }
     if (argc - optind > 1)
@@ -209,7 +253,7 @@ static int run_command(int argc, char **argv)
         return tool_usage_error("--deep and --between cannot be combined");
     if (!!opt.vm_gone + !!opt.container_gone + !!opt.endpoint > 1)
         return tool_usage_error("--vm-gone, --container-gone and --endpoint cannot be combined");
-    if (timeout_given && opt.side < 0)
+    if (timeout_given && opt.side < 0 && cmd->run == tool_check)
         return tool_usage_error("--timeout can be used only with --between");
     if (optind < argc)
         opt.region = argv[optind];
@@ -242,6 +286,7 @@ void tool_catch_signals(void)
     sigaction(SIGINT, &act, NULL);
     sigaction(SIGTERM, &act, NULL);
     sigaction(SIGHUP, &act, NULL);
+    signal(SIGPIPE, SIG_IGN); /* main reports that nothing can be written */
 }
 
 bool tool_was_interrupted(void)

@@ -20,6 +20,9 @@ struct tool_options {
     const char *vm_gone, *container_gone, *endpoint; /* of reap; NULL if not given */
     int side;                                        /* of check --between; -1 if not given */
     unsigned timeout;                                /* seconds */
+    /* Of perf, which reads them itself; NULL if not given. */
+    const char *name, *tests, *sizes, *time, *iterations, *cpus;
+    bool serve, both;
 };
 
 int tool_format(const struct tool_options *opt);
@@ -30,6 +33,7 @@ int tool_between(const struct tool_options *opt);
 /* What is wrong with what live endpoints share, a line each; their number, or -errno. */
 int tool_deep(const struct ivshm_region *region, struct ivshm_diag *diag);
 int tool_reap(const struct tool_options *opt);
+int tool_perf(const struct tool_options *opt);
 
 /* Prints "ivshmem: " and the text; returns TOOL_FAILED. */
 __attribute__((format(printf, 1, 2))) int tool_error(const char *fmt, ...);
@@ -42,8 +46,8 @@ __attribute__((format(printf, 1, 2))) int tool_usage_error(const char *fmt, ...)
 bool tool_parse_size(const char *text, uint64_t *size);
 
 /*
- * For commands that join: SIGINT, SIGTERM and SIGHUP are noted from now on, so that an interrupt
- * leaves nothing behind that only this VM could prove dead.
+ * For commands that join: SIGINT, SIGTERM and SIGHUP are noted from now on, and SIGPIPE is ignored,
+ * so that they leave nothing behind that only this VM could prove dead.
  */
 void tool_catch_signals(void);
 bool tool_was_interrupted(void);

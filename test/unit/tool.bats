@@ -496,7 +496,7 @@ on_small_shm() {
 @test "foreign data is left alone, byte for byte, except with --force" {
     head -c 4M /dev/urandom >"$r"
     sum=$(cksum <"$r")
-    for cmd in format info ps check reap "check --between 0"; do
+    for cmd in format info ps check reap "check --between 0" perf; do
         # shellcheck disable=SC2086
         run -1 ivshmem $cmd "$r"
         says "neither a region nor empty"
@@ -1035,7 +1035,7 @@ compile_between() {
     sed "$2" "$IVSHM_SRC/tools/ivshmem_between.c" >"$BATS_FILE_TMPDIR/between.c"
     ! cmp -s "$IVSHM_SRC/tools/ivshmem_between.c" "$BATS_FILE_TMPDIR/between.c" || return 1
     ${CC:-gcc} -std=gnu11 -O2 -I"$core" -I"$IVSHM_SRC/tools" -o "$BATS_FILE_TMPDIR/$1" \
-        "$BATS_FILE_TMPDIR/between.c" "$IVSHM_SRC"/tools/ivshmem{,_check,_deep,_format,_reap,_show}.c "$core"/*.c
+        "$BATS_FILE_TMPDIR/between.c" "$IVSHM_SRC"/tools/ivshmem{,_check,_deep,_format,_perf*,_reap,_show}.c "$core"/*.c
 }
 
 # pair [PROGRAM]: runs both sides of a check; their outputs are in $dir/0 and $dir/1, and $status counts failures.

@@ -35,6 +35,15 @@ check_between() {
     region_is_empty
 }
 
+@test "ivshmem perf measures between the host and a guest" {
+    ivshmem perf --serve --timeout 300 "$region" >side0 2>&1 3>&- &
+    vms exec 0 ivshmem perf --timeout 300 --iterations 10 --sizes 0,8,1K,64K --json >side1 || { cat side0 side1; return 1; }
+    wait $! || { cat side0 side1; return 1; }
+    jq -e '.mapping.kind == "PCI BAR" and .this_side.host != .other_side.host and (.results | length == 10) and
+        ([.results[] | select(.test == "latency") | .bytes] == [0, 8, 1024, 65536])' side1 || { cat side1; return 1; }
+    region_is_empty
+}
+
 @test "two ranks in each of two guests exchange messages of all kinds" {
     job -hosts vm0,vm1 -n 4 "$WORK/exchange" </dev/null >out 2>&1 || { cat out; return 1; }
     through_region out 4
