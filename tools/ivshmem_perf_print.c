@@ -6,17 +6,10 @@
  */
 #include "ivshmem_perf.h"
 
-#include <linux/magic.h>
 #include <string.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #define HOP_EMULATED 1000 /* ns: no processor is that slow */
-
-struct mapping {
-    const char *kind;
-    uint64_t page;
-};
 
 /* The model's name, as far as the kernel tells. */
 void perf_describe_processor(char *text, size_t size)
@@ -29,19 +22,6 @@ void perf_describe_processor(char *text, size_t size)
     if (file)
         fclose(file);
     snprintf(text, size, "%.*s", (int) size - 1, is_found ? name : "unknown processor");
-}
-
-static struct mapping mapping_of(const struct ivshm_map *map)
-{
-    struct mapping m = {"file", (uint64_t) sysconf(_SC_PAGESIZE)};
-    struct statfs fs;
-    if (map->is_device)
-        m.kind = "PCI BAR";
-    else if (statfs(map->path, &fs) == 0 && fs.f_type == HUGETLBFS_MAGIC)
-        m = (struct mapping){"hugetlbfs", (uint64_t) fs.f_bsize};
-    else if (map->is_memory)
-        m.kind = "tmpfs";
-    return m;
 }
 
 static const char *host_of(const struct ivshm_region *region, uint32_t endpoint,
@@ -77,10 +57,10 @@ static uint32_t our_endpoint(const struct perf_link *link)
 void perf_print_sides(const struct perf_link *link)
 {
     const struct ivshm_region *region = link->region;
-    struct mapping m = mapping_of(ivshm_region_map(region));
+    const struct ivshm_map *map = ivshm_region_map(region);
     printf("region     %s, %s, id %s\n", ivshm_region_name(region),
            tool_size(ivshm_region_size(region)), tool_id(region));
-    printf("mapping    %s, pages of %s\n", m.kind, tool_size(m.page));
+    printf("mapping    %s, pages of %s\n", ivshm_map_kind(map), tool_size(ivshm_map_page(map)));
     print_side("this side", region, our_endpoint(link), &link->here);
     print_side("other side", region, their_endpoint(link), &link->there);
 }
@@ -207,14 +187,14 @@ void perf_print_json(const struct perf_link *link, const struct perf_figures hop
                      const struct perf_result *results, size_t count, double clock_ns)
 {
     const struct ivshm_region *region = link->region;
-    struct mapping m = mapping_of(ivshm_region_map(region));
+    const struct ivshm_map *map = ivshm_region_map(region);
     unsigned class = hop_class(hops);
     printf("{\"region\": ");
     tool_print_json(ivshm_region_name(region));
     printf(
         ", \"size\": %llu, \"id\": \"%s\",\n \"mapping\": {\"kind\": \"%s\", \"page\": %llu},\n ",
-        (unsigned long long) ivshm_region_size(region), tool_id(region), m.kind,
-        (unsigned long long) m.page);
+        (unsigned long long) ivshm_region_size(region), tool_id(region), ivshm_map_kind(map),
+        (unsigned long long) ivshm_map_page(map));
     json_side("this_side", region, our_endpoint(link), &link->here);
     printf(",\n ");
     json_side("other_side", region, their_endpoint(link), &link->there);

@@ -223,6 +223,24 @@ next_takes_all() {
     done
 }
 
+@test "at start, INFO names each rank's region, and then the path to each peer" {
+    export MPIR_CVAR_NEMESIS_IVSHMEM_INFO=1 MPIR_CVAR_NEMESIS_IVSHMEM_STATS=0
+    program=("$programs/coll")
+    regions_of a a none
+    mpi job "${args[@]}" || { say job; return 1; }
+    local rank peer
+    for rank in 0 1; do
+        grep -E "^ivshmem: rank=$rank host=\S+ region=$a id=[0-9a-f]{32} endpoint=[0-9]+ mapping=tmpfs page=[0-9]+ size=33554432 " \
+            "$BATS_TEST_TMPDIR/job.err"
+        for peer in $((1 - rank)) 2; do
+            grep -E "^ivshmem: rank=$rank peer=$peer job=\S+ eager=[0-9]+ path=$([ $peer -eq 2 ] && echo tcp || echo 'ivshmem endpoint=[0-9]+')$" \
+                "$BATS_TEST_TMPDIR/job.err"
+        done
+    done
+    grep -E "^ivshmem: rank=2 host=\S+ region=none$" "$BATS_TEST_TMPDIR/job.err"
+    [ "$(grep -c "^ivshmem: rank=.* peer=" "$BATS_TEST_TMPDIR/job.err")" -eq 6 ] || { say job; return 1; }
+}
+
 @test "a job that needs tcp fails where tcp is forbidden" {
     export MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0
     program=("$programs/coll")

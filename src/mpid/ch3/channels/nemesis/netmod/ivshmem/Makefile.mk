@@ -28,6 +28,7 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_card.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_affinity.c         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_stats.c            \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_info.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_packet.c           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_validate.c         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_flattened.c        \
@@ -44,6 +45,7 @@ noinst_HEADERS +=                                                           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_error.h            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_fault.h            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_flattened.h        \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_info.h             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_limit.h            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_lmt.h              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_lmt_pool.h         \

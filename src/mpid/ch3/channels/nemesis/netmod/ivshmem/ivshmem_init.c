@@ -51,6 +51,19 @@ cvars:
         in windows of it are loads and stores. 0 keeps the region for
         messages.
 
+    - name        : MPIR_CVAR_NEMESIS_IVSHMEM_INFO
+      category    : NEMESIS
+      type        : int
+      default     : 0
+      class       : none
+      verbosity   : MPI_T_VERBOSITY_USER_BASIC
+      scope       : MPI_T_SCOPE_LOCAL
+      description : >-
+        1 prints to standard error, at start, the rank's region, how it is
+        mapped, and its sizes in bytes; and, when the first message to a
+        peer is sent, the path to it and up to which size messages are
+        eager.
+
     - name        : MPIR_CVAR_NEMESIS_IVSHMEM_STATS
       category    : NEMESIS
       type        : int
@@ -81,6 +94,7 @@ cvars:
 #include "ivshmem_memory.h"
 #include "ivshmem_lmt_pool.h"
 #include "ivshmem_error.h"
+#include "ivshmem_info.h"
 #include "ivshmem_stats.h"
 #include "ivshmem_fault.h"
 #include "ivshmem_affinity.h"
@@ -184,6 +198,7 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
     MPID_nem_ivshmem_window_init();
     mpi_errno = MPID_nem_ivshmem_card_add(bc_val_p, val_max_sz_p);
     MPIR_ERR_CHECK(mpi_errno);
+    MPID_nem_ivshmem_info_print();
 
 fn_exit:
     return mpi_errno;

@@ -25,6 +25,7 @@
 #include "ivshmem_card.h"
 #include "ivshmem_limit.h"
 #include "ivshmem_error.h"
+#include "ivshmem_info.h"
 #include "ivshmem_stats.h"
 
 #include "../tcp/tcp_impl.h"
@@ -180,6 +181,7 @@ static void use_tcp(MPIDI_VC_t *vc)
     MPID_nem_ivshmem_vc_set_ops(vc, &tcp_ops);
     vc->eager_max_msg_sz = MPIR_CVAR_CH3_EAGER_MAX_MSG_SIZE;
     vc->ready_eager_max_msg_sz = -1; /* no limit, as in CH3 */
+    MPID_nem_ivshmem_info_print_vc(vc);
 }
 
 /* From now on the connection goes through the region, to that endpoint. It has no channel yet. */
@@ -191,6 +193,7 @@ static void use_region(MPIDI_VC_t *vc, struct ivshm_owner peer)
     VC_PAIR(vc)->path = IVSHMEM_PATH_REGION;
     MPID_nem_ivshmem_limit_set(vc);
     MPID_nem_ivshmem_lmt_vc_init(vc);
+    MPID_nem_ivshmem_info_print_vc(vc);
 }
 
 static bool is_same(struct ivshm_owner a, struct ivshm_owner b)

@@ -374,6 +374,7 @@ int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struc
     /* A BAR opened by its path in sysfs, or by a link to it, is a device as well. */
     result.is_device = result.is_device || fs.f_type == SYSFS_MAGIC;
     result.is_memory = fs.f_type == TMPFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC;
+    result.page = (uint64_t) (fs.f_type == HUGETLBFS_MAGIC ? fs.f_bsize : sysconf(_SC_PAGESIZE));
     result.size = (uint64_t) st.st_size;
     if (result.size == 0) {
         err = ivshm_diag_fail(diag, EINVAL, "%s is empty: run `ivshmem format --size 64M %s`", name,
@@ -426,4 +427,13 @@ void ivshm_map_close(struct ivshm_map *map)
     if (map->base)
         munmap(map->base, map->size);
     map->base = NULL;
+}
+
+const char *ivshm_map_kind(const struct ivshm_map *map)
+{
+    if (map->is_device)
+        return "BAR";
+    if (!map->is_memory)
+        return "file";
+    return map->page == (uint64_t) sysconf(_SC_PAGESIZE) ? "tmpfs" : "hugetlbfs";
 }

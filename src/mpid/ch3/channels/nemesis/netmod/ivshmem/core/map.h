@@ -21,6 +21,7 @@ struct ivshm_map {
     uint64_t size;  /* bytes */
     bool is_device; /* a BAR; else a file */
     bool is_memory; /* a file that exists only in this kernel's memory: tmpfs, hugetlbfs */
+    uint64_t page;  /* bytes of a page of the mapping, unless the kernel makes them larger */
     bool readonly;
     bool sparse;              /* a file that did not have all its memory when it was opened */
     uint64_t file_system, id; /* device and inode number, to recognise the file */
@@ -72,6 +73,14 @@ static inline uint64_t ivshm_map_size(const struct ivshm_map *map)
 static inline bool ivshm_map_is_device(const struct ivshm_map *map)
 {
     return map->is_device;
+}
+
+/* What it is, in a word or two, such as "hugetlbfs"; and the bytes of its pages. */
+const char *ivshm_map_kind(const struct ivshm_map *map);
+
+static inline uint64_t ivshm_map_page(const struct ivshm_map *map)
+{
+    return map->page;
 }
 
 /* Whether it is a file that did not have all its memory when it was opened. */
