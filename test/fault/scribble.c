@@ -9,7 +9,7 @@
  * these. Two more kinds write only what they may, but as fast as they can: joins, which join and
  * leave, and doorbells, which fill all inboxes.
  */
-#include "channel.h"
+#include "transport.h"
 
 #include <stdio.h>
 #include <stdlib.h>

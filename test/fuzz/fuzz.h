@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "channel.h"
+#include "transport.h"
 #include "pipeline.h"
 
 #define MIB (UINT64_C(1) << 20)

@@ -40,7 +40,7 @@ static bool lies_in(const void *start, uint64_t len, const void *area, uint64_t 
 static void check_bounds(const struct ivshm_incoming *in)
 {
     const struct ivshm_channel *channel = in->channel;
-    const struct ivshm_ring_consumer *ring = &channel->ring_in;
+    const struct ivshm_ring_consumer *ring = &channel->in.ring;
     const char *cells = (const char *) channel->base + geo->small;
     uint64_t cell_bytes = geo->base_bytes - geo->small;
     uint64_t slots = sizeof(struct ivshm_ring_shm) + (uint64_t) geo->ring_slots * geo->slot_size;

@@ -240,13 +240,15 @@ static struct ivshm_transport transport_copy(const struct ivshm_transport *t)
     pool_copy(&copy.small);
     pool_copy(&copy.large);
     copy.channels = copy_of(t->channels, entries * sizeof(struct ivshm_channel *));
-    copy.rings = copy_of(t->rings, entries * sizeof(struct ivshm_channel *));
+    copy.poll_set.entries =
+        copy_of(t->poll_set.entries, entries * sizeof(struct ivshm_poll_entry *));
     for (uint32_t i = 0; i < entries; i++) {
         if (!t->channels[i])
             continue;
         copy.channels[i] = copy_of(t->channels[i], sizeof(struct ivshm_channel));
-        if (copy.channels[i]->ring_in.shm)
-            copy.rings[copy.channels[i]->poll_index] = copy.channels[i];
+        struct ivshm_poll_entry *in = &copy.channels[i]->in;
+        if (in->ring.shm)
+            copy.poll_set.entries[in->index] = in;
     }
     return copy;
 }
@@ -288,7 +290,7 @@ void parties_end(void)
         for (uint32_t i = 0; i < t->region->geo.endpoints; i++)
             free(t->channels[i]);
         free(t->channels);
-        free(t->rings);
+        ivshm_poll_set_destroy(&t->poll_set);
         ivshm_pool_destroy(&t->small);
         ivshm_pool_destroy(&t->large);
     }
@@ -396,8 +398,8 @@ static struct ivshm_ring_shm *ring_of(enum party who, uint32_t *next)
     struct ivshm_channel *channel = channel_of(OWN, who == OWN ? HOSTILE : who);
     if (!channel)
         return NULL;
-    struct ivshm_ring_shm *ring = who == OWN ? channel->ring_out.shm : channel->ring_in.shm;
-    const struct ivshm_slot_shm *slot = who == OWN ? channel->ring_out.next : channel->ring_in.next;
+    struct ivshm_ring_shm *ring = who == OWN ? channel->ring_out.shm : channel->in.ring.shm;
+    const struct ivshm_slot_shm *slot = who == OWN ? channel->ring_out.next : channel->in.ring.next;
     if (ring)
         *next = (uint32_t) ((const char *) slot - (const char *) (ring + 1)) /
                 now.world->region.geo.slot_size;
@@ -549,8 +551,8 @@ static uint64_t fitting(const struct change *c)
     case AT_RING: /* the expected sequence number, and what comes with it */
         channel = c->who < PARTIES && c->who != OWN ? channel_of(OWN, c->who) : NULL;
         if (c->location == AT_CELL)
-            return c->field % 4 == 3 && channel ? channel->received + operand : operand;
-        return (uint32_t) ((channel ? channel->received : 0) + c->index) |
+            return c->field % 4 == 3 && channel ? channel->in.received + operand : operand;
+        return (uint32_t) ((channel ? channel->in.received : 0) + c->index) |
                (operand & 0xffff) << 32 | (operand >> 16 & 0xff) << 48;
     default:
         return operand;

@@ -112,8 +112,8 @@ static bool is_lost(int other)
 static void take(int from, int stage)
 {
     progress_until(stage);
-    while (!is_lost(from) &&
-           (int) (VC_IVSHMEM(vc_of(from))->channel->received - atomic_load(&said->sent[from])) < 0)
+    while (!is_lost(from) && (int) (VC_IVSHMEM(vc_of(from))->channel->in.received -
+                                    atomic_load(&said->sent[from])) < 0)
         progress_once();
 }
 

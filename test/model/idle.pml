@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Idle rings and doorbells, of core/channel.c and core/ring.h. In each receive, a receiver checks its POLLED polled
- * rings and one idle ring. Senders ring the doorbell when they find their ring idle. Each access to shared memory is
- * one step; a sender may stop after any. A ring is reduced to the number of records in it: ring.pml models what is
- * inside. Checked:
+ * Idle rings and doorbells, of core/poll_set.h, core/transport.c and core/ring.h. In each receive, a receiver checks
+ * its POLLED polled rings and one idle ring. Senders ring the doorbell when they find their ring idle. Each access to
+ * shared memory is one step; a sender may stop after any. A ring is reduced to the number of records in it: ring.pml
+ * models what is inside. Checked:
  *   - whatever was published is received in the end, even if the sender has stopped, and its doorbell was never sent,
  *     came too late, or found a full inbox;
  *   - a sender that finds its ring idle has rung the doorbell since then, and only once.
@@ -117,28 +117,28 @@ inline clear_idle(r)
     }
 }
 
-/* Ring r moves to poll_index `to`, and the ring that was there to r's. */
+/* Ring r moves to index `to`, and the ring that was there to r's. */
 inline swap(r, to)
 {
     atomic {
         other = rings[to];
-        hole = poll_index[r];
+        hole = index_of[r];
         rings[to] = r;
         rings[hole] = other;
-        poll_index[r] = to;
-        poll_index[other] = hole;
+        index_of[r] = to;
+        index_of[other] = hole;
         other = 0;
         hole = 0
     }
 }
 
-/* promote_ring(): private, except for what it stores into the two rings. */
-inline promote_ring(r)
+/* ivshm_poll_set_promote: private, except for what it stores into the two rings. */
+inline promote(r)
 {
     if
-    :: poll_index[r] < polled_count -> skip
-    :: poll_index[r] >= polled_count && polled_count < POLLED -> swap(r, polled_count); polled_count++; clear_idle(r)
-    :: poll_index[r] >= polled_count && polled_count == POLLED ->
+    :: index_of[r] < polled_count -> skip
+    :: index_of[r] >= polled_count && polled_count < POLLED -> swap(r, polled_count); polled_count++; clear_idle(r)
+    :: index_of[r] >= polled_count && polled_count == POLLED ->
         victim = next_polled % POLLED;
         set_idle(rings[victim]);
         swap(r, victim);
@@ -150,6 +150,7 @@ inline promote_ring(r)
 /* Receives a record of ring r, as ivshm_ring_peek_spsc finds it. */
 #define PEEK(r) (published[r] > received[r])
 
+/* ivshm_poll_set_next */
 inline from_rings()
 {
     n = polled_count;
@@ -175,7 +176,7 @@ inline from_rings()
 #endif
         }
         if
-        :: PEEK(ring) -> promote_ring(ring); received[ring]++; got = true
+        :: PEEK(ring) -> promote(ring); received[ring]++; got = true
         :: else
         fi
 #endif
@@ -189,7 +190,7 @@ inline from_inbox()
     do
     :: got -> break
     :: !got && empty(inbox) -> break
-    :: !got && nempty(inbox) -> inbox ? bell_sender; promote_ring(bell_sender); bell_sender = 0; from_rings()
+    :: !got && nempty(inbox) -> inbox ? bell_sender; promote(bell_sender); bell_sender = 0; from_rings()
     od
 }
 
@@ -211,12 +212,12 @@ inline is_empty()
 
 proctype receiver()
 {
-    byte rings[RINGS], poll_index[RINGS];
+    byte rings[RINGS], index_of[RINGS];
     byte polled_count, next_polled, next_idle, n, ring, victim, other, hole, bell_sender;
     bool got, finds_nothing, ring_was_last;
 
-    for (n : 0 .. RINGS - 1) { rings[n] = n; poll_index[n] = n }
-    for (n : 0 .. RINGS - 1) { promote_ring(n) } /* add_ring */
+    for (n : 0 .. RINGS - 1) { rings[n] = n; index_of[n] = n }
+    for (n : 0 .. RINGS - 1) { promote(n) } /* ivshm_poll_set_add */
     n = 0;
     do
     :: is_empty();

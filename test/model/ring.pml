@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * The ring of core/ring.c, and how it takes over from the inbox in core/channel.c. Each access to shared memory is one
- * step. The sender may stop for ever between any two of them. Checked:
+ * The ring of core/ring.c, and how it takes over from the inbox in core/channel.c and core/transport.c. Each access to
+ * shared memory is one step. The sender may stop for ever between any two of them. Checked:
  *   - messages arrive once, in order, whole, whichever way they went;
  *   - no slot or buffer is written that holds what the receiver has not read;
  *   - when no step is possible any more, everything published has been read, and a sender that has not stopped has

@@ -14,7 +14,7 @@ BEGIN { split("mpich netmod core libc", order, " ") }
         layer = "libc"
     else if (name ~ /^MPID_nem_ivshmem_|^(receive_message|process_message|deliver_message|begin_packet|publish_message|send_whole|watch_peers)$/)
         layer = "netmod"
-    else if (name ~ /^ivshm_|^(open_record|from_rings|from_inbox|promote_ring)$/)
+    else if (name ~ /^ivshm_|^(open_record|from_inbox)$/)
         layer = "core"
     else
         layer = "mpich"

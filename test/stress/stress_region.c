@@ -11,7 +11,7 @@
  * The region is a memory file, and children die with their parent, so nothing is left behind.
  */
 #define _GNU_SOURCE
-#include "channel.h"
+#include "transport.h"
 #include "pipeline.h"
 
 #include <errno.h>

@@ -234,7 +234,7 @@ TEST(test_wraps)
                                    b = transport_without_rings(&r, 1);
             inbox_begin_at(&b, starts[s]);
             struct ivshm_channel *ab = channel_to(&a, &b), *ba = channel_to(&b, &a);
-            ab->sent = ba->received = sequences[q];
+            ab->sent = ba->in.received = sequences[q];
             for (uint32_t i = 0; i < 3000; i++) {
                 assert_true(send_numbered(&a, ab, 8, i));
                 receive_numbered(&b, &a, 8, i);
@@ -427,7 +427,7 @@ TEST(test_nonsense)
         ivshm_message_publish(&a, ab, &out, lies[i].len);
         assert_int_equal(ivshm_transport_receive(&b, &in, &diag), -EBADMSG);
         assert_says(diag, "bytes in a cell of");
-        in.channel->received = ab->sent;
+        in.channel->in.received = ab->sent;
         in.channel->broken = false;
     }
 
@@ -548,7 +548,7 @@ TEST(test_ring_takes_over)
         assert_nothing_comes(&b);
     }
     assert_non_null(ab->ring_out.shm);
-    assert_int_equal(b.ring_count, 1);
+    assert_int_equal(b.poll_set.count, 1);
     assert_true(ab->ring_out.tail >= 50);
     struct ivshm_extent_usage usage;
     ivshm_extent_usage(&r, &usage);
@@ -621,9 +621,9 @@ TEST(test_is_empty)
         assert_false(ivshm_transport_is_empty(&b));
         assert_true(receive_plain(&b, 8, n));
     }
-    assert_int_equal(b.polled_count, 1);
+    assert_int_equal(b.poll_set.polled_count, 1);
     assert_true(ivshm_transport_is_empty(&b));
-    b.polled_count = 0; /* idle */
+    b.poll_set.polled_count = 0; /* idle */
     assert_false(ivshm_transport_is_empty(&b));
     ivshm_transport_close(&a);
     ivshm_transport_close(&b);
@@ -669,8 +669,8 @@ TEST(test_idle_rings)
             assert_true(receive_plain(&b, 8, n));
         }
     }
-    assert_int_equal(b.ring_count, SENDERS);
-    assert_int_equal(b.polled_count, IVSHM_RINGS_POLLED);
+    assert_int_equal(b.poll_set.count, SENDERS);
+    assert_int_equal(b.poll_set.polled_count, IVSHM_RINGS_POLLED);
     for (uint32_t round = 0; round < 5; round++)
         for (uint32_t i = 0; i < SENDERS; i++) {
             assert_true(send_plain(&a[i], ab[i], 8, i));
@@ -688,7 +688,7 @@ TEST(test_idle_rings)
         if (ivshm_transport_receive(&b, &in, NULL) != 1)
             continue;
         uint32_t from = 0;
-        while (ab[from]->ring_out.shm != in.channel->ring_in.shm)
+        while (ab[from]->ring_out.shm != in.channel->in.ring.shm)
             from++;
         assert_int_equal(in.payload[0], got[from]++);
         ivshm_message_release(&in);
@@ -703,8 +703,8 @@ TEST(test_idle_rings)
     assert_non_null(b.channels[last]);
     assert_true(receive_plain(&b, 8, 77));
     ivshm_transport_watch(&b);
-    assert_int_equal(b.ring_count, 0);
-    assert_int_equal(b.polled_count, 0);
+    assert_int_equal(b.poll_set.count, 0);
+    assert_int_equal(b.poll_set.polled_count, 0);
     ivshm_transport_close(&b);
     assert_all_freed(&r);
     ivshm_region_close(&r);
@@ -720,11 +720,11 @@ TEST(test_lost_doorbell)
         assert_true(send_plain(&a, ab, 8, n));
         assert_true(receive_plain(&b, 8, n));
     }
-    assert_int_equal(b.polled_count, 1);
-    b.polled_count = 0; /* idle, but the sender has not seen that yet */
+    assert_int_equal(b.poll_set.polled_count, 1);
+    b.poll_set.polled_count = 0; /* idle, but the sender has not seen that yet */
     assert_true(send_plain(&a, ab, 8, 1));
     assert_true(receive_plain(&b, 8, 1));
-    assert_int_equal(b.polled_count, 1);
+    assert_int_equal(b.poll_set.polled_count, 1);
     ivshm_transport_close(&a);
     ivshm_transport_close(&b);
     assert_all_freed(&r);
@@ -750,7 +750,7 @@ TEST(test_ring_and_inbox_take_turns)
         while (send_plain(&c, cb, 8, 0))
             ;
         assert_int_equal(ivshm_transport_receive(&b, &in, NULL), 1);
-        *(in.channel->ring_in.shm ? &from_a : &from_c) += 1;
+        *(in.channel->in.ring.shm ? &from_a : &from_c) += 1;
         ivshm_message_release(&in);
     }
     assert_true(from_a >= 15 && from_c >= 15);

@@ -9,6 +9,7 @@
 #include "core/channel.c"
 #include "core/endpoint.c"
 #include "core/region.c"
+#include "core/transport.c"
 
 static struct ivshm_map *watched;
 static uint32_t unformatted, formatted; /* how often the region was found in this state */

@@ -10,6 +10,7 @@
 #include "core/channel.c"
 #include "core/pipeline.c"
 #include "core/ring.c"
+#include "core/transport.c"
 
 #define READS_MAX 256
 

@@ -29,10 +29,10 @@
 
 #include <cmocka.h>
 
-#include "core/channel.h"
 #include "core/coop.h"
 #include "core/pipeline.h"
 #include "core/lock.h"
+#include "core/transport.h"
 #include "inbox.h"
 
 #define MIB (UINT64_C(1) << 20)

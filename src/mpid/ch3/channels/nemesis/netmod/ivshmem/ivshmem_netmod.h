@@ -16,7 +16,7 @@
 
 #include "ivshmem_compat.h"
 
-#include "core/channel.h"
+#include "core/transport.h"
 #include "core/pipeline.h"
 
 /* Messages and bytes by path, since MPI_Init. Exported as MPI_T performance variables. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Messages between this process and its peers. A transport is the process' own side: its endpoint,
- * inbox, pools and channels. A channel is all that it keeps for one peer. Messages on a channel
- * arrive in order.
+ * Channels: all that this process keeps for each of its peers, and how it sends. What its channels
+ * share is its transport, which transport.h opens and closes, and through which it receives.
+ * Messages on a channel arrive in order.
  *
  * Nothing here waits: what cannot proceed returns at once, for the caller to try again later. A
  * transport and its channels are used by one thread at a time. Errors are negative errnos; outputs
@@ -13,33 +13,28 @@
 #define IVSHM_CHANNEL_H
 
 #include "endpoint.h"
+#include "poll_set.h"
 #include "pool.h"
 #include "queue.h"
 #include "ring.h"
 
-/*
- * At most so many rings are checked in every receive, and one of the others, the idle rings, in
- * turn.
- */
-#define IVSHM_RINGS_POLLED 16
-
 /* The fields of the two structures below are core's; use the functions. */
 struct ivshm_channel {
+    struct ivshm_poll_entry in; /* the peer's ring, if it has announced one; what comes next */
     struct ivshm_owner peer;
     void *base; /* the peer's base extent, while attached */
     uint32_t users;
-    uint32_t sent, received; /* messages: the next sequence numbers */
-    bool pending;            /* the peer's inbox was full: pending_ref waits for it */
+    uint32_t sent; /* messages: the next sequence number */
+    bool pending;  /* the peer's inbox was full: pending_ref waits for it */
     struct ivshm_ref pending_ref;
     struct ivshm_queue_producer inbox;
     struct ivshm_ring_producer ring_out; /* once there is one, every message takes it */
-    struct ivshm_ring_consumer ring_in;
     bool ring_tried;
-    bool broken;         /* the peer has sent invalid data; nothing more is received from it */
-    bool paused;         /* its ring is not checked for now */
-    uint32_t poll_index; /* in the transport's `rings`, if it has a ring_in and is not paused */
+    bool broken; /* the peer has sent invalid data; nothing more is received from it */
+    bool paused; /* its ring is not checked for now */
 };
 
+/* What the channels of this process share: its own side of all of them. */
 struct ivshm_transport {
     struct ivshm_region *region;
     struct ivshm_endpoint endpoint;
@@ -49,9 +44,7 @@ struct ivshm_transport {
     uint32_t pending;                /* number of channels with a pending cell */
     uint32_t ring_after;             /* messages until a channel gets a ring */
     uint32_t piece;                  /* bytes: longer messages are cut into such pieces */
-    struct ivshm_channel **rings;    /* channels with a ring_in, the polled ones first */
-    uint32_t ring_count, polled_count;
-    uint32_t next_polled, next_idle; /* where to continue */
+    struct ivshm_poll_set poll_set;  /* of channels that have a ring to receive from */
     bool ring_was_last;              /* the last message came through a ring */
 };
 
@@ -65,54 +58,6 @@ struct ivshm_outgoing {
 
 #define IVSHM_IN_SLOT UINT32_MAX
 #define IVSHM_IN_BUFFER (UINT32_MAX - 1)
-
-/* A received message: use it in place, then release it. */
-struct ivshm_incoming {
-    struct ivshm_channel *channel;
-    const unsigned char *payload; /* in the region: read it once, as the peer can change it */
-    uint32_t len;                 /* bytes; checked against the memory that holds them */
-    uint32_t stream;
-    struct ivshm_cell_shm *cell; /* core's; NULL if the payload is in the ring */
-};
-
-/*
- * Joins the region, which outlives the transport. `job` is copied. Ends with ivshm_transport_close.
- * Errors as ivshm_endpoint_join, and -ENOMEM. Cost: that of a join. Release E1.
- */
-int ivshm_transport_open(struct ivshm_transport *t, struct ivshm_region *region, const char *job,
-                         uint32_t rank, uint32_t job_size, struct ivshm_diag *diag);
-
-/*
- * Leaves the region (release E2). All channels, payloads and reservations become invalid. Cost:
- * that of ivshm_endpoint_leave.
- */
-void ivshm_transport_close(struct ivshm_transport *t);
-
-/* The caller's endpoint, as peers know it. */
-static inline struct ivshm_owner ivshm_transport_self(const struct ivshm_transport *t)
-{
-    return t->endpoint.owner;
-}
-
-/* The checksum of the caller's identity, for ivshm_endpoint_find. */
-static inline uint64_t ivshm_transport_seal(const struct ivshm_transport *t)
-{
-    return ivshm_endpoint_seal(&t->endpoint);
-}
-
-/* Where the process of an entry runs, as seen by the caller. */
-static inline enum ivshm_locality ivshm_transport_locality(const struct ivshm_transport *t,
-                                                           const struct ivshm_endpoint_info *info)
-{
-    return ivshm_endpoint_locality(t->region, &t->endpoint.process, info);
-}
-
-/* The caller's base extent, of *bytes bytes, into which others write and from which it receives. */
-static inline const void *ivshm_transport_memory(const struct ivshm_transport *t, size_t *bytes)
-{
-    *bytes = t->region->geo.base_bytes;
-    return t->endpoint.base;
-}
 
 /*
  * The channel to `peer`, opened if necessary. Each call adds a user, and ends with
@@ -157,12 +102,6 @@ static inline bool ivshm_channel_is_live(const struct ivshm_transport *t,
 {
     return ivshm_endpoint_is_live(t->region, channel->peer);
 }
-
-/*
- * Whether more than half of our small or of our large cells are in flight. Cost: constant if not,
- * else a load for each of them (acquire C1).
- */
-bool ivshm_transport_is_half_in_flight(struct ivshm_transport *t);
 
 /*
  * Core's own, parts of ivshm_message_reserve and _publish: whatever is not in a slot of the ring.
@@ -261,34 +200,6 @@ ivshm_message_discard(struct ivshm_transport *t, const struct ivshm_outgoing *ou
 }
 
 /*
- * Whether there is nothing to receive as far as a short look can tell: false also if there are idle
- * rings, which it does not check. Cost: a load for each polled ring.
- */
-static inline bool ivshm_transport_is_empty(const struct ivshm_transport *t)
-{
-    struct ivshm_record record;
-    for (uint32_t i = 0; i < t->polled_count; i++)
-        if (ivshm_ring_peek_spsc(&t->rings[i]->ring_in, t->rings[i]->received, &record))
-            return false;
-    return t->ring_count == t->polled_count && ivshm_queue_is_empty_mpsc(&t->inbox);
-}
-
-/*
- * Receives the next message (acquire Q1 or R1): returns 1, or 0 if none was found; idle rings are
- * checked in turn, not in every call. -EBADMSG if a peer sent invalid data: diag says what, and
- * in->channel is the peer's, or NULL if there is none. Nothing more is received on that channel.
- * Cost: bounded, whatever peers write; that of an attach for the first message of a peer.
- */
-int ivshm_transport_receive(struct ivshm_transport *t, struct ivshm_incoming *in,
-                            struct ivshm_diag *diag);
-
-/*
- * Ends the use of a message (release C1 or R2). A message from a ring is released before the next
- * receive, unless its channel is paused; others in any order.
- */
-void ivshm_message_release(struct ivshm_incoming *in);
-
-/*
  * For a caller that cannot use a message yet and therefore does not release it: nothing more is
  * received from that peer's ring until the channel is resumed. Messages that come through the
  * inbox, at most as many as the peer has cells, are still received and have to wait like the first.
@@ -302,12 +213,6 @@ static inline bool ivshm_channel_is_paused(const struct ivshm_channel *channel)
     return channel->paused;
 }
 
-/* The inbox position at which the next message is expected. */
-static inline uint32_t ivshm_transport_inbox_position(const struct ivshm_transport *t)
-{
-    return (uint32_t) t->inbox.head;
-}
-
 /*
  * Whether a message of the peer may still be there, other than in the ring of a paused channel; if
  * so, the next calls will find it. Once the peer was seen dead, at `position`, false is final (E2):
@@ -317,31 +222,34 @@ bool ivshm_channel_has_more(struct ivshm_transport *t, struct ivshm_channel *cha
                             uint32_t position);
 
 /*
- * Sends messages that found a full inbox. Call it in every progress call. Cost: nothing if there is
- * none, else a look at every channel.
+ * Core's own: attaches to `peer`, for which there is no channel yet. The new channel has no user.
+ * Errors and cost as ivshm_channel_open.
  */
-void ivshm_transport_flush_pending(struct ivshm_transport *t);
-static inline void ivshm_transport_flush(struct ivshm_transport *t)
-{
-    if (t->pending)
-        ivshm_transport_flush_pending(t);
-}
+int ivshm_channel_attach(struct ivshm_transport *t, struct ivshm_owner peer,
+                         struct ivshm_channel **channel, struct ivshm_diag *diag);
 
 /*
- * Marks dead what can be proved of the processes of this machine, and frees nothing. Cost as
- * ivshm_endpoint_watch.
+ * Core's own: detaches (A1) and frees the channel, its ring, and the cells that the peer held if it
+ * is dead. The peer must be dead, or never have known of the ring.
  */
-static inline void ivshm_transport_mark_dead(struct ivshm_transport *t)
-{
-    ivshm_endpoint_watch(t->region, &t->endpoint.process);
-}
+void ivshm_channel_detach(struct ivshm_transport *t, struct ivshm_channel *channel);
 
 /*
- * Handles deaths: marks what can be proved of the processes of this machine, reclaims cells that
- * dead peers hold, and ends channels whose peer has gone and that have no user. Call it about once
- * a second, when idle and when busy. Cost: that of ivshm_endpoint_watch, and a look at every
- * channel.
+ * Core's own: whether the peer has gone and everything that it had sent is received: the inbox and
+ * its ring are seen empty after its death (E2).
  */
-void ivshm_transport_watch(struct ivshm_transport *t);
+bool ivshm_channel_is_forgettable(struct ivshm_transport *t, struct ivshm_channel *channel);
+
+/* Core's own: cells that a dead peer held are ours again. Cost: the cells in flight. */
+void ivshm_channel_reclaim_cells(struct ivshm_transport *t, const struct ivshm_channel *channel);
+
+/* Core's own: sends the pending cell; true if none is pending any more. */
+bool ivshm_channel_flush(struct ivshm_transport *t, struct ivshm_channel *channel);
+
+/* Core's own: whether its ring is in the poll set. */
+static inline bool ivshm_channel_is_in_poll_set(const struct ivshm_channel *channel)
+{
+    return channel->in.ring.shm && !channel->paused;
+}
 
 #endif

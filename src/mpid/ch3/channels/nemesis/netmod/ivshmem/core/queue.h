@@ -14,10 +14,14 @@
 
 #include "layout.h"
 
-/* What a slot carries, besides the lap. */
+/*
+ * What a slot carries, besides the lap. A sender may leave, and another process may take its entry
+ * and its memory, before the receiver sees the message. By the generation the receiver knows that
+ * this message is lost, and not the other process'.
+ */
 struct ivshm_ref {
     uint16_t endpoint; /* index of the sender */
-    uint16_t cell;     /* the cell and the sender's generation: see channel.c */
+    uint16_t cell;     /* the cell, and the low bits of the sender's generation */
 };
 
 struct ivshm_queue_consumer {
@@ -33,6 +37,25 @@ struct ivshm_queue_producer {
     uint64_t next; /* own last position + 1; no later message goes before it */
     uint64_t head; /* the consumer's head, as last seen */
 };
+
+/* `cell` may be IVSHM_REF_DOORBELL. */
+static inline struct ivshm_ref ivshm_ref_make(uint32_t endpoint, uint32_t generation, uint32_t cell)
+{
+    return (struct ivshm_ref){.endpoint = (uint16_t) endpoint,
+                              .cell = (uint16_t) (cell | (generation & 255) << 8)};
+}
+
+/* The number of the cell, or IVSHM_REF_DOORBELL. */
+static inline uint32_t ivshm_ref_cell(struct ivshm_ref ref)
+{
+    return ref.cell & 255;
+}
+
+/* Whether the sender was of that generation, as far as the low bits tell. */
+static inline bool ivshm_ref_is_of(struct ivshm_ref ref, uint32_t generation)
+{
+    return ref.cell >> 8 == (generation & 255);
+}
 
 /*
  * Handles for a queue of `slots`, a power of two, in memory that is in use, or zeroed: that is an

@@ -24,6 +24,8 @@ ivshmem_core_sources =                                                      \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/map.h                 \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/pipeline.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/pipeline.h            \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/poll_set.c            \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/poll_set.h            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/pool.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/pool.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/queue.c               \
@@ -34,4 +36,6 @@ ivshmem_core_sources =                                                      \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/ring.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/runs.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/runs.h                \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/tracepoint.h
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/tracepoint.h          \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/transport.c           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/transport.h

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: mpich2 */
+#include "transport.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RING_AFTER 4 /* messages: for fewer, a ring is not worth its memory */
+
+/* References in a row that lead to no message, before a receive returns. */
+#define DROPS_MAX 64
+
+int ivshm_transport_open(struct ivshm_transport *t, struct ivshm_region *region, const char *job,
+                         uint32_t rank, uint32_t job_size, struct ivshm_diag *diag)
+{
+    const struct ivshm_geometry *geo = &region->geo;
+    struct ivshm_transport r = {.region = region, .ring_after = RING_AFTER};
+    /* As a buffer of a ring, so that the receiver empties one while the next is filled. */
+    r.piece = geo->buffer_size ? geo->buffer_size : UINT32_MAX;
+    int err = ivshm_endpoint_join(region, job, rank, job_size, &r.endpoint, diag);
+    if (err)
+        return err;
+
+    char *base = r.endpoint.base;
+    r.channels = calloc(geo->endpoints, sizeof(*r.channels));
+    if (!r.channels || ivshm_poll_set_init(&r.poll_set, geo->endpoints) ||
+        ivshm_pool_init(&r.small, base + geo->small, geo->small_cells, geo->small_size) ||
+        ivshm_pool_init(&r.large, base + geo->large, geo->large_cells, geo->large_size)) {
+        err = ivshm_diag_fail(diag, ENOMEM, "out of memory for this process' tables of region %s",
+                              region->map.name);
+        goto leave;
+    }
+    ivshm_queue_consumer_init(&r.inbox, (struct ivshm_inbox_shm *) base, geo->inbox_slots);
+    err = ivshm_endpoint_publish(&r.endpoint, diag);
+    if (err)
+        goto free_all; /* the endpoint has been reclaimed */
+    *t = r;
+    return 0;
+
+leave:
+    ivshm_endpoint_leave(&r.endpoint);
+free_all:
+    ivshm_pool_destroy(&r.small);
+    ivshm_pool_destroy(&r.large);
+    ivshm_poll_set_destroy(&r.poll_set);
+    free(r.channels);
+    return err;
+}
+
+void ivshm_transport_close(struct ivshm_transport *t)
+{
+    ivshm_endpoint_leave(&t->endpoint);
+    for (uint32_t i = 0; i < t->region->geo.endpoints; i++)
+        free(t->channels[i]);
+    free(t->channels);
+    ivshm_poll_set_destroy(&t->poll_set);
+    ivshm_pool_destroy(&t->small);
+    ivshm_pool_destroy(&t->large);
+}
+
+void ivshm_transport_flush_pending(struct ivshm_transport *t)
+{
+    for (uint32_t i = 0; i < t->region->geo.endpoints && t->pending; i++)
+        if (t->channels[i] && t->channels[i]->pending)
+            ivshm_channel_flush(t, t->channels[i]);
+}
+
+bool ivshm_transport_is_half_in_flight(struct ivshm_transport *t)
+{
+    return ivshm_pool_is_half_in_flight(&t->small) || ivshm_pool_is_half_in_flight(&t->large);
+}
+
+/*
+ * The channel of the sender of `ref`; attaches on its first message. NULL if that fails. *stale if
+ * the sender has left since, or its channel is broken: the message is dropped.
+ */
+static struct ivshm_channel *channel_of_sender(struct ivshm_transport *t, struct ivshm_ref ref,
+                                               bool *stale, struct ivshm_diag *diag)
+{
+    *stale = false;
+    if (ref.endpoint >= t->region->geo.endpoints) {
+        ivshm_diag_fail(diag, EBADMSG,
+                        "a message in region %s names endpoint %u as its sender, there are only %u",
+                        t->region->map.name, ref.endpoint, t->region->geo.endpoints);
+        return NULL;
+    }
+    struct ivshm_channel *ch = t->channels[ref.endpoint];
+    struct ivshm_owner peer = {ref.endpoint, 0};
+    peer.generation =
+        ch ? ch->peer.generation : ivshm_endpoint_claim(t->region, ref.endpoint).generation;
+    *stale = !ivshm_ref_is_of(ref, peer.generation) || (ch && ch->broken);
+    if (ch || *stale)
+        return ch;
+    return ivshm_channel_attach(t, peer, &ch, diag) == 0 ? ch : NULL;
+}
+
+/* The channel whose ring that is. */
+static struct ivshm_channel *channel_of(struct ivshm_poll_entry *entry)
+{
+    return (struct ivshm_channel *) ((char *) entry - offsetof(struct ivshm_channel, in));
+}
+
+/* NULL if the sender has no such cell. */
+static struct ivshm_cell_shm *cell_of(const struct ivshm_geometry *geo,
+                                      const struct ivshm_channel *ch, uint32_t number,
+                                      uint32_t *size)
+{
+    bool is_small = number < geo->small_cells;
+    uint32_t index = is_small ? number : number - geo->small_cells;
+    if (!is_small && index >= geo->large_cells)
+        return NULL;
+    *size = is_small ? geo->small_size : geo->large_size;
+    return (struct ivshm_cell_shm *) ((char *) ch->base + (is_small ? geo->small : geo->large) +
+                                      (uint64_t) index * *size);
+}
+
+/* Finds cell `number` of the sender and checks its header. */
+static int open_cell(struct ivshm_transport *t, struct ivshm_channel *ch, uint32_t number,
+                     struct ivshm_incoming *in, struct ivshm_diag *diag)
+{
+    const struct ivshm_geometry *geo = &t->region->geo;
+    uint32_t size;
+    in->cell = cell_of(geo, ch, number, &size);
+    if (!in->cell)
+        return ivshm_diag_fail(diag, EBADMSG, "endpoint %u sent cell %u, but has only %u cells",
+                               ch->peer.endpoint, number, geo->small_cells + geo->large_cells);
+    in->payload = in->cell->payload;
+    /* Each is read once, into a private copy that is checked and used. Relaxed: after Q1 or R1. */
+    in->len = ivshm_a32_load_relaxed(&in->cell->len);
+    in->stream = ivshm_a32_load_relaxed(&in->cell->stream);
+    uint32_t sequence = ivshm_a32_load_relaxed(&in->cell->sequence);
+    if (in->len > size - sizeof(struct ivshm_cell_shm))
+        return ivshm_diag_fail(diag, EBADMSG, "endpoint %u sent %u bytes in a cell of %u bytes",
+                               ch->peer.endpoint, in->len, size);
+    if (sequence != ch->in.received)
+        return ivshm_diag_fail(
+            diag, EBADMSG, "endpoint %u sent message %u, but %u was expected: messages are lost",
+            ch->peer.endpoint, sequence, ch->in.received);
+    IVSHM_TRACEPOINT(cell_opened);
+    ch->in.received++;
+    return 1;
+}
+
+/* If the next record names a cell as well, that cell arrives while the caller uses this one. */
+static void fetch_next_cell(const struct ivshm_transport *t, const struct ivshm_channel *ch)
+{
+    struct ivshm_record next;
+    uint32_t size;
+    if (!ivshm_ring_peek_spsc(&ch->in.ring, ch->in.received + 1, &next) ||
+        next.kind != IVSHM_RECORD_CELL)
+        return;
+    const struct ivshm_cell_shm *cell = cell_of(&t->region->geo, ch, next.value, &size);
+    if (cell)
+        ivshm_lines_prefetch(cell, size);
+}
+
+static int open_record(struct ivshm_transport *t, struct ivshm_channel *ch,
+                       struct ivshm_record record, struct ivshm_incoming *in,
+                       struct ivshm_diag *diag)
+{
+    struct ivshm_ring_consumer *ring = &ch->in.ring;
+
+    in->channel = ch;
+    switch (record.kind) {
+    case IVSHM_RECORD_INLINE:
+    case IVSHM_RECORD_BUFFER:
+        if (record.value > (record.kind == IVSHM_RECORD_INLINE ? ivshm_slot_room(ring->slot_size)
+                                                               : ring->buffer_size))
+            break;
+        ch->in.received++;
+        in->payload = ivshm_ring_payload(ring, record);
+        in->len = record.value;
+        in->stream = 0;
+        in->cell = NULL;
+        return 1;
+    case IVSHM_RECORD_CELL:
+        ivshm_ring_consume_spsc(ring);
+        fetch_next_cell(t, ch);
+        return open_cell(t, ch, record.value, in, diag);
+    case IVSHM_RECORD_NONE:
+        break;
+    }
+    ivshm_ring_consume_spsc(ring);
+    return ivshm_diag_fail(diag, EBADMSG,
+                           "endpoint %u sent an invalid record, of kind %u and %u bytes",
+                           ch->peer.endpoint, (unsigned) record.kind, record.value);
+}
+
+/* The peer announces a ring, through which all later messages come. */
+static int bind_ring(struct ivshm_transport *t, const struct ivshm_incoming *in,
+                     struct ivshm_diag *diag)
+{
+    struct ivshm_channel *ch = in->channel;
+    ivshm_off off;
+
+    if (in->len != sizeof(off) || ch->in.ring.shm)
+        return ivshm_diag_fail(
+            diag, EBADMSG, "endpoint %u announced a ring in a message of %u bytes%s",
+            ch->peer.endpoint, in->len, ch->in.ring.shm ? ", but has one already" : "");
+    memcpy(&off, in->payload, sizeof(off));
+    int err = ivshm_ring_attach(t->region, ch->peer, off, &ch->in.ring, diag);
+    if (err)
+        return err;
+    IVSHM_TRACEPOINT(ring_bound);
+    if (!ch->paused)
+        ivshm_poll_set_add(&t->poll_set, &ch->in);
+    return 0;
+}
+
+/* Inlined, so that a look at empty rings costs no call. */
+static inline __attribute__((always_inline)) int
+from_rings(struct ivshm_transport *t, struct ivshm_incoming *in, struct ivshm_diag *diag)
+{
+    struct ivshm_record record;
+    struct ivshm_poll_entry *from = ivshm_poll_set_next(&t->poll_set, &record);
+    return from ? open_record(t, channel_of(from), record, in, diag) : 0;
+}
+
+static int from_inbox(struct ivshm_transport *t, struct ivshm_incoming *in, struct ivshm_diag *diag)
+{
+    struct ivshm_ref ref;
+    for (int drops = 0; drops < DROPS_MAX && ivshm_queue_pop_mpsc(&t->inbox, &ref); drops++) {
+        bool stale;
+        in->channel = channel_of_sender(t, ref, &stale, diag);
+        if (stale)
+            continue;
+        if (!in->channel)
+            return -EBADMSG;
+        int got = 0;
+        if (ivshm_ref_cell(ref) == IVSHM_REF_DOORBELL) {
+            if (ivshm_channel_is_in_poll_set(in->channel))
+                ivshm_poll_set_promote(&t->poll_set, &in->channel->in);
+        } else {
+            got = open_cell(t, in->channel, ivshm_ref_cell(ref), in, diag);
+            if (got != 1 || in->stream != IVSHM_STREAM_RING)
+                return got;
+            got = bind_ring(t, in, diag);
+            ivshm_message_release(in);
+        }
+        if (got == 0)
+            got = from_rings(t, in, diag);
+        if (got != 0)
+            return got;
+    }
+    return 0;
+}
+
+/* A message of the peer is lost, so the sequence numbers of all later ones are wrong. */
+static void break_channel(struct ivshm_transport *t, struct ivshm_channel *ch)
+{
+    ch->broken = true;
+    if (ivshm_channel_is_in_poll_set(ch))
+        ivshm_poll_set_remove(&t->poll_set, &ch->in);
+    ch->in.ring.shm = NULL;
+}
+
+int ivshm_transport_receive(struct ivshm_transport *t, struct ivshm_incoming *in,
+                            struct ivshm_diag *diag)
+{
+    /* After a message from a ring, the inbox comes first, so that neither starves the other. */
+    int got = 0;
+    if (t->ring_was_last && !ivshm_queue_is_empty_mpsc(&t->inbox))
+        got = from_inbox(t, in, diag);
+    t->ring_was_last = false;
+    if (got == 0) {
+        got = from_rings(t, in, diag);
+        t->ring_was_last = got != 0;
+    }
+    if (got == 0)
+        got = from_inbox(t, in, diag);
+    if (got < 0 && in->channel)
+        break_channel(t, in->channel);
+    return got;
+}
+
+void ivshm_message_release(struct ivshm_incoming *in)
+{
+    IVSHM_TRACEPOINT(message_release);
+    if (in->cell)
+        ivshm_a32_store_release(&in->cell->state, IVSHM_CELL_FREE); /* release C1 */
+    else if (!in->channel->broken)
+        ivshm_ring_consume_spsc(&in->channel->in.ring);
+}
+
+void ivshm_transport_watch(struct ivshm_transport *t)
+{
+    ivshm_transport_mark_dead(t);
+    for (uint32_t i = 0; i < t->region->geo.endpoints; i++) {
+        struct ivshm_channel *ch = t->channels[i];
+        if (ch && ch->users == 0 && ivshm_channel_is_forgettable(t, ch))
+            ivshm_channel_detach(t, ch);
+        else if (ch && !ch->pending && !ivshm_channel_is_live(t, ch))
+            ivshm_channel_reclaim_cells(t, ch); /* its users may need cells before they close it */
+    }
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * The transport: this process' own side, with its endpoint, inbox, pools and channels. Joins and
+ * leaves the region, receives from all channels, by the inbox or a ring, and handles deaths.
+ *
+ * Nothing here waits: what cannot proceed returns at once, for the caller to try again later. A
+ * transport and its channels are used by one thread at a time. Errors are negative errnos; outputs
+ * are set only on success. Lengths are in bytes. Costs that are not stated are constant. Messages
+ * come by edges Q1 or R1, and are released by C1 or R2.
+ */
+#ifndef IVSHM_TRANSPORT_H
+#define IVSHM_TRANSPORT_H
+
+#include "channel.h"
+
+/* A received message: use it in place, then release it. */
+struct ivshm_incoming {
+    struct ivshm_channel *channel;
+    const unsigned char *payload; /* in the region: read it once, as the peer can change it */
+    uint32_t len;                 /* bytes; checked against the memory that holds them */
+    uint32_t stream;
+    struct ivshm_cell_shm *cell; /* core's; NULL if the payload is in the ring */
+};
+
+/*
+ * Joins the region, which outlives the transport. `job` is copied. Ends with ivshm_transport_close.
+ * Errors as ivshm_endpoint_join, and -ENOMEM. Cost: that of a join. Release E1.
+ */
+int ivshm_transport_open(struct ivshm_transport *t, struct ivshm_region *region, const char *job,
+                         uint32_t rank, uint32_t job_size, struct ivshm_diag *diag);
+
+/*
+ * Leaves the region (release E2). All channels, payloads and reservations become invalid. Cost:
+ * that of ivshm_endpoint_leave.
+ */
+void ivshm_transport_close(struct ivshm_transport *t);
+
+/* The caller's endpoint, as peers know it. */
+static inline struct ivshm_owner ivshm_transport_self(const struct ivshm_transport *t)
+{
+    return t->endpoint.owner;
+}
+
+/* The checksum of the caller's identity, for ivshm_endpoint_find. */
+static inline uint64_t ivshm_transport_seal(const struct ivshm_transport *t)
+{
+    return ivshm_endpoint_seal(&t->endpoint);
+}
+
+/* Where the process of an entry runs, as seen by the caller. */
+static inline enum ivshm_locality ivshm_transport_locality(const struct ivshm_transport *t,
+                                                           const struct ivshm_endpoint_info *info)
+{
+    return ivshm_endpoint_locality(t->region, &t->endpoint.process, info);
+}
+
+/* The caller's base extent, of *bytes bytes, into which others write and from which it receives. */
+static inline const void *ivshm_transport_memory(const struct ivshm_transport *t, size_t *bytes)
+{
+    *bytes = t->region->geo.base_bytes;
+    return t->endpoint.base;
+}
+
+/*
+ * Whether more than half of our small or of our large cells are in flight. Cost: constant if not,
+ * else a load for each of them (acquire C1).
+ */
+bool ivshm_transport_is_half_in_flight(struct ivshm_transport *t);
+
+/*
+ * Whether there is nothing to receive as far as a short look can tell: false also if there are idle
+ * rings, which it does not check. Cost: a load for each polled ring.
+ */
+static inline bool ivshm_transport_is_empty(const struct ivshm_transport *t)
+{
+    return ivshm_poll_set_is_empty(&t->poll_set) && ivshm_queue_is_empty_mpsc(&t->inbox);
+}
+
+/*
+ * Receives the next message (acquire Q1 or R1): returns 1, or 0 if none was found; idle rings are
+ * checked in turn, not in every call. -EBADMSG if a peer sent invalid data: diag says what, and
+ * in->channel is the peer's, or NULL if there is none. Nothing more is received on that channel.
+ * Cost: bounded, whatever peers write; that of an attach for the first message of a peer.
+ */
+int ivshm_transport_receive(struct ivshm_transport *t, struct ivshm_incoming *in,
+                            struct ivshm_diag *diag);
+
+/*
+ * Ends the use of a message (release C1 or R2). A message from a ring is released before the next
+ * receive, unless its channel is paused; others in any order.
+ */
+void ivshm_message_release(struct ivshm_incoming *in);
+
+/* The inbox position at which the next message is expected. */
+static inline uint32_t ivshm_transport_inbox_position(const struct ivshm_transport *t)
+{
+    return (uint32_t) t->inbox.head;
+}
+
+/*
+ * Sends messages that found a full inbox. Call it in every progress call. Cost: nothing if there is
+ * none, else a look at every channel.
+ */
+void ivshm_transport_flush_pending(struct ivshm_transport *t);
+static inline void ivshm_transport_flush(struct ivshm_transport *t)
+{
+    if (t->pending)
+        ivshm_transport_flush_pending(t);
+}
+
+/*
+ * Marks dead what can be proved of the processes of this machine, and frees nothing. Cost as
+ * ivshm_endpoint_watch.
+ */
+static inline void ivshm_transport_mark_dead(struct ivshm_transport *t)
+{
+    ivshm_endpoint_watch(t->region, &t->endpoint.process);
+}
+
+/*
+ * Handles deaths: marks what can be proved of the processes of this machine, reclaims cells that
+ * dead peers hold, and ends channels whose peer has gone and that have no user. Call it about once
+ * a second, when idle and when busy. Cost: that of ivshm_endpoint_watch, and a look at every
+ * channel.
+ */
+void ivshm_transport_watch(struct ivshm_transport *t);
+
+#endif
