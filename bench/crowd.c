@@ -3,7 +3,7 @@
  * crowd REGION N: joins the region N times and does nothing until its standard input ends. Prints a
  * line once all have joined.
  */
-#include "channel.h"
+#include "transport.h"
 
 #include <stdio.h>
 #include <stdlib.h>

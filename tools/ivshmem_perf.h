@@ -8,7 +8,7 @@
 
 #include "ivshmem_tool.h"
 
-#include "channel.h"
+#include "transport.h"
 #include "pipeline.h"
 
 #define PERF_VERSION 1 /* of the notes; both sides must have the same */
