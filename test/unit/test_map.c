@@ -32,7 +32,7 @@ static void add_device(const char *address, const char *vendor, const char *devi
     snprintf(name, sizeof(name), "%s/device", address);
     write_file(name, device, 0);
     if (bar) {
-        snprintf(name, sizeof(name), "%s/resource2", address);
+        snprintf(name, sizeof(name), "%s/" IVSHM_MAP_BAR, address);
         write_file(name, "", bar);
     }
 }
@@ -542,7 +542,7 @@ TEST(test_devices)
     assert_int_equal(devices[0].size, 0);
     assert_string_equal(devices[1].address, "0000:00:05.0");
     assert_int_equal(devices[1].size, 4096);
-    assert_string_equal(devices[1].path, path_of("0000:00:05.0/resource2"));
+    assert_string_equal(devices[1].path, path_of("0000:00:05.0/" IVSHM_MAP_BAR));
     assert_string_equal(devices[2].address, "0000:02:00.0");
     assert_int_equal(devices[2].size, 12288);
 
@@ -562,7 +562,7 @@ TEST(test_open_device)
     assert_true(map.is_device);
     assert_int_equal(map.size, 12288);
     assert_string_equal(map.name, "0000:02:00.0");
-    assert_string_equal(map.path, path_of("0000:02:00.0/resource2"));
+    assert_string_equal(map.path, path_of("0000:02:00.0/" IVSHM_MAP_BAR));
     ivshm_map_close(&map);
 
     assert_int_equal(ivshm_map_open("0000:00:09.0", false, &map, &diag), -ENOENT);

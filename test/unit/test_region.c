@@ -541,7 +541,7 @@ static void add_device(const char *address, uint64_t size, uint64_t first_word)
         must(fd >= 0 && write(fd, texts[i], 7) == 7);
         close(fd);
     }
-    snprintf(path, sizeof(path), "%s/%s/resource2", sysfs, address);
+    snprintf(path, sizeof(path), "%s/%s/" IVSHM_MAP_BAR, sysfs, address);
     int fd = open(path, O_CREAT | O_RDWR, 0600);
     must(fd >= 0 && ftruncate(fd, (off_t) size) == 0);
     put_word(fd, 0, first_word);
@@ -550,7 +550,7 @@ static void add_device(const char *address, uint64_t size, uint64_t first_word)
 
 static void remove_device(const char *address)
 {
-    static const char *const names[] = {"/vendor", "/device", "/resource2", ""};
+    static const char *const names[] = {"/vendor", "/device", "/" IVSHM_MAP_BAR, ""};
     char path[600];
     for (size_t i = 0; i < LENGTH(names); i++) {
         snprintf(path, sizeof(path), "%s/%s%s", sysfs, address, names[i]);

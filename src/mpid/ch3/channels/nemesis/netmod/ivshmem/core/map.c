@@ -18,7 +18,6 @@
 
 #define IVSHMEM_VENDOR 0x1af4
 #define IVSHMEM_DEVICE 0x1110
-#define IVSHMEM_BAR "resource2"
 
 __attribute__((weak)) const char *ivshm_map_sysfs(void)
 {
@@ -60,7 +59,7 @@ int ivshm_map_devices(struct ivshm_device *devices, int max)
                 struct ivshm_device *dev = &devices[total];
                 struct stat st;
                 snprintf(dev->address, sizeof(dev->address), "%.31s", address);
-                snprintf(dev->path, sizeof(dev->path), "%s/%s/" IVSHMEM_BAR, ivshm_map_sysfs(),
+                snprintf(dev->path, sizeof(dev->path), "%s/%s/" IVSHM_MAP_BAR, ivshm_map_sysfs(),
                          address);
                 dev->size = stat(dev->path, &st) == 0 ? (uint64_t) st.st_size : 0;
             }
@@ -107,7 +106,7 @@ static int find_path(const char *name, struct ivshm_map *map, struct ivshm_diag 
             "PCI device %s is %04x:%04x, not an ivshmem device (1af4:1110): `lspci "
             "-nn -d 1af4:1110` lists the ivshmem devices of this machine",
             name, read_hex(name, "vendor"), read_hex(name, "device"));
-    snprintf(map->path, sizeof(map->path), "%s/%s/" IVSHMEM_BAR, ivshm_map_sysfs(), name);
+    snprintf(map->path, sizeof(map->path), "%s/%s/" IVSHM_MAP_BAR, ivshm_map_sysfs(), name);
     map->is_device = true;
     return 0;
 }

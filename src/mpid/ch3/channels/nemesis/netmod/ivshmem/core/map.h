@@ -15,6 +15,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/*
+ * Which of a device's files in sysfs maps the region. On arm64, resource2 is Device memory: an
+ * access that is not aligned, or `dc zva`, is a bus error there, and both are in memcpy and memset.
+ * resource2_wc is normal memory. Linux has it there since 5.10.
+ */
+#ifdef __aarch64__
+#define IVSHM_MAP_BAR "resource2_wc"
+#else
+#define IVSHM_MAP_BAR "resource2"
+#endif
+
 /* A mapping. The fields are for the rest of core to read; others use the functions below. */
 struct ivshm_map {
     void *base;
