@@ -550,7 +550,7 @@ static void add_device(const char *address, uint64_t size, uint64_t first_word)
 
 static void remove_device(const char *address)
 {
-    static const char *const names[] = {"/vendor", "/device", "/" IVSHM_MAP_BAR, ""};
+    static const char *const names[] = {"/vendor", "/device", ("/" IVSHM_MAP_BAR), ""};
     char path[600];
     for (size_t i = 0; i < LENGTH(names); i++) {
         snprintf(path, sizeof(path), "%s/%s%s", sysfs, address, names[i]);
