@@ -518,16 +518,22 @@ static double clock_time(void)
     return best;
 }
 
+static uint64_t largest_size(const struct client *c)
+{
+    uint64_t largest = 0;
+    for (size_t i = 0; i < c->size_count; i++)
+        largest = c->sizes[i] > largest ? c->sizes[i] : largest;
+    return largest;
+}
+
 /* The client's extent, as large as there is memory for, without what later processes need. */
 static int alloc_extent(struct client *c, ivshm_off *off)
 {
     struct side *s = &c->side;
     struct ivshm_owner self = ivshm_transport_self(&s->link.transport);
-    uint64_t area = 0, bytes, largest;
-    for (size_t i = 0; i < c->size_count && c->tests[PERF_COPY]; i++)
-        area = c->sizes[i] > area ? c->sizes[i] : area;
-    largest = area;
-    for (;; area /= 2) {
+    const uint64_t largest = c->tests[PERF_COPY] ? largest_size(c) : 0;
+    uint64_t area, bytes;
+    for (area = largest;; area /= 2) {
         if (area < COPY_MIN)
             area = 0;
         bytes = COPY_AREAS + 2 * (area + IVSHM_PAGE);
@@ -550,15 +556,13 @@ static int alloc_extent(struct client *c, ivshm_off *off)
 static int run_joined(struct client *c, pid_t child)
 {
     struct side *s = &c->side;
-    uint64_t largest = RATE_BYTES;
+    const uint64_t largest = largest_size(c);
     ivshm_off off = {0};
-    for (size_t i = 0; i < c->size_count; i++)
-        largest = c->sizes[i] > largest ? c->sizes[i] : largest;
     c->samples.ns = calloc(SAMPLES_MAX, sizeof(double));
     c->into.ns = calloc(SAMPLES_MAX, sizeof(double));
     if (!c->samples.ns || !c->into.ns)
         return ivshm_diag_fail(&s->diag, ENOMEM, "out of memory for the samples");
-    int err = need_buffers(s, largest);
+    int err = need_buffers(s, largest > RATE_BYTES ? largest : RATE_BYTES);
     if (!err)
         err = alloc_extent(c, &off);
     if (!err)
