@@ -4,26 +4,7 @@
 # ivshmem perf: what it prints, how it ends when anything is wrong, and that it leaves nothing behind. How fast it is is
 # no matter here.
 
-bats_require_minimum_version 1.5.0
-
-# compile NAME FLAG...: builds the command with these flags, as NAME, from the sources in $sources.
-compile() {
-    local core=$IVSHM_SRC/src/mpid/ch3/channels/nemesis/netmod/ivshmem/core
-    ${CC:-gcc} -std=gnu11 -O1 -g -I"$core" -I"$IVSHM_SRC/tools" -o "$BATS_FILE_TMPDIR/$1" "${@:2}" \
-        "${sources:-$IVSHM_SRC/tools}"/ivshmem*.c "$core"/*.c
-}
-
-setup_file() {
-    IVSHM_SRC=${IVSHM_SRC:-$(cd "$BATS_TEST_DIRNAME/../.." && pwd)}
-    export IVSHM_SRC
-    if [ -x "${IVSHM_BUILD:-}/tools/ivshmem" ]; then
-        ln -s "$IVSHM_BUILD/tools/ivshmem" "$BATS_FILE_TMPDIR/ivshmem"
-    else
-        compile ivshmem
-    fi
-    export PATH=$BATS_FILE_TMPDIR:$PATH
-    unset MPIR_CVAR_NEMESIS_IVSHMEM_REGION
-}
+load ivshmem
 
 setup() {
     dir=$BATS_TEST_TMPDIR # bats removes it, in any case
@@ -33,22 +14,8 @@ setup() {
 }
 
 teardown() {
-    for pid in "${jobs[@]}"; do
-        kill -KILL "$pid" 2>/dev/null || :
-        wait "$pid" 2>/dev/null || :
-    done
+    end_jobs
     rm -f "$r"
-}
-
-# shellcheck disable=SC2154 # bats sets it
-says() { [[ $output == *"$1"* ]] || { echo "not found: $1"; echo "$output"; return 1; }; }
-
-says_usage() {
-    run -2 --separate-stderr ivshmem perf "${@:2}"
-    # shellcheck disable=SC2154 # bats sets it
-    [ "${#stderr_lines[@]}" -eq 1 ]
-    [ -z "$output" ]
-    [[ $stderr == "ivshmem: "*"$1"*"; see ivshmem --help" ]] || { echo "$stderr"; return 1; }
 }
 
 # until_true COMMAND...: waits for it to succeed, for some minutes at most.
@@ -96,31 +63,31 @@ is_empty() {
 }
 
 @test "wrong usage is one line and status 2" {
-    says_usage "--serve and --both cannot be combined" --serve --both "$r"
-    says_usage "--both and --name cannot be combined" --both --name x "$r"
-    says_usage "--name needs 1 to 64 bytes" --name "" "$r"
-    says_usage "--name needs 1 to 64 bytes" --name "$(printf %065d 0)" "$r"
-    says_usage "for the side that measures" --serve --json "$r"
-    says_usage "for the side that measures" --serve --sizes 8 "$r"
-    says_usage "--time and --iterations cannot be combined" --time 1 --iterations 1 "$r"
+    says_usage "--serve and --both cannot be combined" perf --serve --both "$r"
+    says_usage "--both and --name cannot be combined" perf --both --name x "$r"
+    says_usage "--name needs 1 to 64 bytes" perf --name "" "$r"
+    says_usage "--name needs 1 to 64 bytes" perf --name "$(printf %065d 0)" "$r"
+    says_usage "for the side that measures" perf --serve --json "$r"
+    says_usage "for the side that measures" perf --serve --sizes 8 "$r"
+    says_usage "--time and --iterations cannot be combined" perf --time 1 --iterations 1 "$r"
     for list in "" latencies "latency," "hop" "latency bandwidth"; do
-        says_usage "is not a list of latency, bandwidth, rate and copy" --tests "$list" "$r"
+        says_usage "is not a list of latency, bandwidth, rate and copy" perf --tests "$list" "$r"
     done
     for list in "" -1 8- 8-4 8-8 1-2-4 x "8," 2G 1.5K "8 16" "$(seq -s , 65)" "$(seq -s , 2000)"; do
-        says_usage "is not a list of at most 64 sizes" --sizes "$list" "$r"
+        says_usage "is not a list of at most 64 sizes" perf --sizes "$list" "$r"
     done
     for time in "" 0 -1 x 1s nan inf 3601; do
-        says_usage "is not a number of seconds from 0.001 to 3600" --time "$time" "$r"
+        says_usage "is not a number of seconds from 0.001 to 3600" perf --time "$time" "$r"
     done
     for count in "" 0 -1 x 1K 1048577 99999999999999999999; do
-        says_usage "is not a number from 1 to 1048576" --iterations "$count" "$r"
+        says_usage "is not a number from 1 to 1048576" perf --iterations "$count" "$r"
     done
     for cpu in "" -1 x 0,1 1024 "0,"; do
-        says_usage "is not the number of a CPU" --cpu "$cpu" "$r"
+        says_usage "is not the number of a CPU" perf --cpu "$cpu" "$r"
     done
-    says_usage "neither the number of a CPU nor two" --both --cpu 0,1,2 "$r"
-    says_usage "perf: unknown option --between" --between 0 "$r"
-    for t in 0 x 86401; do says_usage "not a number of seconds" --timeout "$t" "$r"; done
+    says_usage "neither the number of a CPU nor two" perf --both --cpu 0,1,2 "$r"
+    says_usage "perf: unknown option --between" perf --between 0 "$r"
+    for t in 0 x 86401; do says_usage "not a number of seconds" perf --timeout "$t" "$r"; done
     is_empty
 }
 

@@ -4,26 +4,7 @@
 # The command ivshmem: what it does, what it prints, and what it leaves alone. An `ivshmem check --between` that waits
 # for its other side serves as a process on a region.
 
-bats_require_minimum_version 1.5.0
-
-# compile NAME FLAG...: builds the command with these flags, as NAME.
-compile() {
-    local core=$IVSHM_SRC/src/mpid/ch3/channels/nemesis/netmod/ivshmem/core
-    ${CC:-gcc} -std=gnu11 -O2 -I"$core" -o "$BATS_FILE_TMPDIR/$1" "${@:2}" \
-        "$IVSHM_SRC"/tools/ivshmem*.c "$core"/*.c
-}
-
-setup_file() {
-    IVSHM_SRC=${IVSHM_SRC:-$(cd "$BATS_TEST_DIRNAME/../.." && pwd)}
-    export IVSHM_SRC
-    if [ -x "${IVSHM_BUILD:-}/tools/ivshmem" ]; then
-        ln -s "$IVSHM_BUILD/tools/ivshmem" "$BATS_FILE_TMPDIR/ivshmem"
-    else
-        compile ivshmem
-    fi
-    export PATH=$BATS_FILE_TMPDIR:$PATH
-    unset MPIR_CVAR_NEMESIS_IVSHMEM_REGION
-}
+load ivshmem
 
 setup() {
     dir=$BATS_TEST_TMPDIR # bats removes it, in any case
@@ -31,12 +12,7 @@ setup() {
     jobs=()
 }
 
-teardown() {
-    for pid in "${jobs[@]}"; do
-        kill -KILL "$pid" 2>/dev/null || :
-        wait "$pid" 2>/dev/null || :
-    done
-}
+teardown() { end_jobs; }
 
 format() { ivshmem format --size "${1:-4M}" "$r" >/dev/null; }
 
@@ -92,17 +68,6 @@ moved() {
     claim=$(peek "$(entry_at "$1")")
     poke "$(entry_at "$1")" $((claim & ~(0xfffff << 25) | hash << 25))
     seal "$1"
-}
-
-says() { [[ $output == *"$1"* ]] || { echo "expected: $1"; echo "found: $output"; return 1; }; }
-
-# says_usage TEXT COMMAND...: prints one line on stderr, with the text, and ends with status 2.
-says_usage() {
-    run -2 --separate-stderr ivshmem "${@:2}"
-    # shellcheck disable=SC2154 # bats sets it
-    [ "${#stderr_lines[@]}" -eq 1 ]
-    [ -z "$output" ]
-    [[ $stderr == "ivshmem: "*"$1"*"; see ivshmem --help" ]] || { echo "$stderr"; return 1; }
 }
 
 @test "help and version" {

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: mpich2
+# shellcheck shell=bash disable=SC2154 # bats sets its variables, and a suite's setup the array of jobs
+#
+# Sourced by the suites of the command ivshmem: it is the first one in PATH, built here if it is not built yet.
+
+bats_require_minimum_version 1.5.0
+
+# compile NAME FLAG...: builds the command with these flags, as NAME, from the sources in $sources.
+compile() {
+    local core=$IVSHM_SRC/src/mpid/ch3/channels/nemesis/netmod/ivshmem/core
+    ${CC:-gcc} -std=gnu11 -O2 -I"$core" -I"$IVSHM_SRC/tools" -o "$BATS_FILE_TMPDIR/$1" "${@:2}" \
+        "${sources:-$IVSHM_SRC/tools}"/ivshmem*.c "$core"/*.c
+}
+
+setup_file() {
+    IVSHM_SRC=${IVSHM_SRC:-$(cd "$BATS_TEST_DIRNAME/../.." && pwd)}
+    export IVSHM_SRC
+    if [ -x "${IVSHM_BUILD:-}/tools/ivshmem" ]; then
+        ln -s "$IVSHM_BUILD/tools/ivshmem" "$BATS_FILE_TMPDIR/ivshmem"
+    else
+        compile ivshmem
+    fi
+    export PATH=$BATS_FILE_TMPDIR:$PATH
+    unset MPIR_CVAR_NEMESIS_IVSHMEM_REGION
+}
+
+# end_jobs: for teardown. Ends the processes of the array `jobs`.
+end_jobs() {
+    for pid in "${jobs[@]}"; do
+        kill -KILL "$pid" 2>/dev/null || :
+        wait "$pid" 2>/dev/null || :
+    done
+}
+
+# says TEXT: the command that was run last has printed it.
+says() { [[ $output == *"$1"* ]] || { echo "expected: $1"; echo "found: $output"; return 1; }; }
+
+# says_usage TEXT COMMAND...: prints one line on stderr, with the text, and ends with status 2.
+says_usage() {
+    run -2 --separate-stderr ivshmem "${@:2}"
+    [ "${#stderr_lines[@]}" -eq 1 ]
+    [ -z "$output" ]
+    [[ $stderr == "ivshmem: "*"$1"*"; see ivshmem --help" ]] || { echo "$stderr"; return 1; }
+}
