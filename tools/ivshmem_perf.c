@@ -48,9 +48,10 @@ struct side {
     struct ivshm_diag diag;
 };
 
+/* Of more than SAMPLES_MAX, the last ones. */
 struct samples {
     double *ns;
-    size_t count;
+    size_t count; /* all that were taken */
 };
 
 struct client {
@@ -263,8 +264,7 @@ static int run_server(const struct tool_options *opt, const char *job, int cpu, 
 
 static void add_sample(struct samples *samples, double ns)
 {
-    if (samples->count < SAMPLES_MAX)
-        samples->ns[samples->count++] = ns > 0 ? ns : 0;
+    samples->ns[samples->count++ % SAMPLES_MAX] = ns > 0 ? ns : 0;
 }
 
 static int hop_batch(struct client *c, uint64_t bytes, uint64_t count)
@@ -375,8 +375,7 @@ static int run_timed(struct client *c, enum perf_test test, uint64_t bytes, doub
         uint64_t start = tool_now_ns();
         int err = run_batch(c, test, bytes, count);
         uint64_t end = tool_now_ns();
-        if (err || (is_warm &&
-                    ((double) (end - begin) >= seconds * 1e9 || c->samples.count == SAMPLES_MAX)))
+        if (err || (is_warm && (double) (end - begin) >= seconds * 1e9))
             return err;
         if (is_warm)
             continue;
@@ -395,14 +394,14 @@ static int by_value(const void *a, const void *b)
 }
 
 /* The least sample that at least so many percent do not exceed. */
-static double percentile(const struct samples *sorted, unsigned percent)
+static double percentile(const double *sorted, size_t n, unsigned percent)
 {
-    return sorted->ns[(sorted->count * percent + 99) / 100 - 1];
+    return sorted[(n * percent + 99) / 100 - 1];
 }
 
 static struct perf_figures figures_of(struct samples *samples)
 {
-    const size_t n = samples->count;
+    const size_t n = samples->count < SAMPLES_MAX ? samples->count : SAMPLES_MAX;
     const double *ns = samples->ns;
     struct perf_figures f = {.samples = n};
     if (n == 0)
@@ -411,9 +410,9 @@ static struct perf_figures figures_of(struct samples *samples)
     for (size_t i = 0; i < n; i++)
         f.mean += ns[i] / (double) n;
     f.min = ns[0];
-    f.median = percentile(samples, 50);
-    f.p90 = percentile(samples, 90);
-    f.p99 = percentile(samples, 99);
+    f.median = percentile(ns, n, 50);
+    f.p90 = percentile(ns, n, 90);
+    f.p99 = percentile(ns, n, 99);
     f.max = ns[n - 1];
     return f;
 }
