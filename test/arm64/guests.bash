@@ -6,7 +6,7 @@
 # Debian's packages for arm64, unpacked in the cache.
 
 guests=$out/guests # what QEMU and ssh need
-guest_packages=(busybox-static dropbear-bin libc6 libcmocka0 libcrypt1 libtomcrypt1 libtommath1 libgmp10 zlib1g)
+guest_packages=(busybox-static dropbear-bin libc6 libgcc-s1 libcmocka0 libcrypt1 libtomcrypt1 libtommath1 libgmp10 zlib1g)
 guest_modules=(virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net)
 # One with atomic instructions, one without.
 guest_cpus=("max,pauth-impdef=on" cortex-a57)
@@ -44,7 +44,10 @@ make_guest() {
     cp -a "$1/bin" "$1/lib" "$tree/usr"
     cp -a "$2" "$tree/test"
     cp "$src/tools/vms/guest/init" "$tree/init"
-    cp "$src"/tools/vms/guest/ssh "$tree/usr/bin"
+    cp "$src/tools/vms/guest/ssh" "$tree/usr/bin"
+    # Where test_layout looks for it.
+    mkdir -p "$tree$src/test/unit"
+    cp "$src"/test/unit/golden-*.hex "$tree$src/test/unit"
 
     echo "root:x:0:0:root:/root:/bin/sh" >"$tree/etc/passwd"
     echo "root:x:0:" >"$tree/etc/group"
