@@ -143,12 +143,15 @@ a_process() {
     echo 'int MPIX_Later(void) { return 0; } int ompi_mpi_comm_world;' >stub.c
     echo 'int MPIX_Later(void); int main(void) { return MPIX_Later(); }' >main.c
     echo 'extern int ompi_mpi_comm_world; int main(void) { return ompi_mpi_comm_world; }' >open.c
-    for name in libmpich.so.12:main libmpi.so.40:open libmpi.so.12:open; do
+    for name in libmpich.so.12:main libmpi.so.40:open libmpi.so.12:open libmpi_abi.so.0:main; do
         gcc -shared -fPIC -Wl,-soname,"${name%:*}" -o "${name%:*}" stub.c
         gcc -o "for-${name%:*}" "${name#*:}.c" "./${name%:*}"
     done
     which 1 "libmpi.so.40: *whose binary interface is not MPICH's" ./for-libmpi.so.40
     LD_LIBRARY_PATH=. which 1 "libmpi.so.40, Open MPI*whose binary interface is not MPICH's" ./for-libmpi.so.40
+    if [ ! -e "$libdir/libmpi_abi.so.0" ]; then
+        which 1 "standard ABI of MPI 5, for which this installation has no library" ./for-libmpi_abi.so.0
+    fi
 
     gcc -I/usr/include/"${debian##*/}"/mpich -c -o hello.o -xc - <<<'
         #include <mpi.h>
