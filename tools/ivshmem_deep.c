@@ -108,7 +108,7 @@ static bool ring_is_sound(struct scan *p, const char *base)
         return true; /* it changed meanwhile */
     for (uint32_t i = 0; i < slots && words[0][i] != 0;
          i++) { /* 0: no record there, nor behind it */
-        uint64_t word = words[0][i], kind = word >> 48, next = words[0][(i + 1) % slots];
+        uint64_t word = words[0][i], kind = word >> 48 & 0xff, next = words[0][(i + 1) % slots];
         uint32_t value = (uint32_t) (word >> 32 & 0xffff);
         if (kind < IVSHM_RECORD_INLINE || kind > IVSHM_RECORD_BUFFER || value > most[kind]) {
             snprintf(p->text, sizeof(p->text),
@@ -131,12 +131,11 @@ static bool pipeline_is_sound(struct scan *p, const char *base)
     const struct ivshm_geometry *geo = ivshm_region_geometry(p->region);
     const struct ivshm_chunk_word_shm *words = (const struct ivshm_chunk_word_shm *) base;
     for (uint32_t i = 0; i < geo->pipeline_chunks; i++) {
-        uint64_t len = ivshm_a64_load_acquire(&words[i].len);
+        uint32_t len = (uint32_t) ivshm_a64_load_acquire(&words[i].len);
         if (len <= geo->chunk_size)
             continue;
-        snprintf(p->text, sizeof(p->text),
-                 "has a chunk of %llu bytes in a pipeline, at most %u fit",
-                 (unsigned long long) len, geo->chunk_size);
+        snprintf(p->text, sizeof(p->text), "has a chunk of %u bytes in a pipeline, at most %u fit",
+                 len, geo->chunk_size);
         return false;
     }
     return true;

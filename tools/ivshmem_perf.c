@@ -430,6 +430,7 @@ static int measure(struct client *c, enum perf_test test, uint64_t bytes, struct
             .test = test,
             .bytes = bytes,
             .path = c->side.link.path,
+            .option = perf_option(&c->side.link, bytes),
             .figures = figures_of(&c->samples),
             .into = figures_of(&c->into),
         };

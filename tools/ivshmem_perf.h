@@ -71,6 +71,10 @@ int perf_link_connect(struct perf_link *link, ivshm_off extent, uint64_t bytes, 
  */
 int perf_send(struct perf_link *link, const void *from, size_t bytes, struct ivshm_diag *diag);
 int perf_receive(struct perf_link *link, void *to, size_t bytes, struct ivshm_diag *diag);
+
+/* How messages of that many bytes are written after those that were sent; "-" if in slots. */
+const char *perf_option(const struct perf_link *link, uint64_t bytes);
+
 int perf_send_note(struct perf_link *link, struct perf_note note, struct ivshm_diag *diag);
 /* Of that kind, or of any if it is 0. */
 int perf_receive_note(struct perf_link *link, uint32_t kind, struct perf_note *note,
@@ -94,7 +98,7 @@ struct perf_figures {
 struct perf_result {
     enum perf_test test;
     uint64_t bytes;
-    const char *path;
+    const char *path, *option;
     struct perf_figures figures; /* of copy: out of the region */
     struct perf_figures into;    /* of copy only */
 };

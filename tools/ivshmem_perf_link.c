@@ -14,9 +14,8 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#define SPINS 4096                    /* looks in a row, before the slow part of waiting */
-#define PIECE_MIN (UINT64_C(4) << 10) /* of a large message, as in the netmod */
-#define WATCH_NS 100000000            /* from a look for dead processes to the next */
+#define SPINS 4096         /* looks in a row, before the slow part of waiting */
+#define WATCH_NS 100000000 /* from a look for dead processes to the next */
 
 #define SECOND UINT64_C(1000000000)
 
@@ -144,13 +143,15 @@ static inline int next_message(struct perf_link *link, struct ivshm_incoming *in
     }
 }
 
-/* Room for a message, or for a piece of it. */
-static inline int reserve_room(struct perf_link *link, size_t want, struct ivshm_outgoing *out,
-                               struct ivshm_diag *diag)
+/* Room for a message, or for a piece of it; `begins`: the first one. */
+static inline int reserve_room(struct perf_link *link, size_t want, bool begins,
+                               struct ivshm_outgoing *out, struct ivshm_diag *diag)
 {
     struct patience p = {0};
     int err = tool_was_interrupted() ? report_interrupt(diag) : 0;
-    while (!err && ivshm_message_reserve(&link->transport, link->channel, want, 0, out) != 0)
+    while (!err && (begins ? ivshm_message_reserve(&link->transport, link->channel, want, 0, out)
+                           : ivshm_message_reserve_rest(&link->transport, link->channel, want, 0,
+                                                        out)) != 0)
         err = wait_more(link, &p, diag);
     return err;
 }
@@ -158,7 +159,7 @@ static inline int reserve_room(struct perf_link *link, size_t want, struct ivshm
 int perf_send_note(struct perf_link *link, struct perf_note note, struct ivshm_diag *diag)
 {
     struct ivshm_outgoing out;
-    int err = reserve_room(link, sizeof(note), &out, diag);
+    int err = reserve_room(link, sizeof(note), true, &out, diag);
     if (err)
         return err;
     memcpy(out.payload, &note, sizeof(note));
@@ -189,9 +190,9 @@ int perf_receive_note(struct perf_link *link, uint32_t kind, struct perf_note *n
 /* Messages that are measured */
 
 /* What is longer goes through a pipeline: the netmod's limit, unless it is told another. */
-static size_t eager_max(const struct perf_link *link)
+static size_t eager_max(void)
 {
-    return 2 * (size_t) ivshm_region_cell_size(link->region);
+    return 32 << 10;
 }
 
 static int send_eager(struct perf_link *link, const char *from, size_t bytes,
@@ -200,12 +201,11 @@ static int send_eager(struct perf_link *link, const char *from, size_t bytes,
     size_t sent = 0;
     do {
         struct ivshm_outgoing out;
-        int err = reserve_room(link, bytes - sent, &out, diag);
+        int err = reserve_room(link, bytes - sent, sent == 0, &out, diag);
         if (err)
             return err;
         uint32_t len = bytes - sent < out.capacity ? (uint32_t) (bytes - sent) : out.capacity;
-        ivshm_lines_prefetch_write(out.payload, len);
-        memcpy(out.payload, from + sent, len);
+        ivshm_message_write(&out, 0, from + sent, len);
         ivshm_message_publish(&link->transport, link->channel, &out, len);
         link->path = out.cell == IVSHM_IN_SLOT     ? "slot"
                      : out.cell == IVSHM_IN_BUFFER ? "buffer"
@@ -248,9 +248,7 @@ static int send_large(struct perf_link *link, const char *from, size_t bytes,
                                                 .bytes = bytes,
                                                 .off = ivshm_pipeline_offset(pipeline)},
                              diag);
-    uint64_t piece = bytes / 8 > PIECE_MIN ? bytes / 8 : PIECE_MIN;
-    if (piece > ivshm_pipeline_chunk_size(pipeline))
-        piece = ivshm_pipeline_chunk_size(pipeline);
+    ivshm_plan plan;
     for (size_t sent = 0; !err && sent < bytes;) {
         struct patience p = {0};
         unsigned char *chunk;
@@ -258,9 +256,9 @@ static int send_large(struct perf_link *link, const char *from, size_t bytes,
             err = wait_more(link, &p, diag);
         if (err)
             break;
-        uint32_t len = (uint32_t) (bytes - sent < piece ? bytes - sent : piece);
-        memcpy(chunk, from + sent, len);
-        ivshm_pipeline_publish_spsc(pipeline, len);
+        uint32_t note, len = ivshm_channel_fill_chunk(link->channel, &plan, sent == 0, chunk,
+                                                      from + sent, bytes - sent, &note);
+        ivshm_pipeline_publish_spsc(pipeline, len, note);
         sent += len;
     }
     link->path = "pipeline";
@@ -280,14 +278,16 @@ static int receive_large(struct perf_link *link, char *to, size_t bytes, struct 
     for (size_t got = 0; !err && got < bytes;) {
         struct patience p = {0};
         const unsigned char *chunk;
-        uint32_t len;
-        while (!err && !(chunk = ivshm_pipeline_peek_spsc(&pipeline, &len)))
+        uint32_t len, note;
+        while (!err && !(chunk = ivshm_pipeline_peek_spsc(&pipeline, &len, &note)))
             err = wait_more(link, &p, diag);
         if (err)
             break;
         if (len == 0 || len > bytes - got)
             return report_nonsense(link, diag);
+        ivshm_channel_begin_reading(link->channel, note);
         memcpy(to + got, chunk, len);
+        ivshm_channel_end_reading(link->channel, note);
         ivshm_pipeline_consume_spsc(&pipeline);
         got += len;
     }
@@ -296,14 +296,14 @@ static int receive_large(struct perf_link *link, char *to, size_t bytes, struct 
 
 int perf_send(struct perf_link *link, const void *from, size_t bytes, struct ivshm_diag *diag)
 {
-    return bytes > eager_max(link) ? send_large(link, from, bytes, diag)
-                                   : send_eager(link, from, bytes, diag);
+    return bytes > eager_max() ? send_large(link, from, bytes, diag)
+                               : send_eager(link, from, bytes, diag);
 }
 
 int perf_receive(struct perf_link *link, void *to, size_t bytes, struct ivshm_diag *diag)
 {
-    return bytes > eager_max(link) ? receive_large(link, to, bytes, diag)
-                                   : receive_eager(link, to, bytes, diag);
+    return bytes > eager_max() ? receive_large(link, to, bytes, diag)
+                               : receive_eager(link, to, bytes, diag);
 }
 
 /* Finding each other */
@@ -311,8 +311,19 @@ int perf_receive(struct perf_link *link, void *to, size_t bytes, struct ivshm_di
 int perf_link_open(struct perf_link *link, bool is_server, struct ivshm_diag *diag)
 {
     link->activity = "start";
-    return ivshm_transport_open(&link->transport, link->region, link->job, is_server ? 0 : 1, 2,
-                                diag);
+    int err =
+        ivshm_transport_open(&link->transport, link->region, link->job, is_server ? 0 : 1, 2, diag);
+    if (!err)
+        ivshm_transport_choose(&link->transport, -1, -1);
+    return err;
+}
+
+const char *perf_option(const struct perf_link *link, uint64_t bytes)
+{
+    enum ivshm_choice_kind kind = bytes > eager_max() ? IVSHM_CHOICE_PIPELINE : IVSHM_CHOICE_EAGER;
+    return strcmp(link->path, "slot") == 0
+               ? "-"
+               : ivshm_choice_name(ivshm_channel_usual(link->channel, kind, bytes));
 }
 
 void perf_link_close(struct perf_link *link)

@@ -81,11 +81,11 @@ void perf_print_result(const struct perf_result *r, bool is_first)
     static const char *const heads[PERF_TESTS] = {
         [PERF_LATENCY] = "\nlatency: half a round trip, us\n"
                          "     bytes       min       50%       90%       99%       max   samples  "
-                         "path\n",
+                         "path      option\n",
         [PERF_BANDWIDTH] = "\nbandwidth: messages in one direction\n"
-                           "     bytes    MB/s, median      best    messages/s  path\n",
+                           "     bytes    MB/s, median      best    messages/s  path      option\n",
         [PERF_RATE] = "\nrate: small messages in one direction\n"
-                      "     bytes    messages/s, median          best  path\n",
+                      "     bytes    messages/s, median          best  path      option\n",
         [PERF_COPY] = "\ncopy: MB/s, median; the other side has written, or read, that memory "
                       "before\n"
                       "     bytes  into the region     out of it\n",
@@ -96,16 +96,17 @@ void perf_print_result(const struct perf_result *r, bool is_first)
         fputs(heads[r->test], stdout);
     switch (r->test) {
     case PERF_LATENCY:
-        printf("%10llu %9.3f %9.3f %9.3f %9.3f %9.3f %9zu  %s\n", bytes, f->min / 1e3,
-               f->median / 1e3, f->p90 / 1e3, f->p99 / 1e3, f->max / 1e3, f->samples, r->path);
+        printf("%10llu %9.3f %9.3f %9.3f %9.3f %9.3f %9zu  %-8s  %s\n", bytes, f->min / 1e3,
+               f->median / 1e3, f->p90 / 1e3, f->p99 / 1e3, f->max / 1e3, f->samples, r->path,
+               r->option);
         break;
     case PERF_BANDWIDTH:
-        printf("%10llu %15.1f %9.1f %13.0f  %s\n", bytes, speed(r->bytes, f->median),
-               speed(r->bytes, f->min), per_second(f->median), r->path);
+        printf("%10llu %15.1f %9.1f %13.0f  %-8s  %s\n", bytes, speed(r->bytes, f->median),
+               speed(r->bytes, f->min), per_second(f->median), r->path, r->option);
         break;
     case PERF_RATE:
-        printf("%10llu %21.0f %13.0f  %s\n", bytes, per_second(f->median), per_second(f->min),
-               r->path);
+        printf("%10llu %21.0f %13.0f  %-8s  %s\n", bytes, per_second(f->median), per_second(f->min),
+               r->path, r->option);
         break;
     case PERF_COPY:
         printf("%10llu %16.1f %13.1f\n", bytes, speed(r->bytes, r->into.median),
@@ -173,7 +174,7 @@ static void json_result(const struct perf_result *r)
         printf(",\n   ");
         json_figures("out_of_ns", f);
     } else {
-        printf("\"path\": \"%s\", ", r->path);
+        printf("\"path\": \"%s\", \"option\": \"%s\", ", r->path, r->option);
         if (r->test != PERF_LATENCY)
             printf("\"mb_s\": %.1f, \"messages_s\": %.0f, ", speed(r->bytes, f->median),
                    per_second(f->median));

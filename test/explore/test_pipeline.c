@@ -67,7 +67,7 @@ static void send(void)
                 if (is_gone(RECEIVER, s))
                     return;
             explore_plain_store((ivshm_a64 *) chunk, contents(s));
-            ivshm_pipeline_publish_spsc(&s->pipeline, 1 + s->chunk);
+            ivshm_pipeline_publish_spsc(&s->pipeline, 1 + s->chunk, 0);
         }
         while (!ivshm_pipeline_is_drained(&s->pipeline))
             if (is_gone(RECEIVER, s) && !ivshm_pipeline_is_drained(&s->pipeline))
@@ -87,8 +87,8 @@ static void receive(void)
         for (s->chunk = 0; s->chunk < CHUNKS; s->chunk++) {
             const unsigned char *chunk;
             uint32_t len;
-            while (!(chunk = ivshm_pipeline_peek_spsc(&s->pipeline, &len)))
-                if (is_gone(SENDER, s) && !ivshm_pipeline_peek_spsc(&s->pipeline, &len))
+            while (!(chunk = ivshm_pipeline_peek_spsc(&s->pipeline, &len, NULL)))
+                if (is_gone(SENDER, s) && !ivshm_pipeline_peek_spsc(&s->pipeline, &len, NULL))
                     return;
             must(len == 1 + s->chunk);
             must(explore_plain_load((const ivshm_a64 *) chunk) == contents(s));

@@ -76,8 +76,8 @@ static void send(void)
             continue;
         }
         explore_plain_store((ivshm_a64 *) payload, sender.sent + 1);
-        ivshm_ring_publish_spsc(&sender.ring,
-                                (struct ivshm_record){FIRST + sender.sent, kind, 1 + sender.sent});
+        ivshm_ring_publish_spsc(
+            &sender.ring, (struct ivshm_record){FIRST + sender.sent, kind, 1 + sender.sent, 0});
         sender.sent++;
         sender.doorbells += ivshm_ring_wants_doorbell(&sender.ring);
     }

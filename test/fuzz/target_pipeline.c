@@ -28,7 +28,7 @@ static void call(struct input *in, unsigned op)
     switch (op % 8) {
     case 0:
     case 1:
-        filled = ivshm_pipeline_peek_spsc(&pipeline, &len);
+        filled = ivshm_pipeline_peek_spsc(&pipeline, &len, NULL);
         if (!filled)
             break;
         check_chunk(filled, len);
@@ -43,7 +43,7 @@ static void call(struct input *in, unsigned op)
         len = 1 + (uint32_t) take(in, 2) % pipeline.size;
         check_chunk(chunk, len);
         memset(chunk, 1, len);
-        ivshm_pipeline_publish_spsc(&pipeline, len);
+        ivshm_pipeline_publish_spsc(&pipeline, len, 0);
         break;
     case 4:
         ivshm_pipeline_is_drained(&pipeline);

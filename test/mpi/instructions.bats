@@ -11,6 +11,8 @@ setup() {
     command -v callgrind_annotate >/dev/null || skip "no valgrind"
     use_region 32M
     all_remote
+    # No samples.
+    export MPIR_CVAR_NEMESIS_IVSHMEM_COPY=ahead MPIR_CVAR_NEMESIS_IVSHMEM_PIECE=small
 }
 
 teardown() { at_end; }

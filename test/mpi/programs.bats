@@ -26,6 +26,24 @@ teardown() { at_end; }
 
 @test "point to point, 4 ranks" { passes_both 4 "$programs/pt2pt"; }
 
+@test "every way to copy, in small and in large pieces" {
+    local way piece
+    export MPIR_CVAR_NEMESIS_IVSHMEM_STATS=2
+    all_remote
+    for way in plain ahead stream; do
+        for piece in small large; do
+            MPIR_CVAR_NEMESIS_IVSHMEM_COPY=$way MPIR_CVAR_NEMESIS_IVSHMEM_PIECE=$piece \
+                mpi job -n 4 "$programs/pt2pt" || { say job; return 1; }
+            grep -qix 'no errors' "$BATS_TEST_TMPDIR/job.out"
+            empty
+            # Each connection has used nothing else.
+            grep "^ivshmem: rank=.* peer=.* copies=$way/$piece," "$BATS_TEST_TMPDIR/job.err"
+            ! grep -o "\(plain\|ahead\|stream\)/\(small\|large\)" "$BATS_TEST_TMPDIR/job.err" | grep -v "$way/$piece" ||
+                return 1
+        done
+    done
+}
+
 @test "every message by rendezvous" {
     export MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT=0
     all_remote

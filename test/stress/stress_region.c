@@ -184,7 +184,7 @@ static bool send_some(struct worker *w, struct peer *p)
             uint32_t left = p->out_len - p->out_done;
             uint32_t len = left < p->out_pipeline.size ? left : p->out_pipeline.size;
             fill(chunk, len, p->out_plan, p->out_number, p->out_done);
-            ivshm_pipeline_publish_spsc(&p->out_pipeline, len);
+            ivshm_pipeline_publish_spsc(&p->out_pipeline, len, 0);
             p->out_done += len;
             if (p->out_done == p->out_len)
                 p->out_state = SENT;
@@ -217,7 +217,7 @@ static bool receive_large(struct worker *w, struct peer *p)
     }
     if (!p->in_open)
         return false;
-    const unsigned char *chunk = ivshm_pipeline_peek_spsc(&p->in_pipeline, &len);
+    const unsigned char *chunk = ivshm_pipeline_peek_spsc(&p->in_pipeline, &len, NULL);
     if (!chunk)
         return false;
     if (len == 0 || len > p->in_len - p->in_done ||
@@ -331,7 +331,7 @@ static void join(struct worker *w)
             FAIL("rank %u cannot join: %s", w->rank, diag.text);
         usleep(1000);
     }
-    w->t.piece = UINT32_MAX; /* so that long messages go whole */
+    ivshm_transport_choose(&w->t, -1, -1);
     ivshm_a64_store_release(&shared->pid[w->rank], (uint64_t) getpid());
 }
 

@@ -13,7 +13,7 @@ static inline struct ivshm_transport transport_new(struct ivshm_region *r, uint3
         fprintf(stderr, "%s\n", diag.text);
         abort();
     }
-    t.piece = UINT32_MAX; /* so that long messages go whole, in cells */
+    ivshm_transport_choose(&t, IVSHM_COPY_AHEAD, 1); /* long messages go whole, in cells */
     return t;
 }
 

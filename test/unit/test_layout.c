@@ -72,6 +72,7 @@ TEST(test_offsets)
 
         AT(ivshm_ring_shm, head, 0),
         AT(ivshm_ring_shm, idle, 64),
+        AT(ivshm_ring_shm, answer, 72),
         SIZE(ivshm_ring_shm, 128),
         AT(ivshm_slot_shm, word, 0),
         AT(ivshm_slot_shm, payload, 8),
@@ -84,14 +85,14 @@ TEST(test_offsets)
     };
     for (size_t i = 0; i < LENGTH(rows); i++)
         if (rows[i].found != rows[i].expected)
-            fail_msg("%s is %zu, version 7 has %zu", rows[i].what, rows[i].found, rows[i].expected);
+            fail_msg("%s is %zu, version 8 has %zu", rows[i].what, rows[i].found, rows[i].expected);
 }
 
 TEST(test_constants)
 {
     assert_memory_equal(&(uint64_t){IVSHM_MAGIC}, "IVSHMPI", 8);
     assert_memory_equal(&(uint64_t){IVSHM_MARK}, "format..", 8);
-    assert_int_equal(IVSHM_VERSION, 7);
+    assert_int_equal(IVSHM_VERSION, 8);
     assert_int_equal(IVSHM_CLAIM_STATE_BITS + IVSHM_CLAIM_PID_BITS + IVSHM_CLAIM_HOST_BITS +
                          IVSHM_CLAIM_GEN_BITS,
                      64);
@@ -104,12 +105,12 @@ TEST(test_constants)
     assert_true(IVSHM_ENDPOINTS_MAX < 1 << 16);
 }
 
-/* golden-v7.hex is the output of `od -A x -t x1`; lines of zeroes may be omitted. */
+/* golden-v8.hex is the output of `od -A x -t x1`; lines of zeroes may be omitted. */
 static void read_golden(unsigned char page[IVSHM_PAGE])
 {
     char path[4096], line[256];
     snprintf(path, sizeof(path), "%s", __FILE__);
-    snprintf(strrchr(path, '/'), 32, "/golden-v7.hex");
+    snprintf(strrchr(path, '/'), 32, "/golden-v8.hex");
     FILE *file = fopen(path, "r");
     if (!file)
         fail_msg("cannot read %s", path);
@@ -141,7 +142,7 @@ TEST(test_golden_image)
     read_golden(golden);
     for (size_t i = 0; i < IVSHM_PAGE; i++)
         if (((unsigned char *) region.map.base)[i] != golden[i])
-            fail_msg("byte %zu is %02x, golden-v7.hex has %02x", i,
+            fail_msg("byte %zu is %02x, golden-v8.hex has %02x", i,
                      ((unsigned char *) region.map.base)[i], golden[i]);
     ivshm_region_close(&region);
     close(fd);

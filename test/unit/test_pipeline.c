@@ -30,7 +30,7 @@ TEST(test_dirty_memory)
     assert_int_equal(ivshm_pipeline_alloc(&r, receiver, &pipeline), 0);
     for (uint32_t i = 0; i < pipeline.count; i++)
         assert_int_equal(ivshm_a64_load_relaxed(&pipeline.words[i].len), 0);
-    assert_null(ivshm_pipeline_peek_spsc(&pipeline, &len));
+    assert_null(ivshm_pipeline_peek_spsc(&pipeline, &len, NULL));
     ivshm_region_close(&r);
 }
 
@@ -109,22 +109,22 @@ TEST(test_ring)
             assert_ptr_equal(chunk, out.chunks + (size_t) (sent % out.count) * out.size);
             assert_ptr_equal(ivshm_pipeline_reserve_spsc(&out), chunk); /* until it is published */
             memset(chunk, (int) sent, lens[sent % LENGTH(lens)]);
-            ivshm_pipeline_publish_spsc(&out, lens[sent % LENGTH(lens)]);
+            ivshm_pipeline_publish_spsc(&out, lens[sent % LENGTH(lens)], 0);
             sent++;
         }
         if (at_once == out.count)
             assert_null(ivshm_pipeline_reserve_spsc(&out));
         for (uint32_t i = 0; i < at_once; i++) {
-            const unsigned char *found = ivshm_pipeline_peek_spsc(&in, &len);
+            const unsigned char *found = ivshm_pipeline_peek_spsc(&in, &len, NULL);
             assert_non_null(found);
-            assert_ptr_equal(ivshm_pipeline_peek_spsc(&in, &len), found);
+            assert_ptr_equal(ivshm_pipeline_peek_spsc(&in, &len, NULL), found);
             assert_int_equal(len, lens[got % LENGTH(lens)]);
             assert_int_equal(found[0], got & 0xff);
             assert_int_equal(found[len - 1], got & 0xff);
             ivshm_pipeline_consume_spsc(&in);
             got++;
         }
-        assert_null(ivshm_pipeline_peek_spsc(&in, &len));
+        assert_null(ivshm_pipeline_peek_spsc(&in, &len, NULL));
     }
     ivshm_pipeline_free(&r, receiver, &in);
     assert_all_freed(&r);
@@ -138,11 +138,11 @@ TEST(test_hostile_length)
     struct ivshm_pipeline in;
     assert_int_equal(ivshm_pipeline_alloc(&r, receiver, &in), 0);
     const uint64_t lies[] = {(uint64_t) in.size + 1, UINT64_C(1) << 31, UINT64_C(1) << 32,
-                             (UINT64_C(1) << 32) + 1, UINT64_MAX};
+                             (UINT64_C(1) << 32) + in.size + 1, UINT64_MAX};
     for (size_t i = 0; i < LENGTH(lies); i++) {
         uint32_t len = 77;
         ivshm_a64_store_relaxed(&in.words[in.next].len, lies[i]);
-        assert_non_null(ivshm_pipeline_peek_spsc(&in, &len));
+        assert_non_null(ivshm_pipeline_peek_spsc(&in, &len, NULL));
         assert_int_equal(len, 0);
         ivshm_pipeline_consume_spsc(&in);
     }
@@ -183,9 +183,9 @@ static void *transfer(void *arg)
                     len = 1 + random_next(&seed) % len;
                 for (uint32_t i = 0; i < len; i++)
                     chunk[i] = byte_at(t, done + i);
-                ivshm_pipeline_publish_spsc(&s->pipeline, len);
+                ivshm_pipeline_publish_spsc(&s->pipeline, len, 0);
             } else {
-                const unsigned char *chunk = ivshm_pipeline_peek_spsc(&s->pipeline, &len);
+                const unsigned char *chunk = ivshm_pipeline_peek_spsc(&s->pipeline, &len, NULL);
                 if (!chunk) {
                     sched_yield();
                     continue;
@@ -231,7 +231,7 @@ TEST(test_waiting)
         for (uint32_t n = 0; n < out.count; n++) {
             assert_int_equal(ivshm_pipeline_waiting(&in), 7 * n);
             assert_non_null(ivshm_pipeline_reserve_spsc(&out));
-            ivshm_pipeline_publish_spsc(&out, 7);
+            ivshm_pipeline_publish_spsc(&out, 7, 0);
         }
         assert_int_equal(ivshm_pipeline_waiting(&in), 7 * out.count);
         ivshm_a64_store_relaxed(&out.words[(first + 2) % out.count].len, out.size + 1);
@@ -252,22 +252,22 @@ TEST(test_drained_and_reset)
         assert_true(ivshm_pipeline_is_drained(&out));
         for (int i = 0; i < 2; i++) {
             assert_non_null(ivshm_pipeline_reserve_spsc(&out));
-            ivshm_pipeline_publish_spsc(&out, 1);
+            ivshm_pipeline_publish_spsc(&out, 1, 0);
         }
         for (int i = 0; i < 2; i++) {
             assert_false(ivshm_pipeline_is_drained(&out));
-            assert_non_null(ivshm_pipeline_peek_spsc(&in, &len));
+            assert_non_null(ivshm_pipeline_peek_spsc(&in, &len, NULL));
             ivshm_pipeline_consume_spsc(&in);
         }
     }
     while (ivshm_pipeline_reserve_spsc(&out))
-        ivshm_pipeline_publish_spsc(&out, 1);
+        ivshm_pipeline_publish_spsc(&out, 1, 0);
     ivshm_pipeline_reset(&out);
     assert_int_equal(ivshm_pipeline_attach(&r, receiver, out.off, 0, &in, NULL), 0);
-    assert_null(ivshm_pipeline_peek_spsc(&in, &len));
+    assert_null(ivshm_pipeline_peek_spsc(&in, &len, NULL));
     assert_non_null(ivshm_pipeline_reserve_spsc(&out));
-    ivshm_pipeline_publish_spsc(&out, 7);
-    assert_non_null(ivshm_pipeline_peek_spsc(&in, &len));
+    ivshm_pipeline_publish_spsc(&out, 7, 0);
+    assert_non_null(ivshm_pipeline_peek_spsc(&in, &len, NULL));
     assert_int_equal(len, 7);
     ivshm_region_close(&r);
 }

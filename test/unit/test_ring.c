@@ -20,7 +20,7 @@ static struct pair pair_new(struct ivshm_region *r)
 /* Longer ones take a buffer, if there is one. */
 static bool put(struct pair *p, uint32_t len)
 {
-    struct ivshm_record record = {p->sent, IVSHM_RECORD_INLINE, len};
+    struct ivshm_record record = {p->sent, IVSHM_RECORD_INLINE, len, 0};
     unsigned char *payload = ivshm_ring_reserve_spsc(&p->out);
     if (payload && len > p->out.slot_size - 8) {
         record.kind = IVSHM_RECORD_BUFFER;

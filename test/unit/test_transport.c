@@ -108,7 +108,7 @@ TEST(test_nonsense)
     const struct {
         uint32_t want, len;
     } lies[] = {
-        {10, 241}, {10, UINT32_MAX}, {10, 1u << 31}, {1000, 16369}, {1000, UINT32_MAX - 15}};
+        {10, 241}, {10, UINT32_MAX}, {10, 1u << 31}, {1000, 16625}, {1000, UINT32_MAX - 15}};
     for (size_t i = 0; i < LENGTH(lies); i++) {
         struct ivshm_outgoing out;
         assert_int_equal(ivshm_message_reserve(&a, ab, lies[i].want, 1, &out), 0);
@@ -292,7 +292,7 @@ TEST(test_ring_nonsense)
                 {IVSHM_RECORD_INLINE, 0xffff, "65535 bytes"},
                 {IVSHM_RECORD_BUFFER, 2177, "record, of kind 3"},
                 {4, 8, "record, of kind 4"},
-                {0xffff, 8, "record, of kind 65535"},
+                {0xff, 8, "record, of kind 255"},
                 {IVSHM_RECORD_CELL, 136, "cell 136, but has only 136"},
                 {IVSHM_RECORD_CELL, 0xffff, "cell 65535, but has only 136"}};
     for (size_t i = 0; i < LENGTH(lies); i++) {
@@ -304,8 +304,8 @@ TEST(test_ring_nonsense)
         }
         assert_non_null(ivshm_ring_reserve_spsc(&ab->ring_out));
         ivshm_ring_publish_spsc(
-            &ab->ring_out,
-            (struct ivshm_record){ab->sent, (enum ivshm_record_kind) lies[i].kind, lies[i].value});
+            &ab->ring_out, (struct ivshm_record){ab->sent, (enum ivshm_record_kind) lies[i].kind,
+                                                 lies[i].value, 0});
         assert_int_equal(ivshm_transport_receive(&b, &in, &diag), -EBADMSG);
         assert_int_equal(in.channel->peer.endpoint, a.endpoint.owner.endpoint);
         assert_says(diag, lies[i].words);

@@ -513,7 +513,7 @@ on_small_shm() {
     poke 40 "$id"
     poke 16 9
     run -1 ivshmem format "$r"
-    says "layout version 9, this program needs version 7"
+    says "layout version 9, this program needs version 8"
     run -0 ivshmem format --force "$r"
     run -0 ivshmem check "$r"
 }

@@ -26,6 +26,33 @@ cvars:
         Messages of more than this many bytes use the rendezvous protocol.
         -1 chooses a limit that suits the region's cells.
 
+    - name        : MPIR_CVAR_NEMESIS_IVSHMEM_COPY
+      category    : NEMESIS
+      type        : enum
+      default     : auto
+      class       : none
+      verbosity   : MPI_T_VERBOSITY_USER_DETAIL
+      scope       : MPI_T_SCOPE_LOCAL
+      description : |-
+        How a sender writes messages of more than 248 bytes into the region.
+        auto   - As measured while the program runs
+        plain  - Without prefetching
+        ahead  - Behind prefetches
+        stream - By non-temporal stores
+
+    - name        : MPIR_CVAR_NEMESIS_IVSHMEM_PIECE
+      category    : NEMESIS
+      type        : enum
+      default     : auto
+      class       : none
+      verbosity   : MPI_T_VERBOSITY_USER_DETAIL
+      scope       : MPI_T_SCOPE_LOCAL
+      description : |-
+        Into which pieces a sender cuts messages.
+        auto  - As measured while the program runs
+        small - Buffers of 2 KiB, and quarters of a chunk
+        large - Cells and chunks of 16 KiB
+
     - name        : MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK
       category    : NEMESIS
       type        : int
@@ -101,6 +128,33 @@ cvars:
 
 MPID_nem_ivshmem_t MPID_nem_ivshmem;
 
+/* What the user has pinned of the choices of core/choice.h, or -1. */
+static int wanted_way(void)
+{
+    switch (MPIR_CVAR_NEMESIS_IVSHMEM_COPY) {
+    case MPIR_CVAR_NEMESIS_IVSHMEM_COPY_plain:
+        return IVSHM_COPY_PLAIN;
+    case MPIR_CVAR_NEMESIS_IVSHMEM_COPY_ahead:
+        return IVSHM_COPY_AHEAD;
+    case MPIR_CVAR_NEMESIS_IVSHMEM_COPY_stream:
+        return IVSHM_COPY_STREAM;
+    default:
+        return -1;
+    }
+}
+
+static int wanted_piece(void)
+{
+    switch (MPIR_CVAR_NEMESIS_IVSHMEM_PIECE) {
+    case MPIR_CVAR_NEMESIS_IVSHMEM_PIECE_small:
+        return 0;
+    case MPIR_CVAR_NEMESIS_IVSHMEM_PIECE_large:
+        return 1;
+    default:
+        return -1;
+    }
+}
+
 /* Opens the region and joins it. Returns 0 or -errno, with the reason in MPID_nem_ivshmem.diag. */
 static int join_region(MPIDI_PG_t *pg_p, int pg_rank)
 {
@@ -121,6 +175,7 @@ static int join_region(MPIDI_PG_t *pg_p, int pg_rank)
                                (uint32_t) pg_rank, (uint32_t) pg_p->size, &self->diag);
     if (err)
         goto free_tables;
+    ivshm_transport_choose(&self->transport, wanted_way(), wanted_piece());
     self->joined = true;
     return 0;
 

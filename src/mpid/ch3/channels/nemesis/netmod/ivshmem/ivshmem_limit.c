@@ -6,15 +6,14 @@
  */
 #include "ivshmem_limit.h"
 
-#define SINGLE_COPY_EAGER_LIMIT 12000 /* bytes */
+#define EAGER_LIMIT (32 << 10) /* bytes, in about two large cells */
+#define SINGLE_COPY_EAGER_LIMIT 12000
 
 static intptr_t eager_limit(void)
 {
     if (MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT >= 0)
         return MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT;
-    return MPID_nem_ivshmem.prefers_single_copy
-               ? SINGLE_COPY_EAGER_LIMIT
-               : 2 * (intptr_t) ivshm_region_cell_size(&MPID_nem_ivshmem.region);
+    return MPID_nem_ivshmem.prefers_single_copy ? SINGLE_COPY_EAGER_LIMIT : EAGER_LIMIT;
 }
 
 void MPID_nem_ivshmem_limit_set(MPIDI_VC_t *vc)

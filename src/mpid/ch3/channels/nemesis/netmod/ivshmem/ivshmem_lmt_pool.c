@@ -90,6 +90,28 @@ static bool alloc_new_pipeline(struct ivshm_pipeline *pipeline)
                                 ivshm_transport_self(&MPID_nem_ivshmem.transport), pipeline) == 0;
 }
 
+/*
+ * Pipelines are used in turn, and while half of the region is free, there are as many as the pool
+ * keeps. So a chunk is written again only after some MiB of others, when the receiver's processor
+ * has most probably dropped it from its cache. To take it from there would cost several times as
+ * much (doc/design.md).
+ */
+static bool grow(struct ivshm_pipeline *pipeline)
+{
+    const struct ivshm_region *region = &MPID_nem_ivshmem.region;
+
+    if (pool->growth == IVSHMEM_FREE_PIPELINES_MAX - 1)
+        return false;
+    uint64_t quarter = ivshm_map_size(ivshm_region_map(region)) / 4; /* that stays free, and one */
+    if (!ivshm_extent_can_spare(region, quarter + ivshm_pipeline_bytes(region)) ||
+        !alloc_new_pipeline(pipeline)) {
+        pool->growth = IVSHMEM_FREE_PIPELINES_MAX - 1; /* looking costs time */
+        return false;
+    }
+    pool->growth++;
+    return true;
+}
+
 void MPID_nem_ivshmem_lmt_pool_begin_progress(void)
 {
     if (pool->calls_to_retry > 0)
@@ -104,8 +126,12 @@ bool MPID_nem_ivshmem_lmt_pool_alloc_pipeline(struct ivshm_pipeline *pipeline, i
 {
     if (unlikely(pool->quarantined))
         free_quarantined();
+    if (grow(pipeline))
+        return true;
     if (pool->free_count > keep) {
-        *pipeline = pool->free_pipelines[--pool->free_count];
+        *pipeline = pool->free_pipelines[0];
+        memmove(pool->free_pipelines, pool->free_pipelines + 1,
+                (size_t) --pool->free_count * sizeof(*pipeline));
         return true;
     }
     if (pool->calls_to_retry > 0)

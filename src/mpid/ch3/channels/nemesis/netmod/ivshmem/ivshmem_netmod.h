@@ -88,7 +88,7 @@ typedef struct {
                                   MPIDI_NEM_VC_NETMOD_AREA_LEN - sizeof(MPID_nem_ivshmem_pair_t)))
 
 #define IVSHMEM_SENDER_PIPELINES_MAX 4
-#define IVSHMEM_FREE_PIPELINES_MAX (1 + IVSHMEM_SENDER_PIPELINES_MAX)
+#define IVSHMEM_FREE_PIPELINES_MAX 8
 #define IVSHMEM_OUTSTANDING_BUCKETS 4096
 
 /* The netmod's state in this process. */
@@ -141,8 +141,9 @@ typedef struct {
         MPIDI_CH3_PktHandler_Fcn *handlers[MPIDI_CH3_PKT_END_ALL + 1];
     } progress;
     struct {
-        struct ivshm_pipeline free_pipelines[IVSHMEM_FREE_PIPELINES_MAX];
+        struct ivshm_pipeline free_pipelines[IVSHMEM_FREE_PIPELINES_MAX]; /* the oldest first */
         int free_count;
+        int growth; /* pipelines that were allocated to have more to use in turn */
         /* Progress calls until the region is asked for a pipeline again, which takes long. */
         unsigned calls_to_retry;
         struct MPID_nem_ivshmem_quarantined *quarantined;

@@ -9,10 +9,6 @@
 #include "ivshmem_copy.h"
 #include "ivshmem_lmt_pool.h"
 
-#define PIECE_BYTES_MIN (4 << 10)
-/* Bytes. Prefetching more lines at once would displace the data that is read. */
-#define TAKEN_BYTES_MAX (8 << 10)
-
 static void set_pipeline_cookie(MPID_nem_ivshmem_transfer_t *t)
 {
     t->own_pipeline = true;
@@ -86,20 +82,22 @@ static void pipeline_quarantine(MPID_nem_ivshmem_transfer_t *t,
 
 static void fill_chunks(MPID_nem_ivshmem_transfer_t *t)
 {
+    struct ivshm_channel *channel = VC_IVSHMEM(t->vc)->channel;
     unsigned char *chunk;
-    /*
-     * Small enough that the receiver soon has something to do, large enough to be worth its
-     * overhead.
-     */
-    intptr_t piece = MPL_MIN(MPL_MAX(t->size / 8, PIECE_BYTES_MIN),
-                             (intptr_t) ivshm_pipeline_chunk_size(&t->pipeline));
 
     while (t->moved < t->size && (chunk = ivshm_pipeline_reserve_spsc(&t->pipeline))) {
-        intptr_t before = t->moved;
-        if (piece <= TAKEN_BYTES_MAX)
-            ivshm_lines_prefetch_write(chunk, MPL_MIN(piece, t->size - t->moved));
-        MPID_nem_ivshmem_copy_pack(t, chunk, piece);
-        ivshm_pipeline_publish_spsc(&t->pipeline, (uint32_t) (t->moved - before));
+        uint32_t len, note = 0;
+        if (t->contig) {
+            len = ivshm_channel_fill_chunk(channel, &t->plan, t->moved == 0, chunk,
+                                           t->contig + t->moved, (size_t) (t->size - t->moved),
+                                           &note);
+            t->moved += len;
+        } else {
+            intptr_t before = t->moved;
+            MPID_nem_ivshmem_copy_pack(t, chunk, ivshm_pipeline_chunk_size(&t->pipeline));
+            len = (uint32_t) (t->moved - before);
+        }
+        ivshm_pipeline_publish_spsc(&t->pipeline, len, note);
     }
 }
 
@@ -149,11 +147,12 @@ static bool unpack_chunk(MPID_nem_ivshmem_transfer_t *t, const unsigned char *ch
 
 static MPID_nem_ivshmem_step_t pipeline_receive(MPID_nem_ivshmem_transfer_t *t, const char **why)
 {
+    struct ivshm_channel *channel = VC_IVSHMEM(t->vc)->channel;
     const unsigned char *chunk;
-    uint32_t len;
+    uint32_t len, note;
 
     while (t->moved + t->carry_len < t->size &&
-           (chunk = ivshm_pipeline_peek_spsc(&t->pipeline, &len))) {
+           (chunk = ivshm_pipeline_peek_spsc(&t->pipeline, &len, &note))) {
         intptr_t left = t->size - t->moved - (intptr_t) t->carry_len;
         if (t->is_part && left < (intptr_t) len)
             len = (uint32_t) left;
@@ -161,6 +160,7 @@ static MPID_nem_ivshmem_step_t pipeline_receive(MPID_nem_ivshmem_transfer_t *t, 
             *why = "sent a chunk of an impossible length";
             return IVSHMEM_STEP_MORE;
         }
+        ivshm_channel_begin_reading(channel, note);
         if (t->contig) {
             MPIR_Memcpy(t->contig + t->moved, chunk, len);
             t->moved += len;
@@ -168,6 +168,7 @@ static MPID_nem_ivshmem_step_t pipeline_receive(MPID_nem_ivshmem_transfer_t *t, 
             *why = "sent a chunk that cannot be unpacked";
             return IVSHMEM_STEP_MORE;
         }
+        ivshm_channel_end_reading(channel, note);
         if (t->is_part && t->moved + t->carry_len == t->size)
             break; /* the pipeline must not become empty, so that only our DONE ends the send */
         ivshm_pipeline_consume_spsc(&t->pipeline);

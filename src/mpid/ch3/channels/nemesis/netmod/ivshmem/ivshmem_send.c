@@ -61,18 +61,19 @@ static size_t send_pieces(MPIDI_VC_t *vc, const struct iovec *iov, size_t total,
     while (sent < total) {
         struct ivshm_outgoing out;
         if (unlikely(must_leave_cells(area)) ||
-            ivshm_message_reserve(transport, area->channel, total - sent, area->stream, &out) !=
-                0) {
+            (begins
+                 ? ivshm_message_reserve(transport, area->channel, total - sent, area->stream, &out)
+                 : ivshm_message_reserve_rest(transport, area->channel, total - sent, area->stream,
+                                              &out)) != 0) {
             if (unlikely(area->failure))
                 return total;
             MPID_nem_ivshmem.stats.waits++;
             break;
         }
         size_t room = MPL_MIN(out.capacity, total - sent);
-        ivshm_lines_prefetch_write(out.payload, room);
         for (size_t filled = 0; filled < room;) {
             size_t len = MPL_MIN(iov->iov_len - offset, room - filled);
-            MPIR_Memcpy(out.payload + filled, (char *) iov->iov_base + offset, len);
+            ivshm_message_write(&out, filled, (char *) iov->iov_base + offset, len);
             filled += len;
             offset += len;
             if (offset == iov->iov_len) {
@@ -119,7 +120,7 @@ static inline ATTRIBUTE((always_inline)) bool send_whole(MPIDI_VC_t *vc, const v
         return false;
     }
     MPID_nem_ivshmem_header_copy(out.payload, hdr, 0, header);
-    MPIR_Memcpy(out.payload + header, data, data_sz);
+    ivshm_message_write(&out, header, data, (size_t) data_sz);
     publish_message(vc, &out, total);
     MPID_nem_ivshmem.stats.eager_sent++;
     return true;

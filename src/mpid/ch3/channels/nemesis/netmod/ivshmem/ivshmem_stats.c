@@ -71,15 +71,34 @@ void MPID_nem_ivshmem_stats_print(void)
             s->messages_sent, s->messages_received, s->waits, s->tcp_sent, s->tcp_sent_bytes);
 }
 
+/* Prints how messages of each class of sizes went in the end, the smallest first. */
+static void print_copies(const struct ivshm_channel *channel, enum ivshm_choice_kind kind,
+                         char *text, size_t size)
+{
+    for (int i = 0; i < IVSHM_CLASSES; i++) {
+        const ivshm_plan plan = ivshm_channel_usual(channel, kind, (size_t) IVSHM_CLASS_MIN << i);
+        int n = snprintf(text, size, "%s%s", i ? "," : "", ivshm_choice_name(plan));
+        text += n;
+        size -= (size_t) n;
+    }
+}
+
 /* Messages by tcp are counted only where they are sent: tcp itself passes them to CH3. */
 void MPID_nem_ivshmem_stats_print_vc(MPIDI_VC_t *vc)
 {
-    char how[80] = "path=tcp";
+    char how[80] = "path=tcp", eager[200], pipeline[200], copies[450] = "";
 
-    if (VC_PAIR(vc)->path == IVSHMEM_PATH_REGION)
+    if (VC_PAIR(vc)->path == IVSHMEM_PATH_REGION) {
         snprintf(how, sizeof(how), "path=ivshmem endpoint=%u received_bytes=%llu",
                  VC_IVSHMEM(vc)->peer.endpoint, VC_IVSHMEM(vc)->received_bytes);
-    fprintf(stderr, "ivshmem: rank=%d peer=%d job=%s sent_bytes=%llu %s\n",
+        if (VC_IVSHMEM(vc)->channel) {
+            print_copies(VC_IVSHMEM(vc)->channel, IVSHM_CHOICE_EAGER, eager, sizeof(eager));
+            print_copies(VC_IVSHMEM(vc)->channel, IVSHM_CHOICE_PIPELINE, pipeline,
+                         sizeof(pipeline));
+            snprintf(copies, sizeof(copies), " copies=%s pipeline=%s", eager, pipeline);
+        }
+    }
+    fprintf(stderr, "ivshmem: rank=%d peer=%d job=%s sent_bytes=%llu %s%s\n",
             MPIDI_Process.my_pg_rank, vc->pg_rank, vc->pg ? (char *) vc->pg->id : "connecting",
-            VC_PAIR(vc)->sent_bytes, how);
+            VC_PAIR(vc)->sent_bytes, how, copies);
 }

@@ -8,6 +8,7 @@
 
 #include "ivshmem_netmod.h"
 
+#include "core/choice.h"
 #include "core/coop.h"
 #include "core/pipeline.h"
 
@@ -42,6 +43,7 @@ typedef struct MPID_nem_ivshmem_transfer {
     bool active;       /* counted in the connection's `transfers` */
     bool own_pipeline; /* `pipeline` was allocated from our LMT pool */
     bool is_part;      /* receiver: the receive takes only the first part of the message */
+    ivshm_plan plan;   /* how it goes through the pipeline */
     uint8_t carry_len; /* bytes in `carry`: the incomplete element at the end of the last chunk */
     intptr_t moved, size; /* bytes copied so far, and in all */
     intptr_t counted;     /* bytes of the whole message, even if the receive takes fewer */

@@ -5,6 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+static size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
 int ivshm_channel_attach(struct ivshm_transport *t, struct ivshm_owner peer,
                          struct ivshm_channel **channel, struct ivshm_diag *diag)
 {
@@ -19,6 +24,12 @@ int ivshm_channel_attach(struct ivshm_transport *t, struct ivshm_owner peer,
     }
     IVSHM_TRACEPOINT(channel_attached);
     ivshm_queue_producer_init(&ch->inbox, ch->base, t->region->geo.inbox_slots);
+    const struct ivshm_geometry *geo = &t->region->geo;
+    uint32_t cell = geo->large_size - (uint32_t) sizeof(struct ivshm_cell_shm);
+    /* As a buffer of a ring, so that the receiver empties one while the next is filled. */
+    const uint32_t eager[] = {geo->buffer_size ? geo->buffer_size : cell, cell},
+                   pipeline[] = {geo->chunk_size / 4, geo->chunk_size};
+    ivshm_choice_init(&ch->choice, eager, pipeline, t->way, t->piece);
     t->channels[peer.endpoint] = ch;
     *channel = ch;
     return 0;
@@ -158,6 +169,37 @@ static int reserve_cell(struct ivshm_transport *t, size_t want, uint32_t stream,
     return 0;
 }
 
+void ivshm_message_write_elsewhere(struct ivshm_outgoing *out, size_t at, const void *from,
+                                   size_t bytes)
+{
+    bool begins = out->how.note & IVSHM_NOTE_BEGINS;
+    uint64_t began = begins ? ivshm_ticks() : 0;
+
+    ivshm_copy_in(out->payload + at, from, bytes, out->how.way);
+    if (begins)
+        out->ticks += ivshm_ticks_of_stores() - began;
+}
+
+uint32_t ivshm_channel_fill_chunk(struct ivshm_channel *channel, ivshm_plan *plan, bool begins,
+                                  unsigned char *chunk, const void *from, size_t bytes,
+                                  uint32_t *note)
+{
+    struct ivshm_choice *choice = &channel->choice;
+
+    if (begins)
+        *plan = ivshm_choice_plan(choice, IVSHM_CHOICE_PIPELINE, bytes,
+                                  ivshm_ring_last_answer(&channel->ring_out));
+    const struct ivshm_how how =
+        ivshm_choice_next(choice, IVSHM_CHOICE_PIPELINE, *plan, bytes, begins);
+    uint32_t len = (uint32_t) min_size(bytes, how.piece);
+    uint64_t began = plan->is_sample ? ivshm_ticks() : 0;
+    ivshm_copy_in(chunk, from, len, how.way);
+    if (plan->is_sample)
+        ivshm_choice_sent(choice, how.note, ivshm_ticks_of_stores() - began);
+    *note = how.note;
+    return len;
+}
+
 /* Fills in the cell's header. */
 static void seal_cell(struct ivshm_transport *t, struct ivshm_channel *channel,
                       const struct ivshm_outgoing *out, uint32_t len)
@@ -210,34 +252,45 @@ static void try_ring(struct ivshm_transport *t, struct ivshm_channel *channel)
 }
 
 int ivshm_message_reserve_elsewhere(struct ivshm_transport *t, struct ivshm_channel *channel,
-                                    size_t want, uint32_t stream, struct ivshm_outgoing *out)
+                                    size_t want, uint32_t stream, bool begins,
+                                    struct ivshm_outgoing *out)
 {
     struct ivshm_ring_producer *ring = &channel->ring_out;
+    struct ivshm_choice *choice = &channel->choice;
 
     if (!ring->shm && channel->sent >= t->ring_after && !channel->ring_tried && !channel->pending)
         try_ring(t, channel);
     if (channel->pending && !ivshm_channel_flush(t, channel))
         return -EAGAIN;
-    if (want > t->piece)
-        want = t->piece;
-    if (!ring->shm)
-        return reserve_cell(t, want, stream, out);
-
-    unsigned char *payload = ivshm_ring_reserve_spsc(ring);
-    if (!payload)
+    if (ring->shm && !ivshm_ring_reserve_spsc(ring))
         return -EAGAIN;
-    if (stream != 0)
-        return reserve_cell(t, want, stream, out);
-    const uint32_t room = ivshm_slot_room(ring->slot_size), buffer = ring->buffer_size;
-    if (want <= room) {
-        *out = (struct ivshm_outgoing){payload, room, 0, IVSHM_IN_SLOT};
+    bool in_ring = ring->shm && stream == 0;
+    if (in_ring && want <= ivshm_slot_room(ring->slot_size) &&
+        (begins || !channel->plan.is_sample)) {
+        *out = (struct ivshm_outgoing){.payload = ivshm_ring_reserve_spsc(ring),
+                                       .capacity = ivshm_slot_room(ring->slot_size),
+                                       .cell = IVSHM_IN_SLOT};
         return 0;
     }
+    if (begins)
+        channel->plan = in_ring ? ivshm_choice_plan(choice, IVSHM_CHOICE_EAGER, want,
+                                                    ivshm_ring_last_answer(ring))
+                                : ivshm_choice_usual(choice, IVSHM_CHOICE_EAGER, want);
+    const struct ivshm_how how =
+        ivshm_choice_next(choice, IVSHM_CHOICE_EAGER, channel->plan, want, begins);
+    want = min_size(want, how.piece);
     /* If all buffers are in use, the receiver is busy: the message takes a cell. */
-    payload = want <= buffer ? ivshm_ring_buffer_spsc(ring) : NULL;
-    if (!payload)
-        return reserve_cell(t, want, stream, out);
-    *out = (struct ivshm_outgoing){payload, buffer, 0, IVSHM_IN_BUFFER};
+    unsigned char *buffer =
+        in_ring && want <= ring->buffer_size ? ivshm_ring_buffer_spsc(ring) : NULL;
+    if (buffer)
+        *out = (struct ivshm_outgoing){
+            .payload = buffer, .capacity = ring->buffer_size, .cell = IVSHM_IN_BUFFER};
+    else if (reserve_cell(t, want, stream, out) != 0)
+        return -EAGAIN;
+    out->how = how;
+    /* So that what ends the sample is sent as planned. */
+    if (channel->plan.is_sample)
+        out->capacity = (uint32_t) want;
     return 0;
 }
 
@@ -251,14 +304,18 @@ void ivshm_channel_ring_doorbell(struct ivshm_transport *t, struct ivshm_channel
 void ivshm_message_publish_elsewhere(struct ivshm_transport *t, struct ivshm_channel *channel,
                                      const struct ivshm_outgoing *out, uint32_t len)
 {
+    const uint32_t note = out->how.note;
+
+    if (note & (IVSHM_NOTE_BEGINS | IVSHM_NOTE_ENDS))
+        ivshm_choice_sent(&channel->choice, note, out->ticks);
     if (!channel->ring_out.shm) {
         post_cell(t, channel, out, len);
     } else if (out->cell == IVSHM_IN_BUFFER) {
-        ivshm_channel_publish_record(t, channel, IVSHM_RECORD_BUFFER, len);
+        ivshm_channel_publish_record(t, channel, IVSHM_RECORD_BUFFER, len, note);
     } else {
         seal_cell(t, channel, out, len);
         IVSHM_TRACEPOINT(cell_in_ring);
-        ivshm_channel_publish_record(t, channel, IVSHM_RECORD_CELL, out->cell);
+        ivshm_channel_publish_record(t, channel, IVSHM_RECORD_CELL, out->cell, note);
     }
 }
 

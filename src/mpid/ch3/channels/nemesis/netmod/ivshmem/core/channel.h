@@ -18,6 +18,8 @@
 #include "queue.h"
 #include "ring.h"
 
+#include <string.h>
+
 /* The fields of the two structures below are core's; use the functions. */
 struct ivshm_channel {
     struct ivshm_poll_entry in; /* the peer's ring, if it has announced one; what comes next */
@@ -32,6 +34,9 @@ struct ivshm_channel {
     bool ring_tried;
     bool broken; /* the peer has sent invalid data; nothing more is received from it */
     bool paused; /* its ring is not checked for now */
+    struct ivshm_choice choice; /* how to write what is sent to the peer */
+    ivshm_plan plan;            /* of the message that is being sent */
+    uint64_t sample_began;      /* ticks: when the first piece of the peer's sample came */
 };
 
 /* What the channels of this process share: its own side of all of them. */
@@ -43,7 +48,7 @@ struct ivshm_transport {
     struct ivshm_channel **channels; /* by endpoint; NULL where not attached */
     uint32_t pending;                /* number of channels with a pending cell */
     uint32_t ring_after;             /* messages until a channel gets a ring */
-    uint32_t piece;                  /* bytes: longer messages are cut into such pieces */
+    int way, piece;                  /* what is pinned of the choices: see choice.h */
     struct ivshm_poll_set poll_set;  /* of channels that have a ring to receive from */
     bool ring_was_last;              /* the last message came through a ring */
 };
@@ -54,6 +59,9 @@ struct ivshm_outgoing {
     uint32_t capacity; /* bytes of payload */
     uint32_t stream;
     uint32_t cell; /* core's: the cell, small ones first; or one of the two below */
+    /* Core's, if it is not in a slot. */
+    struct ivshm_how how;
+    uint64_t ticks; /* to write it, if it begins a sample */
 };
 
 #define IVSHM_IN_SLOT UINT32_MAX
@@ -107,7 +115,8 @@ static inline bool ivshm_channel_is_live(const struct ivshm_transport *t,
  * Core's own, parts of ivshm_message_reserve and _publish: whatever is not in a slot of the ring.
  */
 int ivshm_message_reserve_elsewhere(struct ivshm_transport *t, struct ivshm_channel *channel,
-                                    size_t want, uint32_t stream, struct ivshm_outgoing *out);
+                                    size_t want, uint32_t stream, bool begins,
+                                    struct ivshm_outgoing *out);
 void ivshm_message_publish_elsewhere(struct ivshm_transport *t, struct ivshm_channel *channel,
                                      const struct ivshm_outgoing *out, uint32_t len);
 
@@ -117,10 +126,10 @@ void ivshm_channel_ring_doorbell(struct ivshm_transport *t, struct ivshm_channel
 /* Core's own: sends a record of the channel's ring, with a doorbell if the ring is idle. */
 static inline __attribute__((always_inline)) void
 ivshm_channel_publish_record(struct ivshm_transport *t, struct ivshm_channel *channel,
-                             enum ivshm_record_kind kind, uint32_t value)
+                             enum ivshm_record_kind kind, uint32_t value, uint32_t note)
 {
     ivshm_ring_publish_spsc(&channel->ring_out,
-                            (struct ivshm_record){channel->sent++, kind, value});
+                            (struct ivshm_record){channel->sent++, kind, value, note});
     if (ivshm_ring_wants_doorbell(&channel->ring_out))
         ivshm_channel_ring_doorbell(t, channel);
 }
@@ -161,15 +170,45 @@ ivshm_message_reserve(struct ivshm_transport *t, struct ivshm_channel *channel, 
 {
     unsigned char *slot = stream == 0 ? ivshm_channel_reserve_slot(channel, want) : NULL;
     if (__builtin_expect(slot != NULL, 1)) {
-        *out = (struct ivshm_outgoing){slot, (uint32_t) want, 0, IVSHM_IN_SLOT};
+        out->payload = slot;
+        out->capacity = (uint32_t) want;
+        out->stream = 0;
+        out->cell = IVSHM_IN_SLOT;
         return 0;
     }
     /* By a copy, so that the caller's need not be in memory. */
     struct ivshm_outgoing elsewhere;
-    int err = ivshm_message_reserve_elsewhere(t, channel, want, stream, &elsewhere);
+    int err = ivshm_message_reserve_elsewhere(t, channel, want, stream, true, &elsewhere);
     if (err == 0)
         *out = elsewhere;
     return err;
+}
+
+/*
+ * The same, for what is left of a packet of which pieces are sent: the pieces of a packet go alike.
+ */
+static inline int ivshm_message_reserve_rest(struct ivshm_transport *t,
+                                             struct ivshm_channel *channel, size_t want,
+                                             uint32_t stream, struct ivshm_outgoing *out)
+{
+    return ivshm_message_reserve_elsewhere(t, channel, want, stream, false, out);
+}
+
+/* Core's own: ivshm_message_write of what is not in a slot. */
+void ivshm_message_write_elsewhere(struct ivshm_outgoing *out, size_t at, const void *from,
+                                   size_t bytes);
+
+/*
+ * Writes a part of a reserved payload, from byte `at` on, by the way that was chosen for it.
+ * Callers may also store into the payload.
+ */
+static inline __attribute__((always_inline)) void
+ivshm_message_write(struct ivshm_outgoing *out, size_t at, const void *from, size_t bytes)
+{
+    if (__builtin_expect(out->cell == IVSHM_IN_SLOT, 1))
+        memcpy(out->payload + at, from, bytes);
+    else
+        ivshm_message_write_elsewhere(out, at, from, bytes);
 }
 
 /*
@@ -181,11 +220,41 @@ ivshm_message_publish(struct ivshm_transport *t, struct ivshm_channel *channel,
                       const struct ivshm_outgoing *out, uint32_t len)
 {
     if (__builtin_expect(out->cell == IVSHM_IN_SLOT, 1)) {
-        ivshm_channel_publish_record(t, channel, IVSHM_RECORD_INLINE, len);
+        ivshm_channel_publish_record(t, channel, IVSHM_RECORD_INLINE, len, 0);
         return;
     }
     const struct ivshm_outgoing elsewhere = *out;
     ivshm_message_publish_elsewhere(t, channel, &elsewhere, len);
+}
+
+/* How messages of that many bytes go now, if they need more than a slot. */
+static inline ivshm_plan ivshm_channel_usual(const struct ivshm_channel *channel,
+                                             enum ivshm_choice_kind kind, size_t bytes)
+{
+    return ivshm_choice_usual(&channel->choice, kind, bytes);
+}
+
+/*
+ * A chunk of a pipeline that leads to the channel's peer: copies the next piece of a message into
+ * it, of which `bytes` are left, by the way that is best. *plan is the message's, which the piece
+ * that `begins` it sets. Returns the length of that piece; *note is for
+ * ivshm_pipeline_publish_spsc.
+ */
+uint32_t ivshm_channel_fill_chunk(struct ivshm_channel *channel, ivshm_plan *plan, bool begins,
+                                  unsigned char *chunk, const void *from, size_t bytes,
+                                  uint32_t *note);
+
+/* Before and after a piece of the peer's, with that note, is read: the ends of a sample. */
+static inline void ivshm_channel_begin_reading(struct ivshm_channel *channel, uint32_t note)
+{
+    if (__builtin_expect(note & IVSHM_NOTE_BEGINS, 0))
+        channel->sample_began = ivshm_ticks();
+}
+
+static inline void ivshm_channel_end_reading(struct ivshm_channel *channel, uint32_t note)
+{
+    if (__builtin_expect(note & IVSHM_NOTE_ENDS, 0) && channel->in.ring.shm)
+        ivshm_ring_answer(&channel->in.ring, ivshm_ticks() - channel->sample_began);
 }
 
 /* Core's own: frees a cell that was reserved and not sent. */

@@ -24,7 +24,7 @@
 
 #define IVSHM_MAGIC UINT64_C(0x0049504d48535649) /* "IVSHMPI" */
 #define IVSHM_MARK UINT64_C(0x2e2e74616d726f66)  /* "format..": formatting has begun */
-#define IVSHM_VERSION 7
+#define IVSHM_VERSION 8
 
 #define IVSHM_PAGE 4096
 #define IVSHM_SIZE_MIN (UINT64_C(4) << 20)
@@ -70,7 +70,7 @@ struct ivshm_superblock_shm {
 };
 
 #define IVSHM_SUPERBLOCK_WORDS (sizeof(struct ivshm_superblock_shm) / 8)
-_Static_assert(sizeof(struct ivshm_superblock_shm) == 23 * 8, "layout version 7");
+_Static_assert(sizeof(struct ivshm_superblock_shm) == 23 * 8, "layout version 8");
 
 /*
  * The claim word of an endpoint. One CAS takes the entry and records who took it, so the death of a
@@ -118,9 +118,9 @@ struct ivshm_endpoint_shm {
     ivshm_a64 reserved2[16];
 };
 
-_Static_assert(sizeof(struct ivshm_endpoint_shm) == 512, "layout version 7");
+_Static_assert(sizeof(struct ivshm_endpoint_shm) == 512, "layout version 8");
 _Static_assert(offsetof(struct ivshm_endpoint_shm, base) == 64, "claim has a line of its own");
-_Static_assert(offsetof(struct ivshm_endpoint_shm, seal) == 176, "layout version 7");
+_Static_assert(offsetof(struct ivshm_endpoint_shm, seal) == 176, "layout version 8");
 
 /* The seal: h = generation, then for each word h = (h ^ word) * IVSHM_SEAL_MIX, h ^= h >> 32. */
 #define IVSHM_SEAL_MIX UINT64_C(0x9e3779b97f4a7c15)
@@ -195,13 +195,15 @@ _Static_assert(sizeof(struct ivshm_cell_shm) == 16, "48 bytes of payload share t
  * Ring: records from its owner, the sender, to one receiver. The slots follow, then the buffers,
  * which are used in turn. A slot's word is stored last and describes the whole record.
  * word: bits 0-31 sequence number of the message among those from this sender to this receiver |
- * 32-47 bytes of payload, or the number of a cell | 48-63 kind
+ * 32-47 bytes of payload, or the number of a cell | 48-55 kind | 56-63 note: see choice.h
  */
 struct ivshm_ring_shm {
     ivshm_a64 head; /* receiver stores (release R2), sender loads (acquire R2): records read */
     ivshm_a64 reserved0[7];
-    ivshm_a64 idle; /* receiver stores, sender loads, relaxed: odd while the ring is idle */
-    ivshm_a64 reserved1[7];
+    ivshm_a64 idle;   /* receiver stores, sender loads, relaxed: odd while the ring is idle */
+    ivshm_a64 answer; /* receiver stores, sender loads, relaxed: bits 0-47 the ticks that the last
+                         sample took | 48-63 number of answers */
+    ivshm_a64 reserved1[6];
 };
 
 enum ivshm_record_kind {
@@ -225,7 +227,7 @@ _Static_assert(sizeof(struct ivshm_ring_shm) == 2 * IVSHM_LINE, "slots begin wit
  */
 struct ivshm_chunk_word_shm {
     ivshm_a64 len; /* sender stores > 0 (release L1), receiver loads (acquire L1); receiver stores 0
-                      (release L2), sender loads (acquire L2) */
+                      (release L2), sender loads (acquire L2); bits 0-31 bytes | 32-39 note */
     ivshm_a64 reserved[7];
 };
 

@@ -74,19 +74,23 @@ static void advance_chunk(struct ivshm_pipeline *pipeline)
     pipeline->next = chunk_after(pipeline, pipeline->next);
 }
 
-void ivshm_pipeline_publish_spsc(struct ivshm_pipeline *pipeline, uint32_t len)
+void ivshm_pipeline_publish_spsc(struct ivshm_pipeline *pipeline, uint32_t len, uint32_t note)
 {
     IVSHM_TRACEPOINT(pipeline_publish);
-    ivshm_a64_store_release(&pipeline->words[pipeline->next].len, len); /* release L1 */
+    ivshm_a64_store_release(&pipeline->words[pipeline->next].len,
+                            len | (uint64_t) note << 32); /* release L1 */
     advance_chunk(pipeline);
 }
 
-const unsigned char *ivshm_pipeline_peek_spsc(struct ivshm_pipeline *pipeline, uint32_t *len)
+const unsigned char *ivshm_pipeline_peek_spsc(struct ivshm_pipeline *pipeline, uint32_t *len,
+                                              uint32_t *note)
 {
     uint64_t found = ivshm_a64_load_acquire(&pipeline->words[pipeline->next].len); /* acquire L1 */
     if (found == 0)
         return NULL;
-    *len = found <= pipeline->size ? (uint32_t) found : 0;
+    *len = (uint32_t) found <= pipeline->size ? (uint32_t) found : 0;
+    if (note)
+        *note = (uint32_t) (found >> 32 & 0xff);
     return pipeline->chunks + (uint64_t) pipeline->next * pipeline->size;
 }
 
@@ -95,7 +99,8 @@ uint64_t ivshm_pipeline_waiting(const struct ivshm_pipeline *pipeline)
     uint64_t bytes = 0, len;
     for (uint32_t n = 0, i = pipeline->next; n < pipeline->count;
          n++, i = chunk_after(pipeline, i)) {
-        len = ivshm_a64_load_relaxed(&pipeline->words[i].len); /* relaxed: nothing is read yet */
+        /* Relaxed: nothing is read yet. */
+        len = (uint32_t) ivshm_a64_load_relaxed(&pipeline->words[i].len);
         if (len == 0 || len > pipeline->size)
             break;
         bytes += len;

@@ -74,14 +74,19 @@ int ivshm_pipeline_attach(struct ivshm_region *region, struct ivshm_owner owner,
  */
 unsigned char *ivshm_pipeline_reserve_spsc(struct ivshm_pipeline *pipeline);
 
-/* Producer: the reserved chunk holds `len` bytes, at least 1 and at most its size (release L1). */
-void ivshm_pipeline_publish_spsc(struct ivshm_pipeline *pipeline, uint32_t len);
+/*
+ * Producer: the reserved chunk holds `len` bytes, at least 1 and at most its size (release L1).
+ * `note` says how they were written: see IVSHM_NOTE_WAY.
+ */
+void ivshm_pipeline_publish_spsc(struct ivshm_pipeline *pipeline, uint32_t len, uint32_t note);
 
 /*
  * Consumer: the contents of the next chunk, or NULL if it is empty (acquire L1). *len is at most
- * its size; 0 if the sender claims more than that.
+ * its size; 0 if the sender claims more than that. *note is the sender's, any
+ * number; NULL if it is not wanted.
  */
-const unsigned char *ivshm_pipeline_peek_spsc(struct ivshm_pipeline *pipeline, uint32_t *len);
+const unsigned char *ivshm_pipeline_peek_spsc(struct ivshm_pipeline *pipeline, uint32_t *len,
+                                              uint32_t *note);
 
 /*
  * Consumer: how many bytes are there, at least, from the next chunk on. A hint: nothing may be read

@@ -44,6 +44,7 @@ int ivshm_ring_alloc(struct ivshm_region *region, struct ivshm_owner self,
     /* Relaxed: the receiver learns of the ring by a message, which releases them (Q1). */
     ivshm_a64_store_relaxed(&ring->shm->head, 0);
     ivshm_a64_store_relaxed(&ring->shm->idle, 0);
+    ivshm_a64_store_relaxed(&ring->shm->answer, 0);
     for (uint32_t i = 0; i < ring->slots; i++)
         ivshm_a64_store_relaxed(&ivshm_ring_slot(ring->shm, i, ring->slot_size)->word, 0);
     return 0;
@@ -82,30 +83,30 @@ unsigned char *ivshm_ring_buffer_spsc(struct ivshm_ring_producer *ring)
     return ivshm_ring_next_buffer(ring);
 }
 
-/* Where the payload of the record in `slot` lies. Prefetches all of it. */
-static const unsigned char *fetch_payload(const struct ivshm_ring_consumer *ring,
-                                          const struct ivshm_slot_shm *slot,
-                                          enum ivshm_record_kind kind, uint32_t len)
+/* Where the payload of the next buffer lies. Prefetches it, if the way by which it came says so. */
+static const unsigned char *fetch_buffer(const struct ivshm_ring_consumer *ring, uint32_t note,
+                                         uint32_t len)
 {
-    const uint32_t here = IVSHM_LINE - (uint32_t) sizeof(struct ivshm_slot_shm);
-    const unsigned char *payload = slot->payload;
+    const unsigned char *payload =
+        ivshm_ring_buffer(ring->end, ring->next_buffer, ring->buffer_size);
 
-    if (kind == IVSHM_RECORD_BUFFER) {
-        payload = ivshm_ring_buffer(ring->end, ring->next_buffer, ring->buffer_size);
+    if ((note & IVSHM_NOTE_WAY) == IVSHM_COPY_AHEAD)
         ivshm_lines_prefetch(payload, len);
-    } else if (len > here) {
-        ivshm_lines_prefetch(payload + here, len - here);
-    }
     return payload;
 }
 
 const unsigned char *ivshm_ring_payload(struct ivshm_ring_consumer *ring,
                                         struct ivshm_record record)
 {
-    const unsigned char *payload = fetch_payload(ring, ring->next, record.kind, record.value);
+    const uint32_t here = IVSHM_LINE - (uint32_t) sizeof(struct ivshm_slot_shm);
+    const unsigned char *payload = ring->next->payload;
 
-    if (record.kind != IVSHM_RECORD_BUFFER)
+    if (record.kind != IVSHM_RECORD_BUFFER) {
+        if (record.value > here)
+            ivshm_lines_prefetch(payload + here, record.value - here);
         return payload;
+    }
+    payload = fetch_buffer(ring, record.note, record.value);
     ring->next_buffer = ivshm_ring_buffer_after(ring->next_buffer, ring->buffers);
     ring->used_buffers++;
     IVSHM_TRACEPOINT(ring_buffer_used);
@@ -113,8 +114,8 @@ const unsigned char *ivshm_ring_payload(struct ivshm_ring_consumer *ring,
     const struct ivshm_slot_shm *next =
         ivshm_ring_slot_after(ring->shm, ring->next, ring->slot_size, ring->end);
     uint64_t word = ivshm_a64_load_relaxed(&next->word);
-    if ((uint32_t) word == record.sequence + 1 && word >> 48 == IVSHM_RECORD_BUFFER)
-        fetch_payload(ring, next, IVSHM_RECORD_BUFFER, (uint32_t) (word >> 32 & 0xffff));
+    if ((uint32_t) word == record.sequence + 1 && (word >> 48 & 0xff) == IVSHM_RECORD_BUFFER)
+        fetch_buffer(ring, (uint32_t) (word >> 56), (uint32_t) (word >> 32 & 0xffff));
     return payload;
 }
 
@@ -129,6 +130,13 @@ void ivshm_ring_consume_spsc(struct ivshm_ring_consumer *ring)
         ring->published = ring->head;
         ring->used_buffers = 0;
     }
+}
+
+void ivshm_ring_answer(struct ivshm_ring_consumer *ring, uint64_t ticks)
+{
+    /* Relaxed: nobody else stores it, and it is a hint. */
+    uint64_t before = ivshm_a64_load_relaxed(&ring->shm->answer);
+    ivshm_a64_store_relaxed(&ring->shm->answer, ivshm_choice_answer(before, ticks));
 }
 
 /* A count, odd while the ring is idle: so the producer rings the doorbell once each time. */

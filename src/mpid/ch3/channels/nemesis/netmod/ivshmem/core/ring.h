@@ -20,6 +20,7 @@
 #ifndef IVSHM_RING_H
 #define IVSHM_RING_H
 
+#include "choice.h"
 #include "extent.h"
 #include "tracepoint.h"
 
@@ -30,6 +31,7 @@ struct ivshm_record {
     uint32_t sequence;
     enum ivshm_record_kind kind;
     uint32_t value; /* bytes of payload, or the number of a cell */
+    uint32_t note;  /* how the payload was written: see choice.h */
 };
 
 struct ivshm_ring_producer {
@@ -130,6 +132,15 @@ const unsigned char *ivshm_ring_payload(struct ivshm_ring_consumer *ring,
  */
 void ivshm_ring_consume_spsc(struct ivshm_ring_consumer *ring);
 
+/* Consumer: answers a sample, which took so many ticks. Relaxed: a hint. */
+void ivshm_ring_answer(struct ivshm_ring_consumer *ring, uint64_t ticks);
+
+/* Producer: the last answer, for ivshm_choice_pick; any number. Relaxed. */
+static inline uint64_t ivshm_ring_last_answer(const struct ivshm_ring_producer *ring)
+{
+    return ring->shm ? ivshm_a64_load_relaxed(&ring->shm->answer) : 0; /* a hint */
+}
+
 /*
  * Consumer: whether it checks this ring only in turn (idle) or in every receive (polled). Relaxed:
  * a hint for doorbells.
@@ -194,7 +205,7 @@ static inline unsigned char *ivshm_ring_next_buffer(const struct ivshm_ring_prod
 static inline void ivshm_ring_prepare(struct ivshm_ring_producer *ring, struct ivshm_record record)
 {
     const uint32_t here = IVSHM_LINE - (uint32_t) sizeof(struct ivshm_slot_shm);
-    if (record.kind == IVSHM_RECORD_BUFFER)
+    if (record.kind == IVSHM_RECORD_BUFFER && (record.note & IVSHM_NOTE_WAY) == IVSHM_COPY_AHEAD)
         ivshm_lines_prefetch_write(ivshm_ring_next_buffer(ring), record.value);
     else if (record.kind == IVSHM_RECORD_INLINE && record.value > here)
         ivshm_lines_prefetch_write(ring->next->payload + here, record.value - here);
@@ -202,10 +213,12 @@ static inline void ivshm_ring_prepare(struct ivshm_ring_producer *ring, struct i
 
 /* Each field in a register: a structure would be passed on the stack. */
 static inline void ivshm_ring_publish_fields(struct ivshm_ring_producer *ring, uint32_t sequence,
-                                             enum ivshm_record_kind kind, uint32_t value)
+                                             enum ivshm_record_kind kind, uint32_t value,
+                                             uint32_t note)
 {
-    const struct ivshm_record record = {sequence, kind, value};
-    uint64_t word = (uint64_t) sequence | (uint64_t) value << 32 | (uint64_t) kind << 48;
+    const struct ivshm_record record = {sequence, kind, value, note};
+    uint64_t word = (uint64_t) sequence | (uint64_t) value << 32 | (uint64_t) kind << 48 |
+                    (uint64_t) note << 56;
     IVSHM_TRACEPOINT(ring_publish);
     ivshm_a64_store_release(&ring->next->word, word); /* R1 */
     IVSHM_TRACEPOINT(ring_published);
@@ -221,7 +234,7 @@ static inline void ivshm_ring_publish_fields(struct ivshm_ring_producer *ring, u
 static inline __attribute__((always_inline)) void
 ivshm_ring_publish_spsc(struct ivshm_ring_producer *ring, struct ivshm_record record)
 {
-    ivshm_ring_publish_fields(ring, record.sequence, record.kind, record.value);
+    ivshm_ring_publish_fields(ring, record.sequence, record.kind, record.value, record.note);
 }
 
 static inline bool ivshm_ring_wants_doorbell(struct ivshm_ring_producer *ring)
@@ -238,8 +251,8 @@ static inline bool ivshm_ring_peek_spsc(const struct ivshm_ring_consumer *ring, 
 {
     /* Acquire R1: the payload, and the cell that the record names. */
     uint64_t word = ivshm_a64_load_acquire(&ring->next->word);
-    *record = (struct ivshm_record){(uint32_t) word, (enum ivshm_record_kind)(word >> 48),
-                                    (uint32_t) (word >> 32 & 0xffff)};
+    *record = (struct ivshm_record){(uint32_t) word, (enum ivshm_record_kind)(word >> 48 & 0xff),
+                                    (uint32_t) (word >> 32 & 0xffff), (uint32_t) (word >> 56)};
     return record->sequence == sequence && record->kind != IVSHM_RECORD_NONE;
 }
 

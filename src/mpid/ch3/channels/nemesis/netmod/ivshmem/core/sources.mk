@@ -8,8 +8,12 @@ ivshmem_core_sources =                                                      \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/backing.h             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/channel.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/channel.h             \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/choice.c              \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/choice.h              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/coop.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/coop.h                \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/copy.c                \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/copy.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/diag.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/endpoint.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/endpoint.h            \

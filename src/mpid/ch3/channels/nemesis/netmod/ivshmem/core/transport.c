@@ -14,9 +14,9 @@ int ivshm_transport_open(struct ivshm_transport *t, struct ivshm_region *region,
                          uint32_t rank, uint32_t job_size, struct ivshm_diag *diag)
 {
     const struct ivshm_geometry *geo = &region->geo;
-    struct ivshm_transport r = {.region = region, .ring_after = RING_AFTER};
-    /* As a buffer of a ring, so that the receiver empties one while the next is filled. */
-    r.piece = geo->buffer_size ? geo->buffer_size : UINT32_MAX;
+    /* As long as nobody wants the choices to be free. */
+    struct ivshm_transport r = {
+        .region = region, .ring_after = RING_AFTER, .way = IVSHM_COPY_AHEAD, .piece = 0};
     int err = ivshm_endpoint_join(region, job, rank, job_size, &r.endpoint, diag);
     if (err)
         return err;
@@ -126,6 +126,7 @@ static int open_cell(struct ivshm_transport *t, struct ivshm_channel *ch, uint32
                                ch->peer.endpoint, number, geo->small_cells + geo->large_cells);
     in->payload = in->cell->payload;
     /* Each is read once, into a private copy that is checked and used. Relaxed: after Q1 or R1. */
+    in->note = 0;
     in->len = ivshm_a32_load_relaxed(&in->cell->len);
     in->stream = ivshm_a32_load_relaxed(&in->cell->stream);
     uint32_t sequence = ivshm_a32_load_relaxed(&in->cell->sequence);
@@ -150,7 +151,7 @@ static void fetch_next_cell(const struct ivshm_transport *t, const struct ivshm_
         next.kind != IVSHM_RECORD_CELL)
         return;
     const struct ivshm_cell_shm *cell = cell_of(&t->region->geo, ch, next.value, &size);
-    if (cell)
+    if (cell && (next.note & IVSHM_NOTE_WAY) == IVSHM_COPY_AHEAD)
         ivshm_lines_prefetch(cell, size);
 }
 
@@ -159,6 +160,7 @@ static int open_record(struct ivshm_transport *t, struct ivshm_channel *ch,
                        struct ivshm_diag *diag)
 {
     struct ivshm_ring_consumer *ring = &ch->in.ring;
+    int got;
 
     in->channel = ch;
     switch (record.kind) {
@@ -168,6 +170,8 @@ static int open_record(struct ivshm_transport *t, struct ivshm_channel *ch,
                                                                : ring->buffer_size))
             break;
         ch->in.received++;
+        in->note = record.note;
+        ivshm_channel_begin_reading(ch, record.note);
         in->payload = ivshm_ring_payload(ring, record);
         in->len = record.value;
         in->stream = 0;
@@ -176,7 +180,10 @@ static int open_record(struct ivshm_transport *t, struct ivshm_channel *ch,
     case IVSHM_RECORD_CELL:
         ivshm_ring_consume_spsc(ring);
         fetch_next_cell(t, ch);
-        return open_cell(t, ch, record.value, in, diag);
+        got = open_cell(t, ch, record.value, in, diag);
+        in->note = record.note;
+        ivshm_channel_begin_reading(ch, record.note);
+        return got;
     case IVSHM_RECORD_NONE:
         break;
     }
@@ -276,6 +283,7 @@ int ivshm_transport_receive(struct ivshm_transport *t, struct ivshm_incoming *in
 void ivshm_message_release(struct ivshm_incoming *in)
 {
     IVSHM_TRACEPOINT(message_release);
+    ivshm_channel_end_reading(in->channel, in->note);
     if (in->cell)
         ivshm_a32_store_release(&in->cell->state, IVSHM_CELL_FREE); /* release C1 */
     else if (!in->channel->broken)

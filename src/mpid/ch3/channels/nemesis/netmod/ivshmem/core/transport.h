@@ -20,6 +20,7 @@ struct ivshm_incoming {
     uint32_t len;                 /* bytes; checked against the memory that holds them */
     uint32_t stream;
     struct ivshm_cell_shm *cell; /* core's; NULL if the payload is in the ring */
+    uint32_t note;               /* core's: how it was written */
 };
 
 /*
@@ -28,6 +29,16 @@ struct ivshm_incoming {
  */
 int ivshm_transport_open(struct ivshm_transport *t, struct ivshm_region *region, const char *job,
                          uint32_t rank, uint32_t job_size, struct ivshm_diag *diag);
+
+/*
+ * Before the first channel is opened: how messages are written, as ivshm_choice_init has it. Unless
+ * this is called, everything is pinned.
+ */
+static inline void ivshm_transport_choose(struct ivshm_transport *t, int way, int piece)
+{
+    t->way = way;
+    t->piece = piece;
+}
 
 /*
  * Leaves the region (release E2). All channels, payloads and reservations become invalid. Cost:
