@@ -257,7 +257,7 @@ static int send_large(struct perf_link *link, const char *from, size_t bytes,
         if (err)
             break;
         uint32_t note, len = ivshm_channel_fill_chunk(link->channel, &plan, sent == 0, chunk,
-                                                      from + sent, bytes - sent, &note);
+                                                      from + sent, bytes - sent, bytes / 8, &note);
         ivshm_pipeline_publish_spsc(pipeline, len, note);
         sent += len;
     }

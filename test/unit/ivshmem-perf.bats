@@ -387,7 +387,7 @@ END_OF_HEADER
         -e 's/\.kind = PERF_WELCOME, \.arg = PERF_VERSION/.kind = PERF_WELCOME, .arg = PERF_VERSION + is_evil("welcome")/' \
         -e 's/\.off = ivshm_pipeline_offset(pipeline)/.off = {is_evil("pipeline") ? 64 : ivshm_pipeline_offset(pipeline).bytes}/' \
         -e 's/\.arg = ivshm_pipeline_next(pipeline)/.arg = is_evil("first") ? UINT32_MAX : ivshm_pipeline_next(pipeline)/' \
-        -e 's/ivshm_pipeline_publish_spsc(pipeline, len)/ivshm_pipeline_publish_spsc(pipeline, is_evil("chunk") ? UINT32_MAX : len)/' \
+        -e 's/ivshm_pipeline_publish_spsc(pipeline, len, note)/ivshm_pipeline_publish_spsc(pipeline, is_evil("chunk") ? UINT32_MAX : len, note)/' \
         -e 's/link->channel, &out, len);/link->channel, \&out, is_evil("long") ? out.capacity : is_evil("empty") ? 0 : len);/' \
         -e 's/&link->here, sizeof(link->here));/(is_evil("text") ? memset(\&link->here, 033, sizeof(link->here)) : \&link->here), sizeof(link->here));/' \
         "$sources/ivshmem_perf_link.c"

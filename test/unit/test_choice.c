@@ -47,7 +47,7 @@ static ivshm_plan send(struct pair *p, const struct machine *m, enum ivshm_choic
     assert_true(plan.option < IVSHM_OPTIONS);
     uint64_t begin = p->receiver_at = p->now;
     for (size_t piece; bytes > 0; bytes -= piece) {
-        struct ivshm_how how = ivshm_choice_next(&p->choice, kind, plan, bytes, begins);
+        struct ivshm_how how = ivshm_choice_next(&p->choice, kind, plan, bytes, 0, begins);
         assert_true(how.piece == pieces[0] || (how.piece == pieces[1] && bytes > pieces[0]));
         assert_int_equal(how.note & IVSHM_NOTE_WAY, how.way);
         piece = bytes < how.piece ? bytes : how.piece;
@@ -109,6 +109,25 @@ TEST(test_pieces)
     }
     assert_true(ivshm_choice_usual(&p.choice, IVSHM_CHOICE_EAGER, 16384).option < IVSHM_COPIES);
     assert_true(ivshm_choice_usual(&q.choice, IVSHM_CHOICE_EAGER, 16384).option >= IVSHM_COPIES);
+}
+
+/* Where a message must not be cut into too many pieces. */
+TEST(test_least)
+{
+    struct pair p = pair_new(IVSHM_COPY_PLAIN, 0);
+    const struct {
+        size_t least, piece;
+    } cases[] = {{0, 4096}, {4096, 4096}, {5000, 5000}, {16384, 16384}, {1 << 20, 16384}};
+    for (size_t i = 0; i < LENGTH(cases); i++) {
+        ivshm_plan plan = {IVSHM_COPY_PLAIN, true};
+        struct ivshm_how how =
+            ivshm_choice_next(&p.choice, IVSHM_CHOICE_PIPELINE, plan, 100000, cases[i].least, true);
+        assert_int_equal(how.piece, cases[i].piece);
+        assert_false(how.note & IVSHM_NOTE_ENDS);
+        how = ivshm_choice_next(&p.choice, IVSHM_CHOICE_PIPELINE, plan, cases[i].piece,
+                                cases[i].least, false);
+        assert_true(how.note & IVSHM_NOTE_ENDS);
+    }
 }
 
 /* Trials become rare, so that what they cost more than the best way hardly counts. */
@@ -199,7 +218,8 @@ TEST(test_any_numbers)
         enum ivshm_choice_kind kind = (enum ivshm_choice_kind)(seed >> 40 & 1);
         ivshm_plan plan = ivshm_choice_plan(&p.choice, kind, bytes, n % 5 ? 7 : seed);
         assert_true(plan.option < IVSHM_OPTIONS);
-        struct ivshm_how how = ivshm_choice_next(&p.choice, kind, plan, bytes, n % 11 > 0);
+        struct ivshm_how how =
+            ivshm_choice_next(&p.choice, kind, plan, bytes, (size_t) (seed >> 50), n % 11 > 0);
         assert_true(how.way < IVSHM_COPIES && how.piece >= eager[0] && how.piece <= eager[1]);
         if (n % 7)
             ivshm_choice_sent(&p.choice, how.note, n % 3 ? seed >> 30 : UINT64_MAX);
@@ -245,6 +265,7 @@ int main(void)
         cmocka_unit_test(test_best_way_is_found),
         cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_trials_are_rare),
+        cmocka_unit_test(test_least),
         cmocka_unit_test(test_moved),
         cmocka_unit_test(test_interrupt),
         cmocka_unit_test(test_no_answer),

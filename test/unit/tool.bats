@@ -76,7 +76,7 @@ moved() {
     run -0 ivshmem ps --help
     says "usage: ivshmem COMMAND"
     run -0 ivshmem --version
-    [[ $output =~ ^ivshmem\ .*layout\ version\ 7$ ]]
+    [[ $output =~ ^ivshmem\ .*layout\ version\ 8$ ]]
     [ "$(ivshmem check --version)" = "$output" ]
 }
 

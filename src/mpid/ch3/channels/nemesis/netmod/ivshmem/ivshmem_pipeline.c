@@ -9,6 +9,12 @@
 #include "ivshmem_copy.h"
 #include "ivshmem_lmt_pool.h"
 
+/*
+ * Into about so many small pieces a message is cut: so all of a message of up to 256 KiB lies in
+ * the pipeline, and the receiver can go on without the sender.
+ */
+#define PIECES 8
+
 static void set_pipeline_cookie(MPID_nem_ivshmem_transfer_t *t)
 {
     t->own_pipeline = true;
@@ -90,7 +96,7 @@ static void fill_chunks(MPID_nem_ivshmem_transfer_t *t)
         if (t->contig) {
             len = ivshm_channel_fill_chunk(channel, &t->plan, t->moved == 0, chunk,
                                            t->contig + t->moved, (size_t) (t->size - t->moved),
-                                           &note);
+                                           (size_t) t->size / PIECES, &note);
             t->moved += len;
         } else {
             intptr_t before = t->moved;

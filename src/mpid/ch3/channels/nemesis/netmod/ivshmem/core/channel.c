@@ -182,7 +182,7 @@ void ivshm_message_write_elsewhere(struct ivshm_outgoing *out, size_t at, const 
 
 uint32_t ivshm_channel_fill_chunk(struct ivshm_channel *channel, ivshm_plan *plan, bool begins,
                                   unsigned char *chunk, const void *from, size_t bytes,
-                                  uint32_t *note)
+                                  size_t least, uint32_t *note)
 {
     struct ivshm_choice *choice = &channel->choice;
 
@@ -190,7 +190,7 @@ uint32_t ivshm_channel_fill_chunk(struct ivshm_channel *channel, ivshm_plan *pla
         *plan = ivshm_choice_plan(choice, IVSHM_CHOICE_PIPELINE, bytes,
                                   ivshm_ring_last_answer(&channel->ring_out));
     const struct ivshm_how how =
-        ivshm_choice_next(choice, IVSHM_CHOICE_PIPELINE, *plan, bytes, begins);
+        ivshm_choice_next(choice, IVSHM_CHOICE_PIPELINE, *plan, bytes, least, begins);
     uint32_t len = (uint32_t) min_size(bytes, how.piece);
     uint64_t began = plan->is_sample ? ivshm_ticks() : 0;
     ivshm_copy_in(chunk, from, len, how.way);
@@ -277,7 +277,7 @@ int ivshm_message_reserve_elsewhere(struct ivshm_transport *t, struct ivshm_chan
                                                     ivshm_ring_last_answer(ring))
                                 : ivshm_choice_usual(choice, IVSHM_CHOICE_EAGER, want);
     const struct ivshm_how how =
-        ivshm_choice_next(choice, IVSHM_CHOICE_EAGER, channel->plan, want, begins);
+        ivshm_choice_next(choice, IVSHM_CHOICE_EAGER, channel->plan, want, 0, begins);
     want = min_size(want, how.piece);
     /* If all buffers are in use, the receiver is busy: the message takes a cell. */
     unsigned char *buffer =

@@ -237,12 +237,12 @@ static inline ivshm_plan ivshm_channel_usual(const struct ivshm_channel *channel
 /*
  * A chunk of a pipeline that leads to the channel's peer: copies the next piece of a message into
  * it, of which `bytes` are left, by the way that is best. *plan is the message's, which the piece
- * that `begins` it sets. Returns the length of that piece; *note is for
- * ivshm_pipeline_publish_spsc.
+ * that `begins` it sets. The piece has at least `least` bytes, if there are as many and a chunk
+ * holds them. Returns its length; *note is for ivshm_pipeline_publish_spsc.
  */
 uint32_t ivshm_channel_fill_chunk(struct ivshm_channel *channel, ivshm_plan *plan, bool begins,
                                   unsigned char *chunk, const void *from, size_t bytes,
-                                  uint32_t *note);
+                                  size_t least, uint32_t *note);
 
 /* Before and after a piece of the peer's, with that note, is read: the ends of a sample. */
 static inline void ivshm_channel_begin_reading(struct ivshm_channel *channel, uint32_t note)

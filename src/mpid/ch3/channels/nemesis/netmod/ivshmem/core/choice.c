@@ -174,13 +174,15 @@ ivshm_plan ivshm_choice_plan(struct ivshm_choice *choice, enum ivshm_choice_kind
 }
 
 struct ivshm_how ivshm_choice_next(const struct ivshm_choice *choice, enum ivshm_choice_kind kind,
-                                   ivshm_plan plan, size_t bytes, bool begins)
+                                   ivshm_plan plan, size_t bytes, size_t least, bool begins)
 {
     const uint32_t *pieces = choice->pieces[kind];
     enum ivshm_copy way = (enum ivshm_copy)(plan.option % IVSHM_COPIES);
     /* What goes into one small piece is not put into a large one. */
     struct ivshm_how how = {pieces[plan.option >= IVSHM_COPIES && bytes > pieces[0]], way, way};
 
+    if (how.piece < least)
+        how.piece = least < pieces[1] ? (uint32_t) least : pieces[1];
     if (plan.is_sample) {
         how.note |= begins ? IVSHM_NOTE_BEGINS : 0;
         how.note |= bytes <= how.piece ? IVSHM_NOTE_ENDS : 0;

@@ -100,9 +100,12 @@ void ivshm_choice_init(struct ivshm_choice *choice, const uint32_t eager_pieces[
 ivshm_plan ivshm_choice_plan(struct ivshm_choice *choice, enum ivshm_choice_kind kind, size_t bytes,
                              uint64_t answer);
 
-/* How to send the next piece of a message of which `bytes` are left; `begins`: the first one. */
+/*
+ * How to send the next piece of a message of which `bytes` are left; `begins`: the first one. It is
+ * to have `least` bytes, if there are as many and large pieces do.
+ */
 struct ivshm_how ivshm_choice_next(const struct ivshm_choice *choice, enum ivshm_choice_kind kind,
-                                   ivshm_plan plan, size_t bytes, bool begins);
+                                   ivshm_plan plan, size_t bytes, size_t least, bool begins);
 
 /*
  * A piece whose note begins or ends a sample is written, and about to be sent; if it begins one,

@@ -64,6 +64,7 @@ int ivshm_geometry_compute(uint64_t size, struct ivshm_geometry *geo, struct ivs
     g.buffer_size = 2048 + 128; /* with room for the header of an MPI packet */
     if (size < 16 * MIB) { /* less of everything, so that a job of a few ranks fits into 4 MiB */
         g.large_cells = 8;
+        g.large_size = 16 << 10;
         g.pipeline_chunks = 8;
         g.chunk_size = 8 << 10;
         g.ring_slots = 15;
