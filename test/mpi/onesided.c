@@ -179,7 +179,7 @@ static void add_basic(const char *name, MPI_Datatype mpi, enum kind kind, int cl
 
     if (mpi == MPI_DATATYPE_NULL) /* not in this version of MPI */
         return;
-    /* With the standard ABI, names of types that MPICH was built without are no MPI_DATATYPE_NULL. */
+    /* With the standard ABI, a type that MPICH was built without is no MPI_DATATYPE_NULL. */
     if (MPI_Type_get_extent(mpi, &lb, &extent) != MPI_SUCCESS)
         return;
     CHECK(lb == 0 && extent == mem[kind], "%s has an extent of %ld", name, (long) extent);
