@@ -89,6 +89,8 @@ static void pipeline_quarantine(MPID_nem_ivshmem_transfer_t *t,
 static void fill_chunks(MPID_nem_ivshmem_transfer_t *t)
 {
     struct ivshm_channel *channel = VC_IVSHMEM(t->vc)->channel;
+    const intptr_t size = ivshm_pipeline_chunk_size(&t->pipeline);
+    const intptr_t packed = MPL_MIN(size, MPL_MAX(size / 4, t->size / PIECES));
     unsigned char *chunk;
 
     while (t->moved < t->size && (chunk = ivshm_pipeline_reserve_spsc(&t->pipeline))) {
@@ -100,7 +102,7 @@ static void fill_chunks(MPID_nem_ivshmem_transfer_t *t)
             t->moved += len;
         } else {
             intptr_t before = t->moved;
-            MPID_nem_ivshmem_copy_pack(t, chunk, ivshm_pipeline_chunk_size(&t->pipeline));
+            MPID_nem_ivshmem_copy_pack(t, chunk, packed);
             len = (uint32_t) (t->moved - before);
         }
         ivshm_pipeline_publish_spsc(&t->pipeline, len, note);
