@@ -117,7 +117,7 @@ static ivshm_plan begin_sample(struct ivshm_choice *choice, struct ivshm_usual *
 {
     choice->sample.usual = u;
     choice->sample.option = option;
-    choice->sample.ended = false;
+    choice->sample.begun = choice->sample.ended = false;
     choice->sample.patience = PATIENCE;
     choice->sample.bytes = bytes;
     choice->sample.ticks = 0;
@@ -167,6 +167,9 @@ ivshm_plan ivshm_choice_plan(struct ivshm_choice *choice, enum ivshm_choice_kind
     struct ivshm_usual *u = &choice->usual[kind][ivshm_class_of(bytes)];
     bool idle = is_idle(choice, answer);
 
+    if (!idle && choice->sample.usual == u && !choice->sample.begun &&
+        choice->sample.bytes == bytes)
+        return (ivshm_plan){choice->sample.option, true};
     if (__builtin_expect(u->left == 1, 0) && bytes >= IVSHM_CLASS_MIN)
         return plan_other(choice, u, bytes, answer, idle);
     u->left -= u->left > 1;
@@ -192,8 +195,10 @@ struct ivshm_how ivshm_choice_next(const struct ivshm_choice *choice, enum ivshm
 
 void ivshm_choice_sent(struct ivshm_choice *choice, uint32_t note, uint64_t ticks)
 {
-    if (note & IVSHM_NOTE_BEGINS)
+    if (note & IVSHM_NOTE_BEGINS) {
+        choice->sample.begun = true;
         choice->sample.ticks = ticks;
+    }
     if (note & IVSHM_NOTE_ENDS)
         choice->sample.ended = true;
 }

@@ -77,7 +77,7 @@ struct ivshm_choice {
     struct {
         struct ivshm_usual *usual; /* NULL if there is no sample under way */
         uint8_t option;
-        bool ended; /* all of it is sent */
+        bool begun, ended; /* its first piece, its last one is sent */
         uint16_t patience;
         size_t bytes;
         uint64_t ticks; /* to write its first piece */
@@ -95,7 +95,7 @@ void ivshm_choice_init(struct ivshm_choice *choice, const uint32_t eager_pieces[
 
 /*
  * How to send a message of that many bytes. `answer` is the receiver's word, as it is now: any
- * number is allowed.
+ * number is allowed. A message of which nothing was sent may be planned again.
  */
 ivshm_plan ivshm_choice_plan(struct ivshm_choice *choice, enum ivshm_choice_kind kind, size_t bytes,
                              uint64_t answer);
