@@ -91,25 +91,22 @@ static bool alloc_new_pipeline(struct ivshm_pipeline *pipeline)
 }
 
 /*
- * Pipelines are used in turn, and while half of the region is free, there are as many as the pool
- * keeps. So a chunk is written again only after some MiB of others, when the receiver's processor
+ * Pipelines are used in turn, and there are as many as the pool keeps, if half of the region stays
+ * free. So a chunk is written again only after some MiB of others, when the receiver's processor
  * has most probably dropped it from its cache. To take it from there would cost several times as
  * much (doc/design.md).
  */
-static bool grow(struct ivshm_pipeline *pipeline)
+static void grow(void)
 {
     const struct ivshm_region *region = &MPID_nem_ivshmem.region;
+    uint64_t quarter = ivshm_map_size(ivshm_region_map(region)) / 4;
+    struct ivshm_pipeline pipeline;
 
-    if (pool->growth == IVSHMEM_FREE_PIPELINES_MAX - 1)
-        return false;
-    uint64_t quarter = ivshm_map_size(ivshm_region_map(region)) / 4; /* that stays free, and one */
-    if (!ivshm_extent_can_spare(region, quarter + ivshm_pipeline_bytes(region)) ||
-        !alloc_new_pipeline(pipeline)) {
-        pool->growth = IVSHMEM_FREE_PIPELINES_MAX - 1; /* looking costs time */
-        return false;
-    }
-    pool->growth++;
-    return true;
+    pool->has_grown = true;
+    while (pool->free_count < IVSHMEM_FREE_PIPELINES_MAX &&
+           ivshm_extent_can_spare(region, quarter + ivshm_pipeline_bytes(region)) &&
+           alloc_new_pipeline(&pipeline))
+        keep_free_pipeline(&pipeline);
 }
 
 void MPID_nem_ivshmem_lmt_pool_begin_progress(void)
@@ -126,8 +123,8 @@ bool MPID_nem_ivshmem_lmt_pool_alloc_pipeline(struct ivshm_pipeline *pipeline, i
 {
     if (unlikely(pool->quarantined))
         free_quarantined();
-    if (grow(pipeline))
-        return true;
+    if (!pool->has_grown)
+        grow();
     if (pool->free_count > keep) {
         *pipeline = pool->free_pipelines[0];
         memmove(pool->free_pipelines, pool->free_pipelines + 1,

@@ -143,7 +143,7 @@ typedef struct {
     struct {
         struct ivshm_pipeline free_pipelines[IVSHMEM_FREE_PIPELINES_MAX]; /* the oldest first */
         int free_count;
-        int growth; /* pipelines that were allocated to have more to use in turn */
+        bool has_grown; /* more than one was allocated, if the region had memory to spare */
         /* Progress calls until the region is asked for a pipeline again, which takes long. */
         unsigned calls_to_retry;
         struct MPID_nem_ivshmem_quarantined *quarantined;
