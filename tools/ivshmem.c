@@ -106,27 +106,6 @@ int tool_usage_error(const char *fmt, ...)
     return TOOL_USAGE;
 }
 
-bool tool_parse_size(const char *text, uint64_t *size)
-{
-    static const char units[] = "KMGT";
-    char *end;
-    errno = 0;
-    unsigned long long n = strtoull(text, &end, 10);
-    if (errno || end == text || n == 0 || !strchr("0123456789", text[0]))
-        return false;
-    unsigned shift = 0;
-    if (*end) {
-        const char *unit = strchr(units, *end & ~0x20);
-        if (!unit || !*unit || end[1])
-            return false;
-        shift = 10 * (unsigned) (unit - units + 1);
-    }
-    if (n > UINT64_MAX >> shift)
-        return false;
-    *size = (uint64_t) n << shift;
-    return true;
-}
-
 static int show_help(void)
 {
     fputs(help_text, stdout);
@@ -331,21 +310,9 @@ static void on_bus_error(int sig)
     _exit(TOOL_FAILED);
 }
 
-/*
- * A descriptor of these that is closed would be that of the next file which is opened, and what is
- * said to a person be written into it. Like this, writing fails as if it were closed.
- */
-static bool fill_standard_descriptors(void)
-{
-    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) != fd)
-            return false;
-    return true;
-}
-
 int main(int argc, char **argv)
 {
-    if (!fill_standard_descriptors())
+    if (!tool_fill_standard_descriptors())
         return TOOL_FAILED; /* and nobody can be told */
     signal(SIGBUS, on_bus_error);
     signal(SIGXFSZ, SIG_IGN); /* a file beyond `ulimit -f` is an error like any other */

@@ -46,6 +46,13 @@ __attribute__((format(printf, 1, 2))) int tool_usage_error(const char *fmt, ...)
 bool tool_parse_size(const char *text, uint64_t *size);
 
 /*
+ * A descriptor of these that is closed would be that of the next file which is opened, and what is
+ * said to a person be written into it. This opens them, so that writing fails as if they
+ * were closed. False if that is not possible, and nobody can be told.
+ */
+bool tool_fill_standard_descriptors(void);
+
+/*
  * For commands that join: SIGINT, SIGTERM and SIGHUP are noted from now on, and SIGPIPE is ignored,
  * so that they leave nothing behind that only this VM could prove dead.
  */
