@@ -16,7 +16,7 @@ setup_file() {
     tar -C "$src" -c --exclude=./.git --exclude=./obj --exclude=./inst --exclude=./logs --exclude=./cache --exclude='*.[oa]' --exclude='*.l[ao]' --exclude=.libs \
         --exclude=.deps --exclude=.dirstamp . |
         tar -C checkout -x
-    (cd checkout && rm -f Makefile config.status .bootstrapped tools/ivshmem libtool doc/*.[17] && autoreconf --install)
+    (cd checkout && rm -f Makefile config.status .bootstrapped tools/ivshmem{,-server} libtool doc/*.[17] && autoreconf --install)
     unset MAKEFLAGS MAKELEVEL MFLAGS MPICH_IVSHMEM_CACHE
     (cd build && CFLAGS='-O1 -DOF_THE_PACKAGER' ../checkout/configure --without-mpich --prefix=/usr LDFLAGS=-Wl,-z,now)
     make -C build dist
@@ -55,13 +55,13 @@ setup() {
     make -n fuzz-coverage WERROR=-Werror | grep -qe ' -Werror '
     while read -r line; do
         [[ $line == *"-Wl,-z,now"* || $line == *"-Wl,-z -Wl,now"* ]] || { echo "$line"; return 1; } # libtool splits it
-    done < <(grep -E -- '-o tools/ivshmem | -shared ' output)
+    done < <(grep -E -- '-o tools/ivshmem(-server)? | -shared ' output)
     grep -q -- ' -shared ' output
 }
 
 @test "installs below DESTDIR and nowhere else, and uninstalls everything" {
     make install DESTDIR="$PWD/image"
-    for file in bin/ivshmem bin/ivshmem-graft bin/ivshmem-vms lib/libivshmem-malloc.so share/man/man1/ivshmem.1 \
+    for file in bin/ivshmem bin/ivshmem-server bin/ivshmem-graft bin/ivshmem-vms lib/libivshmem-malloc.so share/man/man1/ivshmem.1 \
         share/mpich-ivshmem/netmod/ivshmem/core/sources.mk; do
         [ -e "image/usr/$file" ]
     done
