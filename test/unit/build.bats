@@ -62,9 +62,11 @@ setup() {
 @test "installs below DESTDIR and nowhere else, and uninstalls everything" {
     make install DESTDIR="$PWD/image"
     for file in bin/ivshmem bin/ivshmem-server bin/ivshmem-graft bin/ivshmem-vms lib/libivshmem-malloc.so share/man/man1/ivshmem.1 \
+        'lib/systemd/system/ivshmem-server@.service' 'lib/systemd/system/ivshmem-server@.socket' \
         share/mpich-ivshmem/netmod/ivshmem/core/sources.mk; do
         [ -e "image/usr/$file" ]
     done
+    grep -q '^ExecStart=/usr/bin/ivshmem-server ' 'image/usr/lib/systemd/system/ivshmem-server@.service'
     cmp <(image/usr/bin/ivshmem-graft --edits) <(../checkout/tools/ivshmem-graft --edits)
     cmp <(image/usr/bin/ivshmem-graft --list) <(../checkout/tools/ivshmem-graft --list)
     (cd image/usr/lib && ls libivshmem-malloc.*) >libraries
