@@ -25,3 +25,8 @@ parts() {
 @test "a server dies, is restarted, or is one of several: ids stay unique, and who has joined goes on" { parts test_restart; }
 
 @test "who can connect, how the socket and the region are made, and what is refused" { parts test_socket; }
+
+@test "QEMU joins, rings, is rung, dies, and survives the server" {
+    command -v qemu-system-x86_64 >/dev/null || skip "no qemu-system-x86_64"
+    parts test_qemu
+}
