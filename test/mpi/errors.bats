@@ -196,7 +196,7 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
 # cards_cut: runs jobs with the business card cut at every seventh byte.
 cards_cut() {
     local keep status whole=
-    ! since 4.2 || skip "since MPICH 4.2, Hydra itself refuses a card that is cut"
+    ! since 4.1 || skip "since MPICH 4.1, Hydra itself refuses a card that is cut"
     for ((keep = 0; keep < 1000; keep += 7)); do
         status=0
         mpi job -n 2 "$programs/cut_card" "$keep" || status=$?
