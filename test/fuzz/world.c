@@ -198,7 +198,7 @@ static void world_build(struct world *w, enum world_kind kind)
     for (enum party p = 0; p < PARTIES; p++) {
         struct ivshm_transport *t = &w->party[p];
         must(ivshm_transport_open(t, &w->region, jobs[p], p, PARTIES, NULL) == 0);
-        t->piece = UINT32_MAX; /* so that long messages go whole */
+        ivshm_transport_choose(t, IVSHM_COPY_AHEAD, 1); /* long messages go whole */
         if (kind == PLAIN)
             t->ring_after = UINT32_MAX;
         must(ivshm_pipeline_alloc(&w->region, t->endpoint.owner, &w->pipeline[p]) == 0);

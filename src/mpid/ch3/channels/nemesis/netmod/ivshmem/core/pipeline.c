@@ -76,9 +76,9 @@ static void advance_chunk(struct ivshm_pipeline *pipeline)
 
 void ivshm_pipeline_publish_spsc(struct ivshm_pipeline *pipeline, uint32_t len, uint32_t note)
 {
+    const uint64_t word = len | (uint64_t) note << 32;
     IVSHM_TRACEPOINT(pipeline_publish);
-    ivshm_a64_store_release(&pipeline->words[pipeline->next].len,
-                            len | (uint64_t) note << 32); /* release L1 */
+    ivshm_a64_store_release(&pipeline->words[pipeline->next].len, word); /* release L1 */
     advance_chunk(pipeline);
 }
 
