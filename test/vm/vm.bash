@@ -42,6 +42,21 @@ teardown() {
 vms() { ivshmem-vms "$@" 3>&-; }
 job() { timeout --foreground -k 10 "$limit" mpiexec "$@"; }
 
+# check_between RUN0 RUN1: both sides, which these commands run something on, find that they can run jobs on the region.
+# On a busy machine they may run in turn, which proves nothing: then it tries again.
+check_between() {
+    # shellcheck disable=SC2086 # commands with arguments
+    for _ in {1..10}; do
+        $1 ivshmem check --between 0 >side0 2>&1 3>&- &
+        $2 ivshmem check --between 1 >side1 2>&1 || :
+        wait
+        cat side0 side1
+        grep -q "in turns" side0 side1 || break
+    done
+    grep "the two sides can run jobs on this region" side0
+    grep "the two sides can run jobs on this region" side1
+}
+
 # through_region FILE RANKS: the job with that output was good. Its counters show that each rank sent at least as many
 # bytes through the region as the program sent to other machines, and that all arrived.
 through_region() {
