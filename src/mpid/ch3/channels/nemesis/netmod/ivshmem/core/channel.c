@@ -192,10 +192,10 @@ uint32_t ivshm_channel_fill_chunk(struct ivshm_channel *channel, ivshm_plan *pla
     const struct ivshm_how how =
         ivshm_choice_next(choice, IVSHM_CHOICE_PIPELINE, *plan, bytes, least, begins);
     uint32_t len = (uint32_t) min_size(bytes, how.piece);
-    uint64_t began = plan->is_sample ? ivshm_ticks() : 0;
+    bool is_timed = how.note & IVSHM_NOTE_BEGINS;
+    uint64_t began = is_timed ? ivshm_ticks() : 0;
     ivshm_copy_in(chunk, from, len, how.way);
-    if (plan->is_sample)
-        ivshm_choice_sent(choice, how.note, ivshm_ticks_of_stores() - began);
+    ivshm_choice_sent(choice, how.note, is_timed ? ivshm_ticks_of_stores() - began : 0);
     *note = how.note;
     return len;
 }

@@ -113,10 +113,6 @@ struct ivshm_how ivshm_choice_next(const struct ivshm_choice *choice, enum ivshm
  */
 void ivshm_choice_sent(struct ivshm_choice *choice, uint32_t note, uint64_t ticks);
 
-/* How messages of that many bytes go unless they are samples. Changes nothing. */
-static inline ivshm_plan ivshm_choice_usual(const struct ivshm_choice *choice,
-                                            enum ivshm_choice_kind kind, size_t bytes);
-
 /* Its way and pieces, such as "ahead/small". */
 const char *ivshm_choice_name(ivshm_plan plan);
 
@@ -134,6 +130,7 @@ static inline uint32_t ivshm_class_of(size_t bytes)
     return class < IVSHM_CLASSES ? class : IVSHM_CLASSES - 1;
 }
 
+/* How messages of that many bytes go unless they are samples. Changes nothing. */
 static inline ivshm_plan ivshm_choice_usual(const struct ivshm_choice *choice,
                                             enum ivshm_choice_kind kind, size_t bytes)
 {

@@ -135,7 +135,7 @@ void ivshm_ring_consume_spsc(struct ivshm_ring_consumer *ring);
 /* Consumer: answers a sample, which took so many ticks. Relaxed: a hint. */
 void ivshm_ring_answer(struct ivshm_ring_consumer *ring, uint64_t ticks);
 
-/* Producer: the last answer, for ivshm_choice_pick; any number. Relaxed. */
+/* Producer: the last answer, for ivshm_choice_plan; any number. Relaxed. */
 static inline uint64_t ivshm_ring_last_answer(const struct ivshm_ring_producer *ring)
 {
     return ring->shm ? ivshm_a64_load_relaxed(&ring->shm->answer) : 0; /* a hint */
