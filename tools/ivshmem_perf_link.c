@@ -189,12 +189,6 @@ int perf_receive_note(struct perf_link *link, uint32_t kind, struct perf_note *n
 
 /* Messages that are measured */
 
-/* What is longer goes through a pipeline: the netmod's limit, unless it is told another. */
-static size_t eager_max(void)
-{
-    return 32 << 10;
-}
-
 static int send_eager(struct perf_link *link, const char *from, size_t bytes,
                       struct ivshm_diag *diag)
 {
@@ -296,14 +290,14 @@ static int receive_large(struct perf_link *link, char *to, size_t bytes, struct 
 
 int perf_send(struct perf_link *link, const void *from, size_t bytes, struct ivshm_diag *diag)
 {
-    return bytes > eager_max() ? send_large(link, from, bytes, diag)
-                               : send_eager(link, from, bytes, diag);
+    return bytes > IVSHM_EAGER_MAX ? send_large(link, from, bytes, diag)
+                                   : send_eager(link, from, bytes, diag);
 }
 
 int perf_receive(struct perf_link *link, void *to, size_t bytes, struct ivshm_diag *diag)
 {
-    return bytes > eager_max() ? receive_large(link, to, bytes, diag)
-                               : receive_eager(link, to, bytes, diag);
+    return bytes > IVSHM_EAGER_MAX ? receive_large(link, to, bytes, diag)
+                                   : receive_eager(link, to, bytes, diag);
 }
 
 /* Finding each other */
@@ -320,7 +314,8 @@ int perf_link_open(struct perf_link *link, bool is_server, struct ivshm_diag *di
 
 const char *perf_option(const struct perf_link *link, uint64_t bytes)
 {
-    enum ivshm_choice_kind kind = bytes > eager_max() ? IVSHM_CHOICE_PIPELINE : IVSHM_CHOICE_EAGER;
+    enum ivshm_choice_kind kind =
+        bytes > IVSHM_EAGER_MAX ? IVSHM_CHOICE_PIPELINE : IVSHM_CHOICE_EAGER;
     return strcmp(link->path, "slot") == 0
                ? "-"
                : ivshm_choice_name(ivshm_channel_usual(link->channel, kind, bytes));

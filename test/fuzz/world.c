@@ -177,7 +177,7 @@ static void check_handles(const struct world *w)
          ivshm_region_size(r));
     must(ivshm_region_address(r, w->memory) == ivshm_region_resolve(r, w->memory, 64));
     must(ivshm_region_offset(r, ivshm_region_address(r, w->memory)).bytes == w->memory.bytes);
-    must(ivshm_transport_memory(t, &bytes) && bytes >= ivshm_region_cell_size(r));
+    must(ivshm_transport_memory(t, &bytes) && bytes >= r->geo.large_size);
     must(ivshm_region_cells(r) > 0);
     must(ivshm_channel_peer(channel).endpoint == ivshm_transport_self(&w->party[HOSTILE]).endpoint);
     must(!ivshm_channel_is_pending(channel) && !ivshm_channel_is_paused(channel));

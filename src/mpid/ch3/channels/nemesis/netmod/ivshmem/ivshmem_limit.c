@@ -6,14 +6,13 @@
  */
 #include "ivshmem_limit.h"
 
-#define EAGER_LIMIT (32 << 10) /* bytes, in about two large cells */
-#define SINGLE_COPY_EAGER_LIMIT 12000
+#define SINGLE_COPY_EAGER_LIMIT 12000 /* bytes */
 
 static intptr_t eager_limit(void)
 {
     if (MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT >= 0)
         return MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT;
-    return MPID_nem_ivshmem.prefers_single_copy ? SINGLE_COPY_EAGER_LIMIT : EAGER_LIMIT;
+    return MPID_nem_ivshmem.prefers_single_copy ? SINGLE_COPY_EAGER_LIMIT : IVSHM_EAGER_MAX;
 }
 
 void MPID_nem_ivshmem_limit_set(MPIDI_VC_t *vc)

@@ -53,6 +53,9 @@ struct ivshm_transport {
     bool ring_was_last;              /* the last message came through a ring */
 };
 
+/* Bytes. What is longer goes better through a pipeline; so much takes about two large cells. */
+#define IVSHM_EAGER_MAX (32 << 10)
+
 /* A message to send: reserve, fill `payload`, then publish or discard. */
 struct ivshm_outgoing {
     unsigned char *payload;

@@ -166,15 +166,10 @@ static inline ivshm_off ivshm_region_first_block(const struct ivshm_region *regi
     return (ivshm_off){region->geo.data};
 }
 
-/* For each endpoint: its number of cells, and the bytes of a large one, header included. */
+/* For each endpoint: its number of cells. */
 static inline uint32_t ivshm_region_cells(const struct ivshm_region *region)
 {
     return region->geo.small_cells + region->geo.large_cells;
-}
-
-static inline uint32_t ivshm_region_cell_size(const struct ivshm_region *region)
-{
-    return region->geo.large_size;
 }
 
 /* The address of an offset that has been checked, and the offset of such an address. */
