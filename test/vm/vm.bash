@@ -97,8 +97,8 @@ region_is_empty() {
 
 # Waits for a command to succeed, for three minutes at most: guests may be emulated.
 until_true() {
-    local tries
-    for ((tries = 0; tries < 1800; tries++)); do
+    local deadline=$((SECONDS + 180))
+    while ((SECONDS < deadline)); do
         ! "$@" || return 0
         sleep 0.1
     done
@@ -112,17 +112,19 @@ declare -gA pid_of
 # until `end`. Returns when its ranks have heard from each other.
 begin() {
     touch "$1.goes-on"
+    : >"$1" # an earlier job of that name may have left its output, and the new one's shell may be late to empty it
     limit=600 job -hosts "$2" -n "$3" "${@:4}" "$WORK/exchange" $((${#pid_of[@]} + 5)) >"$1" 2>&1 3>&- \
         < <(while [ -e "$1.goes-on" ]; do sleep 0.1; done 3>&-) &
     pid_of[$1]=$!
-    until_true has_begun "$1" || { cat "$1"; return 1; }
+    { until_true has_begun "$1" && is_running "$1"; } || { cat "$1"; return 1; }
 }
 
-has_begun() { grep -q "^exchange: .* running" "$1" || ! kill -0 "${pid_of[$1]}"; }
+has_begun() { ! is_running "$1" || grep -q "^exchange: .* running" "$1"; }
+is_running() { kill -0 "${pid_of[$1]}"; }
 
 # end NAME RANKS: the job has run until now, and was good.
 end() {
-    kill -0 "${pid_of[$1]}" || { cat "$1"; return 1; }
+    is_running "$1" || { cat "$1"; return 1; }
     rm "$1.goes-on"
     wait "${pid_of[$1]}" || { cat "$1"; return 1; }
     through_region "$1" "$2"
