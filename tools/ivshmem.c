@@ -25,7 +25,7 @@ static const char help_text[] =
     "            --size SIZE     create the file REGION with this size: 64M, 1G, ...\n"
     "            --force         format REGION whatever it holds and whoever uses it\n"
     "  info    show what the region is and how full it is\n"
-    "            --all           list all ivshmem devices of this machine\n"
+    "            --all           list all devices whose memory can be a region\n"
     "            --json          print JSON\n"
     "  ps      list the jobs and processes on the region\n"
     "            --json          print JSON\n"
@@ -56,8 +56,8 @@ static const char help_text[] =
     "            --timeout SECS  seconds to wait for the other side (default 60)\n"
     "            --json          print JSON\n"
     "\n"
-    "REGION is the PCI address of an ivshmem device, or the path of the file that backs one. The\n"
-    "default is the value of MPIR_CVAR_NEMESIS_IVSHMEM_REGION, else the first ivshmem device.\n"
+    "REGION is the PCI address of an ivshmem device, or the path of a file or device. The default\n"
+    "is the value of MPIR_CVAR_NEMESIS_IVSHMEM_REGION, else the first device that can be used.\n"
     "Exit status: 0 success, 1 failure or a finding of check, 2 wrong usage. See ivshmem(1).\n";
 
 static const struct command {

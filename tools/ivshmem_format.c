@@ -258,23 +258,30 @@ static int format_named(const char *name, bool force, struct ivshm_region *regio
     return err ? err : ivshm_region_open(name, region, diag);
 }
 
-/* The first device that is a region or can become one; --force asks for more than a guess. */
+/*
+ * The first ivshmem PCI device that is a region or can become one; what the memory of others is for
+ * is unknown. --force asks for more than a guess.
+ */
 static int format_first_device(bool force, struct ivshm_region *region, struct outcome *outcome,
                                struct ivshm_diag *diag)
 {
-    struct ivshm_device devices[16];
+    enum { MAX = 64 };
+    struct ivshm_device devices[MAX];
     struct ivshm_diag why;
-    int n = ivshm_map_devices(devices, 16), err = -ENODEV;
-    if (force && n > 1)
+    int n = ivshm_device_list(devices, MAX), pci = 0, err = -ENODEV;
+    for (int i = 0; i < n && i < MAX; i++)
+        if (devices[i].is_pci)
+            devices[pci++] = devices[i];
+    if (force && pci > 1)
         return ivshm_diag_fail(
             diag, EINVAL,
             "this machine has %d ivshmem devices: name the one to format with --force; "
             "`ivshmem info --all` lists them",
-            n);
-    if (n == 0)
+            pci);
+    if (pci == 0)
         return ivshm_region_inspect(NULL, region, diag);
-    for (int i = 0; i < n && i < 16 && err; i++) {
-        int this_err = format_named(devices[i].address, force, region, outcome, &why);
+    for (int i = 0; i < pci && err; i++) {
+        int this_err = format_named(devices[i].name, force, region, outcome, &why);
         if (this_err == 0 || i == 0) {
             *diag = why;
             err = this_err;

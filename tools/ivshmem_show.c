@@ -209,10 +209,11 @@ static void info_json(const struct ivshm_region *region, const struct stat *st,
     tool_print_json(ivshm_region_name(region));
     printf(", \"path\": ");
     tool_print_json(ivshm_map_path(map));
-    printf(", \"kind\": \"%s\", \"size\": %llu, \"formatted_size\": %llu, \"mode\": \"%04o\",\n",
-           ivshm_region_is_device(region) ? "device" : "file",
-           (unsigned long long) ivshm_map_size(map), (unsigned long long) g->size,
-           st->st_mode & 07777);
+    printf(", \"kind\": \"%s\", \"mapping\": \"%s\", \"page\": %llu, \"size\": %llu, "
+           "\"formatted_size\": %llu, \"mode\": \"%04o\",\n",
+           ivshm_region_is_device(region) ? "device" : "file", ivshm_map_kind(map),
+           (unsigned long long) ivshm_map_page(map), (unsigned long long) ivshm_map_size(map),
+           (unsigned long long) g->size, st->st_mode & 07777);
     printf(" \"owner\": ");
     tool_print_json(tool_user(st->st_uid));
     printf(", \"group\": ");
@@ -244,11 +245,13 @@ static void info_text(const struct ivshm_region *region, const struct stat *st,
                       const struct ivshm_extent_usage *usage, uint32_t in_use)
 {
     const struct ivshm_geometry *g = ivshm_region_geometry(region);
-    uint64_t mapped = ivshm_map_size(ivshm_region_map(region));
+    const struct ivshm_map *map = ivshm_region_map(region);
+    uint64_t mapped = ivshm_map_size(map);
     uint64_t used = (g->blocks - usage->free_blocks) * g->block_size;
     printf("region     %s (%s, mode %04o, %s:%s)\n", ivshm_region_name(region),
            ivshm_region_is_device(region) ? "device" : "file", st->st_mode & 07777,
            tool_user(st->st_uid), group_name(st->st_gid));
+    printf("mapping    %s, pages of %s\n", ivshm_map_kind(map), tool_size(ivshm_map_page(map)));
     printf("size       %s", tool_size(mapped));
     if (g->size < mapped)
         printf(", formatted for %s", tool_size(g->size));
@@ -278,11 +281,11 @@ static void info_text(const struct ivshm_region *region, const struct stat *st,
 static const char *device_state(const struct ivshm_device *dev, struct ivshm_region *region,
                                 struct ivshm_diag *diag)
 {
-    int err = ivshm_region_inspect(dev->address, region, diag);
+    int err = ivshm_region_inspect(dev->name, region, diag);
     if (err == 0)
         return "region";
     struct ivshm_map map;
-    if (err == -EMEDIUMTYPE && ivshm_map_open(dev->address, true, &map, NULL) == 0) {
+    if (err == -EMEDIUMTYPE && ivshm_map_open(dev->name, true, &map, NULL) == 0) {
         enum ivshm_found found = ivshm_region_probe(&map, NULL);
         ivshm_map_close(&map);
         return found == IVSHM_FOUND_UNFORMATTED ? "unformatted" : "foreign";
@@ -294,9 +297,9 @@ static int info_all(bool json)
 {
     enum { MAX = 256 };
     static struct ivshm_device devices[MAX];
-    int n = ivshm_map_devices(devices, MAX);
+    int n = ivshm_device_list(devices, MAX);
     if (n > MAX) {
-        tool_warn("this machine has %d ivshmem devices, of which the first %d are shown", n, MAX);
+        tool_warn("this machine has %d devices, of which the first %d are shown", n, MAX);
         n = MAX;
     }
     if (json)
@@ -308,9 +311,13 @@ static int info_all(bool json)
         struct ivshm_region region;
         const char *state = device_state(&devices[i], &region, &diag);
         bool is_region = strcmp(state, "region") == 0;
+        /* Some devices tell their size only when they are open. */
+        uint64_t size = is_region ? ivshm_map_size(ivshm_region_map(&region)) : devices[i].size;
         if (json) {
-            printf("%s{\"device\": \"%s\", \"size\": %llu, \"state\": \"%s\", ", i ? ",\n " : "",
-                   devices[i].address, (unsigned long long) devices[i].size, state);
+            printf("%s{\"device\": ", i ? ",\n " : "");
+            tool_print_json(devices[i].name);
+            printf(", \"kind\": \"%s\", \"size\": %llu, \"state\": \"%s\", ", devices[i].kind,
+                   (unsigned long long) size, state);
             if (is_region)
                 printf("\"id\": \"%s\"}", tool_id(&region));
             else {
@@ -319,7 +326,7 @@ static int info_all(bool json)
                 printf("}");
             }
         } else {
-            printf("%s  %s  %s", devices[i].address, tool_size(devices[i].size), state);
+            printf("%s  %s  %s  %s", devices[i].name, devices[i].kind, tool_size(size), state);
             if (is_region)
                 printf("  id %s, room for %llu more ranks\n", tool_id(&region),
                        (unsigned long long) tool_room(&region));
@@ -370,10 +377,10 @@ int tool_info(const struct tool_options *opt)
             "--force %s` when no job is on it",
             ivshm_region_name(&region), tool_size(ivshm_region_size(&region)),
             ivshm_region_name(&region));
-    int devices = opt->region ? 0 : ivshm_map_devices(NULL, 0);
+    int devices = opt->region ? 0 : ivshm_device_list(NULL, 0);
     if (devices > 1 && !opt->json)
-        printf("this machine has %d ivshmem devices, and this is the first that holds a region; "
-               "`ivshmem info --all` lists them\n",
+        printf("this machine has %d devices whose memory can be a region, and this is the first "
+               "that holds one; `ivshmem info --all` lists them\n",
                devices);
     ivshm_region_close(&region);
     return TOOL_OK;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: mpich2 */
-/* Replaces core/map.c: the shared memory of a case is the file. For one file of a program. */
+/* Replaces core/map.c and core/device.c: the shared memory of a case is the file. For one file of a program. */
 #ifndef EXPLORE_MAP_H
 #define EXPLORE_MAP_H
 
@@ -20,7 +20,7 @@ void ivshm_map_close(struct ivshm_map *map)
     map->base = NULL;
 }
 
-int ivshm_map_devices(struct ivshm_device *devices, int max)
+int ivshm_device_list(struct ivshm_device *devices, int max)
 {
     (void) devices;
     (void) max;

@@ -49,6 +49,7 @@ TEST(test_reserve)
     ivshm_backing_discard(&map, 1, 16 * KIB);
     assert_int_equal(memory_of(fd), 24 * KIB - 12 * KIB);
     assert_int_equal(*(char *) map.base, 7);
+    assert_true(ivshm_backing_can_spare(&map, MIB)); /* the file system of memfds has no limit */
     ivshm_map_close(&map);
 
     /* Read-only: it has memory all the same. */

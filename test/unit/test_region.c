@@ -519,13 +519,17 @@ TEST(test_killed_formatters)
 
 /* Without a name: the first device that has a region or is empty. */
 
+#define PCI "bus/pci/devices/"
 static char sysfs[256];
 static bool is_faked;
 
+/* The folders of the devices, innermost first. */
+static const char *const folders[] = {"/bus/pci/devices", "/bus/pci", "/bus", ""};
+
 /* Replaces core's. */
-const char *ivshm_map_sysfs(void)
+const char *ivshm_device_sysfs(void)
 {
-    return is_faked ? sysfs : "/sys/bus/pci/devices";
+    return is_faked ? sysfs : "/sys";
 }
 
 static void add_device(const char *address, uint64_t size, uint64_t first_word)
@@ -533,15 +537,15 @@ static void add_device(const char *address, uint64_t size, uint64_t first_word)
     char path[600];
     static const char *const files[] = {"vendor", "device"}, *const texts[] = {"0x1af4\n",
                                                                                "0x1110\n"};
-    snprintf(path, sizeof(path), "%s/%s", sysfs, address);
+    snprintf(path, sizeof(path), "%s/" PCI "%s", sysfs, address);
     must(mkdir(path, 0700) == 0);
     for (int i = 0; i < 2; i++) {
-        snprintf(path, sizeof(path), "%s/%s/%s", sysfs, address, files[i]);
+        snprintf(path, sizeof(path), "%s/" PCI "%s/%s", sysfs, address, files[i]);
         int fd = open(path, O_CREAT | O_WRONLY, 0600);
         must(fd >= 0 && write(fd, texts[i], 7) == 7);
         close(fd);
     }
-    snprintf(path, sizeof(path), "%s/%s/" IVSHM_MAP_BAR, sysfs, address);
+    snprintf(path, sizeof(path), "%s/" PCI "%s/" IVSHM_DEVICE_BAR, sysfs, address);
     int fd = open(path, O_CREAT | O_RDWR, 0600);
     must(fd >= 0 && ftruncate(fd, (off_t) size) == 0);
     put_word(fd, 0, first_word);
@@ -550,10 +554,10 @@ static void add_device(const char *address, uint64_t size, uint64_t first_word)
 
 static void remove_device(const char *address)
 {
-    static const char *const names[] = {"/vendor", "/device", ("/" IVSHM_MAP_BAR), ""};
+    static const char *const names[] = {"/vendor", "/device", ("/" IVSHM_DEVICE_BAR), ""};
     char path[600];
     for (size_t i = 0; i < LENGTH(names); i++) {
-        snprintf(path, sizeof(path), "%s/%s%s", sysfs, address, names[i]);
+        snprintf(path, sizeof(path), "%s/" PCI "%s%s", sysfs, address, names[i]);
         must(remove(path) == 0);
     }
 }
@@ -565,6 +569,11 @@ TEST(test_first_device)
     const char *tmp = getenv("TMPDIR");
     snprintf(sysfs, sizeof(sysfs), "%s/ivshm-region.XXXXXX", tmp ? tmp : "/tmp");
     assert_non_null(mkdtemp(sysfs));
+    for (int i = 2; i >= 0; i--) {
+        char path[300];
+        snprintf(path, sizeof(path), "%s%s", sysfs, folders[i]);
+        must(mkdir(path, 0700) == 0);
+    }
     is_faked = true;
 
     assert_int_equal(ivshm_region_open(NULL, &region, &diag), -ENODEV);
@@ -602,7 +611,11 @@ TEST(test_first_device)
     remove_device("0000:00:03.0");
     remove_device("0000:00:04.0");
     remove_device("0000:00:05.0");
-    rmdir(sysfs);
+    for (size_t i = 0; i < LENGTH(folders); i++) {
+        char path[300];
+        snprintf(path, sizeof(path), "%s%s", sysfs, folders[i]);
+        must(rmdir(path) == 0);
+    }
     is_faked = false;
 }
 

@@ -143,7 +143,7 @@ moved() {
     [ ! -e "$r" ]
     format 256M
     run -1 bash -c "ulimit -v 100000 && ivshmem info '$r'"
-    says "cannot map $r (268435456 bytes): Cannot allocate memory: raise this process' limit of address space (ulimit -v)"
+    says "cannot map $r (file, 268435456 bytes): Cannot allocate memory: raise this process' limit of address space (ulimit -v)"
 }
 
 @test "without /proc it is unknown who uses a region, and format reports that" {
@@ -1119,18 +1119,19 @@ END
     cat >"$BATS_FILE_TMPDIR/sysfs.c" <<'END'
 #include "map.h"
 #include <stdlib.h>
-const char *ivshm_map_sysfs(void)
+const char *ivshm_device_sysfs(void)
 {
     return getenv("FAKE_SYSFS");
 }
 END
     compile fake "$BATS_FILE_TMPDIR/sysfs.c"
     export FAKE_SYSFS=$dir
+    pci=$dir/bus/pci/devices
     device() {
-        mkdir "$dir/$1"
-        echo 0x1af4 >"$dir/$1/vendor"
-        echo "$2" >"$dir/$1/device"
-        [ -z "${3:-}" ] || truncate -s "$3" "$dir/$1/resource2"
+        mkdir -p "$pci/$1"
+        echo 0x1af4 >"$pci/$1/vendor"
+        echo "$2" >"$pci/$1/device"
+        [ -z "${3:-}" ] || truncate -s "$3" "$pci/$1/resource2"
     }
     device 0000:00:02.0 0x1000 4M
     run -0 fake info --all
@@ -1146,7 +1147,7 @@ END
     says "there is no PCI device 0000:00:09.0 here"
 
     device 0000:00:03.0 0x1110 8M
-    head -c 8M /dev/urandom >"$dir/0000:00:03.0/resource2"
+    head -c 8M /dev/urandom >"$pci/0000:00:03.0/resource2"
     run -1 fake format
     says "0000:00:03.0 is neither a region nor empty"
     device 0000:00:04.0 0x1110 4M
@@ -1157,13 +1158,13 @@ END
     says "0000:00:04.0 is already a region"
     run -0 fake info
     says "region     0000:00:04.0 (device"
-    says "this machine has 3 ivshmem devices"
+    says "this machine has 3 devices whose memory can be a region"
     run -1 fake format --force
     says "this machine has 3 ivshmem devices: name the one to format"
     run -0 fake info --all
-    [[ ${lines[0]} == "0000:00:03.0  8 MiB  foreign: "* ]]
-    [[ ${lines[1]} == "0000:00:04.0  4 MiB  region  id "* ]]
-    [[ ${lines[2]} == "0000:00:05.0  0 bytes  unusable: "*"has no memory BAR"* ]]
+    [[ ${lines[0]} == "0000:00:03.0  BAR  8 MiB  foreign: "* ]]
+    [[ ${lines[1]} == "0000:00:04.0  BAR  4 MiB  region  id "* ]]
+    [[ ${lines[2]} == "0000:00:05.0  BAR  0 bytes  unusable: "*"has no memory BAR"* ]]
     fake info --all --json | jq -e 'map(.state) == ["foreign", "region", "unusable"]'
     run -0 fake format --force 0000:00:03.0
     says "formatted 0000:00:03.0"

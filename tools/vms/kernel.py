@@ -15,14 +15,18 @@ from .messages import Failure, say
 # In this order; the last shows the generation id, if QEMU has -device vmgenid.
 MODULES = ("virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
            "failover", "net_failover", "virtio_net", "qemu_fw_cfg")
+# For guests with an NVDIMM, which load them by hand. Kernels of this machine may lack them.
+NVDIMM = ("libnvdimm", "nfit", "nd_btt", "nd_pmem", "dax_pmem", "device_dax")
 META_PACKAGE = "linux-image-cloud-amd64"
 # What is kept of the package.
-KEPT = re.compile(r"\./boot/vmlinuz-.*|.*/(virtio[^/]*|failover|net_failover|qemu_fw_cfg)\.ko|.*/modules\.builtin")
+KEPT = re.compile(r"\./boot/vmlinuz-.*|.*/(virtio[^/]*|failover|net_failover|qemu_fw_cfg|" + "|".join(NVDIMM) +
+                  r")\.ko|.*/modules\.builtin")
 
 
 class Kernel(NamedTuple):
     image: str
     modules: list[str]  # files, in the order of loading
+    nvdimm: list[str]  # the same of NVDIMM, or empty
 
 
 def _builtin(folder: str) -> str:
@@ -33,12 +37,12 @@ def _builtin(folder: str) -> str:
         return ""
 
 
-def _find_modules(folder: str) -> Optional[list[str]]:
+def _find_modules(folder: str, wanted: tuple[str, ...] = MODULES) -> Optional[list[str]]:
     """Uncompressed files below the folder; none for modules built into the kernel. None if one is missing."""
     files = {name: os.path.join(at, name) for at, _folders, names in os.walk(folder) for name in names}
     builtin = _builtin(folder)
     modules = []
-    for module in MODULES:
+    for module in wanted:
         if f"{module}.ko" in files:
             modules.append(files[f"{module}.ko"])
         elif f"/{module}.ko" not in builtin:
@@ -54,7 +58,9 @@ def _find(cache: str) -> Optional[Kernel]:
             folder = "/lib/modules/" + image[len("/boot/vmlinuz-"):]
         modules = _find_modules(folder) if os.access(image, os.R_OK) else None
         if modules is not None:
-            return Kernel(image, modules)
+            nvdimm = _find_modules(folder, NVDIMM)
+            if nvdimm is not None or image in of_this_machine:
+                return Kernel(image, modules, nvdimm or [])
     return None
 
 
@@ -109,14 +115,14 @@ def _fetch(cache: str) -> None:
         os.mkdir(inside)
         _unpack(_download(package, fetched), inside)
         # A cache of an earlier release of this tool may lack a module.
-        if os.path.isdir(kept) and _find_modules(kept) is None:
+        if os.path.isdir(kept) and _find_modules(kept, MODULES + NVDIMM) is None:
             shutil.rmtree(kept)
         try:
             os.rename(inside, kept)
         except OSError:
             pass  # another process was faster
-    if _find_modules(kept) is None:
-        raise Failure(f"the kernel package {package} lacks one of the modules {' '.join(MODULES)}")
+    if _find_modules(kept, MODULES + NVDIMM) is None:
+        raise Failure(f"the kernel package {package} lacks one of the modules {' '.join(MODULES + NVDIMM)}")
 
 
 def find() -> Kernel:

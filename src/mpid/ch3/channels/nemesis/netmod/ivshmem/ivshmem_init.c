@@ -11,9 +11,10 @@ cvars:
       verbosity   : MPI_T_VERBOSITY_USER_BASIC
       scope       : MPI_T_SCOPE_LOCAL
       description : >-
-        The shared region: the PCI address of an ivshmem device (0000:00:04.0)
-        or the path of a file that backs one. If unset, the first ivshmem
-        device that holds an ivshmem region, or is unformatted, is used.
+        The shared region: the PCI address of an ivshmem device
+        (0000:00:04.0), or the path of a file or device that maps its memory.
+        If unset, the first device that holds a region is used, or an ivshmem
+        device that is unformatted.
 
     - name        : MPIR_CVAR_NEMESIS_IVSHMEM_EAGER_LIMIT
       category    : NEMESIS

@@ -885,8 +885,8 @@ static bool map_again(bool is_limited)
 
     if (fd < 0)
         return false;
-    user_memory.size = ivshm_region_size(region);
-    void *found = mmap(NULL, user_memory.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    user_memory.size = ivshm_map_size(ivshm_region_map(region));
+    void *found = ivshm_map_again(ivshm_region_map(region), fd);
     if (found != MAP_FAILED && !is_limited)
         map_view(fd);
     close(fd);

@@ -73,7 +73,8 @@ void ivshm_backing_discard(const struct ivshm_map *map, uint64_t off, uint64_t b
 bool ivshm_backing_can_spare(const struct ivshm_map *map, uint64_t bytes)
 {
     struct statfs fs;
-    if (!map->sparse || statfs(map->path, &fs) != 0)
+    /* That of a memfd has no limit of its own, and says that it has no blocks. */
+    if (!map->sparse || statfs(map->path, &fs) != 0 || fs.f_blocks == 0)
         return true;
     uint64_t leave = fs.f_blocks / SPARE_LEAVES;
     return fs.f_bavail > leave && (fs.f_bavail - leave) * (uint64_t) fs.f_bsize >= bytes;

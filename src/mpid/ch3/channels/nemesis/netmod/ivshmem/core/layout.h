@@ -129,7 +129,7 @@ _Static_assert(offsetof(struct ivshm_endpoint_shm, seal) == 176, "layout version
 /* Bits of traits. */
 #define IVSHM_TRAIT_MEMORY 1 /* the owner maps the region as a file in its kernel's own memory */
 #define IVSHM_TRAIT_UUID 2   /* vm_uuid comes from the kernel, not from a file mounted over it */
-#define IVSHM_TRAIT_DEVICE 4 /* the owner maps the region as a PCI device */
+#define IVSHM_TRAIT_DEVICE 4 /* the owner maps the region as a device */
 
 /*
  * Block map: one word for each block, 0 if the block is free. A process that dies leaves words that

@@ -4,7 +4,6 @@
 #endif
 #include "map.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -16,70 +15,6 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#define IVSHMEM_VENDOR 0x1af4
-#define IVSHMEM_DEVICE 0x1110
-
-__attribute__((weak)) const char *ivshm_map_sysfs(void)
-{
-    return "/sys/bus/pci/devices";
-}
-
-static unsigned read_hex(const char *address, const char *attribute)
-{
-    char path[600], text[32] = "";
-    snprintf(path, sizeof(path), "%s/%s/%s", ivshm_map_sysfs(), address, attribute);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    if (read(fd, text, sizeof(text) - 1) < 0)
-        text[0] = 0;
-    close(fd);
-    return (unsigned) strtoul(text, NULL, 16);
-}
-
-static bool is_ivshmem(const char *address)
-{
-    return read_hex(address, "vendor") == IVSHMEM_VENDOR &&
-           read_hex(address, "device") == IVSHMEM_DEVICE;
-}
-
-static int not_hidden(const struct dirent *entry)
-{
-    return entry->d_name[0] != '.';
-}
-
-int ivshm_map_devices(struct ivshm_device *devices, int max)
-{
-    struct dirent **entries;
-    int total = 0, n = scandir(ivshm_map_sysfs(), &entries, not_hidden, alphasort);
-    for (int i = 0; i < n; i++) {
-        const char *address = entries[i]->d_name;
-        if (strlen(address) < sizeof(devices->address) && is_ivshmem(address)) {
-            if (total < max) {
-                struct ivshm_device *dev = &devices[total];
-                struct stat st;
-                snprintf(dev->address, sizeof(dev->address), "%.31s", address);
-                snprintf(dev->path, sizeof(dev->path), "%s/%s/" IVSHM_MAP_BAR, ivshm_map_sysfs(),
-                         address);
-                dev->size = stat(dev->path, &st) == 0 ? (uint64_t) st.st_size : 0;
-            }
-            total++;
-        }
-        free(entries[i]);
-    }
-    if (n >= 0)
-        free(entries);
-    return total;
-}
-
-/* A PCI address as sysfs writes it: domain:bus:device.function */
-static bool is_pci_address(const char *name)
-{
-    unsigned domain, bus, device, function;
-    char rest;
-    return sscanf(name, "%x:%x:%x.%x%c", &domain, &bus, &device, &function, &rest) == 4;
-}
-
 static int find_path(const char *name, struct ivshm_map *map, struct ivshm_diag *diag)
 {
     if (strlen(name) >= sizeof(map->name))
@@ -89,58 +24,10 @@ static int find_path(const char *name, struct ivshm_map *map, struct ivshm_diag 
             "or a symbolic link; it begins with %.60s",
             strlen(name), sizeof(map->name) - 1, name);
     snprintf(map->name, sizeof(map->name), "%s", name);
-    if (!is_pci_address(name)) {
-        snprintf(map->path, sizeof(map->path), "%s", name);
-        map->is_device = false;
-        return 0;
-    }
-    snprintf(map->path, sizeof(map->path), "%s/%s", ivshm_map_sysfs(), name);
-    if (access(map->path, F_OK) != 0)
-        return ivshm_diag_fail(diag, ENOENT,
-                               "there is no PCI device %s here: `lspci -nn -d 1af4:1110` lists the "
-                               "ivshmem devices of this machine",
-                               name);
-    if (!is_ivshmem(name))
-        return ivshm_diag_fail(
-            diag, ENODEV,
-            "PCI device %s is %04x:%04x, not an ivshmem device (1af4:1110): `lspci "
-            "-nn -d 1af4:1110` lists the ivshmem devices of this machine",
-            name, read_hex(name, "vendor"), read_hex(name, "device"));
-    snprintf(map->path, sizeof(map->path), "%s/%s/" IVSHM_MAP_BAR, ivshm_map_sysfs(), name);
-    map->is_device = true;
-    return 0;
-}
-
-#define PCI_COMMAND 4 /* offset in the configuration space */
-#define PCI_COMMAND_MEMORY 2
-
-/*
- * A device that no driver has touched may not answer yet: some firmware leaves its memory disabled,
- * and reads then return all ones. Enables it, for which one must be root.
- */
-static int enable_memory(const char *address, struct ivshm_diag *diag)
-{
-    char path[600];
-    unsigned char command[2] = {PCI_COMMAND_MEMORY};
-    snprintf(path, sizeof(path), "%s/%s/config", ivshm_map_sysfs(), address);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || pread(fd, command, sizeof(command), PCI_COMMAND) < 1)
-        command[0] = PCI_COMMAND_MEMORY; /* unknown: the contents will tell */
-    if (fd >= 0)
-        close(fd);
-    if (command[0] & PCI_COMMAND_MEMORY)
-        return 0;
-    snprintf(path, sizeof(path), "%s/%s/enable", ivshm_map_sysfs(), address);
-    fd = open(path, O_WRONLY | O_CLOEXEC);
-    bool enabled = fd >= 0 && write(fd, "1", 1) == 1;
-    if (fd >= 0)
-        close(fd);
-    if (!enabled)
-        return ivshm_diag_fail(
-            diag, EACCES,
-            "the memory of ivshmem device %s is disabled, and only root can enable it: run "
-            "`echo 1 >%s` as root",
-            address, path);
+    map->is_device = ivshm_device_is_address(name);
+    if (map->is_device)
+        return ivshm_device_find_bar(name, map->path, sizeof(map->path), diag);
+    snprintf(map->path, sizeof(map->path), "%s", name);
     return 0;
 }
 
@@ -310,95 +197,173 @@ uint64_t ivshm_map_file_id(const struct ivshm_map *map)
     return map->is_device ? 0 : map->file_system * UINT64_C(0x9e3779b97f4a7c15) ^ map->id;
 }
 
+/* Opens the character device for whose inspection `seen` was opened. */
+static int open_device(int seen, const struct ivshm_map *map)
+{
+    char link[32];
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", seen);
+    int fd = open(link, open_flags(map) | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+/* Why the map's file, to which `name` leads, could not be opened. */
+static int explain_open(const struct ivshm_map *map, int err, struct ivshm_diag *diag)
+{
+    char target[256];
+    if (err == EACCES || err == EPERM)
+        return ivshm_diag_fail(diag, EACCES,
+                               "no permission to open %s: run as root, or give this user access "
+                               "(chown or a udev rule; README, \"Permissions\")",
+                               map->path);
+    if (err == ENOENT && map->is_device)
+        return ivshm_diag_fail(diag, ENODEV,
+                               "ivshmem device %s has no memory BAR (%s is missing): start QEMU "
+                               "with -device ivshmem-plain,memdev=... and a memory backend",
+                               map->name, map->path);
+    ssize_t len = err == ENOENT ? readlink(map->path, target, sizeof(target)) : -1;
+    if (len >= 0)
+        return ivshm_diag_fail(diag, ENOENT,
+                               "%s is a symbolic link to %.*s, which does not exist: remove the "
+                               "link, or create that file",
+                               map->name, (int) len, target);
+    if (err == ENOENT)
+        return ivshm_diag_fail(diag, ENOENT,
+                               "region file %s does not exist: `ivshmem format --size 64M %s` "
+                               "creates it",
+                               map->name, map->name);
+    return ivshm_diag_fail(diag, err, "cannot open %s: %s", map->path, strerror(err));
+}
+
+/* Opens the map's file, *fd, and tells what it is, *st; -errno is explained. */
+static int open_memory(const struct ivshm_map *map, int *fd, struct stat *st,
+                       const struct ivshm_device_kind **kind, struct ivshm_diag *diag)
+{
+    bool is_trap;
+    int err = 0, found = open_file(map->path, open_flags(map), &is_trap);
+    if (found < 0)
+        return is_trap ? report_trap(map->name, diag) : explain_open(map, -found, diag);
+    if (fstat(found, st) != 0) {
+        err = ivshm_diag_fail(diag, errno, "cannot stat %s: %s", map->path, strerror(errno));
+    } else if (S_ISCHR(st->st_mode)) {
+        *kind = ivshm_device_kind(st->st_rdev, map->name, diag);
+        int seen = found;
+        found = *kind ? open_device(seen, map) : -EINVAL;
+        err = *kind && found < 0 ? explain_open(map, -found, diag) : found < 0 ? found : 0;
+        close(seen);
+    } else if (!S_ISREG(st->st_mode)) {
+        err = ivshm_diag_fail(diag, EINVAL,
+                              "%s is not a regular file and not a device: name the file that backs "
+                              "the region, a PCI address such as 0000:00:04.0, or a character "
+                              "device such as /dev/dax0.0",
+                              map->name);
+    }
+    if (!err)
+        *fd = found;
+    else if (found >= 0)
+        close(found);
+    return err;
+}
+
+/* Regular files, by their file system. */
+static const struct {
+    long file_system;
+    const char *name;
+    bool is_device, is_memory;
+} file_kinds[] = {
+    {SYSFS_MAGIC, "BAR", true, false}, /* also by its path, or by a link to it */
+    {TMPFS_MAGIC, "tmpfs", false, true},
+    {HUGETLBFS_MAGIC, "hugetlbfs", false, true},
+};
+
+static bool is_memfd(int fd)
+{
+    char link[32], target[8];
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    return readlink(link, target, sizeof(target)) >= 7 && memcmp(target, "/memfd:", 7) == 0;
+}
+
+static int measure_file(int fd, const struct stat *st, struct ivshm_map *map,
+                        struct ivshm_diag *diag)
+{
+    struct statfs fs = {0};
+    if (fstatfs(fd, &fs) != 0)
+        return ivshm_diag_fail(diag, errno, "cannot stat the file system of %s: %s", map->path,
+                               strerror(errno));
+    map->kind = "file";
+    for (size_t i = 0; i < sizeof(file_kinds) / sizeof(file_kinds[0]); i++) {
+        if (fs.f_type == file_kinds[i].file_system) {
+            map->kind = file_kinds[i].name;
+            map->is_device |= file_kinds[i].is_device;
+            map->is_memory = file_kinds[i].is_memory;
+        }
+    }
+    bool is_huge = fs.f_type == HUGETLBFS_MAGIC;
+    if (fs.f_type == TMPFS_MAGIC && is_memfd(fd))
+        map->kind = "memfd";
+    map->page = (uint64_t) (is_huge ? fs.f_bsize : sysconf(_SC_PAGESIZE));
+    map->size = (uint64_t) st->st_size;
+    /* Huge pages are set aside when the file is mapped. */
+    map->sparse = !map->is_device && !is_huge && (uint64_t) st->st_blocks * 512 < map->size;
+    return map->size
+               ? 0
+               : ivshm_diag_fail(diag, EINVAL, "%s is empty: run `ivshmem format --size 64M %s`",
+                                 map->name, map->name);
+}
+
+static int measure_device(const struct ivshm_device_kind *kind, int fd, const struct stat *st,
+                          struct ivshm_map *map, struct ivshm_diag *diag)
+{
+    struct ivshm_device_memory memory;
+    int err = ivshm_device_measure(kind, st->st_rdev, fd, map->name, &memory, diag);
+    if (err)
+        return err;
+    map->is_device = true;
+    map->kind = memory.kind;
+    map->size = memory.size;
+    map->offset = memory.offset;
+    map->page = memory.page;
+    return 0;
+}
+
+void *ivshm_map_again(const struct ivshm_map *map, int fd)
+{
+    return mmap(NULL, map->size, PROT_READ | (map->readonly ? 0 : PROT_WRITE), MAP_SHARED, fd,
+                (off_t) map->offset);
+}
+
+static int map_memory(struct ivshm_map *map, int fd, struct ivshm_diag *diag)
+{
+    map->base = ivshm_map_again(map, fd);
+    if (map->base != MAP_FAILED)
+        return 0;
+    const char *advice = errno != ENOMEM ? ""
+                         : strcmp(map->kind, "hugetlbfs") == 0
+                             ? ": give the system more huge pages (sysctl vm.nr_hugepages)"
+                             : ": raise this process' limit of address space (ulimit -v)";
+    return ivshm_diag_fail(diag, errno, "cannot map %s (%s, %llu bytes): %s%s", map->path,
+                           map->kind, (unsigned long long) map->size, strerror(errno), advice);
+}
+
 int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struct ivshm_diag *diag)
 {
     struct ivshm_map result = {.readonly = readonly};
+    const struct ivshm_device_kind *kind = NULL;
     struct stat st;
-    int err = find_path(name, &result, diag);
-    if (!err && result.is_device)
-        err = enable_memory(name, diag);
+    int fd = -1, err = find_path(name, &result, diag);
+    if (!err)
+        err = open_memory(&result, &fd, &st, &kind, diag);
     if (err)
         return err;
-
-    bool is_trap;
-    char target[256];
-    int fd = open_file(result.path, open_flags(&result), &is_trap);
-    if (fd < 0) {
-        err = -fd;
-        if (is_trap)
-            return report_trap(name, diag);
-        if (err == EACCES || err == EPERM)
-            return ivshm_diag_fail(
-                diag, EACCES,
-                "no permission to open %s: run as root, or give this user access "
-                "(chown or a udev rule; README, \"Permissions\")",
-                result.path);
-        if (err == ENOENT && result.is_device)
-            return ivshm_diag_fail(
-                diag, ENODEV,
-                "ivshmem device %s has no memory BAR (%s is missing): start QEMU with "
-                "-device ivshmem-plain,memdev=... and a memory backend",
-                name, result.path);
-        ssize_t len = err == ENOENT ? readlink(result.path, target, sizeof(target)) : -1;
-        if (len >= 0)
-            return ivshm_diag_fail(
-                diag, ENOENT,
-                "%s is a symbolic link to %.*s, which does not exist: remove the "
-                "link, or create that file",
-                name, (int) len, target);
-        if (err == ENOENT)
-            return ivshm_diag_fail(diag, ENOENT,
-                                   "region file %s does not exist: `ivshmem format --size 64M %s` "
-                                   "creates it",
-                                   name, name);
-        return ivshm_diag_fail(diag, err, "cannot open %s: %s", result.path, strerror(err));
+    err =
+        kind ? measure_device(kind, fd, &st, &result, diag) : measure_file(fd, &st, &result, diag);
+    if (!err)
+        err = map_memory(&result, fd, diag);
+    if (!err) {
+        make_absolute(&result);
+        result.file_system = st.st_dev;
+        result.id = st.st_ino;
+        *map = result;
     }
-    if (fstat(fd, &st) != 0) {
-        err = ivshm_diag_fail(diag, errno, "cannot stat %s: %s", result.path, strerror(errno));
-        goto close_fd;
-    }
-    if (!S_ISREG(st.st_mode)) {
-        err = ivshm_diag_fail(diag, EINVAL,
-                              "%s is not a regular file or an ivshmem device: name the file that "
-                              "backs the region, or a PCI address such as 0000:00:04.0",
-                              name);
-        goto close_fd;
-    }
-    struct statfs fs = {0};
-    if (fstatfs(fd, &fs) != 0) {
-        err = ivshm_diag_fail(diag, errno, "cannot stat the file system of %s: %s", result.path,
-                              strerror(errno));
-        goto close_fd;
-    }
-    /* A BAR opened by its path in sysfs, or by a link to it, is a device as well. */
-    result.is_device = result.is_device || fs.f_type == SYSFS_MAGIC;
-    result.is_memory = fs.f_type == TMPFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC;
-    result.page = (uint64_t) (fs.f_type == HUGETLBFS_MAGIC ? fs.f_bsize : sysconf(_SC_PAGESIZE));
-    result.size = (uint64_t) st.st_size;
-    if (result.size == 0) {
-        err = ivshm_diag_fail(diag, EINVAL, "%s is empty: run `ivshmem format --size 64M %s`", name,
-                              name);
-        goto close_fd;
-    }
-    result.base =
-        mmap(NULL, result.size, PROT_READ | (readonly ? 0 : PROT_WRITE), MAP_SHARED, fd, 0);
-    if (result.base == MAP_FAILED) {
-        err = ivshm_diag_fail(diag, errno, "cannot map %s (%llu bytes): %s%s", result.path,
-                              (unsigned long long) result.size, strerror(errno),
-                              errno == ENOMEM
-                                  ? ": raise this process' limit of address space (ulimit "
-                                    "-v); for a file in hugetlbfs, give the system more huge "
-                                    "pages (sysctl vm.nr_hugepages)"
-                                  : "");
-        goto close_fd;
-    }
-    make_absolute(&result);
-    result.file_system = st.st_dev;
-    result.id = st.st_ino;
-    result.sparse = !result.is_device && (uint64_t) st.st_blocks * 512 < result.size;
-    *map = result;
-    err = 0;
-close_fd:
     close(fd);
     return err;
 }
@@ -413,9 +378,15 @@ int ivshm_map_reopen(const struct ivshm_map *map)
         return fd;
     int err = fstat(fd, &st) != 0 ? -errno
               : st.st_dev != map->file_system || st.st_ino != map->id ||
-                      (uint64_t) st.st_size != map->size
+                      (S_ISREG(st.st_mode) && (uint64_t) st.st_size != map->size)
                   ? -ESTALE
                   : 0;
+    if (!err && S_ISCHR(st.st_mode)) {
+        int seen = fd;
+        fd = open_device(seen, map);
+        close(seen);
+        return fd;
+    }
     if (err)
         close(fd);
     return err ? err : fd;
@@ -426,13 +397,4 @@ void ivshm_map_close(struct ivshm_map *map)
     if (map->base)
         munmap(map->base, map->size);
     map->base = NULL;
-}
-
-const char *ivshm_map_kind(const struct ivshm_map *map)
-{
-    if (map->is_device)
-        return "BAR";
-    if (!map->is_memory)
-        return "file";
-    return map->page == (uint64_t) sysconf(_SC_PAGESIZE) ? "tmpfs" : "hugetlbfs";
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Obtains the memory: the BAR of an ivshmem PCI device through sysfs, or a file that backs one.
+ * Obtains the memory: that of a device (see device.h), or a file that backs one.
  * Knows nothing of its contents. Any thread, each with its own struct; at start only, as each call
  * costs some system calls. Functions return 0 or a negative errno, and set their outputs only on
  * success, unless they say otherwise. No ordering edge.
@@ -8,31 +8,22 @@
 #ifndef IVSHM_MAP_H
 #define IVSHM_MAP_H
 
-#include "diag.h"
+#include "device.h"
 
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/*
- * Which of a device's files in sysfs maps the region. On arm64, resource2 is Device memory: an
- * access that is not aligned, or `dc zva`, is a bus error there, and both are in memcpy and memset.
- * resource2_wc is normal memory. Linux has it there since 5.10.
- */
-#ifdef __aarch64__
-#define IVSHM_MAP_BAR "resource2_wc"
-#else
-#define IVSHM_MAP_BAR "resource2"
-#endif
-
 /* A mapping. The fields are for the rest of core to read; others use the functions below. */
 struct ivshm_map {
     void *base;
-    uint64_t size;  /* bytes */
-    bool is_device; /* a BAR; else a file */
-    bool is_memory; /* a file that exists only in this kernel's memory: tmpfs, hugetlbfs */
-    uint64_t page;  /* bytes of a page of the mapping, unless the kernel makes them larger */
+    uint64_t size;    /* bytes */
+    uint64_t offset;  /* in the file that is mapped, bytes */
+    const char *kind; /* what it is, in a word; a constant */
+    bool is_device;   /* of a VM or of this machine; else a file */
+    bool is_memory;   /* a file that exists only in this kernel's memory: tmpfs, hugetlbfs */
+    uint64_t page;    /* bytes of a page of the mapping, unless the kernel makes them larger */
     bool readonly;
     bool sparse;              /* a file that did not have all its memory when it was opened */
     uint64_t file_system, id; /* device and inode number, to recognise the file */
@@ -40,20 +31,14 @@ struct ivshm_map {
     char path[PATH_MAX];      /* what was opened, from the root, so that it can be found again */
 };
 
-struct ivshm_device {
-    char address[32]; /* 0000:00:04.0 */
-    char path[512];   /* memory BAR in sysfs */
-    uint64_t size;    /* bytes of the BAR, 0 if there is none */
-};
-
 /*
- * Maps `name`, a PCI address or a path, shared, for reading and, unless `readonly`, for writing. A
- * symbolic link anywhere on the way is not followed if it lies in a directory where everyone may
- * create files, and belongs to neither this user nor the directory's owner. The caller ends *map
- * with ivshm_map_close. Errors: -ENOENT no such device or file; -ENODEV not an ivshmem device, or
- * one without a memory BAR; -EACCES no permission, a link that is not followed, or a device that
- * only root can enable; -EINVAL not a regular file, or empty; -ENAMETOOLONG; else the error of the
- * system call.
+ * Maps `name`, a PCI address or a path, shared, for reading and, unless `readonly`, for writing.
+ * What it is and its size are found out. A symbolic link anywhere on the way is not followed if it
+ * lies in a directory where everyone may create files, and belongs to neither this user nor the
+ * directory's owner. The caller ends *map with ivshm_map_close. Errors: -ENOENT no such device or
+ * file; -ENODEV not an ivshmem device, or one without a memory BAR; -EACCES no permission, a link
+ * that is not followed, or a device that only root can enable; -EINVAL neither a regular file nor a
+ * device of a known kind, or empty; -ENAMETOOLONG; else the error of the system call.
  */
 int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struct ivshm_diag *diag);
 
@@ -80,15 +65,20 @@ static inline uint64_t ivshm_map_size(const struct ivshm_map *map)
     return map->size;
 }
 
-/* True for a BAR, false for a file. */
+/* True for a device, false for a file. */
 static inline bool ivshm_map_is_device(const struct ivshm_map *map)
 {
     return map->is_device;
 }
 
-/* What it is, in a word or two, such as "hugetlbfs"; and the bytes of its pages. */
-const char *ivshm_map_kind(const struct ivshm_map *map);
+/* What it is, in a word: "BAR", "device-DAX", "kvmfr", "UIO", "tmpfs", "memfd", "hugetlbfs",
+ * "file". */
+static inline const char *ivshm_map_kind(const struct ivshm_map *map)
+{
+    return map->kind;
+}
 
+/* The bytes of its pages. */
 static inline uint64_t ivshm_map_page(const struct ivshm_map *map)
 {
     return map->page;
@@ -115,17 +105,13 @@ int ivshm_map_open_folder(const char *path, const char **name, struct ivshm_diag
  */
 int ivshm_map_reopen(const struct ivshm_map *map);
 
+/*
+ * Maps the same memory once more, at another address, by the descriptor that ivshm_map_reopen
+ * returned. The caller unmaps ivshm_map_size bytes. MAP_FAILED with errno on failure.
+ */
+void *ivshm_map_again(const struct ivshm_map *map, int fd);
+
 /* Tells files apart that processes of one kernel have mapped. 0 for a device. Constant cost. */
 uint64_t ivshm_map_file_id(const struct ivshm_map *map);
-
-/*
- * Lists the ivshmem devices of this machine in the order of their addresses, at most `max` of them.
- * Returns how many there are, which may be more; 0 also without sysfs. Cost: two small files for
- * each PCI device.
- */
-int ivshm_map_devices(struct ivshm_device *devices, int max);
-
-/* The directory in which devices are looked up. Weak, so that a test can name another one. */
-const char *ivshm_map_sysfs(void);
 
 #endif

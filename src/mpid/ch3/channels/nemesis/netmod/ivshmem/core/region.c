@@ -383,32 +383,46 @@ static int open_named(const char *name, bool write, struct ivshm_region *region,
     return err;
 }
 
+/* Memory that may be there for another purpose is used only if it holds a region. */
+static int open_device(const struct ivshm_device *device, bool write, struct ivshm_region *region,
+                       struct ivshm_diag *diag)
+{
+    if (!device->is_pci) {
+        int err = open_named(device->name, false, region, diag);
+        if (err)
+            return err;
+        ivshm_map_close(&region->map);
+    }
+    return open_named(device->name, write, region, diag);
+}
+
 static int open_first_device(bool write, struct ivshm_region *region, struct ivshm_diag *diag)
 {
-    struct ivshm_device devices[16];
+    enum { MAX = 64 };
+    struct ivshm_device devices[MAX];
     struct ivshm_diag first = {""};
-    int first_err = 0, n = ivshm_map_devices(devices, 16);
-    if (n == 0)
+    int first_err = 0, failed = 0, n = ivshm_device_list(devices, MAX);
+    for (int i = 0; i < n && i < MAX; i++) {
+        struct ivshm_diag why = {""};
+        int err = open_device(&devices[i], write, region, &why);
+        if (err == 0)
+            return 0;
+        if (devices[i].is_pci && failed++ == 0) {
+            first = why;
+            first_err = err;
+        }
+    }
+    if (failed == 0)
         return ivshm_diag_fail(
             diag, ENODEV,
             "no ivshmem device (PCI 1af4:1110) on this machine and no region named: "
             "start the VM with `-object memory-backend-file,id=r,share=on,mem-path="
             "/dev/shm/region,size=64M -device ivshmem-plain,memdev=r`, or set "
-            "MPIR_CVAR_NEMESIS_IVSHMEM_REGION to a PCI address or a file");
-    for (int i = 0; i < n && i < 16; i++) {
-        struct ivshm_diag why = {""};
-        int err = open_named(devices[i].address, write, region, &why);
-        if (err == 0)
-            return 0;
-        if (i == 0) {
-            first = why;
-            first_err = err;
-        }
-    }
-    if (n > 1)
+            "MPIR_CVAR_NEMESIS_IVSHMEM_REGION to a PCI address, a device or a file");
+    if (failed > 1)
         return ivshm_diag_fail(diag, -first_err,
-                               "none of the %d ivshmem devices can be used; the first one: %.*s", n,
-                               600, first.text);
+                               "none of the %d ivshmem devices can be used; the first one: %.*s",
+                               failed, 600, first.text);
     if (diag)
         *diag = first;
     return first_err;

@@ -71,11 +71,11 @@ int ivshm_region_reserve(const struct ivshm_map *map, enum ivshm_access access,
 enum ivshm_found ivshm_region_probe(const struct ivshm_map *map, struct ivshm_diag *diag);
 
 /*
- * Opens `name` (see ivshm_map_open) or, if it is NULL, the first ivshmem device that holds a region
- * or is unformatted, and formats it if necessary. Several processes may do so at once, and any of
- * them may die. Edges S1, S2, S3. The caller ends *region with ivshm_region_close, and leaves it in
- * place until then, as endpoints point to it; after an error its contents are undefined.
- * Errors, besides those of the map: -ENODEV no device; -EMEDIUMTYPE other contents;
+ * Opens `name` (see ivshm_map_open) or, if it is NULL, the first device that holds a region, or is
+ * an unformatted ivshmem PCI device, and formats that if necessary. Several processes may do so at
+ * once, and any of them may die. Edges S1, S2, S3. The caller ends *region with ivshm_region_close,
+ * and leaves it in place until then, as endpoints point to it; after an error its contents are
+ * undefined. Errors, besides those of the map: -ENODEV no device; -EMEDIUMTYPE other contents;
  * -EPROTONOSUPPORT another layout version; -ENOSPC too small, or no memory; -EFBIG too large;
  * -EBADMSG damaged superblock; -EAGAIN it is being formatted anew.
  */
@@ -103,7 +103,7 @@ int ivshm_region_format(struct ivshm_map *map, struct ivshm_diag *diag);
  * Pointers are valid until it is closed.
  */
 
-/* As the user gave it: a PCI address or a path. */
+/* As the user gave it, or the device that was found: a PCI address or a path. */
 static inline const char *ivshm_region_name(const struct ivshm_region *region)
 {
     return region->map.name;

@@ -14,6 +14,8 @@ ivshmem_core_sources =                                                      \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/coop.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/copy.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/copy.h                \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/device.c              \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/device.h              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/diag.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/endpoint.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/endpoint.h            \

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: mpich2 */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "device.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#define IVSHMEM_VENDOR 0x1af4
+#define IVSHMEM_DEVICE 0x1110
+
+__attribute__((weak)) const char *ivshm_device_sysfs(void)
+{
+    return "/sys";
+}
+
+__attribute__((weak)) const char *ivshm_device_dev(void)
+{
+    return "/dev";
+}
+
+/* A number in sysfs, decimal or with 0x; 0 if there is none. */
+static uint64_t read_number(const char *folder, const char *attribute)
+{
+    char path[PATH_MAX], text[32] = "";
+    if ((size_t) snprintf(path, sizeof(path), "%s/%s", folder, attribute) >= sizeof(path))
+        return 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    if (read(fd, text, sizeof(text) - 1) < 0)
+        text[0] = 0;
+    close(fd);
+    return strtoull(text, NULL, 0);
+}
+
+static bool is_ivshmem(const char *folder)
+{
+    return read_number(folder, "vendor") == IVSHMEM_VENDOR &&
+           read_number(folder, "device") == IVSHMEM_DEVICE;
+}
+
+/*
+ * The kinds of character devices. `measure` sets the memory's size, 0 if there is none, from the
+ * device's folder in sysfs or by its open descriptor, which is -1 when devices are listed; offset
+ * and page have defaults. Without `may_try`, a device in that folder is used only if it is named:
+ * what its memory is for is unknown, and reading it may have an effect.
+ */
+struct ivshm_device_kind {
+    const char *subsystem, *listed_in; /* in sysfs */
+    const char *name;
+    bool (*may_try)(const char *folder);
+    void (*measure)(const char *folder, int fd, struct ivshm_device_memory *memory);
+};
+
+static bool always(const char *folder)
+{
+    (void) folder;
+    return true;
+}
+
+/* Its length is not told by sysfs. The module returns it as an int, which is enough below 4 GiB. */
+static void measure_kvmfr(const char *folder, int fd, struct ivshm_device_memory *memory)
+{
+    (void) folder;
+    memory->size = fd < 0 ? 0 : (uint32_t) ioctl(fd, _IO('u', 0x44));
+    if (memory->size == UINT32_MAX)
+        memory->size = 0;
+}
+
+static void measure_dax(const char *folder, int fd, struct ivshm_device_memory *memory)
+{
+    (void) fd;
+    uint64_t align = read_number(folder, "align");
+    memory->size = read_number(folder, "size");
+    memory->page = align ? align : memory->page;
+}
+
+static bool is_of_ivshmem(const char *folder)
+{
+    char path[PATH_MAX];
+    return (size_t) snprintf(path, sizeof(path), "%s/device", folder) < sizeof(path) &&
+           is_ivshmem(path);
+}
+
+#define UIO_MAPS 5 /* Linux has no more */
+
+/* The largest of its memories: others are registers. The one numbered i is at page i of the file.
+ */
+static void measure_uio(const char *folder, int fd, struct ivshm_device_memory *memory)
+{
+    (void) fd;
+    char name[32];
+    for (unsigned i = 0; i < UIO_MAPS; i++) {
+        snprintf(name, sizeof(name), "maps/map%u/size", i);
+        uint64_t size = read_number(folder, name);
+        snprintf(name, sizeof(name), "maps/map%u/offset", i);
+        if (size <= memory->size || read_number(folder, name) != 0)
+            continue;
+        memory->size = size;
+        memory->offset = i * (uint64_t) sysconf(_SC_PAGESIZE);
+    }
+}
+
+static const struct ivshm_device_kind kinds[] = {
+    {"kvmfr", "class/kvmfr", "kvmfr", always, measure_kvmfr},
+    {"dax", "bus/dax/devices", "device-DAX", always, measure_dax},
+    {"uio", "class/uio", "UIO", is_of_ivshmem, measure_uio},
+};
+#define KINDS (sizeof(kinds) / sizeof(kinds[0]))
+
+static struct ivshm_device_memory measure(const struct ivshm_device_kind *kind, const char *folder,
+                                          int fd)
+{
+    struct ivshm_device_memory memory = {.kind = kind->name,
+                                         .page = (uint64_t) sysconf(_SC_PAGESIZE)};
+    kind->measure(folder, fd, &memory);
+    return memory;
+}
+
+/* Devices found so far: all are counted, and as many as fit are listed. */
+struct list {
+    struct ivshm_device *devices;
+    int max, total;
+};
+
+static void add_device(struct list *list, struct ivshm_device device)
+{
+    if (list->total < list->max)
+        list->devices[list->total] = device;
+    list->total++;
+}
+
+static void add_character(struct list *list, const struct ivshm_device_kind *kind,
+                          const char *folder, const char *name)
+{
+    if (!kind->may_try(folder))
+        return;
+    struct ivshm_device_memory memory = measure(kind, folder, -1);
+    struct ivshm_device device = {.kind = kind->name, .size = memory.size};
+    int len = snprintf(device.name, sizeof(device.name), "%s/%s", ivshm_device_dev(), name);
+    if ((size_t) len < sizeof(device.name) && access(device.name, F_OK) == 0)
+        add_device(list, device);
+}
+
+static void add_pci(struct list *list, const struct ivshm_device_kind *kind, const char *folder,
+                    const char *name)
+{
+    (void) kind;
+    char path[PATH_MAX];
+    struct stat st;
+    struct ivshm_device device = {.kind = "BAR", .is_pci = true};
+    if (!is_ivshmem(folder) ||
+        (size_t) snprintf(device.name, sizeof(device.name), "%s", name) >= sizeof(device.name))
+        return;
+    if ((size_t) snprintf(path, sizeof(path), "%s/" IVSHM_DEVICE_BAR, folder) < sizeof(path) &&
+        stat(path, &st) == 0)
+        device.size = (uint64_t) st.st_size;
+    add_device(list, device);
+}
+
+static int not_hidden(const struct dirent *entry)
+{
+    return entry->d_name[0] != '.';
+}
+
+/* Calls `add` for all that is in a folder of sysfs, in the order of the names. */
+static void scan(struct list *list, const char *listed_in, const struct ivshm_device_kind *kind,
+                 void (*add)(struct list *, const struct ivshm_device_kind *, const char *,
+                             const char *))
+{
+    char folder[PATH_MAX], path[PATH_MAX];
+    struct dirent **entries;
+    if ((size_t) snprintf(folder, sizeof(folder), "%s/%s", ivshm_device_sysfs(), listed_in) >=
+        sizeof(folder))
+        return;
+    int n = scandir(folder, &entries, not_hidden, alphasort);
+    for (int i = 0; i < n; i++) {
+        const char *name = entries[i]->d_name;
+        if ((size_t) snprintf(path, sizeof(path), "%s/%s", folder, name) < sizeof(path))
+            add(list, kind, path, name);
+        free(entries[i]);
+    }
+    if (n >= 0)
+        free(entries);
+}
+
+int ivshm_device_list(struct ivshm_device *devices, int max)
+{
+    struct list list = {devices, max, 0};
+    for (size_t i = 0; i < KINDS; i++)
+        scan(&list, kinds[i].listed_in, &kinds[i], add_character);
+    scan(&list, "bus/pci/devices", NULL, add_pci);
+    return list.total;
+}
+
+bool ivshm_device_is_address(const char *name)
+{
+    unsigned domain, bus, device, function;
+    char rest;
+    return sscanf(name, "%x:%x:%x.%x%c", &domain, &bus, &device, &function, &rest) == 4;
+}
+
+#define PCI_COMMAND 4 /* offset in the configuration space */
+#define PCI_COMMAND_MEMORY 2
+
+/*
+ * A device that no driver has touched may not answer yet: some firmware leaves its memory disabled,
+ * and reads then return all ones. Enables it, for which one must be root.
+ */
+static int enable_memory(const char *address, const char *folder, struct ivshm_diag *diag)
+{
+    char path[600];
+    unsigned char command[2] = {PCI_COMMAND_MEMORY};
+    snprintf(path, sizeof(path), "%s/config", folder);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || pread(fd, command, sizeof(command), PCI_COMMAND) < 1)
+        command[0] = PCI_COMMAND_MEMORY; /* unknown: the contents will tell */
+    if (fd >= 0)
+        close(fd);
+    if (command[0] & PCI_COMMAND_MEMORY)
+        return 0;
+    snprintf(path, sizeof(path), "%s/enable", folder);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    bool enabled = fd >= 0 && write(fd, "1", 1) == 1;
+    if (fd >= 0)
+        close(fd);
+    if (!enabled)
+        return ivshm_diag_fail(
+            diag, EACCES,
+            "the memory of ivshmem device %s is disabled, and only root can enable it: run "
+            "`echo 1 >%s` as root",
+            address, path);
+    return 0;
+}
+
+int ivshm_device_find_bar(const char *address, char *path, size_t size, struct ivshm_diag *diag)
+{
+    char folder[512];
+    snprintf(folder, sizeof(folder), "%s/bus/pci/devices/%s", ivshm_device_sysfs(), address);
+    if (access(folder, F_OK) != 0)
+        return ivshm_diag_fail(diag, ENOENT,
+                               "there is no PCI device %s here: `lspci -nn -d 1af4:1110` lists the "
+                               "ivshmem devices of this machine",
+                               address);
+    if (!is_ivshmem(folder))
+        return ivshm_diag_fail(
+            diag, ENODEV,
+            "PCI device %s is %04x:%04x, not an ivshmem device (1af4:1110): `lspci "
+            "-nn -d 1af4:1110` lists the ivshmem devices of this machine",
+            address, (unsigned) read_number(folder, "vendor"),
+            (unsigned) read_number(folder, "device"));
+    snprintf(path, size, "%s/" IVSHM_DEVICE_BAR, folder);
+    return enable_memory(address, folder, diag);
+}
+
+/* The device's folder in sysfs. */
+static void find_folder(dev_t number, char *folder, size_t size)
+{
+    snprintf(folder, size, "%s/dev/char/%u:%u", ivshm_device_sysfs(), major(number), minor(number));
+}
+
+const struct ivshm_device_kind *ivshm_device_kind(dev_t number, const char *name,
+                                                  struct ivshm_diag *diag)
+{
+    char link[600], target[PATH_MAX];
+    find_folder(number, link, sizeof(link) - sizeof("/subsystem"));
+    strcat(link, "/subsystem");
+    ssize_t len = readlink(link, target, sizeof(target) - 1);
+    target[len > 0 ? len : 0] = 0;
+    const char *slash = strrchr(target, '/'), *subsystem = slash ? slash + 1 : target;
+    for (size_t i = 0; i < KINDS; i++)
+        if (strcmp(subsystem, kinds[i].subsystem) == 0)
+            return &kinds[i];
+    ivshm_diag_fail(
+        diag, EINVAL,
+        "%s is a character device%s%s, whose memory cannot be a region: name a device-DAX "
+        "(/dev/dax0.0), kvmfr or UIO device, a PCI address such as 0000:00:04.0, or the file that "
+        "backs the region; `ivshmem info --all` lists the devices of this machine",
+        name, *subsystem ? " of the subsystem " : "", subsystem);
+    return NULL;
+}
+
+int ivshm_device_measure(const struct ivshm_device_kind *kind, dev_t number, int fd,
+                         const char *name, struct ivshm_device_memory *memory,
+                         struct ivshm_diag *diag)
+{
+    char folder[512];
+    find_folder(number, folder, sizeof(folder));
+    struct ivshm_device_memory found = measure(kind, folder, fd);
+    if (found.size == 0)
+        return ivshm_diag_fail(diag, ENODEV,
+                               "%s (%s) has no memory that can be mapped, or does not tell its "
+                               "size: see %s, or name another device",
+                               name, kind->name, folder);
+    *memory = found;
+    return 0;
+}

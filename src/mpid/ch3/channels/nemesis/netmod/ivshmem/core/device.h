@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * The devices whose memory can be a region, as sysfs describes them: ivshmem PCI devices, each a
+ * file in sysfs, and the character devices of the kinds in device.c's table. Used by map and
+ * region. Any thread; at start only, as each call costs some system calls. No ordering edge.
+ */
+#ifndef IVSHM_DEVICE_H
+#define IVSHM_DEVICE_H
+
+#include "diag.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/*
+ * Which of a PCI device's files in sysfs maps the region. On arm64, resource2 is Device memory: an
+ * access that is not aligned, or `dc zva`, is a bus error there, and both are in memcpy and memset.
+ * resource2_wc is normal memory. Linux has it there since 5.10.
+ */
+#ifdef __aarch64__
+#define IVSHM_DEVICE_BAR "resource2_wc"
+#else
+#define IVSHM_DEVICE_BAR "resource2"
+#endif
+
+struct ivshm_device {
+    char name[280];   /* what ivshm_map_open takes: 0000:00:04.0, /dev/dax0.0 */
+    const char *kind; /* in a word: "BAR", "device-DAX"; a constant */
+    uint64_t size;    /* bytes; 0 if it has no memory, or only an open device tells */
+    bool is_pci;      /* made to be a region, and for nothing else */
+};
+
+/* How the memory of an open character device is mapped. */
+struct ivshm_device_memory {
+    const char *kind;
+    uint64_t size, offset; /* bytes, for mmap */
+    uint64_t page;         /* bytes, of which size and address are multiples */
+};
+
+/*
+ * Lists the devices of this machine, at most `max` of them, in the order in which a region is
+ * looked for: those whose mapping is cached come first. A device can be listed once for each driver
+ * through which it can be mapped. Returns how many there are, which may be more; 0 also without
+ * sysfs. Cost: two small files for each PCI device.
+ */
+int ivshm_device_list(struct ivshm_device *devices, int max);
+
+/* Whether `name` is an address as sysfs writes it, such as 0000:00:04.0; and not a path. */
+bool ivshm_device_is_address(const char *name);
+
+/*
+ * Writes the path of the file that maps the memory of the PCI device `address`, and enables that
+ * memory if need be. Returns 0, or a negative errno: -ENOENT no such device; -ENODEV not an ivshmem
+ * device; -EACCES only root can enable it.
+ */
+int ivshm_device_find_bar(const char *address, char *path, size_t size, struct ivshm_diag *diag);
+
+/* A kind of character device whose memory can be a region. */
+struct ivshm_device_kind;
+
+/*
+ * The kind of the character device with this number, without opening it, as that can have an
+ * effect. NULL if its memory cannot be a region; diag says so of `name`.
+ */
+const struct ivshm_device_kind *ivshm_device_kind(dev_t number, const char *name,
+                                                  struct ivshm_diag *diag);
+
+/*
+ * How the memory of such a device is mapped, which is open as `fd`. Returns 0, or -ENODEV if it has
+ * none.
+ */
+int ivshm_device_measure(const struct ivshm_device_kind *kind, dev_t number, int fd,
+                         const char *name, struct ivshm_device_memory *memory,
+                         struct ivshm_diag *diag);
+
+/* Where sysfs and the character devices are. Weak, so that a test can name other directories. */
+const char *ivshm_device_sysfs(void);
+const char *ivshm_device_dev(void);
+
+#endif
