@@ -140,6 +140,7 @@ int tool_check(const struct tool_options *opt)
     /* Checks the superblock, word by word. */
     if (ivshm_region_inspect(opt->region, &region, &diag) != 0)
         return tool_error("%s", diag.text);
+    struct ivshm_speed speed = tool_speed(&region);
     unsigned found = check_endpoints(&region) + check_blocks(&region, &leaked);
     int deep = opt->deep ? tool_deep(&region, &diag) : 0;
     if (deep < 0) {
@@ -161,10 +162,12 @@ int tool_check(const struct tool_options *opt)
             "`ivshmem format --force %s`",
             ivshm_region_name(&region), ivshm_region_name(&region), ivshm_region_name(&region));
     else
-        printf("region %s is sound: superblock, %u endpoints in use, %llu blocks in use%s\n",
+        printf("region %s is sound: superblock, %u endpoints in use, %llu blocks in use%s; its "
+               "memory is %s\n",
                ivshm_region_name(&region), in_use,
                (unsigned long long) (ivshm_region_blocks(&region) - usage.free_blocks),
-               opt->deep ? ", inboxes, cells, rings and pipelines" : "");
+               opt->deep ? ", inboxes, cells, rings and pipelines" : "",
+               ivshm_speed_name(speed.kind));
     ivshm_region_close(&region);
     return status;
 }

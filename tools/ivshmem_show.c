@@ -200,6 +200,25 @@ static const char *group_name(gid_t gid)
     return gr ? gr->gr_name : number;
 }
 
+struct ivshm_speed tool_speed(const struct ivshm_region *region)
+{
+    struct ivshm_speed speed;
+    char why[640];
+    ivshm_speed_measure(ivshm_region_base(region), false, &speed);
+    if (speed.kind != IVSHM_SPEED_CACHED) {
+        ivshm_speed_explain(ivshm_region_map(region), why, sizeof(why));
+        tool_warn("the memory of %s is %s for this machine, and all messages are slow: %s",
+                  ivshm_region_name(region), ivshm_speed_name(speed.kind), why);
+    }
+    return speed;
+}
+
+static void times_json(const char *name, const struct ivshm_speed_times *times)
+{
+    printf("\"%s\": {\"load\": %.3f, \"stream\": %.3f, \"copy\": %.3f}", name,
+           (double) times->load / 1000, (double) times->stream / 1000, (double) times->copy / 1000);
+}
+
 static void info_json(const struct ivshm_region *region, const struct stat *st,
                       const struct ivshm_extent_usage *usage, uint32_t in_use)
 {
@@ -219,7 +238,12 @@ static void info_json(const struct ivshm_region *region, const struct stat *st,
     printf(", \"group\": ");
     tool_print_json(group_name(st->st_gid));
     printf(", \"version\": %d, \"id\": \"%s\",\n", IVSHM_VERSION, tool_id(region));
-    printf(" \"geometry\": {\"endpoints\": %u, \"endpoint_table\": %llu, \"blocks\": %llu, "
+    struct ivshm_speed speed = tool_speed(region);
+    printf(" \"access\": {\"kind\": \"%s\", ", ivshm_speed_name(speed.kind));
+    times_json("region", &speed.shared);
+    printf(", ");
+    times_json("own", &speed.own);
+    printf("},\n \"geometry\": {\"endpoints\": %u, \"endpoint_table\": %llu, \"blocks\": %llu, "
            "\"block_size\": %llu, \"block_map\": %llu, \"data\": %llu, \"inbox_slots\": %u, "
            "\"small_cells\": %u, \"small_size\": %u, \"large_cells\": %u, \"large_size\": %u, "
            "\"pipeline_chunks\": %u, \"chunk_size\": %u, \"base_bytes\": %llu, \"attached\": %llu, "
@@ -252,6 +276,13 @@ static void info_text(const struct ivshm_region *region, const struct stat *st,
            ivshm_region_is_device(region) ? "device" : "file", st->st_mode & 07777,
            tool_user(st->st_uid), group_name(st->st_gid));
     printf("mapping    %s, pages of %s\n", ivshm_map_kind(map), tool_size(ivshm_map_page(map)));
+    struct ivshm_speed speed = tool_speed(region);
+    printf("access     %s: %.2f ns for a load, %.2f ns for each of many, %.2f ns for 8 bytes of a "
+           "copy; other memory %.2f, %.2f, %.2f ns\n",
+           ivshm_speed_name(speed.kind), (double) speed.shared.load / 1000,
+           (double) speed.shared.stream / 1000, (double) speed.shared.copy / 1000,
+           (double) speed.own.load / 1000, (double) speed.own.stream / 1000,
+           (double) speed.own.copy / 1000);
     printf("size       %s", tool_size(mapped));
     if (g->size < mapped)
         printf(", formatted for %s", tool_size(g->size));

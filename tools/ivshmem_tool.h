@@ -7,6 +7,7 @@
 #define IVSHMEM_TOOL_H
 
 #include "endpoint.h"
+#include "speed.h"
 
 #include <sys/types.h>
 #include <time.h>
@@ -105,6 +106,12 @@ int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
 
 /* Whether a claim that owns blocks is over: nobody who may use them is left. */
 bool tool_is_over(const struct ivshm_region *region, struct ivshm_owner owner);
+
+/*
+ * Measures how fast the region is to this process, by loads only, as others use it; and warns if it
+ * is not cached.
+ */
+struct ivshm_speed tool_speed(const struct ivshm_region *region);
 
 /* Why nothing can be proved of an entry from here, and who can; NULL if something can. */
 const char *tool_why_unknown(const struct tool_entry *e);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: mpich2 */
 #include "fuzz.h"
+#include "speed.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -72,6 +73,14 @@ int ivshm_device_list(struct ivshm_device *devices, int max)
         devices[i] =
             (struct ivshm_device){.name = "device", .size = mapped_image->size, .is_pci = true};
     return 2;
+}
+
+/* A clock's answers differ in each run, and nothing follows from what is loaded meanwhile. */
+void ivshm_speed_time(void *memory, bool may_store, struct ivshm_speed_times *times)
+{
+    (void) memory;
+    (void) may_store;
+    *times = (struct ivshm_speed_times){1, 1, 1, 1};
 }
 
 /*

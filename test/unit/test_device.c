@@ -190,7 +190,7 @@ static void describe_zero(const char *attribute, const char *text)
 /* /dev/zero is NAME, of the subsystem, and listed in that folder. */
 static void rename_zero(const char *name, const char *subsystem, const char *listed_in)
 {
-    char path[128], target[128];
+    char path[128], target[512];
     struct stat st;
     must(stat("/dev/zero", &st) == 0);
     snprintf(zero_folder, sizeof(zero_folder), "sys/dev/char/%u:%u", major(st.st_rdev),

@@ -1171,3 +1171,28 @@ END
     run -0 fake check
     says "region 0000:00:03.0 is sound"
 }
+
+@test "memory that is not cached is reported, with the reason and what to do" {
+    # The times are told: own memory is that which may be stored to.
+    cat >"$BATS_FILE_TMPDIR/slow.c" <<'END'
+#include "speed.h"
+void ivshm_speed_time(void *memory, bool may_store, struct ivshm_speed_times *times)
+{
+    (void) memory;
+    *times = may_store ? (struct ivshm_speed_times){1000, 250, 250, 125}
+                       : (struct ivshm_speed_times){250000, 240000, 0, 120000};
+}
+END
+    compile slow "$BATS_FILE_TMPDIR/slow.c"
+    format
+    run -0 slow info "$r"
+    says "access     not cached: 250.00 ns for a load, 240.00 ns for each of many, 120.00 ns for 8 bytes of a copy; other"
+    says "ivshmem: warning: the memory of $r is not cached for this machine, and all messages are slow: "
+    says "/dev/dax0.0"
+    slow info --json "$r" 2>/dev/null |
+        jq -e '.access == {"kind": "not cached", "region": {"load": 250, "stream": 240, "copy": 120},
+            "own": {"load": 1, "stream": 0.25, "copy": 0.125}}'
+    run -0 slow check "$r"
+    says "the memory of $r is not cached"
+    says "its memory is not cached"
+}

@@ -42,6 +42,8 @@ ivshmem_core_sources =                                                      \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/ring.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/runs.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/runs.h                \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/speed.c               \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/speed.h               \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/tracepoint.h          \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/transport.c           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/transport.h
