@@ -136,6 +136,10 @@ TEST(test_explain)
     explain("BAR");
     assert_says(explained, "pass none through");
     write_file("proc/mtrr",
+               "reg00: base=0x000000000 (    0MB), size= 8192MB, count=1: write-back\n");
+    explain("BAR");
+    assert_says(explained, "pass none through");
+    write_file("proc/mtrr",
                "reg00: base=0x000000000 (    0MB), size= 8192MB, count=1: write-back\n"
                "reg01: base=0x0c0000000 ( 3072MB), size= 1024MB, count=1: uncachable\n");
     explain("BAR");
