@@ -203,12 +203,11 @@ static const char *group_name(gid_t gid)
 struct ivshm_speed tool_speed(const struct ivshm_region *region)
 {
     struct ivshm_speed speed;
-    char why[640];
+    char text[1200];
     ivshm_speed_measure(ivshm_region_base(region), false, &speed);
     if (speed.kind != IVSHM_SPEED_CACHED) {
-        ivshm_speed_explain(ivshm_region_map(region), why, sizeof(why));
-        tool_warn("the memory of %s is %s for this machine, and all messages are slow: %s",
-                  ivshm_region_name(region), ivshm_speed_name(speed.kind), why);
+        ivshm_speed_explain(ivshm_region_map(region), &speed, text, sizeof(text));
+        tool_warn("%s", text);
     }
     return speed;
 }

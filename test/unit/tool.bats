@@ -1187,12 +1187,13 @@ END
     format
     run -0 slow info "$r"
     says "access     not cached: 250.00 ns for a load, 240.00 ns for each of many, 120.00 ns for 8 bytes of a copy; other"
-    says "ivshmem: warning: the memory of $r is not cached for this machine, and all messages are slow: "
+    says "ivshmem: warning: $r ("
+    says ") is mapped as memory that is not cached: a load takes 250.0 ns, of other memory 1.0 ns, so all messages are"
     says "/dev/dax0.0"
     slow info --json "$r" 2>/dev/null |
         jq -e '.access == {"kind": "not cached", "region": {"load": 250, "stream": 240, "copy": 120},
             "own": {"load": 1, "stream": 0.25, "copy": 0.125}}'
     run -0 slow check "$r"
-    says "the memory of $r is not cached"
+    says "is mapped as memory that is not cached"
     says "its memory is not cached"
 }

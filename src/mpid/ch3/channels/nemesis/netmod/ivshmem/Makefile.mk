@@ -27,6 +27,7 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_port.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_card.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_affinity.c         \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_speed.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_stats.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_info.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_packet.c           \
@@ -63,6 +64,7 @@ noinst_HEADERS +=                                                           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_rules.h            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_send.h             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_shared.h           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_speed.h            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_stats.h            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_teardown.h         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_validate.h         \

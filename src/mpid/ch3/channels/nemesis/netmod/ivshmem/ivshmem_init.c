@@ -126,6 +126,7 @@ cvars:
 #include "ivshmem_stats.h"
 #include "ivshmem_fault.h"
 #include "ivshmem_affinity.h"
+#include "ivshmem_speed.h"
 
 MPID_nem_ivshmem_t MPID_nem_ivshmem;
 
@@ -241,6 +242,7 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
         mpi_errno = MPID_nem_ivshmem_memory_init();
         MPIR_ERR_CHECK(mpi_errno);
         MPID_nem_ivshmem_affinity_check();
+        MPID_nem_ivshmem_speed_check();
     } else if (!can_do_without(err)) {
         mpi_errno = MPID_nem_ivshmem_error(MPID_nem_ivshmem.diag.text);
         goto fn_fail;

@@ -43,10 +43,11 @@ void ivshm_speed_measure(void *memory, bool may_store, struct ivshm_speed *speed
 const char *ivshm_speed_name(enum ivshm_speed_kind kind);
 
 /*
- * For memory that is not cached: writes what Linux tells about the reason, and what to do, in a
- * sentence or two. `size` is that of text; 600 bytes suffice. Cost: some small files.
+ * For memory that is not cached: writes what it is, what Linux tells about the reason, and what to
+ * do. `size` is that of text, in bytes; 1200 suffice. Cost: some small files.
  */
-void ivshm_speed_explain(const struct ivshm_map *map, char *text, size_t size);
+void ivshm_speed_explain(const struct ivshm_map *map, const struct ivshm_speed *speed, char *text,
+                         size_t size);
 
 /* Times the memory. Weak, so that a test can tell recorded times. */
 void ivshm_speed_time(void *memory, bool may_store, struct ivshm_speed_times *times);
