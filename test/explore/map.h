@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: mpich2 */
-/* Replaces core/map.c and core/device.c: the shared memory of a case is the file. For one file of a program. */
+/* Replaces core/map.c and core/device.c: the shared memory of a case is the file. For one file of a
+ * program. */
 #ifndef EXPLORE_MAP_H
 #define EXPLORE_MAP_H
 
