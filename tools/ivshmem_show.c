@@ -202,11 +202,12 @@ static const char *group_name(gid_t gid)
 
 struct ivshm_speed tool_speed(const struct ivshm_region *region)
 {
+    const struct ivshm_map *map = ivshm_region_map(region);
     struct ivshm_speed speed;
     char text[1200];
-    ivshm_speed_measure(ivshm_region_base(region), false, &speed);
+    ivshm_speed_measure(map, ivshm_region_base(region), false, &speed);
     if (speed.kind != IVSHM_SPEED_CACHED) {
-        ivshm_speed_explain(ivshm_region_map(region), &speed, text, sizeof(text));
+        ivshm_speed_explain(map, &speed, text, sizeof(text));
         tool_warn("%s", text);
     }
     return speed;

@@ -281,6 +281,11 @@ TEST(test_fault)
                 0);
     assert_non_null(strstr(text, "at offset 0 is not available"));
     memset(text, 0, sizeof(text));
+    faulted.is_device = true;
+    assert_true(ivshm_backing_describe_fault(&faulted, faulted.base, base, text, sizeof(text) - 1) >
+                0);
+    assert_non_null(strstr(text, "at offset 0 is gone: the device was unplugged or unbound"));
+    memset(text, 0, sizeof(text));
     assert_int_equal(ivshm_backing_describe_fault(&faulted, faulted.base, base, text, 5), 5);
     assert_string_equal(text, "the m");
     ivshm_map_close(&faulted);

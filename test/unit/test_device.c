@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: mpich2 */
 #include "unit.h"
 
+#include "../../kmod/ivshmem_uapi.h"
+
 #include <ftw.h>
 #include <limits.h>
+#include <stdarg.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
 /* A folder of our own, with a sysfs and a /dev. */
@@ -36,7 +41,7 @@ static void make_folders(const char *name)
     snprintf(path, sizeof(path), "%s", path_of(name));
     for (char *slash = strchr(path + strlen(dir) + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
         *slash = 0;
-        must(mkdir(path, 0700) == 0 || errno == EEXIST);
+        must(mkdir(path, 0755) == 0 || errno == EEXIST);
         *slash = '/';
     }
 }
@@ -45,7 +50,7 @@ static void make_folders(const char *name)
 static void write_file(const char *name, const char *text, uint64_t size)
 {
     make_folders(name);
-    int fd = open(path_of(name), O_CREAT | O_RDWR | O_TRUNC, 0600);
+    int fd = open(path_of(name), O_CREAT | O_RDWR | O_TRUNC, 0644);
     must(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t) strlen(text));
     must(size == 0 || ftruncate(fd, (off_t) size) == 0);
     close(fd);
@@ -68,6 +73,7 @@ static int setup(void **state __attribute__((unused)))
     const char *tmp = getenv("TMPDIR");
     snprintf(dir, sizeof(dir), "%s/ivshm-device.XXXXXX", tmp ? tmp : "/tmp");
     must(mkdtemp(dir));
+    umask(022); /* what is in it is as in the real ones, for other users */
     return 0;
 }
 
@@ -322,6 +328,187 @@ TEST(test_kvmfr)
     assert_says(diag, "does not tell its size");
 }
 
+/* What IVSHMEM_INFO returns; without a version, it is not known. */
+static struct ivshmem_info info;
+
+/* Replaces the C library's. */
+int ioctl(int fd, unsigned long request, ...)
+{
+    va_list args;
+    va_start(args, request);
+    void *out = va_arg(args, void *);
+    va_end(args);
+    if (request != IVSHMEM_INFO || info.abi == UINT32_MAX)
+        return (int) syscall(SYS_ioctl, fd, request, out);
+    memcpy(out, &info, sizeof(info));
+    return 0;
+}
+
+#define DRIVERS PCI "0000:00:04.0"
+
+/* /dev/zero is ivshmem1 of the driver, which has the device 0000:00:04.0. */
+static void add_driver(const char *device)
+{
+    char target[512];
+    rename_zero("ivshmem1", "misc", "class/misc");
+    add_pci("0000:00:04.0", "0x1af4\n", device, 4 * MIB);
+    snprintf(target, sizeof(target), "%s/" DRIVERS, dir);
+    char name[128];
+    snprintf(name, sizeof(name), "%s/device", zero_folder);
+    make_link(name, target);
+    make_folders(DRIVERS "/misc/ivshmem1/");
+    info = (struct ivshmem_info){.abi = IVSHMEM_ABI, .size = 4 * MIB, .peer = -1};
+}
+
+static void expect_driver(const char *name, enum ivshm_cache cache)
+{
+    struct ivshm_map map;
+    struct ivshm_diag diag = {""};
+    if (ivshm_map_open(name, false, &map, &diag) != 0)
+        fail_msg("%s", diag.text);
+    assert_string_equal(ivshm_map_kind(&map), "driver");
+    assert_string_equal(ivshm_map_path(&map), path_of("dev/ivshmem1"));
+    assert_string_equal(ivshm_map_name(&map), name);
+    assert_true(ivshm_map_is_device(&map));
+    assert_int_equal(ivshm_map_size(&map), 4 * MIB);
+    assert_int_equal(map.cache, cache);
+    assert_int_equal(mapped_offset(map.base), 0);
+    int fd = ivshm_map_reopen(&map);
+    assert_true(fd >= 0);
+    void *again = ivshm_map_again(&map, fd);
+    assert_true(again != MAP_FAILED && again != map.base);
+    munmap(again, map.size);
+    close(fd);
+    ivshm_map_close(&map);
+}
+
+TEST(test_driver)
+{
+    struct ivshm_device devices[4];
+    struct ivshm_region region;
+    struct ivshm_map map;
+    struct ivshm_diag diag;
+    add_driver("0x1110\n");
+    /* Once, under its address, and without opening it. */
+    assert_int_equal(ivshm_device_list(devices, 4), 1);
+    assert_string_equal(devices[0].name, "0000:00:04.0");
+    assert_string_equal(devices[0].kind, "driver");
+    assert_int_equal(devices[0].size, 4 * MIB);
+    assert_true(devices[0].is_pci);
+
+    char named[512], bar[512], node[512];
+    snprintf(named, sizeof(named), "%s", path_of("region"));
+    snprintf(bar, sizeof(bar), "%s", path_of(DRIVERS "/" IVSHM_DEVICE_BAR));
+    snprintf(node, sizeof(node), "%s", path_of("dev/ivshmem1"));
+    must(symlink(bar, named) == 0);
+    expect_driver("0000:00:04.0", IVSHM_CACHE_WRITE_BACK);
+    expect_driver(node, IVSHM_CACHE_WRITE_BACK);
+    expect_driver(bar, IVSHM_CACHE_WRITE_BACK);
+    expect_driver(named, IVSHM_CACHE_WRITE_BACK);
+    assert_int_equal(ivshm_region_open(NULL, &region, &diag), 0);
+    ivshm_region_close(&region);
+
+    /* What the driver tells. A later version may tell what is not known here. */
+    info.abi = IVSHMEM_ABI + 7;
+    info.cache = IVSHMEM_CACHE_WC;
+    expect_driver(bar, IVSHM_CACHE_WRITE_COMBINING);
+    info.cache = IVSHMEM_CACHE_UC;
+    expect_driver(bar, IVSHM_CACHE_UNCACHED);
+    info.cache = 77;
+    expect_driver(bar, IVSHM_CACHE_UNKNOWN);
+
+    /* The node is another one since: the device was bound again. */
+    assert_int_equal(ivshm_map_open(named, false, &map, &diag), 0);
+    must(unlink(node) == 0);
+    make_link("dev/ivshmem1", "/dev/null");
+    assert_int_equal(ivshm_map_reopen(&map), -ESTALE);
+    ivshm_map_close(&map);
+
+    must(unlink(node) == 0);
+    assert_int_equal(ivshm_map_open("0000:00:04.0", false, &map, &diag), -ENOENT);
+    assert_says(diag, "the driver has ivshmem device 0000:00:04.0, but its node ");
+    assert_says(diag, "dev/ivshmem1 does not exist: mount devtmpfs");
+    assert_int_equal(ivshm_map_open(named, false, &map, &diag), -ENOENT);
+    assert_says(diag, "dev/ivshmem1 does not exist");
+    must(unlink(named) == 0);
+}
+
+/* A user who may open the node, but not the BAR; then one who may open neither. */
+static void open_as_user(void *arg)
+{
+    struct ivshm_map map;
+    struct ivshm_diag diag;
+    const char *bar = arg;
+    must(setegid(65534) == 0 && seteuid(65534) == 0);
+    must(open(bar, O_RDWR) < 0 && ivshm_map_open(bar, false, &map, &diag) == 0);
+    must(seteuid(0) == 0);
+    must(mknod(path_of("node"), S_IFCHR | 0660, makedev(1, 5)) == 0);
+    must(unlink(path_of("dev/ivshmem1")) == 0);
+    make_link("dev/ivshmem1", "../node");
+    must(setegid(65534) == 0 && seteuid(65534) == 0);
+    must(ivshm_map_open(bar, false, &map, &diag) == -EACCES);
+    must(strstr(diag.text, "no permission to open ") && strstr(diag.text, "dev/ivshmem1: run as"));
+    must(strstr(diag.text, "group that has it, ivshmem if"));
+}
+
+TEST(test_driver_permission)
+{
+    if (geteuid() != 0)
+        skip();
+    add_driver("0x1110\n");
+    char bar[512];
+    snprintf(bar, sizeof(bar), "%s", path_of(DRIVERS "/" IVSHM_DEVICE_BAR));
+    must(chmod(dir, 0755) == 0 && chmod(bar, 0600) == 0);
+    assert_int_equal(child_wait(child_start(open_as_user, bar)), 0);
+    must(unlink(path_of("node")) == 0);
+}
+
+TEST(test_driver_is_another)
+{
+    struct ivshm_device devices[4];
+    struct ivshm_map map;
+    struct ivshm_diag diag;
+    static const struct ivshmem_info absurd[] = {
+        {.abi = 0, .size = 4 * MIB},
+        {.abi = 1, .size = 0},
+        {.abi = 1, .size = 4 * MIB - 1},
+        {.abi = 1, .size = 8 * MIB}, /* more than the BAR has */
+    };
+    add_driver("0x1110\n");
+    for (size_t i = 0; i < LENGTH(absurd); i++) {
+        char found[128];
+        info = absurd[i];
+        assert_int_equal(ivshm_map_open("0000:00:04.0", false, &map, &diag), -ENODEV);
+        snprintf(found, sizeof(found),
+                 "(driver) tells version %u of the driver's interface and %llu bytes of memory; "
+                 "expected",
+                 info.abi, info.size);
+        assert_says(diag, found);
+        assert_says(diag, "at most 4194304 bytes: load the ivshmem.ko");
+    }
+    info.abi = UINT32_MAX;
+    assert_int_equal(ivshm_map_open("0000:00:04.0", false, &map, &diag), -ENODEV);
+    assert_says(diag, "belongs to an ivshmem device, but not to the driver of mpich-ivshmem");
+    assert_says(diag, strerror(ENOTTY));
+
+    /* Another device's, which is not even opened. */
+    add_driver("0x1000\n");
+    assert_int_equal(ivshm_device_list(devices, 4), 0);
+    assert_int_equal(ivshm_map_open(path_of("dev/ivshmem1"), false, &map, &diag), -EINVAL);
+    assert_says(diag, "is a character device of the subsystem misc, whose memory cannot");
+    assert_says(diag, "/dev/ivshmem0");
+
+    /* Another driver's device does not stand in the way of the BAR. */
+    add_driver("0x1110\n");
+    must(rmdir(path_of(DRIVERS "/misc/ivshmem1")) == 0);
+    make_folders(DRIVERS "/misc/other0/");
+    assert_int_equal(ivshm_device_list(devices, 4), 1);
+    assert_string_equal(devices[0].kind, "BAR");
+    assert_int_equal(ivshm_map_open("0000:00:04.0", false, &map, &diag), 0);
+    assert_string_equal(ivshm_map_path(&map), path_of(DRIVERS "/" IVSHM_DEVICE_BAR));
+    ivshm_map_close(&map);
+}
+
 TEST(test_unknown)
 {
     struct ivshm_map map;
@@ -339,10 +526,17 @@ TEST(test_unknown)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_device), cmocka_unit_test(test_pci),
-        cmocka_unit_test(test_open_pci),  cmocka_unit_test(test_switched_off_pci),
-        cmocka_unit_test(test_dax),       cmocka_unit_test(test_uio),
-        cmocka_unit_test(test_kvmfr),     cmocka_unit_test(test_unknown),
+        cmocka_unit_test(test_no_device),
+        cmocka_unit_test(test_pci),
+        cmocka_unit_test(test_open_pci),
+        cmocka_unit_test(test_switched_off_pci),
+        cmocka_unit_test(test_dax),
+        cmocka_unit_test(test_uio),
+        cmocka_unit_test(test_kvmfr),
+        cmocka_unit_test(test_driver),
+        cmocka_unit_test(test_driver_permission),
+        cmocka_unit_test(test_driver_is_another),
+        cmocka_unit_test(test_unknown),
     };
     alarm(LIMIT_SECONDS);
     return cmocka_run_group_tests(tests, setup, teardown);

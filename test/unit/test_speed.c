@@ -23,6 +23,8 @@ const char *ivshm_speed_root(void)
     return root;
 }
 
+static struct ivshm_map map;
+
 static enum ivshm_speed_kind kind_of(struct ivshm_speed_times shared, struct ivshm_speed_times own,
                                      bool may_store)
 {
@@ -31,7 +33,7 @@ static enum ivshm_speed_kind kind_of(struct ivshm_speed_times shared, struct ivs
     shared_memory = memory;
     told_shared = shared;
     told_own = own;
-    ivshm_speed_measure(memory, may_store, &speed);
+    ivshm_speed_measure(&map, memory, may_store, &speed);
     assert_int_equal(speed.shared.load, shared.load);
     assert_int_equal(speed.own.load, own.load);
     return speed.kind;
@@ -79,6 +81,20 @@ TEST(test_kinds)
     }
 }
 
+/* What its driver tells counts where times cannot show it; what times show, whatever it tells. */
+TEST(test_told)
+{
+    static const struct ivshm_speed_times fast = EMULATED, slow = {260000, 250000, 95000, 130000};
+    map.cache = IVSHM_CACHE_WRITE_BACK;
+    assert_int_equal(kind_of(fast, fast, true), IVSHM_SPEED_CACHED);
+    assert_int_equal(kind_of(slow, (struct ivshm_speed_times) AMD, true), IVSHM_SPEED_UNCACHED);
+    map.cache = IVSHM_CACHE_WRITE_COMBINING;
+    assert_int_equal(kind_of(fast, fast, false), IVSHM_SPEED_WRITE_COMBINING);
+    map.cache = IVSHM_CACHE_UNCACHED;
+    assert_int_equal(kind_of(fast, fast, false), IVSHM_SPEED_UNCACHED);
+    map.cache = IVSHM_CACHE_UNKNOWN;
+}
+
 static void write_file(const char *name, const char *text)
 {
     char path[512];
@@ -94,13 +110,17 @@ static void write_file(const char *name, const char *text)
 }
 
 static struct ivshm_diag explained;
+static enum ivshm_cache told = IVSHM_CACHE_WRITE_BACK;
 
 static void explain(const char *kind)
 {
     static const struct ivshm_speed uncached = {
         IVSHM_SPEED_UNCACHED, {250000, 240000, 90000, 120000}, AMD};
-    struct ivshm_map map = {.kind = kind, .is_device = true, .name = "0000:00:04.0"};
-    snprintf(map.path, sizeof(map.path), "%s/sys/device/resource2", root);
+    bool is_driver = strcmp(kind, "driver") == 0;
+    map = (struct ivshm_map){.kind = kind, .is_device = true, .name = "0000:00:04.0"};
+    snprintf(map.path, sizeof(map.path), is_driver ? "/dev/ivshmem0" : "%s/sys/device/resource2",
+             root);
+    map.cache = is_driver ? told : IVSHM_CACHE_UNKNOWN;
     ivshm_speed_explain(&map, &uncached, explained.text, sizeof(explained.text));
 }
 
@@ -114,10 +134,20 @@ TEST(test_explain)
                            "250.0 ns, of other memory 1.0 ns");
     assert_says(explained, "the reason is unknown");
     assert_says(explained, "/dev/dax0.0");
+    assert_says(explained, "or load the driver");
 
     write_file("proc/cpuinfo", "vendor_id\t: AuthenticAMD\nflags\t\t: fpu hypervisor\n\n");
     explain("BAR");
     assert_says(explained, "on AMD, KVM keeps to");
+    explain("driver"); /* asks for memory that is cached */
+    assert_says(explained, "0000:00:04.0 (driver) is mapped as memory that is uncached: a load");
+    assert_says(explained, "the reason is unknown, as its driver maps it cached");
+    assert_null(strstr(explained.text, "load the driver"));
+    told = IVSHM_CACHE_UNCACHED;
+    explain("driver");
+    assert_says(explained, "is uncached, because the driver's parameter says so");
+    assert_says(explained, "parameters/cache");
+    told = IVSHM_CACHE_WRITE_BACK;
     write_file("proc/cpuinfo", "vendor_id\t: GenuineIntel\nflags\t\t: fpu hypervisor\n\n");
     explain("BAR");
     assert_says(explained, "pass none through");
@@ -148,8 +178,19 @@ TEST(test_explain)
                "reg01: base=0x0c0000000 ( 3072MB), size= 1024MB, count=1: uncachable\n");
     explain("BAR");
     assert_says(explained, "(/proc/mtrr)");
+    write_file("sys/class/misc/ivshmem0/device/resource",
+               "0x00000000fe000000 0x00000000fe0000ff 0x0000000000040200\n"
+               "0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
+               "0x00000000f0000000 0x00000000f3ffffff 0x000000000014220c\n");
+    explain("driver");
+    assert_says(explained, "(/proc/mtrr)");
 
-    static const char *const made[] = {"proc/cpuinfo",
+    static const char *const made[] = {"sys/class/misc/ivshmem0/device/resource",
+                                       "sys/class/misc/ivshmem0/device",
+                                       "sys/class/misc/ivshmem0",
+                                       "sys/class/misc",
+                                       "sys/class",
+                                       "proc/cpuinfo",
                                        "proc/mtrr",
                                        "proc",
                                        "sys/device/resource",
@@ -171,6 +212,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_told),
         cmocka_unit_test(test_explain),
     };
     return RUN(tests);

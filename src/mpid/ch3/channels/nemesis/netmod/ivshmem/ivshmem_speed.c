@@ -13,6 +13,7 @@
 /* Only the first rank of each machine warns: the others map the same memory. */
 void MPID_nem_ivshmem_speed_check(void)
 {
+    const struct ivshm_map *map = ivshm_region_map(&MPID_nem_ivshmem.region);
     struct ivshm_speed speed;
     char text[1200];
     size_t bytes;
@@ -21,9 +22,9 @@ void MPID_nem_ivshmem_speed_check(void)
         return;
     /* The end of our own part, which is all zero, is a cell's and not used yet. */
     const char *memory = ivshm_transport_memory(&MPID_nem_ivshmem.transport, &bytes);
-    ivshm_speed_measure((void *) (memory + bytes - IVSHM_SPEED_BYTES), true, &speed);
+    ivshm_speed_measure(map, (void *) (memory + bytes - IVSHM_SPEED_BYTES), true, &speed);
     if (speed.kind == IVSHM_SPEED_CACHED)
         return;
-    ivshm_speed_explain(ivshm_region_map(&MPID_nem_ivshmem.region), &speed, text, sizeof(text));
+    ivshm_speed_explain(map, &speed, text, sizeof(text));
     MPID_nem_ivshmem_report("", text);
 }

@@ -153,6 +153,9 @@ size_t ivshm_backing_describe_fault(const struct ivshm_map *map, const void *bas
         append_text(&t, " bytes while this process used it, it had ");
         add_number(&t, map->size);
         append_text(&t, "; end all processes that use it, then create it again");
+    } else if (map->is_device) {
+        append_text(&t, " is gone: the device was unplugged or unbound from its driver, or its "
+                        "memory is faulty");
     } else {
         append_text(
             &t,

@@ -50,14 +50,17 @@ static bool is_ivshmem(const char *folder)
 }
 
 /*
- * The kinds of character devices. `measure` sets the memory's size, 0 if there is none, from the
- * device's folder in sysfs or by its open descriptor, which is -1 when devices are listed; offset
- * and page have defaults. Without `may_try`, a device in that folder is used only if it is named:
- * what its memory is for is unknown, and reading it may have an effect.
+ * The kinds of character devices. `is_one` tells which devices of the subsystem are of this kind.
+ * `measure` sets the memory's size, 0 if there is none, from the device's folder in sysfs or by its
+ * open descriptor, which is -1 when devices are listed; the rest has defaults. Without `may_try`, a
+ * device in the folder `listed_in` is used only if it is named: what its memory is for is unknown,
+ * and reading it may have an effect.
  */
 struct ivshm_device_kind {
-    const char *subsystem, *listed_in; /* in sysfs */
+    const char *subsystem, *listed_in; /* in sysfs; not listed: NULL */
     const char *name;
+    const char *access; /* as ivshm_device_access returns */
+    bool (*is_one)(const char *folder);
     bool (*may_try)(const char *folder);
     void (*measure)(const char *folder, int fd, struct ivshm_device_memory *memory);
 };
@@ -111,10 +114,66 @@ static void measure_uio(const char *folder, int fd, struct ivshm_device_memory *
     }
 }
 
+/*
+ * Of our driver's interface, kmod/ivshmem_uapi.h: the question, and the answer. An interface with a
+ * higher number has all of this.
+ */
+struct driver_info {
+    uint32_t abi, vectors;
+    uint64_t size; /* bytes that can be mapped */
+    int32_t peer;
+    uint32_t cache;
+};
+#define DRIVER_INFO _IOR(0xb5, 0, struct driver_info)
+
+static uint64_t bar_size(const char *folder)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    return (size_t) snprintf(path, sizeof(path), "%s/" IVSHM_DEVICE_BAR, folder) < sizeof(path) &&
+                   stat(path, &st) == 0
+               ? (uint64_t) st.st_size
+               : 0;
+}
+
+static void measure_driver(const char *folder, int fd, struct ivshm_device_memory *memory)
+{
+    static const enum ivshm_cache caches[] = {IVSHM_CACHE_WRITE_BACK, IVSHM_CACHE_WRITE_COMBINING,
+                                              IVSHM_CACHE_UNCACHED};
+    struct driver_info info = {0};
+    char pci[PATH_MAX];
+    if (ioctl(fd, DRIVER_INFO, &info) != 0) {
+        snprintf(memory->why, sizeof(memory->why),
+                 "belongs to an ivshmem device, but not to the driver of mpich-ivshmem: asked for "
+                 "its size (IVSHMEM_INFO), it says: %s; unbind the driver that has the device, or "
+                 "load ivshmem.ko instead of it (doc/driver.md)",
+                 strerror(errno));
+        return;
+    }
+    uint64_t bar =
+        (size_t) snprintf(pci, sizeof(pci), "%s/device", folder) < sizeof(pci) ? bar_size(pci) : 0;
+    if (info.abi == 0 || info.size == 0 || info.size % memory->page || (bar && info.size > bar)) {
+        snprintf(memory->why, sizeof(memory->why),
+                 "tells version %u of the driver's interface and %llu bytes of memory; expected "
+                 "were version 1 or higher, and whole pages of at most %llu bytes: load the "
+                 "ivshmem.ko that belongs to this version (doc/driver.md)",
+                 info.abi, (unsigned long long) info.size, (unsigned long long) bar);
+        return;
+    }
+    memory->size = info.size;
+    if (info.cache < sizeof(caches) / sizeof(caches[0]))
+        memory->cache = caches[info.cache];
+}
+
 static const struct ivshm_device_kind kinds[] = {
-    {"kvmfr", "class/kvmfr", "kvmfr", always, measure_kvmfr},
-    {"dax", "bus/dax/devices", "device-DAX", always, measure_dax},
-    {"uio", "class/uio", "UIO", is_of_ivshmem, measure_uio},
+    {"kvmfr", "class/kvmfr", "kvmfr", NULL, always, always, measure_kvmfr},
+    {"dax", "bus/dax/devices", "device-DAX", NULL, always, always, measure_dax},
+    {"uio", "class/uio", "UIO", NULL, always, is_of_ivshmem, measure_uio},
+    /* Listed as the PCI device that it is. The subsystem has devices of all sorts. */
+    {"misc", NULL, "driver",
+     "add this user to the group that has it, ivshmem if the driver's udev rule is installed "
+     "(doc/driver.md)",
+     is_of_ivshmem, NULL, measure_driver},
 };
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
@@ -123,8 +182,29 @@ static struct ivshm_device_memory measure(const struct ivshm_device_kind *kind, 
 {
     struct ivshm_device_memory memory = {.kind = kind->name,
                                          .page = (uint64_t) sysconf(_SC_PAGESIZE)};
+    snprintf(memory.why, sizeof(memory.why),
+             "has no memory that can be mapped, or does not tell its size: see %.200s, or name "
+             "another device",
+             folder);
     kind->measure(folder, fd, &memory);
     return memory;
+}
+
+/* The path of our driver's node, if it has the PCI device in that folder. */
+static bool find_node(const char *folder, char *path, size_t size)
+{
+    char misc[PATH_MAX];
+    const struct dirent *entry;
+    bool found = false;
+    DIR *dir = (size_t) snprintf(misc, sizeof(misc), "%s/misc", folder) < sizeof(misc)
+                   ? opendir(misc)
+                   : NULL;
+    while (dir && !found && (entry = readdir(dir)))
+        found = strncmp(entry->d_name, "ivshmem", 7) == 0 &&
+                (size_t) snprintf(path, size, "%s/%s", ivshm_device_dev(), entry->d_name) < size;
+    if (dir)
+        closedir(dir);
+    return found;
 }
 
 /* Devices found so far: all are counted, and as many as fit are listed. */
@@ -157,14 +237,12 @@ static void add_pci(struct list *list, const struct ivshm_device_kind *kind, con
 {
     (void) kind;
     char path[PATH_MAX];
-    struct stat st;
-    struct ivshm_device device = {.kind = "BAR", .is_pci = true};
+    struct ivshm_device device = {.is_pci = true};
     if (!is_ivshmem(folder) ||
         (size_t) snprintf(device.name, sizeof(device.name), "%s", name) >= sizeof(device.name))
         return;
-    if ((size_t) snprintf(path, sizeof(path), "%s/" IVSHM_DEVICE_BAR, folder) < sizeof(path) &&
-        stat(path, &st) == 0)
-        device.size = (uint64_t) st.st_size;
+    device.kind = find_node(folder, path, sizeof(path)) ? "driver" : "BAR";
+    device.size = bar_size(folder);
     add_device(list, device);
 }
 
@@ -198,7 +276,8 @@ int ivshm_device_list(struct ivshm_device *devices, int max)
 {
     struct list list = {devices, max, 0};
     for (size_t i = 0; i < KINDS; i++)
-        scan(&list, kinds[i].listed_in, &kinds[i], add_character);
+        if (kinds[i].listed_in)
+            scan(&list, kinds[i].listed_in, &kinds[i], add_character);
     scan(&list, "bus/pci/devices", NULL, add_pci);
     return list.total;
 }
@@ -263,29 +342,56 @@ int ivshm_device_find_bar(const char *address, char *path, size_t size, struct i
     return enable_memory(address, folder, diag);
 }
 
+int ivshm_device_find_node(int fd, char *path, size_t size, struct ivshm_diag *diag)
+{
+    char link[32], folder[PATH_MAX];
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    ssize_t len = readlink(link, folder, sizeof(folder) - 1);
+    folder[len > 0 ? len : 0] = 0;
+    char *slash = strrchr(folder, '/');
+    if (!slash || strncmp(slash, "/resource2", 10) != 0 ||
+        strncmp(folder, ivshm_device_sysfs(), strlen(ivshm_device_sysfs())) != 0)
+        return 0;
+    *slash = 0;
+    if (!is_ivshmem(folder) || !find_node(folder, path, size) || access(path, F_OK) == 0)
+        return 0;
+    return ivshm_diag_fail(diag, ENOENT,
+                           "the driver has ivshmem device %s, but its node %s does not exist: "
+                           "mount devtmpfs at /dev, or give this container the node",
+                           strrchr(folder, '/') + 1, path);
+}
+
 /* The device's folder in sysfs. */
 static void find_folder(dev_t number, char *folder, size_t size)
 {
     snprintf(folder, size, "%s/dev/char/%u:%u", ivshm_device_sysfs(), major(number), minor(number));
 }
 
+const char *ivshm_device_access(const struct ivshm_device_kind *kind)
+{
+    return kind && kind->access
+               ? kind->access
+               : "give this user access (chown or a udev rule; README, \"Permissions\")";
+}
+
 const struct ivshm_device_kind *ivshm_device_kind(dev_t number, const char *name,
                                                   struct ivshm_diag *diag)
 {
-    char link[600], target[PATH_MAX];
-    find_folder(number, link, sizeof(link) - sizeof("/subsystem"));
-    strcat(link, "/subsystem");
+    char folder[512], link[600], target[PATH_MAX];
+    find_folder(number, folder, sizeof(folder));
+    snprintf(link, sizeof(link), "%s/subsystem", folder);
     ssize_t len = readlink(link, target, sizeof(target) - 1);
     target[len > 0 ? len : 0] = 0;
     const char *slash = strrchr(target, '/'), *subsystem = slash ? slash + 1 : target;
     for (size_t i = 0; i < KINDS; i++)
-        if (strcmp(subsystem, kinds[i].subsystem) == 0)
+        if (strcmp(subsystem, kinds[i].subsystem) == 0 && kinds[i].is_one(folder))
             return &kinds[i];
     ivshm_diag_fail(
         diag, EINVAL,
-        "%s is a character device%s%s, whose memory cannot be a region: name a device-DAX "
-        "(/dev/dax0.0), kvmfr or UIO device, a PCI address such as 0000:00:04.0, or the file that "
-        "backs the region; `ivshmem info --all` lists the devices of this machine",
+        "%s is a character device%s%s, whose memory cannot be a region: name a PCI address such "
+        "as 0000:00:04.0, a device-DAX (/dev/dax0.0), kvmfr or UIO device, that of the driver for "
+        "ivshmem devices (/dev/ivshmem0), or the file that backs the region; `ivshmem info --all` "
+        "lists the devices of this machine",
         name, *subsystem ? " of the subsystem " : "", subsystem);
     return NULL;
 }
@@ -298,10 +404,7 @@ int ivshm_device_measure(const struct ivshm_device_kind *kind, dev_t number, int
     find_folder(number, folder, sizeof(folder));
     struct ivshm_device_memory found = measure(kind, folder, fd);
     if (found.size == 0)
-        return ivshm_diag_fail(diag, ENODEV,
-                               "%s (%s) has no memory that can be mapped, or does not tell its "
-                               "size: see %s, or name another device",
-                               name, kind->name, folder);
+        return ivshm_diag_fail(diag, ENODEV, "%s (%s) %s", name, kind->name, found.why);
     *memory = found;
     return 0;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * The devices whose memory can be a region, as sysfs describes them: ivshmem PCI devices, each a
- * file in sysfs, and the character devices of the kinds in device.c's table. Used by map and
- * region. Any thread; at start only, as each call costs some system calls. No ordering edge.
+ * file in sysfs or, if our driver has it, a character device; and character devices of other kinds:
+ * see device.c's table. Used by map and region. Any thread; at start only, as each call costs some
+ * system calls. No ordering edge.
  */
 #ifndef IVSHM_DEVICE_H
 #define IVSHM_DEVICE_H
@@ -27,9 +28,17 @@
 
 struct ivshm_device {
     char name[280];   /* what ivshm_map_open takes: 0000:00:04.0, /dev/dax0.0 */
-    const char *kind; /* in a word: "BAR", "device-DAX"; a constant */
+    const char *kind; /* in a word: "BAR", "driver", "device-DAX"; a constant */
     uint64_t size;    /* bytes; 0 if it has no memory, or only an open device tells */
     bool is_pci;      /* made to be a region, and for nothing else */
+};
+
+/* How memory is mapped, if its driver tells. */
+enum ivshm_cache {
+    IVSHM_CACHE_UNKNOWN,
+    IVSHM_CACHE_WRITE_BACK,
+    IVSHM_CACHE_WRITE_COMBINING,
+    IVSHM_CACHE_UNCACHED
 };
 
 /* How the memory of an open character device is mapped. */
@@ -37,13 +46,15 @@ struct ivshm_device_memory {
     const char *kind;
     uint64_t size, offset; /* bytes, for mmap */
     uint64_t page;         /* bytes, of which size and address are multiples */
+    enum ivshm_cache cache;
+    char why[400]; /* it has none: words that end what begins with the device's name */
 };
 
 /*
  * Lists the devices of this machine, at most `max` of them, in the order in which a region is
- * looked for: those whose mapping is cached come first. A device can be listed once for each driver
- * through which it can be mapped. Returns how many there are, which may be more; 0 also without
- * sysfs. Cost: two small files for each PCI device.
+ * looked for: PCI devices come last, each once, under its address, by whatever of our driver and
+ * sysfs it is mapped. Other drivers for them have devices of their own. Returns how many there are,
+ * which may be more; 0 also without sysfs. Cost: two small files for each PCI device.
  */
 int ivshm_device_list(struct ivshm_device *devices, int max);
 
@@ -57,8 +68,17 @@ bool ivshm_device_is_address(const char *name);
  */
 int ivshm_device_find_bar(const char *address, char *path, size_t size, struct ivshm_diag *diag);
 
+/*
+ * If `fd`, which need be for inspection only, is the BAR of a device that our driver has, and so
+ * cannot be mapped: writes the path of the driver's node. Returns 0, or -ENOENT if that is missing.
+ */
+int ivshm_device_find_node(int fd, char *path, size_t size, struct ivshm_diag *diag);
+
 /* A kind of character device whose memory can be a region. */
 struct ivshm_device_kind;
+
+/* What a user without permission for a device can do, except to be root; NULL is any file. */
+const char *ivshm_device_access(const struct ivshm_device_kind *kind);
 
 /*
  * The kind of the character device with this number, without opening it, as that can have an
@@ -69,7 +89,7 @@ const struct ivshm_device_kind *ivshm_device_kind(dev_t number, const char *name
 
 /*
  * How the memory of such a device is mapped, which is open as `fd`. Returns 0, or -ENODEV if it has
- * none.
+ * none, or its driver is not what it seems.
  */
 int ivshm_device_measure(const struct ivshm_device_kind *kind, dev_t number, int fd,
                          const char *name, struct ivshm_device_memory *memory,

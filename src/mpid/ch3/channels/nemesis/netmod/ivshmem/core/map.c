@@ -60,19 +60,21 @@ static ssize_t read_link(int folder, const char *name, char *target, size_t size
 }
 
 /*
- * Opens a name without directories in it. For anything but a file, a directory or a link it returns
- * a descriptor for inspection only: opening a device or a pipe can have an effect.
+ * Opens a name without directories in it. For anything but a file or a directory it returns a
+ * descriptor for inspection only: opening a device or a pipe can have an effect. ELOOP for a link.
  */
 static int open_name(int folder, const char *name, int flags)
 {
     struct stat st;
     int fd = openat(folder, name, flags | O_PATH);
-    if (fd < 0 || flags & O_PATH)
+    if (fd < 0 || flags & O_DIRECTORY)
         return fd;
-    if (fstat(fd, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode) && !S_ISLNK(st.st_mode))
+    int err = fstat(fd, &st) != 0 ? errno : S_ISLNK(st.st_mode) ? ELOOP : 0;
+    if (!err && (flags & O_PATH || (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))))
         return fd;
     close(fd);
-    return openat(folder, name, flags);
+    errno = err;
+    return err ? -1 : openat(folder, name, flags);
 }
 
 /*
@@ -206,15 +208,14 @@ static int open_device(int seen, const struct ivshm_map *map)
     return fd < 0 ? -errno : fd;
 }
 
-/* Why the map's file, to which `name` leads, could not be opened. */
-static int explain_open(const struct ivshm_map *map, int err, struct ivshm_diag *diag)
+/* Why the map's file, which is of that kind or of none, could not be opened. */
+static int explain_open(const struct ivshm_map *map, const struct ivshm_device_kind *kind, int err,
+                        struct ivshm_diag *diag)
 {
     char target[256];
     if (err == EACCES || err == EPERM)
-        return ivshm_diag_fail(diag, EACCES,
-                               "no permission to open %s: run as root, or give this user access "
-                               "(chown or a udev rule; README, \"Permissions\")",
-                               map->path);
+        return ivshm_diag_fail(diag, EACCES, "no permission to open %s: run as root, or %s",
+                               map->path, ivshm_device_access(kind));
     if (err == ENOENT && map->is_device)
         return ivshm_diag_fail(diag, ENODEV,
                                "ivshmem device %s has no memory BAR (%s is missing): start QEMU "
@@ -234,21 +235,40 @@ static int explain_open(const struct ivshm_map *map, int err, struct ivshm_diag 
     return ivshm_diag_fail(diag, err, "cannot open %s: %s", map->path, strerror(err));
 }
 
-/* Opens the map's file, *fd, and tells what it is, *st; -errno is explained. */
-static int open_memory(const struct ivshm_map *map, int *fd, struct stat *st,
-                       const struct ivshm_device_kind **kind, struct ivshm_diag *diag)
+/*
+ * Opens the map's path, which is changed to the driver's node if it leads to the BAR of a device
+ * that the driver has. Returns a descriptor; -errno is explained.
+ */
+static int open_path(struct ivshm_map *map, struct ivshm_diag *diag)
 {
     bool is_trap;
-    int err = 0, found = open_file(map->path, open_flags(map), &is_trap);
+    int fd = open_file(map->path, O_PATH, &is_trap); /* the BAR may be root's, the node not */
+    if (fd >= 0) {
+        int err = ivshm_device_find_node(fd, map->path, sizeof(map->path), diag);
+        close(fd);
+        if (err)
+            return err;
+        fd = open_file(map->path, open_flags(map), &is_trap);
+    }
+    if (fd < 0)
+        return is_trap ? report_trap(map->name, diag) : explain_open(map, NULL, -fd, diag);
+    return fd;
+}
+
+/* Opens the map's file, *fd, and tells what it is, *st; -errno is explained. */
+static int open_memory(struct ivshm_map *map, int *fd, struct stat *st,
+                       const struct ivshm_device_kind **kind, struct ivshm_diag *diag)
+{
+    int err = 0, found = open_path(map, diag);
     if (found < 0)
-        return is_trap ? report_trap(map->name, diag) : explain_open(map, -found, diag);
+        return found;
     if (fstat(found, st) != 0) {
         err = ivshm_diag_fail(diag, errno, "cannot stat %s: %s", map->path, strerror(errno));
     } else if (S_ISCHR(st->st_mode)) {
         *kind = ivshm_device_kind(st->st_rdev, map->name, diag);
         int seen = found;
         found = *kind ? open_device(seen, map) : -EINVAL;
-        err = *kind && found < 0 ? explain_open(map, -found, diag) : found < 0 ? found : 0;
+        err = *kind && found < 0 ? explain_open(map, *kind, -found, diag) : found < 0 ? found : 0;
         close(seen);
     } else if (!S_ISREG(st->st_mode)) {
         err = ivshm_diag_fail(diag, EINVAL,
@@ -322,6 +342,7 @@ static int measure_device(const struct ivshm_device_kind *kind, int fd, const st
     map->size = memory.size;
     map->offset = memory.offset;
     map->page = memory.page;
+    map->cache = memory.cache;
     return 0;
 }
 

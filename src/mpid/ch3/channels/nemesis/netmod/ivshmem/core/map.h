@@ -18,12 +18,13 @@
 /* A mapping. The fields are for the rest of core to read; others use the functions below. */
 struct ivshm_map {
     void *base;
-    uint64_t size;    /* bytes */
-    uint64_t offset;  /* in the file that is mapped, bytes */
-    const char *kind; /* what it is, in a word; a constant */
-    bool is_device;   /* of a VM or of this machine; else a file */
-    bool is_memory;   /* a file that exists only in this kernel's memory: tmpfs, hugetlbfs */
-    uint64_t page;    /* bytes of a page of the mapping, unless the kernel makes them larger */
+    uint64_t size;          /* bytes */
+    uint64_t offset;        /* in the file that is mapped, bytes */
+    const char *kind;       /* what it is, in a word; a constant */
+    enum ivshm_cache cache; /* of the mapping, if a driver tells */
+    bool is_device;         /* of a VM or of this machine; else a file */
+    bool is_memory;         /* a file that exists only in this kernel's memory: tmpfs, hugetlbfs */
+    uint64_t page; /* bytes of a page of the mapping, unless the kernel makes them larger */
     bool readonly;
     bool sparse;              /* a file that did not have all its memory when it was opened */
     uint64_t file_system, id; /* device and inode number, to recognise the file */
@@ -71,8 +72,8 @@ static inline bool ivshm_map_is_device(const struct ivshm_map *map)
     return map->is_device;
 }
 
-/* What it is, in a word: "BAR", "device-DAX", "kvmfr", "UIO", "tmpfs", "memfd", "hugetlbfs",
- * "file". */
+/* What it is, in a word: "BAR", "driver", "device-DAX", "kvmfr", "UIO", "tmpfs", "memfd",
+ * "hugetlbfs", "file". */
 static inline const char *ivshm_map_kind(const struct ivshm_map *map)
 {
     return map->kind;

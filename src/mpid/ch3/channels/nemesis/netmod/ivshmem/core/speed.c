@@ -100,9 +100,14 @@ __attribute__((weak)) void ivshm_speed_time(void *memory, bool may_store,
     };
 }
 
-static enum ivshm_speed_kind judge(const struct ivshm_speed_times *shared,
+static enum ivshm_speed_kind judge(enum ivshm_cache told, const struct ivshm_speed_times *shared,
                                    const struct ivshm_speed_times *own)
 {
+    /* An emulator, and KVM on Intel, make it cached all the same; another host would not. */
+    if (told == IVSHM_CACHE_WRITE_COMBINING)
+        return IVSHM_SPEED_WRITE_COMBINING;
+    if (told == IVSHM_CACHE_UNCACHED)
+        return IVSHM_SPEED_UNCACHED;
     /* Both kinds of loads: what takes the lines of a cached region away slows down only the one. */
     if (shared->load < CACHED_BELOW * own->load || shared->stream < CACHED_BELOW * own->stream)
         return IVSHM_SPEED_CACHED;
@@ -112,13 +117,14 @@ static enum ivshm_speed_kind judge(const struct ivshm_speed_times *shared,
                                                          : IVSHM_SPEED_UNCACHED;
 }
 
-void ivshm_speed_measure(void *memory, bool may_store, struct ivshm_speed *speed)
+void ivshm_speed_measure(const struct ivshm_map *map, void *memory, bool may_store,
+                         struct ivshm_speed *speed)
 {
     _Alignas(IVSHM_LINE) ivshm_a64 own[WORDS];
     memset(own, 0, sizeof(own));
     ivshm_speed_time(own, true, &speed->own);
     ivshm_speed_time(memory, may_store, &speed->shared);
-    speed->kind = judge(&speed->shared, &speed->own);
+    speed->kind = judge(map->cache, &speed->shared, &speed->own);
 }
 
 /* Why: what Linux shows of it. */
@@ -131,14 +137,23 @@ static FILE *open_text(const char *path)
                : NULL;
 }
 
+static bool is_by_driver(const struct ivshm_map *map)
+{
+    return strcmp(map->kind, "driver") == 0;
+}
+
 /* Where a BAR is in physical memory: the third line of the device's file `resource`. */
 static bool find_address(const struct ivshm_map *map, unsigned long long *address)
 {
-    char path[PATH_MAX + 16], line[128];
+    char path[PATH_MAX + 64], line[128];
     const char *slash = strrchr(map->path, '/');
-    if (strcmp(map->kind, "BAR") != 0 || !slash)
+    if (is_by_driver(map) && slash)
+        snprintf(path, sizeof(path), "%s/sys/class/misc%s/device/resource", ivshm_speed_root(),
+                 slash);
+    else if (strcmp(map->kind, "BAR") == 0 && slash)
+        snprintf(path, sizeof(path), "%.*s/resource", (int) (slash - map->path), map->path);
+    else
         return false;
-    snprintf(path, sizeof(path), "%.*s/resource", (int) (slash - map->path), map->path);
     FILE *file = fopen(path, "re");
     bool found = false;
     for (int i = 0; file && !found && i < 3 && fgets(line, sizeof(line), file); i++)
@@ -197,6 +212,14 @@ void ivshm_speed_explain(const struct ivshm_map *map, const struct ivshm_speed *
 {
     char type[32], memtype[64] = "";
     unsigned long long address;
+    if (map->cache == IVSHM_CACHE_WRITE_COMBINING || map->cache == IVSHM_CACHE_UNCACHED) {
+        snprintf(text, size,
+                 "%s (%s) is mapped as memory that is %s, because the driver's parameter says so: "
+                 "messages can be slow; run `echo wb >/sys/module/ivshmem/parameters/cache` as "
+                 "root, and start the job again; doc/driver.md",
+                 map->name, map->kind, ivshm_speed_name(speed->kind));
+        return;
+    }
     bool is_vm, is_amd, has_address = find_address(map, &address);
     find_processor(&is_vm, &is_amd);
     if (has_address && find_memtype(address, type))
@@ -205,17 +228,19 @@ void ivshm_speed_explain(const struct ivshm_map *map, const struct ivshm_speed *
         has_address && is_under_mtrr(address)
             ? "firmware has made that memory uncachable (/proc/mtrr): let QEMU place the BAR above "
               "4 GiB, or "
+        : is_by_driver(map) ? "the reason is unknown, as its driver maps it cached: "
         : is_vm && is_amd
             ? "on AMD, KVM keeps to what the guest's kernel asks for, which is uncached for a BAR: "
         : is_vm
             ? "on Intel, KVM keeps to what the guest's kernel asks for, which is uncached for a "
               "BAR, if a device of the host is passed through to this VM: pass none through, or "
             : "the reason is unknown: ";
-    snprintf(text, size,
-             "%s (%s) is mapped as memory that is %s: a load takes %.1f ns, of other memory %.1f "
-             "ns, so all messages are slow; %s%sgive the VM the region as an NVDIMM (/dev/dax0.0), "
-             "or map the device by a driver that makes it cached, such as kvmfr; doc/guide.md, "
-             "\"Devices\"",
-             map->name, map->kind, ivshm_speed_name(speed->kind),
-             (double) speed->shared.load / 1000, (double) speed->own.load / 1000, memtype, why);
+    snprintf(
+        text, size,
+        "%s (%s) is mapped as memory that is %s: a load takes %.1f ns, of other memory %.1f "
+        "ns, so all messages are slow; %s%sgive the VM the region as an NVDIMM (/dev/dax0.0)%s; "
+        "doc/guide.md, \"Devices\"",
+        map->name, map->kind, ivshm_speed_name(speed->kind), (double) speed->shared.load / 1000,
+        (double) speed->own.load / 1000, memtype, why,
+        is_by_driver(map) ? "" : ", or load the driver, which maps it cached (doc/driver.md)");
 }

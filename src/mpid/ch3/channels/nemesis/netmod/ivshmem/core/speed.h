@@ -3,7 +3,8 @@
  * How fast the mapped memory is to this process: cached, write-combining or uncached. What the
  * kernel and the hypervisor make of a mapping is nowhere told reliably, so it is measured, and
  * compared with private memory of the process: on a busy machine or in an emulator both are slow.
- * Any thread; at start only. No ordering edge.
+ * Only our driver can tell that it has asked for a mapping that is not cached. Any thread; at start
+ * only. No ordering edge.
  */
 #ifndef IVSHM_SPEED_H
 #define IVSHM_SPEED_H
@@ -33,11 +34,13 @@ struct ivshm_speed {
 };
 
 /*
- * Measures IVSHM_SPEED_BYTES at `memory`, which is aligned to a cache line. With `may_store`, zero
- * is also stored there: the words are zero, and nobody else uses them meanwhile. In doubt the
- * memory is cached. Cost: some microseconds if it is; else about half a millisecond.
+ * Measures IVSHM_SPEED_BYTES at `memory`, within the map and aligned to a cache line. With
+ * `may_store`, zero is also stored there: the words are zero, and nobody else uses them meanwhile.
+ * In doubt the memory is cached, unless its driver tells otherwise. Cost: some microseconds if it
+ * is; else about half a millisecond.
  */
-void ivshm_speed_measure(void *memory, bool may_store, struct ivshm_speed *speed);
+void ivshm_speed_measure(const struct ivshm_map *map, void *memory, bool may_store,
+                         struct ivshm_speed *speed);
 
 /* "cached", "write-combining", "uncached", "not cached". */
 const char *ivshm_speed_name(enum ivshm_speed_kind kind);
@@ -52,7 +55,7 @@ void ivshm_speed_explain(const struct ivshm_map *map, const struct ivshm_speed *
 /* Times the memory. Weak, so that a test can tell recorded times. */
 void ivshm_speed_time(void *memory, bool may_store, struct ivshm_speed_times *times);
 
-/* The directory above /proc and /sys/kernel/debug. Weak, for tests. */
+/* The directory above /proc and /sys. Weak, for tests. */
 const char *ivshm_speed_root(void);
 
 #endif
