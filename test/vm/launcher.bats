@@ -284,6 +284,15 @@ where_sets_are() {
     nothing_left
 }
 
+@test "a driver that is no module for the guests' kernel is an error, with what the guest says" {
+    refused "--driver /none: no such file" up 1 --driver /none
+    refused "--driver /: no such file" up 1 --driver /
+    run -1 up 1 --driver /bin/true
+    echo "$output"
+    [[ $output == *"vm0 failed to boot"*"can't insert '/modules/driver.ko': "*"FAILED: insmod driver.ko"* ]]
+    nothing_left
+}
+
 @test "a guest that is not up in time is an error" {
     run -1 up 1 --timeout 1
     [[ $output == *"vm0 did not boot within 1 s"* ]]

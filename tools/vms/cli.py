@@ -34,14 +34,15 @@ Options of up:
   --add PATH              copy a file or directory into all guests; can be repeated
   --regions K             number of regions; guest i gets region i modulo K (default 1)
   --no-device LIST        guests without an ivshmem device, such as 1,3
+  --driver FILE           a driver for the ivshmem device, which the guests load when they boot
   --accel auto|kvm|tcg    hardware virtualisation or emulation (default auto)
   --qemu-arg ARG          one more argument for QEMU; can be repeated
 Option of up, reset and boot:
   --timeout SECONDS       how long to wait until guests have booted, 1 to 86400 (default 180)
 """
 
-ONCE = ("--name", "--dir", "--size", "--memory", "--cpus", "--prefix", "--regions", "--no-device", "--accel",
-        "--timeout")
+ONCE = ("--name", "--dir", "--size", "--memory", "--cpus", "--prefix", "--regions", "--no-device", "--driver",
+        "--accel", "--timeout")
 REPEATED = ("--add", "--qemu-arg")
 ALONE = ("env", "hosts", "status", "down")
 TO_GUESTS = ("pause", "resume", "reset", "off", "kill", "boot")

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Optional
 
 from . import archive, commands
 from .folder import Folder
@@ -36,10 +37,13 @@ def _copy_scripts(tree: Path) -> None:
         (tree / place).chmod(0o755)
 
 
-def _copy_modules(tree: Path, modules: list[str]) -> None:
-    for module in modules:
-        shutil.copy(module, tree / "modules")
-    _write(tree / "modules/order", *map(os.path.basename, modules))
+def _copy_modules(tree: Path, modules: list[str], driver: Optional[str]) -> None:
+    named = {os.path.basename(module): module for module in modules}
+    if driver:  # whatever it is called here
+        named["driver.ko"] = driver
+    for name, module in named.items():
+        shutil.copy(module, tree / "modules" / name)
+    _write(tree / "modules/order", *named)
 
 
 def _name_hosts(tree: Path, folder: Folder, vms: int) -> None:
@@ -79,16 +83,16 @@ def _link_programs(tree: Path, prefix: str) -> None:
             (tree / top).symlink_to(os.readlink(f"/{top}"))
 
 
-def _make_tree(tree: Path, folder: Folder, vms: int, prefix: str, modules: list[str]) -> None:
+def _make_tree(tree: Path, folder: Folder, options: Options, prefix: str, modules: list[str]) -> None:
     for name in FOLDERS:
         (tree / name).mkdir(parents=True)
     _write(tree / "etc/passwd", "root:x:0:0:root:/root:/bin/sh")
     _write(tree / "etc/group", "root:x:0:")
     _write(tree / "etc/nsswitch.conf", "passwd: files", "group: files", "hosts: files")
     _write(tree / "etc/inittab", "::ctrlaltdel:/sbin/reboot")
-    _copy_modules(tree, modules)
-    _name_hosts(tree, folder, vms)
-    _hand_out_keys(tree, folder, vms)
+    _copy_modules(tree, modules, options.driver)
+    _name_hosts(tree, folder, options.vms)
+    _hand_out_keys(tree, folder, options.vms)
     _link_programs(tree, prefix)
     _copy_scripts(tree)
 
@@ -110,7 +114,7 @@ def build(folder: Folder, options: Options, prefix: str, modules: list[str]) -> 
     """Makes the archive with which all guests of the set boot."""
     tree, image = folder / "guest", folder / "initramfs"
     with _readable():
-        _make_tree(tree, folder, options.vms, prefix, modules)
+        _make_tree(tree, folder, options, prefix, modules)
     with open(image, "wb") as file:
         archive.write_closure(file, _programs(prefix) + options.add)
         archive.write_tree(file, str(tree))

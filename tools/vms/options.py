@@ -136,6 +136,13 @@ def existing(paths: list[str]) -> list[str]:
     return ["/" + os.path.abspath(path).lstrip("/") for path in paths]
 
 
+def module(path: Optional[str]) -> Optional[str]:
+    """The file of a kernel module; whether it is one for the guests' kernel is seen when they boot."""
+    if path is not None and not (os.path.isfile(path) and os.access(path, os.R_OK)):
+        raise Failure(f"--driver {path}: no such file, or no permission to read it")
+    return path
+
+
 class Options:
     def __init__(self, vms: str, given: dict, add: list[str], qemu_args: list[str]):
         """`given` has the text of each option that may be given once."""
@@ -152,6 +159,7 @@ class Options:
                           for guest in text("--no-device", "").replace(",", " ").split()}
         self.acceleration = _acceleration(text("--accel", "auto"))
         self.prefix: Optional[str] = given.get("--prefix")
+        self.driver: Optional[str] = given.get("--driver")
         self.add = add
         self.qemu_args = qemu_args
         machine = os.uname().machine

@@ -48,6 +48,7 @@ def up(folder: Folder, given: options.Options, launcher: str, here: str) -> int:
     options.check_programs()
     prefix = options.find_prefix(given.prefix, here)
     given.add = options.existing(given.add)
+    given.driver = options.module(given.driver)
     # A message to a pipe that nobody reads any more is an error, which does not leave half a set.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     interrupts.check()

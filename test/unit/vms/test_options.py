@@ -41,6 +41,15 @@ class Numbers(unittest.TestCase):
             with self.assertRaisesRegex(Misuse, "must be a number from 1 to 16"):
                 given(wrong)
 
+    def test_driver(self):
+        self.assertIsNone(given().driver)
+        self.assertEqual(given(driver="x.ko").driver, "x.ko")
+        self.assertIsNone(options.module(None))
+        self.assertEqual(options.module(__file__), __file__)
+        for wrong in ("/none", os.path.dirname(__file__), ""):
+            with self.assertRaisesRegex(Failure, f"--driver {wrong}: no such file"):
+                options.module(wrong)
+
     def test_guests_without_a_device(self):
         self.assertEqual(given("3", no_device="0,2").no_device, {0, 2})
 
@@ -103,6 +112,18 @@ class Prefix(ScratchTest):
             options.existing([self.path("link")])
         self.write("file")
         self.assertEqual(options.existing([self.path("link"), "//etc/."]), [self.path("link"), "/etc"])
+
+
+class Modules(ScratchTest):
+    def test_the_driver_is_the_last_whatever_it_is_called(self):
+        os.mkdir(self.path("modules"))
+        kernels = [self.write("virtio.ko", "virtio"), self.write("virtio_net.ko")]
+        for driver, named in ((None, []), (self.write("mine/virtio.ko", "driver"), ["driver.ko"])):
+            guestfiles._copy_modules(Path(self.scratch), kernels, driver)
+            order = Path(self.path("modules/order")).read_text(encoding="utf-8").split()
+            self.assertEqual(order, ["virtio.ko", "virtio_net.ko", *named])
+        self.assertEqual([Path(self.path(f"modules/{name}.ko")).read_text(encoding="utf-8")
+                          for name in ("virtio", "driver")], ["virtio", "driver"])
 
 
 class Programs(unittest.TestCase):
