@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: mpich2
-"""The guests' kernel, as ivshmem-vms finds it, and a folder in which to build modules for it."""
-import os
+"""The guests' kernel, as ivshmem-vms finds it, and the driver, built for it."""
 import re
+import shutil
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 from vms import kernel as guests
+
+
+SOURCE = Path(__file__).resolve().parents[2] / "kmod"
 
 
 def _run(*command, **options) -> None:
@@ -23,11 +28,15 @@ def _fetch(release: str, root: Path) -> None:
     """Debian's headers, without installing them: what names their place is changed."""
     package = f"linux-headers-{release}"
     depends = subprocess.run(["apt-cache", "depends", package], check=True, capture_output=True, text=True).stdout
-    for needed in [package, *re.findall(r"Depends: (linux-headers-.*-common|linux-kbuild-\S*)", depends)]:
-        print(f"# fetching {needed}", flush=True)
-        _unpack(needed, root)
-    makefile = root / f"usr/src/{package}/Makefile"
-    makefile.write_text(makefile.read_text().replace("/usr/src/", f"{root}/usr/src/"))
+    with tempfile.TemporaryDirectory(prefix=".fetch.", dir=root.parent) as folder:
+        fetched = Path(folder) / root.name
+        fetched.mkdir()
+        for needed in [package, *re.findall(r"Depends: (linux-headers-.*-common|linux-kbuild-\S*)", depends)]:
+            print(f"# fetching {needed}", file=sys.stderr, flush=True)
+            _unpack(needed, fetched)
+        makefile = fetched / f"usr/src/{package}/Makefile"
+        makefile.write_text(makefile.read_text().replace("/usr/src/", f"{root}/usr/src/"))
+        fetched.rename(root)
 
 
 def find() -> tuple[str, str]:
@@ -38,7 +47,18 @@ def find() -> tuple[str, str]:
     release = image.parent.name[len("linux-image-"):]
     root = image.parent.parent / f"linux-headers-{release}"
     build = root / f"usr/src/linux-headers-{release}"
-    if not (build / "Makefile").exists():
-        os.makedirs(root, exist_ok=True)
+    if not build.exists():
         _fetch(release, root)
     return str(image), str(build)
+
+
+def build_driver(folder: Path, build: str) -> Path:
+    """Builds it in the folder, with all warnings as errors, and returns the module."""
+    source = folder / "kmod"
+    shutil.copytree(SOURCE, source)
+    made = subprocess.run(["make", "-C", str(source), f"KDIR={build}", "W=1", "KCFLAGS=-Werror",
+                           "CONFIG_DEBUG_INFO_BTF_MODULES="],  # which would need pahole
+                          text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if made.returncode != 0:
+        raise OSError(f"the driver does not build:\n{made.stdout}")
+    return source / "ivshmem.ko"
