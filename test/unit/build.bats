@@ -67,6 +67,7 @@ setup() {
         [ -e "image/usr/$file" ]
     done
     grep -q '^ExecStart=/usr/bin/ivshmem-server ' 'image/usr/lib/systemd/system/ivshmem-server@.service'
+    diff -r ../checkout/kmod image/usr/share/mpich-ivshmem/kmod
     cmp <(image/usr/bin/ivshmem-graft --edits) <(../checkout/tools/ivshmem-graft --edits)
     cmp <(image/usr/bin/ivshmem-graft --list) <(../checkout/tools/ivshmem-graft --list)
     (cd image/usr/lib && ls libivshmem-malloc.*) >libraries
