@@ -23,7 +23,7 @@ const char *ivshm_speed_root(void)
     return root;
 }
 
-static struct ivshm_map map;
+static struct ivshm_map map = {.is_device = true};
 
 static enum ivshm_speed_kind kind_of(struct ivshm_speed_times shared, struct ivshm_speed_times own,
                                      bool may_store)
@@ -93,6 +93,9 @@ TEST(test_told)
     map.cache = IVSHM_CACHE_UNCACHED;
     assert_int_equal(kind_of(fast, fast, false), IVSHM_SPEED_UNCACHED);
     map.cache = IVSHM_CACHE_UNKNOWN;
+    map.is_device = false;
+    assert_int_equal(kind_of(slow, (struct ivshm_speed_times) AMD, true), IVSHM_SPEED_CACHED);
+    map.is_device = true;
 }
 
 static void write_file(const char *name, const char *text)

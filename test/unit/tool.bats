@@ -1176,6 +1176,11 @@ END
     # The times are told: own memory is that which may be stored to.
     cat >"$BATS_FILE_TMPDIR/slow.c" <<'END'
 #include "speed.h"
+#include <stdlib.h>
+const char *ivshm_device_sysfs(void)
+{
+    return getenv("FAKE_SYSFS");
+}
 void ivshm_speed_time(void *memory, bool may_store, struct ivshm_speed_times *times)
 {
     (void) memory;
@@ -1184,16 +1189,25 @@ void ivshm_speed_time(void *memory, bool may_store, struct ivshm_speed_times *ti
 }
 END
     compile slow "$BATS_FILE_TMPDIR/slow.c"
+    export FAKE_SYSFS=$BATS_TEST_TMPDIR/sys
+    local pci=$FAKE_SYSFS/bus/pci/devices/0000:00:04.0
+    mkdir -p "$pci"
+    echo 0x1af4 >"$pci/vendor"
+    echo 0x1110 >"$pci/device"
     format
-    run -0 slow info "$r"
+    ln -s "$r" "$pci/resource2"
+    run -0 slow info 0000:00:04.0
     says "access     not cached: 250.00 ns for a load, 240.00 ns for each of many, 120.00 ns for 8 bytes of a copy; other"
-    says "ivshmem: warning: $r ("
+    says "ivshmem: warning: 0000:00:04.0 ("
     says ") is mapped as memory that is not cached: a load takes 250.0 ns, of other memory 1.0 ns, so all messages are"
     says "/dev/dax0.0"
-    slow info --json "$r" 2>/dev/null |
+    slow info --json 0000:00:04.0 2>/dev/null |
         jq -e '.access == {"kind": "not cached", "region": {"load": 250, "stream": 240, "copy": 120},
             "own": {"load": 1, "stream": 0.25, "copy": 0.125}}'
-    run -0 slow check "$r"
+    run -0 slow check 0000:00:04.0
     says "is mapped as memory that is not cached"
     says "its memory is not cached"
+    run -0 slow info "$r" # a file
+    says "access     cached: 250.00 ns for a load"
+    [[ $output != *warning* ]]
 }

@@ -100,13 +100,17 @@ __attribute__((weak)) void ivshm_speed_time(void *memory, bool may_store,
     };
 }
 
-static enum ivshm_speed_kind judge(enum ivshm_cache told, const struct ivshm_speed_times *shared,
+static enum ivshm_speed_kind judge(const struct ivshm_map *map,
+                                   const struct ivshm_speed_times *shared,
                                    const struct ivshm_speed_times *own)
 {
+    /* A file's memory is the kernel's own; if it is slow, the machine is busy. */
+    if (!map->is_device)
+        return IVSHM_SPEED_CACHED;
     /* An emulator, and KVM on Intel, make it cached all the same; another host would not. */
-    if (told == IVSHM_CACHE_WRITE_COMBINING)
+    if (map->cache == IVSHM_CACHE_WRITE_COMBINING)
         return IVSHM_SPEED_WRITE_COMBINING;
-    if (told == IVSHM_CACHE_UNCACHED)
+    if (map->cache == IVSHM_CACHE_UNCACHED)
         return IVSHM_SPEED_UNCACHED;
     /* Both kinds of loads: what takes the lines of a cached region away slows down only the one. */
     if (shared->load < CACHED_BELOW * own->load || shared->stream < CACHED_BELOW * own->stream)
@@ -124,7 +128,7 @@ void ivshm_speed_measure(const struct ivshm_map *map, void *memory, bool may_sto
     memset(own, 0, sizeof(own));
     ivshm_speed_time(own, true, &speed->own);
     ivshm_speed_time(memory, may_store, &speed->shared);
-    speed->kind = judge(map->cache, &speed->shared, &speed->own);
+    speed->kind = judge(map, &speed->shared, &speed->own);
 }
 
 /* Why: what Linux shows of it. */

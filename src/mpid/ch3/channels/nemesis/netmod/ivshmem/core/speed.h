@@ -36,8 +36,8 @@ struct ivshm_speed {
 /*
  * Measures IVSHM_SPEED_BYTES at `memory`, within the map and aligned to a cache line. With
  * `may_store`, zero is also stored there: the words are zero, and nobody else uses them meanwhile.
- * In doubt the memory is cached, unless its driver tells otherwise. Cost: some microseconds if it
- * is; else about half a millisecond.
+ * In doubt the memory is cached, unless its driver tells otherwise; that of a file always is. Cost:
+ * some microseconds if it is; else about half a millisecond.
  */
 void ivshm_speed_measure(const struct ivshm_map *map, void *memory, bool may_store,
                          struct ivshm_speed *speed);
