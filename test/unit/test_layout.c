@@ -61,6 +61,7 @@ TEST(test_offsets)
         SIZE(ivshm_endpoint_shm, 512),
 
         AT(ivshm_inbox_shm, head, 0),
+        AT(ivshm_inbox_shm, sleeper, 8),
         AT(ivshm_inbox_shm, tail_hint, 64),
         AT(ivshm_inbox_shm, slot, 128),
 

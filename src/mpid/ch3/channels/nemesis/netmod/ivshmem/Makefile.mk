@@ -24,6 +24,7 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_limit.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_memory.c           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_window.c           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_wait.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_port.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_card.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_affinity.c         \
@@ -69,6 +70,7 @@ noinst_HEADERS +=                                                           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_teardown.h         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_validate.h         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_vc.h               \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_wait.h             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_way.h              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_window.h
 

@@ -54,6 +54,20 @@ cvars:
         small - Buffers of 2 KiB, and quarters of a chunk
         large - Cells and chunks of 16 KiB
 
+    - name        : MPIR_CVAR_NEMESIS_IVSHMEM_WAIT
+      category    : NEMESIS
+      type        : enum
+      default     : auto
+      class       : none
+      verbosity   : MPI_T_VERBOSITY_USER_BASIC
+      scope       : MPI_T_SCOPE_LOCAL
+      description : |-
+        What a rank does while a call waits, besides looking.
+        auto  - It looks for a while, or yields, and then sleeps
+        spin  - It only looks
+        yield - It gives its processor away again and again
+        sleep - It sleeps at once
+
     - name        : MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK
       category    : NEMESIS
       type        : int
@@ -127,6 +141,7 @@ cvars:
 #include "ivshmem_fault.h"
 #include "ivshmem_affinity.h"
 #include "ivshmem_speed.h"
+#include "ivshmem_wait.h"
 
 MPID_nem_ivshmem_t MPID_nem_ivshmem;
 
@@ -235,6 +250,7 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
     if (err == 0) {
         mpi_errno = MPID_nem_ivshmem_poll_init();
         MPIR_ERR_CHECK(mpi_errno);
+        MPID_nem_ivshmem_wait_init();
         mpi_errno = MPID_nem_ivshmem_relation_init();
         MPIR_ERR_CHECK(mpi_errno);
         mpi_errno = MPID_nem_ivshmem_lmt_pool_init(pg_p->size);

@@ -111,7 +111,9 @@ static void grow(void)
 
 void MPID_nem_ivshmem_lmt_pool_begin_progress(void)
 {
-    if (pool->calls_to_retry > 0)
+    if (MPID_nem_ivshmem.wait.slept)
+        pool->calls_to_retry = 0;
+    else if (pool->calls_to_retry > 0)
         pool->calls_to_retry--;
 }
 

@@ -18,6 +18,7 @@
 
 #include "core/transport.h"
 #include "core/pipeline.h"
+#include "core/wait.h"
 
 /* Messages and bytes by path, since MPI_Init. Exported as MPI_T performance variables. */
 typedef struct {
@@ -32,6 +33,7 @@ typedef struct {
     unsigned long long messages_sent, messages_received; /* a packet takes one or several */
     unsigned long long windows; /* windows whose operations are loads and stores in the region */
     unsigned long long waits;   /* times that a send found no room */
+    unsigned long long sleeps;  /* times that this rank slept in a blocking call */
     unsigned long long tcp_sent, tcp_sent_bytes; /* packets by tcp; bytes with headers and data */
 } MPID_nem_ivshmem_stats_t;
 
@@ -130,8 +132,9 @@ typedef struct {
     struct {
         bool inside;
         unsigned idle_calls, busy_calls;
-        time_t watched_at; /* seconds: when liveness was last checked */
-        bool seen_gone;    /* some peer is gone, and its connection has not been failed yet */
+        unsigned vain_looks; /* of a call that waits */
+        time_t watched_at;   /* seconds: when liveness was last checked */
+        bool seen_gone;      /* some peer is gone, and its connection has not been failed yet */
         struct MPID_nem_ivshmem_held *held, **held_end; /* messages that came too early */
         uint32_t *held_by;                              /* by endpoint: how many of them */
         /*
@@ -140,6 +143,15 @@ typedef struct {
          */
         MPIDI_CH3_PktHandler_Fcn *handlers[MPIDI_CH3_PKT_END_ALL + 1];
     } progress;
+    struct {
+        struct ivshm_wait wait;
+        struct ivshm_crowd crowd;
+        uint64_t counted_at; /* ns: when the crowd was */
+        uint64_t progress;   /* at the last look */
+        long processors;     /* of this machine */
+        /* Since the last poll. What is done in one of so many polls only is due. */
+        bool slept;
+    } wait;
     struct {
         struct ivshm_pipeline free_pipelines[IVSHMEM_FREE_PIPELINES_MAX]; /* the oldest first */
         int free_count;

@@ -568,9 +568,9 @@ int MPID_nem_ivshmem_path_tcp_poll(int in_blocking_poll)
             path->some_apart = !all_here();
     }
     update_polling();
-    /* A rank that waits at a port is in a blocking call. */
+    /* A rank that waits at a port is in a blocking call. There, tcp skips most polls. */
     if (path->some_apart || path->pairs > 0 || (path->port && in_blocking_poll))
-        mpi_errno = poll_socket(in_blocking_poll);
+        mpi_errno = poll_socket(in_blocking_poll && !MPID_nem_ivshmem.wait.slept);
 
 fn_exit:
     return mpi_errno;

@@ -10,6 +10,7 @@
 #include "ivshmem_path.h"
 #include "ivshmem_port.h"
 #include "ivshmem_teardown.h"
+#include "ivshmem_wait.h"
 #include "ivshmem_relation.h"
 #include "ivshmem_validate.h"
 #include "ivshmem_send.h"
@@ -512,7 +513,8 @@ static int watch_peers(bool idle)
     if (unlikely(mpi_errno))
         goto fn_exit;
     if (likely(!progress->seen_gone)) {
-        if (idle && (++progress->idle_calls & (POLLS_PER_CLOCK - 1)) != 0)
+        if (idle && !MPID_nem_ivshmem.wait.slept &&
+            (++progress->idle_calls & (POLLS_PER_CLOCK - 1)) != 0)
             goto fn_exit;
         clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
         if (now.tv_sec - progress->watched_at < WATCH_SECONDS)
@@ -563,6 +565,21 @@ static inline bool finds_nothing(int polls)
     return true;
 }
 
+/* After a poll in vain. Other threads may poll meanwhile. */
+static inline void wait_or_not(bool is_blocking)
+{
+    MPID_nem_ivshmem.wait.slept = false;
+    if (unlikely(!is_blocking)) {
+        progress->vain_looks = 0;
+        return;
+    }
+    if (likely(++progress->vain_looks < MPID_nem_ivshmem.wait.wait.looks))
+        return;
+    progress->vain_looks = 0;
+    progress->inside = false;
+    MPID_nem_ivshmem_wait();
+}
+
 int MPID_nem_ivshmem_poll(int in_blocking_poll)
 {
     int mpi_errno = MPI_SUCCESS;
@@ -601,6 +618,8 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
         if (unlikely(mpi_errno))
             break;
     }
+    if (unlikely(n > 0 && MPID_nem_ivshmem.wait.wait.waits))
+        MPID_nem_ivshmem_wait_end();
     if (unlikely(got < 0) && in.channel)
         mark_channel_failed(in.channel, diag.text);
     mpi_errno = end_marked(mpi_errno);
@@ -624,6 +643,8 @@ int MPID_nem_ivshmem_poll(int in_blocking_poll)
         if (unlikely(MPID_nem_ivshmem.dynamic))
             MPID_nem_ivshmem_port_close_unanswered();
         mpi_errno = watch_peers(true);
+        if (likely(!mpi_errno))
+            wait_or_not(in_blocking_poll);
     } else if (unlikely((++progress->busy_calls & (POLLS_PER_CLOCK - 1)) == 0)) {
         mpi_errno = watch_peers(false);
     }

@@ -8,11 +8,11 @@
 #include "ivshmem_stats.h"
 
 /* MPICH's macro for variables that may be compiled out ends in this one, which never is. */
-#define REGISTER(name, field, desc)                                                                \
+#define REGISTER(name, counter, desc)                                                              \
     MPIR_T_PVAR_COUNTER_REGISTER_DYNAMIC_impl(                                                     \
-        MPI_UNSIGNED_LONG_LONG, name, &MPID_nem_ivshmem.stats.field, 1,                            \
-        MPI_T_VERBOSITY_USER_BASIC, MPI_T_BIND_NO_OBJECT,                                          \
-        MPIR_T_PVAR_FLAG_READONLY | MPIR_T_PVAR_FLAG_CONTINUOUS, NULL, NULL, "NEMESIS", desc)
+        MPI_UNSIGNED_LONG_LONG, name, &MPID_nem_ivshmem.counter, 1, MPI_T_VERBOSITY_USER_BASIC,    \
+        MPI_T_BIND_NO_OBJECT, MPIR_T_PVAR_FLAG_READONLY | MPIR_T_PVAR_FLAG_CONTINUOUS, NULL, NULL, \
+        "NEMESIS", desc)
 
 void MPID_nem_ivshmem_stats_register(void)
 {
@@ -20,31 +20,37 @@ void MPID_nem_ivshmem_stats_register(void)
     if (registered)
         return;
     registered = true;
-    REGISTER(ivshmem_eager_sent, eager_sent, "packets sent through an ivshmem region");
-    REGISTER(ivshmem_eager_sent_bytes, eager_sent_bytes, "bytes of packets sent, with headers");
-    REGISTER(ivshmem_eager_received, eager_received, "packets received through an ivshmem region");
-    REGISTER(ivshmem_eager_received_bytes, eager_received_bytes,
+    REGISTER(ivshmem_eager_sent, stats.eager_sent, "packets sent through an ivshmem region");
+    REGISTER(ivshmem_eager_sent_bytes, stats.eager_sent_bytes,
+             "bytes of packets sent, with headers");
+    REGISTER(ivshmem_eager_received, stats.eager_received,
+             "packets received through an ivshmem region");
+    REGISTER(ivshmem_eager_received_bytes, stats.eager_received_bytes,
              "bytes of packets received, with headers");
-    REGISTER(ivshmem_lmt_sent, lmt_sent, "large messages sent through an ivshmem region");
-    REGISTER(ivshmem_lmt_sent_bytes, lmt_sent_bytes, "bytes of large messages sent");
-    REGISTER(ivshmem_lmt_received, lmt_received, "large messages received");
-    REGISTER(ivshmem_lmt_received_bytes, lmt_received_bytes, "bytes of large messages received");
-    REGISTER(ivshmem_single_copy, single_copy,
+    REGISTER(ivshmem_lmt_sent, stats.lmt_sent, "large messages sent through an ivshmem region");
+    REGISTER(ivshmem_lmt_sent_bytes, stats.lmt_sent_bytes, "bytes of large messages sent");
+    REGISTER(ivshmem_lmt_received, stats.lmt_received, "large messages received");
+    REGISTER(ivshmem_lmt_received_bytes, stats.lmt_received_bytes,
+             "bytes of large messages received");
+    REGISTER(ivshmem_single_copy, stats.single_copy,
              "large messages that this rank copied in a single copy, from or to memory of "
              "MPI_Alloc_mem");
     REGISTER(
-        ivshmem_coop, coop,
+        ivshmem_coop, stats.coop,
         "large messages sent by a cooperative copy: this rank and the receiver copied a part each");
     REGISTER(
-        ivshmem_windows, windows,
+        ivshmem_windows, stats.windows,
         "windows created whose one-sided operations are loads and stores in an ivshmem region");
-    REGISTER(ivshmem_messages_sent, messages_sent,
+    REGISTER(ivshmem_messages_sent, stats.messages_sent,
              "messages sent through an ivshmem region; a packet takes one or several");
-    REGISTER(ivshmem_messages_received, messages_received,
+    REGISTER(ivshmem_messages_received, stats.messages_received,
              "messages received through an ivshmem region");
-    REGISTER(ivshmem_waits, waits, "times that a send found no room");
-    REGISTER(ivshmem_tcp_sent, tcp_sent, "messages sent by tcp, to ranks without a common region");
-    REGISTER(ivshmem_tcp_sent_bytes, tcp_sent_bytes, "bytes sent by tcp, with headers");
+    REGISTER(ivshmem_waits, stats.waits, "times that a send found no room");
+    REGISTER(ivshmem_sleeps, stats.sleeps, "times that this rank slept in a blocking call");
+    REGISTER(ivshmem_wakes, transport.wakes, "sleeping ranks that this rank has woken");
+    REGISTER(ivshmem_tcp_sent, stats.tcp_sent,
+             "messages sent by tcp, to ranks without a common region");
+    REGISTER(ivshmem_tcp_sent_bytes, stats.tcp_sent_bytes, "bytes sent by tcp, with headers");
 }
 
 /* One line in one call, so that the lines of many ranks do not mix. */
@@ -64,11 +70,13 @@ void MPID_nem_ivshmem_stats_print(void)
             "eager_received=%llu eager_received_bytes=%llu lmt_sent=%llu lmt_sent_bytes=%llu "
             "lmt_received=%llu lmt_received_bytes=%llu single_copy=%llu coop=%llu windows=%llu "
             "messages_sent=%llu "
-            "messages_received=%llu waits=%llu tcp_sent=%llu tcp_sent_bytes=%llu\n",
+            "messages_received=%llu waits=%llu sleeps=%llu wakes=%llu tcp_sent=%llu "
+            "tcp_sent_bytes=%llu\n",
             MPIDI_Process.my_pg_rank, MPID_nem_hostname, region, s->eager_sent, s->eager_sent_bytes,
             s->eager_received, s->eager_received_bytes, s->lmt_sent, s->lmt_sent_bytes,
             s->lmt_received, s->lmt_received_bytes, s->single_copy, s->coop, s->windows,
-            s->messages_sent, s->messages_received, s->waits, s->tcp_sent, s->tcp_sent_bytes);
+            s->messages_sent, s->messages_received, s->waits, s->sleeps,
+            MPID_nem_ivshmem.transport.wakes, s->tcp_sent, s->tcp_sent_bytes);
 }
 
 /* Prints how messages of each class of sizes went in the end, the smallest first. */

@@ -141,6 +141,7 @@ bool ivshm_channel_flush(struct ivshm_transport *t, struct ivshm_channel *ch)
     if (ch->pending && ivshm_queue_push_mpsc(&ch->inbox, ch->pending_ref) == 0) {
         ch->pending = false;
         t->pending--;
+        ivshm_channel_wake(t, ch);
     }
     return !ch->pending;
 }
@@ -227,6 +228,7 @@ static void post_cell(struct ivshm_transport *t, struct ivshm_channel *channel,
         channel->pending = true;
         t->pending++;
     }
+    ivshm_channel_wake(t, channel);
 }
 
 /*
@@ -292,6 +294,14 @@ int ivshm_message_reserve_elsewhere(struct ivshm_transport *t, struct ivshm_chan
     if (channel->plan.is_sample)
         out->capacity = (uint32_t) want;
     return 0;
+}
+
+void ivshm_channel_wake_sleeper(struct ivshm_transport *t, struct ivshm_channel *channel)
+{
+    /* In another kernel, it would not wake, but its announcement would be gone. */
+    if (ivshm_endpoint_can_wake(&t->endpoint, channel->peer) &&
+        ivshm_sleep_wake(channel->inbox.shm))
+        t->wakes++;
 }
 
 void ivshm_channel_ring_doorbell(struct ivshm_transport *t, struct ivshm_channel *channel)

@@ -17,6 +17,7 @@
 #include "pool.h"
 #include "queue.h"
 #include "ring.h"
+#include "sleep.h"
 
 #include <string.h>
 
@@ -51,6 +52,7 @@ struct ivshm_transport {
     int way, piece;                  /* what is pinned of the choices: see choice.h */
     struct ivshm_poll_set poll_set;  /* of channels that have a ring to receive from */
     bool ring_was_last;              /* the last message came through a ring */
+    unsigned long long wakes;        /* peers that this process has woken */
 };
 
 /* Bytes. What is longer goes better through a pipeline; so much takes about two large cells. */
@@ -126,6 +128,14 @@ void ivshm_message_publish_elsewhere(struct ivshm_transport *t, struct ivshm_cha
 /* Core's own: tells a peer for which our ring is idle to check it. Dropped if its inbox is full. */
 void ivshm_channel_ring_doorbell(struct ivshm_transport *t, struct ivshm_channel *channel);
 
+/* Core's own: wakes the peer if it sleeps where we can. After each publication (W1). */
+void ivshm_channel_wake_sleeper(struct ivshm_transport *t, struct ivshm_channel *channel);
+static inline void ivshm_channel_wake(struct ivshm_transport *t, struct ivshm_channel *channel)
+{
+    if (__builtin_expect(ivshm_sleep_is_announced(channel->inbox.shm), 0))
+        ivshm_channel_wake_sleeper(t, channel);
+}
+
 /* Core's own: sends a record of the channel's ring, with a doorbell if the ring is idle. */
 static inline __attribute__((always_inline)) void
 ivshm_channel_publish_record(struct ivshm_transport *t, struct ivshm_channel *channel,
@@ -135,6 +145,7 @@ ivshm_channel_publish_record(struct ivshm_transport *t, struct ivshm_channel *ch
                             (struct ivshm_record){channel->sent++, kind, value, note});
     if (ivshm_ring_wants_doorbell(&channel->ring_out))
         ivshm_channel_ring_doorbell(t, channel);
+    ivshm_channel_wake(t, channel);
 }
 
 /*

@@ -123,6 +123,20 @@ struct ivshm_claim ivshm_endpoint_claim(const struct ivshm_region *region, uint3
 bool ivshm_endpoint_is_live(const struct ivshm_region *region, struct ivshm_owner peer);
 
 /*
+ * Whether the caller can wake the process of that claim, and it the caller: in one kernel and pid
+ * namespace, if both map the region from a file. False if that is not known. One load.
+ */
+bool ivshm_endpoint_can_wake(const struct ivshm_endpoint *ep, struct ivshm_owner peer);
+
+/* The live processes of the region, the caller included. */
+struct ivshm_crowd {
+    uint32_t here, elsewhere; /* in its kernel and pid namespace; in others, or unknown */
+    bool can_wake;            /* each can wake each other */
+};
+/* Cost: a load for each entry. */
+struct ivshm_crowd ivshm_endpoint_crowd(const struct ivshm_endpoint *ep);
+
+/*
  * Copies an entry (acquire E1, E3). -ENOENT if it is free or does not exist; -EAGAIN if it kept
  * changing. Cost: at most eight readings of an entry.
  */

@@ -155,7 +155,9 @@ enum ivshm_block_kind {
 struct ivshm_inbox_shm {
     ivshm_a64 head; /* consumer stores (release Q2), producers load (acquire Q2): positions
                        below it may be overwritten */
-    ivshm_a64 reserved0[7];
+    ivshm_a64
+        sleeper; /* owner stores 1 (W1) and 0, producers change 1 to 0: it wants to be woken */
+    ivshm_a64 reserved0[6];
     ivshm_a64 tail_hint; /* producers store and load, relaxed: where to look for an empty slot */
     ivshm_a64 reserved1[7];
     ivshm_a64 slot[]; /* producers CAS (release Q1), consumer loads (acquire Q1) */

@@ -57,3 +57,15 @@ void ivshm_poll_set_remove(struct ivshm_poll_set *set, struct ivshm_poll_entry *
     }
     swap(set, hole, --set->count);
 }
+
+bool ivshm_poll_set_find(struct ivshm_poll_set *set)
+{
+    struct ivshm_record record;
+    for (uint32_t i = 0; i < set->count; i++) {
+        if (ivshm_poll_entry_peek(set->entries[i], &record)) {
+            ivshm_poll_set_promote(set, set->entries[i]);
+            return true;
+        }
+    }
+    return false;
+}

@@ -65,6 +65,12 @@ static inline bool ivshm_poll_set_is_empty(const struct ivshm_poll_set *set)
 }
 
 /*
+ * Whether any ring has a record. If it is an idle one, that becomes polled. Cost: a load for each
+ * ring.
+ */
+bool ivshm_poll_set_find(struct ivshm_poll_set *set);
+
+/*
  * The next ring with a record, and that record (acquire R1): one of the polled rings, beginning
  * behind the last one checked, or the next idle one, which becomes polled. NULL if they have none;
  * *record is undefined then. Cost: a load for each polled ring and one more.

@@ -42,8 +42,12 @@ ivshmem_core_sources =                                                      \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/ring.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/runs.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/runs.h                \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/sleep.c               \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/sleep.h               \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/speed.c               \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/speed.h               \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/tracepoint.h          \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/transport.c           \
-    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/transport.h
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/transport.h           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/wait.c                \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/wait.h

@@ -58,6 +58,23 @@ void ivshm_transport_close(struct ivshm_transport *t)
     ivshm_pool_destroy(&t->large);
 }
 
+void ivshm_transport_announce_sleep(struct ivshm_transport *t)
+{
+    ivshm_sleep_announce(t->inbox.shm);
+}
+
+void ivshm_transport_withdraw_sleep(struct ivshm_transport *t)
+{
+    ivshm_sleep_withdraw(t->inbox.shm);
+}
+
+void ivshm_transport_sleep(struct ivshm_transport *t)
+{
+    if (ivshm_queue_is_empty_mpsc(&t->inbox) && !ivshm_poll_set_find(&t->poll_set))
+        ivshm_sleep_until_woken(t->inbox.shm);
+    ivshm_sleep_withdraw(t->inbox.shm);
+}
+
 void ivshm_transport_flush_pending(struct ivshm_transport *t)
 {
     for (uint32_t i = 0; i < t->region->geo.endpoints && t->pending; i++)

@@ -87,6 +87,12 @@ static inline bool ivshm_transport_is_empty(const struct ivshm_transport *t)
     return ivshm_poll_set_is_empty(&t->poll_set) && ivshm_queue_is_empty_mpsc(&t->inbox);
 }
 
+/* After how many vain receives nothing had come before the first: more than one with idle rings. */
+static inline uint32_t ivshm_transport_looks(const struct ivshm_transport *t)
+{
+    return 1 + t->poll_set.count - t->poll_set.polled_count;
+}
+
 /*
  * Receives the next message (acquire Q1 or R1): returns 1, or 0 if none was found; idle rings are
  * checked in turn, not in every call. -EBADMSG if a peer sent invalid data: diag says what, and
@@ -108,14 +114,35 @@ static inline uint32_t ivshm_transport_inbox_position(const struct ivshm_transpo
     return (uint32_t) t->inbox.head;
 }
 
+/* Which processes are on the region, in view of waking. Cost: a load for each entry. */
+static inline struct ivshm_crowd ivshm_transport_crowd(const struct ivshm_transport *t)
+{
+    return ivshm_endpoint_crowd(&t->endpoint);
+}
+
+/*
+ * To sleep until a message comes: announce it, look for at least IVSHM_SLEEP_GRACE_NS, then sleep,
+ * which withdraws it in the end. Whoever does not sleep after all withdraws it. The sleep lasts at
+ * most IVSHM_SLEEP_MAX_NS, and does not begin if there is something to receive. Edge W1. Cost of
+ * sleeping: a load for each ring, and a system call.
+ */
+void ivshm_transport_announce_sleep(struct ivshm_transport *t);
+void ivshm_transport_withdraw_sleep(struct ivshm_transport *t);
+void ivshm_transport_sleep(struct ivshm_transport *t);
+
 /*
  * Sends messages that found a full inbox. Call it in every progress call. Cost: nothing if there is
  * none, else a look at every channel.
  */
 void ivshm_transport_flush_pending(struct ivshm_transport *t);
+static inline bool ivshm_transport_is_flushed(const struct ivshm_transport *t)
+{
+    return t->pending == 0;
+}
+
 static inline void ivshm_transport_flush(struct ivshm_transport *t)
 {
-    if (t->pending)
+    if (!ivshm_transport_is_flushed(t))
         ivshm_transport_flush_pending(t);
 }
 

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * Waiting in blocking calls. MPICH polls until what a call waits for is done; here, between two
+ * polls, the processor is given away, or the rank sleeps until a peer wakes it. Called under
+ * MPICH's global lock.
+ */
+#include "ivshmem_wait.h"
+
+#include "ivshmem_way.h"
+#include "mpid_nem_inline.h"
+
+#include "core/sleep.h"
+
+#include <sched.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The processes of the region are counted again after so many ns. */
+#define COUNT_AGAIN UINT64_C(100000000)
+
+static __typeof__(MPID_nem_ivshmem.wait) *const self = &MPID_nem_ivshmem.wait;
+
+static enum ivshm_wait_mode wanted_mode(void)
+{
+    switch (MPIR_CVAR_NEMESIS_IVSHMEM_WAIT) {
+    case MPIR_CVAR_NEMESIS_IVSHMEM_WAIT_spin:
+        return IVSHM_WAIT_SPIN;
+    case MPIR_CVAR_NEMESIS_IVSHMEM_WAIT_yield:
+        return IVSHM_WAIT_YIELD;
+    case MPIR_CVAR_NEMESIS_IVSHMEM_WAIT_sleep:
+        return IVSHM_WAIT_SLEEP;
+    default:
+        return IVSHM_WAIT_AUTO;
+    }
+}
+
+void MPID_nem_ivshmem_wait_init(void)
+{
+    ivshm_wait_init(&self->wait, wanted_mode());
+    self->processors = sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+static uint64_t now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t) t.tv_sec * 1000000000 + (uint64_t) t.tv_nsec;
+}
+
+/* Changes whenever this rank gets on by other means than a message through the region. */
+static uint64_t progress_so_far(void)
+{
+    uint64_t sum = (uint64_t) MPL_atomic_relaxed_load_int(&MPIDI_CH3I_progress_completion_count) +
+                   MPID_nem_ivshmem.stats.messages_sent;
+
+    for (MPID_nem_ivshmem_transfer_t *t = MPID_nem_ivshmem.transfers; t; t = t->next)
+        sum += (uint64_t) t->moved + 1;
+    return sum;
+}
+
+/*
+ * Whether everything that this call may wait for comes as a message through the region, from a
+ * process that can wake us. What other threads begin, or is not sent yet, needs polls.
+ */
+static bool can_be_woken(void)
+{
+    return self->crowd.can_wake && !MPIR_IS_THREADED && !MPID_nem_ivshmem.poll_tcp &&
+           MPID_nem_mem_region.num_local == 1 && !MPID_nem_ivshmem.busy &&
+           !MPID_nem_ivshmem.transfers && !MPID_nem_ivshmem.dynamic &&
+           ivshm_transport_is_flushed(&MPID_nem_ivshmem.transport) && MPID_nem_safe_to_block_recv();
+}
+
+static void give_processor(uint64_t ns)
+{
+    MPID_THREAD_CS_EXIT(POBJ, MPIR_THREAD_GLOBAL_ALLFUNC_MUTEX);
+    MPID_THREAD_CS_EXIT(GLOBAL, MPIR_THREAD_GLOBAL_ALLFUNC_MUTEX);
+    if (ns)
+        nanosleep(&(struct timespec){.tv_nsec = (long) ns}, NULL);
+    else
+        sched_yield();
+    MPID_THREAD_CS_ENTER(GLOBAL, MPIR_THREAD_GLOBAL_ALLFUNC_MUTEX);
+    MPID_THREAD_CS_ENTER(POBJ, MPIR_THREAD_GLOBAL_ALLFUNC_MUTEX);
+}
+
+void MPID_nem_ivshmem_wait(void)
+{
+    struct ivshm_transport *t = &MPID_nem_ivshmem.transport;
+    uint64_t time = now(), progress = progress_so_far(), nap = 0;
+
+    if (progress != self->progress) {
+        self->progress = progress;
+        MPID_nem_ivshmem_wait_end();
+        return;
+    }
+    if (time - self->counted_at > COUNT_AGAIN) {
+        self->counted_at = time;
+        self->crowd = ivshm_transport_crowd(t);
+    }
+    const struct ivshm_wait_for what = {
+        .can_be_woken = can_be_woken(),
+        .is_moving = MPID_nem_ivshmem.transfers != NULL,
+        .is_crowded = self->crowd.here > self->processors,
+        /* Nemesis looks at one of its fast boxes in each poll, and so do we at our idle rings. */
+        .looks = ivshm_transport_looks(t) + (unsigned) MPID_nem_mem_region.num_local,
+    };
+    switch (ivshm_wait_next(&self->wait, time, &what, &nap)) {
+    case IVSHM_WAIT_LOOK:
+        break;
+    case IVSHM_WAIT_GIVE:
+        give_processor(0);
+        break;
+    case IVSHM_WAIT_ANNOUNCE:
+        ivshm_transport_announce_sleep(t);
+        break;
+    case IVSHM_WAIT_DOZE:
+        ivshm_transport_sleep(t);
+        MPID_nem_ivshmem.stats.sleeps++;
+        self->slept = true;
+        break;
+    case IVSHM_WAIT_NAP:
+        give_processor(nap);
+        MPID_nem_ivshmem.stats.sleeps++;
+        self->slept = true;
+        break;
+    }
+}
+
+void MPID_nem_ivshmem_wait_end(void)
+{
+    self->slept = false;
+    if (ivshm_wait_end(&self->wait))
+        ivshm_transport_withdraw_sleep(&MPID_nem_ivshmem.transport);
+}

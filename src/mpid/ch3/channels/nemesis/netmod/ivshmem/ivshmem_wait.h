@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * What a rank does between two looks in a blocking call: see core/wait.h. init after the region was
+ * joined.
+ */
+#ifndef IVSHMEM_WAIT_H
+#define IVSHMEM_WAIT_H
+
+#include "ivshmem_netmod.h"
+
+void MPID_nem_ivshmem_wait_init(void);
+
+/*
+ * After as many polls of a blocking call in vain as core/wait.h has said. Releases MPICH's lock
+ * while it gives the processor away. Sets wait.slept if it was for longer.
+ */
+void MPID_nem_ivshmem_wait(void);
+
+/* After a poll that ends a wait: it received something, or its call does not block. */
+void MPID_nem_ivshmem_wait_end(void);
+
+#endif

@@ -1,0 +1,63 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: mpich2
+# The suites and mpi.bash share variables and functions.
+# shellcheck disable=SC2154
+#
+# Ranks that wait: they leave their processor to others, and whatever they wait for is found.
+
+load mpi
+
+setup() {
+    use_region 64M
+    all_remote
+    unset MPIR_CVAR_POLLS_BEFORE_YIELD
+}
+
+teardown() { at_end; }
+
+# took_less_than PERCENT RANKS: of a processor, each of the ranks that waited.
+took_less_than() {
+    awk -v most="$1" -v ranks="$2" '
+        /^waited: / { n++; split($4, kv, "="); if (kv[2] >= most) { print; bad = 1 } }
+        END { exit bad || n != ranks }' "$BATS_TEST_TMPDIR/job.out" || { say job; return 1; }
+}
+
+@test "a rank that waits takes less than a fiftieth of a processor" {
+    passes 3 "$programs/waiting" idle 8
+    took_less_than 2 2
+    [ "$(counted job sleeps)" -gt 100 ]
+    [ "$(counted job wakes)" -gt 0 ]
+}
+
+@test "where nobody can be woken, a rank takes less than a twentieth" {
+    half_remote # the ranks of one node use Nemesis' own shared memory
+    passes 4 "$programs/waiting" idle 8
+    took_less_than 5 3
+    [ "$(counted job sleeps)" -gt 300 ]
+    [ "$(counted job wakes)" -eq 0 ]
+}
+
+@test "a rank that is told to spin or to yield never sleeps" {
+    local mode
+    for mode in spin yield; do
+        MPIR_CVAR_NEMESIS_IVSHMEM_WAIT=$mode passes 2 "$programs/waiting" idle 1
+        [ "$(counted job sleeps)" -eq 0 ]
+        [ "$(counted job wakes)" -eq 0 ]
+    done
+}
+
+@test "messages of all kinds after pauses of all lengths" {
+    local mode ranks
+    for mode in auto sleep yield; do
+        for ranks in 2 5; do
+            MPIR_CVAR_NEMESIS_IVSHMEM_WAIT=$mode passes_both "$ranks" "$programs/waiting" pace 500
+        done
+    done
+}
+
+@test "a thread that waits holds no lock: others send meanwhile" {
+    local mode
+    for mode in auto sleep; do
+        MPIR_CVAR_NEMESIS_IVSHMEM_WAIT=$mode passes_both 2 "$programs/waiting" threads 300
+    done
+}
