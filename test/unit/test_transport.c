@@ -246,6 +246,87 @@ TEST(test_lost_doorbell)
     ivshm_region_close(&r);
 }
 
+/* Whatever is sent wakes its receiver: a cell, a slot, a buffer, a cell in a ring, what was
+ * pending. */
+TEST(test_wake)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_channel *ab = channel_to(&a, &b);
+    const uint32_t lens[] = {8, 8, 8, 8, 8, 1000, 1000, 5000};
+    for (uint32_t n = 0; n < LENGTH(lens); n++) {
+        ivshm_transport_announce_sleep(&b);
+        assert_true(send_plain(&a, ab, lens[n], n));
+        assert_false(ivshm_sleep_is_announced(b.inbox.shm));
+        assert_int_equal(a.wakes, n + 1);
+        while (!receive_plain(&b, lens[n], n))
+            ;
+    }
+    assert_non_null(ab->ring_out.shm);
+    /* Nobody is woken who is awake, or who changed its mind. */
+    ivshm_transport_announce_sleep(&b);
+    ivshm_transport_withdraw_sleep(&b);
+    assert_true(send_plain(&a, ab, 8, 1));
+    assert_int_equal(a.wakes, LENGTH(lens));
+    /* Nor does the receiver sleep while there is a message. */
+    ivshm_transport_announce_sleep(&b);
+    ivshm_transport_sleep(&b);
+    assert_false(ivshm_sleep_is_announced(b.inbox.shm));
+    assert_true(receive_plain(&b, 8, 1));
+    ivshm_transport_close(&a);
+    ivshm_transport_close(&b);
+    assert_all_freed(&r);
+    ivshm_region_close(&r);
+}
+
+/* The wake of another kernel would be lost, and with it the announcement. */
+TEST(test_wake_from_elsewhere)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
+    struct ivshm_channel *ab = channel_to(&a, &b);
+    assert_true(ivshm_transport_crowd(&a).can_wake);
+    assert_int_equal(ivshm_transport_crowd(&a).here, 2);
+    a.endpoint.process.boot_id[0] ^= 1;
+    assert_false(ivshm_transport_crowd(&a).can_wake);
+    assert_int_equal(ivshm_transport_crowd(&a).elsewhere, 2);
+    ivshm_transport_announce_sleep(&b);
+    assert_true(send_plain(&a, ab, 8, 1));
+    assert_true(ivshm_sleep_is_announced(b.inbox.shm));
+    assert_int_equal(a.wakes, 0);
+    a.endpoint.process.boot_id[0] ^= 1;
+    r.map.is_device = true; /* of which there are no futexes */
+    assert_false(ivshm_transport_crowd(&a).can_wake);
+    assert_int_equal(ivshm_transport_crowd(&a).here, 2);
+    assert_true(send_plain(&a, ab, 8, 1));
+    assert_int_equal(a.wakes, 0);
+    r.map.is_device = false;
+    ivshm_transport_close(&a);
+    ivshm_transport_close(&b);
+    assert_all_freed(&r);
+    ivshm_region_close(&r);
+}
+
+static void *sleep_on(void *arg)
+{
+    ivshm_transport_announce_sleep(arg);
+    ivshm_transport_sleep(arg);
+    return NULL;
+}
+
+/* A sleep ends by itself. */
+TEST(test_sleep_ends)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport t = transport_new(&r, 0);
+    pthread_t thread;
+    must(pthread_create(&thread, NULL, sleep_on, &t) == 0);
+    pthread_join(thread, NULL);
+    assert_false(ivshm_sleep_is_announced(t.inbox.shm));
+    ivshm_transport_close(&t);
+    ivshm_region_close(&r);
+}
+
 /* Neither a flood through a ring nor one through the inbox keeps the other waiting. */
 TEST(test_ring_and_inbox_take_turns)
 {
@@ -541,6 +622,10 @@ int main(void)
         cmocka_unit_test(test_is_empty),
         cmocka_unit_test(test_idle_rings),
         cmocka_unit_test(test_lost_doorbell),
+        cmocka_unit_test(test_wake),
+        cmocka_unit_test(test_wake_from_elsewhere),
+        cmocka_unit_test(test_sleep_ends),
+
         cmocka_unit_test(test_ring_and_inbox_take_turns),
         cmocka_unit_test(test_ring_nonsense),
         cmocka_unit_test(test_peer_dies_with_our_cells),
