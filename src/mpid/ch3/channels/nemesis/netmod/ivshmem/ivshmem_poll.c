@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
  * The netmod's part of MPICH's progress engine. Each call checks one inbox, whatever the number of
- * peers. Everything else is on lists that are usually empty. There are no system calls, with two
- * exceptions: tcp's, where a path by tcp exists, and the liveness check that an idle rank makes now
- * and then. Called under MPICH's global lock.
+ * peers. Everything else is on lists that are usually empty. There are no system calls, with three
+ * exceptions: tcp's, where a path by tcp exists; the liveness check that an idle rank makes now and
+ * then; and those by which a rank that waits gives its processor away. Called under MPICH's global
+ * lock.
  */
 #include "ivshmem_poll.h"
 
