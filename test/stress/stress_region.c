@@ -331,7 +331,7 @@ static void join(struct worker *w)
             FAIL("rank %u cannot join: %s", w->rank, diag.text);
         usleep(1000);
     }
-    ivshm_transport_choose(&w->t, -1, -1);
+    ivshm_transport_choose(&w->t, -1, 1); /* messages go whole */
     ivshm_a64_store_release(&shared->pid[w->rank], (uint64_t) getpid());
 }
 
