@@ -19,7 +19,7 @@
 /* So long between two looks: the processor has worked for somebody who does not give it back. */
 #define TAKEN_AWAY (500 * US)
 #define SUSPICIOUS 512
-#define WARY_MAX (64 << 10)
+#define WARY_MAX (128 << 10)
 
 static uint64_t min_time(uint64_t a, uint64_t b)
 {
@@ -31,7 +31,7 @@ static void lose_processor(struct ivshm_wait *wait)
 {
     if (wait->suspicious) {
         wait->wary = wait->wary_next;
-        wait->wary_next = (uint32_t) min_time(2 * wait->wary_next, WARY_MAX);
+        wait->wary_next = (uint32_t) min_time(4 * wait->wary_next, WARY_MAX);
     }
     wait->suspicious = SUSPICIOUS;
 }

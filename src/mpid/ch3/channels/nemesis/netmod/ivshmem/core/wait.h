@@ -10,7 +10,7 @@
  * keep it for milliseconds. Then it is better to sleep at once, as whoever is woken usually goes
  * first. A processor that is gone for long may have served a peer; if that happens again soon, it
  * served somebody else, and the process sleeps at once in its next waits: so many at first, and
- * twice as many each time that it was too early to try again.
+ * four times as many each time that it was too early to try again.
  *
  * One thread at a time. Constant cost, no system call. No ordering edge.
  */
@@ -59,7 +59,7 @@ struct ivshm_wait_for {
 /* So many that the clock, which is read then, costs little. */
 #define IVSHM_WAIT_LOOKS 32
 
-#define IVSHM_WAIT_WARY_MIN 1024
+#define IVSHM_WAIT_WARY_MIN 2048
 
 static inline void ivshm_wait_init(struct ivshm_wait *wait, enum ivshm_wait_mode mode)
 {
