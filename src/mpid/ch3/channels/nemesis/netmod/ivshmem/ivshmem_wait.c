@@ -72,14 +72,12 @@ static bool can_be_woken(void)
 
 static void give_processor(uint64_t ns)
 {
-    MPID_THREAD_CS_EXIT(POBJ, MPIR_THREAD_GLOBAL_ALLFUNC_MUTEX);
     MPID_THREAD_CS_EXIT(GLOBAL, MPIR_THREAD_GLOBAL_ALLFUNC_MUTEX);
     if (ns)
         nanosleep(&(struct timespec){.tv_nsec = (long) ns}, NULL);
     else
         sched_yield();
     MPID_THREAD_CS_ENTER(GLOBAL, MPIR_THREAD_GLOBAL_ALLFUNC_MUTEX);
-    MPID_THREAD_CS_ENTER(POBJ, MPIR_THREAD_GLOBAL_ALLFUNC_MUTEX);
 }
 
 void MPID_nem_ivshmem_wait(void)
