@@ -3,13 +3,10 @@
  * waiting idle SECONDS | pace ROUNDS | threads ROUNDS | wake ROUNDS
  *
  * Ranks that wait in a blocking call:
- * - idle: for so long, all but rank 0, which sleeps outside MPI. Each prints how much of a
- * processor it took.
- * - pace: for messages of all kinds, after pauses of all lengths in which they look, yield or
- * sleep.
- * - threads: one thread of each rank waits for the next rank, while another sends to it.
- * - wake: for 50 ms, on one machine. Each prints when it received the message, counted from when it
- *   was sent.
+ * - idle: for so long, all but rank 0, which sleeps outside MPI; each prints what it took of a CPU
+ * - pace: for messages of all kinds, after pauses in which they look, yield or sleep
+ * - threads: one thread of each rank for the rank before, while another sends to the next
+ * - wake: for 50 ms, on one machine; each prints how long after its sending the message came
  */
 #include "mpitest.h"
 

@@ -98,6 +98,17 @@ static void add_pci(const char *address, const char *vendor, const char *device,
     }
 }
 
+/* The same memory can be mapped once more, elsewhere. */
+static void assert_maps_again(const struct ivshm_map *map)
+{
+    int fd = ivshm_map_reopen(map);
+    assert_true(fd >= 0);
+    void *again = ivshm_map_again(map, fd);
+    assert_true(again != MAP_FAILED && again != map->base);
+    munmap(again, map->size);
+    close(fd);
+}
+
 TEST(test_no_device)
 {
     struct ivshm_device devices[4];
@@ -252,13 +263,7 @@ TEST(test_dax)
     assert_int_equal(mapped_offset(map.base), 0);
     memset(map.base, 1, 6291456);
 
-    /* Once more. */
-    int fd = ivshm_map_reopen(&map);
-    assert_true(fd >= 0);
-    void *again = ivshm_map_again(&map, fd);
-    assert_true(again != MAP_FAILED && again != map.base);
-    munmap(again, map.size);
-    close(fd);
+    assert_maps_again(&map);
     ivshm_map_close(&map);
 
     /* Nobody has said that it is there to be a region, so it is not formatted unasked. */
@@ -373,12 +378,7 @@ static void expect_driver(const char *name, enum ivshm_cache cache)
     assert_int_equal(ivshm_map_size(&map), 4 * MIB);
     assert_int_equal(map.cache, cache);
     assert_int_equal(mapped_offset(map.base), 0);
-    int fd = ivshm_map_reopen(&map);
-    assert_true(fd >= 0);
-    void *again = ivshm_map_again(&map, fd);
-    assert_true(again != MAP_FAILED && again != map.base);
-    munmap(again, map.size);
-    close(fd);
+    assert_maps_again(&map);
     ivshm_map_close(&map);
 }
 

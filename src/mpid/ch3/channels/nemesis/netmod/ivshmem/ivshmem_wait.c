@@ -66,8 +66,8 @@ static bool can_be_woken(void)
 {
     return self->crowd.can_wake && !MPIR_IS_THREADED && !MPID_nem_ivshmem.poll_tcp &&
            MPID_nem_mem_region.num_local == 1 && !MPID_nem_ivshmem.busy &&
-           !MPID_nem_ivshmem.transfers && !MPID_nem_ivshmem.dynamic &&
-           ivshm_transport_is_flushed(&MPID_nem_ivshmem.transport) && MPID_nem_safe_to_block_recv();
+           !MPID_nem_ivshmem.dynamic && ivshm_transport_is_flushed(&MPID_nem_ivshmem.transport) &&
+           MPID_nem_safe_to_block_recv();
 }
 
 static void give_processor(uint64_t ns)
@@ -101,7 +101,8 @@ void MPID_nem_ivshmem_wait(void)
         /* Nemesis looks at one of its fast boxes in each poll, and so do we at our idle rings. */
         .looks = ivshm_transport_looks(t) + (unsigned) MPID_nem_mem_region.num_local,
     };
-    switch (ivshm_wait_next(&self->wait, time, &what, &nap)) {
+    enum ivshm_wait_step step = ivshm_wait_next(&self->wait, time, &what, &nap);
+    switch (step) {
     case IVSHM_WAIT_LOOK:
         break;
     case IVSHM_WAIT_GIVE:
@@ -111,12 +112,11 @@ void MPID_nem_ivshmem_wait(void)
         ivshm_transport_announce_sleep(t);
         break;
     case IVSHM_WAIT_DOZE:
-        ivshm_transport_sleep(t);
-        MPID_nem_ivshmem.stats.sleeps++;
-        self->slept = true;
-        break;
     case IVSHM_WAIT_NAP:
-        give_processor(nap);
+        if (step == IVSHM_WAIT_DOZE)
+            ivshm_transport_sleep(t);
+        else
+            give_processor(nap);
         MPID_nem_ivshmem.stats.sleeps++;
         self->slept = true;
         break;

@@ -100,26 +100,28 @@ static uint64_t seal_of(const struct ivshm_process *p, uint32_t generation)
     return h;
 }
 
-static bool is_here(const struct ivshm_endpoint *ep, struct ivshm_claim claim)
+/* `hash` is the caller's own. */
+static bool is_here(uint32_t hash, struct ivshm_claim claim)
 {
-    uint32_t hash = ivshm_process_host_hash(&ep->process);
     return hash && claim.host_hash == hash;
 }
 
 bool ivshm_endpoint_can_wake(const struct ivshm_endpoint *ep, struct ivshm_owner peer)
 {
     return !ivshm_map_is_device(&ep->region->map) &&
-           is_here(ep, ivshm_endpoint_claim(ep->region, peer.endpoint));
+           is_here(ivshm_process_host_hash(&ep->process),
+                   ivshm_endpoint_claim(ep->region, peer.endpoint));
 }
 
 struct ivshm_crowd ivshm_endpoint_crowd(const struct ivshm_endpoint *ep)
 {
     struct ivshm_crowd crowd = {0};
+    uint32_t hash = ivshm_process_host_hash(&ep->process);
     for (uint32_t i = 0; i < ep->region->geo.endpoints; i++) {
         struct ivshm_claim claim = ivshm_endpoint_claim(ep->region, i);
         if (claim.state != IVSHM_CLAIM_LIVE)
             continue;
-        if (is_here(ep, claim))
+        if (is_here(hash, claim))
             crowd.here++;
         else
             crowd.elsewhere++;

@@ -49,6 +49,15 @@ bool ivshm_wait_end(struct ivshm_wait *wait)
     return announced;
 }
 
+/* A sleep of either kind. */
+static enum ivshm_wait_step sleep_by(struct ivshm_wait *wait, const struct ivshm_wait_for *what,
+                                     enum ivshm_wait_step step)
+{
+    wait->slept = true;
+    wait->looks = what->looks;
+    return step;
+}
+
 /* A doze, step by step. */
 static enum ivshm_wait_step fall_asleep(struct ivshm_wait *wait, uint64_t now,
                                         const struct ivshm_wait_for *what)
@@ -61,9 +70,7 @@ static enum ivshm_wait_step fall_asleep(struct ivshm_wait *wait, uint64_t now,
     if (now - wait->announced_at < IVSHM_SLEEP_GRACE_NS)
         return IVSHM_WAIT_LOOK;
     wait->announced = false;
-    wait->slept = true;
-    wait->looks = what->looks;
-    return IVSHM_WAIT_DOZE;
+    return sleep_by(wait, what, IVSHM_WAIT_DOZE);
 }
 
 static uint64_t patience_of(const struct ivshm_wait *wait, const struct ivshm_wait_for *what)
@@ -105,7 +112,5 @@ enum ivshm_wait_step ivshm_wait_next(struct ivshm_wait *wait, uint64_t now,
     if (waited < NAPS_AFTER)
         return IVSHM_WAIT_GIVE;
     *nap = nap_after(waited);
-    wait->slept = true;
-    wait->looks = what->looks;
-    return IVSHM_WAIT_NAP;
+    return sleep_by(wait, what, IVSHM_WAIT_NAP);
 }

@@ -50,10 +50,10 @@ struct ivshm_wait {
 
 /* What is waited for, and where. */
 struct ivshm_wait_for {
-    bool can_be_woken; /* by everyone who may end this wait */
-    bool is_moving;    /* the next part of a transfer, on which a peer is working */
-    bool is_crowded;   /* there are fewer processors than peers */
-    unsigned looks;    /* after a sleep, until everything that has come was found */
+    bool can_be_woken; /* by everyone who may end this wait with a message */
+    bool is_moving; /* the next part of a transfer, on which a peer is working: that wakes nobody */
+    bool is_crowded; /* there are fewer processors than peers */
+    unsigned looks;  /* after a sleep, until everything that has come was found */
 };
 
 /* So many that the clock, which is read then, costs little. */
