@@ -459,7 +459,7 @@ static void stuck(const char *region)
 struct part {
     uint64_t region_id[2];
     uint32_t endpoint, generation;
-    uint64_t off, bytes, lock;
+    uint64_t seal, off, bytes, lock;
 };
 
 /* Rank 1 claims it, where MPI_Win_allocate_shared would have asked it. Rank 0 is told. */
@@ -490,13 +490,15 @@ static void liar(const char *name)
         } else {
             MPI_Aint sizes[2] = {0, 4096};
             struct part parts[2] = {
-                {{0, 0}, 0, 0, 0, 0, 0},
-                {{superblock[4], superblock[5]}, lies[i].endpoint, lies[i].generation, 0, 0, 0}};
+                {.off = 0},
+                {.region_id = {superblock[4], superblock[5]},
+                 .endpoint = lies[i].endpoint,
+                 .generation = lies[i].generation}};
             MPI_Comm_dup(MPI_COMM_WORLD, &comm);
             MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, sizes, 1, MPI_AINT, comm);
-            MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, parts, sizeof(parts[0]), MPI_BYTE,
-                          comm);
-            CHECK(parts[0].region_id[0] == superblock[4] && parts[0].lock,
+            int err = MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, parts, sizeof(parts[0]),
+                                    MPI_BYTE, comm);
+            CHECK(!err && parts[0].region_id[0] == superblock[4] && parts[0].lock,
                   "a part is not so any more");
             MPI_Comm_free(&comm);
         }
