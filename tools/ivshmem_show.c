@@ -440,11 +440,11 @@ static void ps_text(const struct tool_entry *list, int n)
         job_width = job > job_width ? job : job_width;
         host_width = list[i].known && host > host_width ? host : host_width;
     }
-    printf("%-*s  %11s  %8s  %-7s  %-7s  %-*s %8s  %10s  %s\n", job_width, "JOB", "RANK",
-           "ENDPOINT", "STATE", "PROCESS", host_width, "HOST", "PID", "HELD", "SINCE");
+    printf("%-*s  %11s  %8s  %-7s  %-7s  %-*s %8s  %5s  %10s  %s\n", job_width, "JOB", "RANK",
+           "ENDPOINT", "STATE", "PROCESS", host_width, "HOST", "PID", "PEER", "HELD", "SINCE");
     for (int i = 0; i < n; i++) {
         const struct tool_entry *e = &list[i];
-        char rank[32] = "-", endpoint[32], since[32] = "-";
+        char rank[32] = "-", endpoint[32], peer[16] = "-", since[32] = "-";
         time_t joined = (time_t) e->info.joined_at;
         struct tm tm;
         if (e->known) {
@@ -453,10 +453,12 @@ static void ps_text(const struct tool_entry *list, int n)
                 strftime(since, sizeof(since), "%Y-%m-%d %H:%M:%S", &tm);
         }
         snprintf(endpoint, sizeof(endpoint), "%u.%u", e->index, e->info.claim.generation);
-        printf("%-*s  %11s  %8s  %-7s  %-7s  %-*s %8u  %10s  %s\n", job_width,
+        if (e->info.has_bell)
+            snprintf(peer, sizeof(peer), "%u", e->info.peer);
+        printf("%-*s  %11s  %8s  %-7s  %-7s  %-*s %8u  %5s  %10s  %s\n", job_width,
                e->known ? tool_printable(e->info.job) : "-", rank, endpoint,
                state_name(e->info.claim.state), liveness_name(e->liveness), host_width,
-               e->known ? tool_printable(e->info.process.host) : "-", e->info.claim.pid,
+               e->known ? tool_printable(e->info.process.host) : "-", e->info.claim.pid, peer,
                tool_size(e->held), since);
     }
     /* Why some are unknown: each reason once, with the endpoints that it concerns. */
@@ -487,6 +489,8 @@ static void ps_json(const struct ivshm_region *region, const struct tool_entry *
             "\"pid\": %u, \"held\": %llu",
             i ? "," : "", e->index, e->info.claim.generation, state_name(e->info.claim.state),
             liveness_name(e->liveness), e->info.claim.pid, (unsigned long long) e->held);
+        if (e->info.has_bell)
+            printf(", \"peer\": %u", e->info.peer);
         if (tool_why_unknown(e)) {
             printf(", \"why\": ");
             tool_print_json(tool_why_unknown(e));

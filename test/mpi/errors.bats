@@ -110,7 +110,7 @@ poke() { printf %b "$2" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none;
 @test "another layout version" {
     ivshmem format --size 8M "$file"
     poke 16 '\x63'
-    untouched "layout version 99" "version 8" "use the same release everywhere" "ivshmem format --force $file"
+    untouched "layout version 99" "version 9" "use the same release everywhere" "ivshmem format --force $file"
 }
 
 @test "a damaged superblock" {

@@ -166,6 +166,67 @@ TEST(test_open_pci)
     assert_int_equal(ivshm_map_open("0000:00:06.0", false, &map, &diag), -ENODEV);
 }
 
+#define DOORBELL PCI "0000:04:00.0"
+
+/* `resource0`, its registers, begins at that address; BAR 1 has that last address, 0 for none. */
+static void add_doorbell(uint64_t registers, uint64_t vectors, uint32_t number)
+{
+    char bars[256];
+    uint64_t page = (uint64_t) sysconf(_SC_PAGESIZE);
+    add_pci("0000:04:00.0", "0x1af4\n", "0x1110\n", 12288);
+    snprintf(bars, sizeof(bars),
+             "0x%016llx 0x%016llx 0x0000000000040200\n0x%016llx 0x%016llx 0x%016llx\n",
+             (unsigned long long) registers, (unsigned long long) registers + 255,
+             (unsigned long long) (vectors ? vectors - 4095 : 0), (unsigned long long) vectors,
+             vectors ? 0x40200ull : 0ull);
+    write_file(DOORBELL "/resource", bars, 0);
+    write_file(DOORBELL "/resource0", "", page);
+    int fd = open(path_of(DOORBELL "/resource0"), O_WRONLY);
+    must(pwrite(fd, &number, 4, (off_t) (registers % page + 8)) == 4);
+    close(fd);
+}
+
+static void expect_peer(const char *name, bool has_bell, uint32_t peer)
+{
+    struct ivshm_map map;
+    struct ivshm_diag diag = {""};
+    if (ivshm_map_open(name, true, &map, &diag) != 0)
+        fail_msg("%s", diag.text);
+    assert_int_equal(map.has_bell, has_bell);
+    assert_int_equal(map.peer, peer);
+    assert_int_equal(map.vector, 0);
+    ivshm_map_close(&map);
+}
+
+TEST(test_peer)
+{
+    add_doorbell(0xfebf1000, 0xfebf0fff, 3);
+    expect_peer("0000:04:00.0", true, 3);
+    add_doorbell(0xfebf1100, 0xfebf0fff, 65535); /* within a page */
+    expect_peer("0000:04:00.0", true, 65535);
+    add_doorbell(0xfebf1000, 0xfebf0fff, 0);
+    expect_peer("0000:04:00.0", true, 0);
+
+    add_doorbell(0xfebf1000, 0xfebf0fff, UINT32_MAX); /* not told yet */
+    expect_peer("0000:04:00.0", false, 0);
+    add_doorbell(0xfebf1000, 0xfebf0fff, 65536);
+    expect_peer("0000:04:00.0", false, 0);
+    add_doorbell(0xfebf1000, 0, 0); /* ivshmem-plain */
+    expect_peer("0000:04:00.0", false, 0);
+    add_doorbell(0xfebf1000, 0xfebf0fff, 3);
+    must(unlink(path_of(DOORBELL "/resource0")) == 0); /* as for whom may not open it */
+    expect_peer("0000:04:00.0", false, 0);
+    write_file(DOORBELL "/resource", "nonsense", 0);
+    expect_peer("0000:04:00.0", false, 0);
+
+    /* A file has none, whatever lies beside it. */
+    add_doorbell(0xfebf1000, 0xfebf0fff, 3);
+    write_file(PCI "0000:00:03.0/resource2", "", 4096); /* not of an ivshmem device */
+    expect_peer(path_of(PCI "0000:00:03.0/resource2"), false, 0);
+    write_file("file", "", 4096);
+    expect_peer(path_of("file"), false, 0);
+}
+
 TEST(test_switched_off_pci)
 {
     struct ivshm_map map;
@@ -417,6 +478,21 @@ TEST(test_driver)
     info.cache = 77;
     expect_driver(bar, IVSHM_CACHE_UNKNOWN);
 
+    /* By which number others ring it. */
+    expect_peer(bar, false, 0);
+    info.vectors = 1;
+    expect_peer(bar, false, 0);
+    info.peer = 65535;
+    expect_peer("0000:00:04.0", true, 65535);
+    info.peer = 0;
+    expect_peer(node, true, 0);
+    info.peer = 65536;
+    expect_peer(bar, false, 0);
+    info.peer = INT32_MIN;
+    expect_peer(bar, false, 0);
+    info.peer = info.vectors = 0;
+    expect_peer(bar, false, 0);
+
     /* The node is another one since: the device was bound again. */
     assert_int_equal(ivshm_map_open(named, false, &map, &diag), 0);
     must(unlink(node) == 0);
@@ -529,6 +605,7 @@ int main(void)
         cmocka_unit_test(test_no_device),
         cmocka_unit_test(test_pci),
         cmocka_unit_test(test_open_pci),
+        cmocka_unit_test(test_peer),
         cmocka_unit_test(test_switched_off_pci),
         cmocka_unit_test(test_dax),
         cmocka_unit_test(test_uio),

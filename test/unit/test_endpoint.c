@@ -698,6 +698,56 @@ TEST(test_proof)
     ivshm_region_close(&r);
 }
 
+/* What a peer says of its bell is believed if a device can have it, and the seal fits. */
+TEST(test_bell)
+{
+    static const struct {
+        uint64_t word;
+        bool has_bell;
+        uint32_t peer, vector;
+    } rows[] = {
+        {0, false, 0, 0},
+        {1, true, 0, 0},
+        {UINT64_C(0x300000008), true, 7, 3},
+        {UINT64_C(0xffff00010000), true, 65535, 65535},
+        {65537, false, 0, 0},
+        {UINT64_C(0x1000000000001), false, 0, 0},
+        {UINT64_C(0x100000000), false, 0, 0},
+        {UINT32_MAX, false, 0, 0},
+        {UINT64_MAX, false, 0, 0},
+    };
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_endpoint_info info;
+    struct ivshm_endpoint ep = live(&r);
+    ivshm_a64 *bell = &r.endpoints[ep.owner.endpoint].bell;
+    assert_int_equal(ivshm_a64_load_relaxed(bell), 0);
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        ivshm_a64_store_relaxed(bell, rows[i].word);
+        seal(&r, ep.owner.endpoint);
+        assert_int_equal(ivshm_endpoint_read(&r, ep.owner.endpoint, &info), 0);
+        assert_true(info.named);
+        assert_int_equal(info.has_bell, rows[i].has_bell);
+        assert_int_equal(info.peer, rows[i].peer);
+        assert_int_equal(info.vector, rows[i].vector);
+    }
+    ivshm_a64_store_relaxed(bell, 1); /* not sealed */
+    assert_int_equal(ivshm_endpoint_read(&r, ep.owner.endpoint, &info), 0);
+    assert_false(info.has_bell);
+    ivshm_endpoint_leave(&ep);
+
+    /* The caller's own. */
+    ivshm_region_set_bell(&r, 12, 2);
+    ep = live(&r);
+    assert_int_equal(ivshm_a64_load_relaxed(&r.endpoints[ep.owner.endpoint].bell),
+                     UINT64_C(0x20000000d));
+    assert_int_equal(ivshm_endpoint_read(&r, ep.owner.endpoint, &info), 0);
+    assert_true(info.has_bell && info.peer == 12 && info.vector == 2);
+    assert_int_equal(ivshm_a64_load_relaxed(&r.endpoints[ep.owner.endpoint].seal),
+                     ivshm_endpoint_seal(&ep));
+    ivshm_endpoint_leave(&ep);
+    ivshm_region_close(&r);
+}
+
 /* An identity with a word that is not its owner's proves nothing, whatever it says. */
 TEST(test_broken_seal)
 {
@@ -712,6 +762,7 @@ TEST(test_broken_seal)
         offsetof(struct ivshm_endpoint_shm, pid_ns),
         offsetof(struct ivshm_endpoint_shm, pid),
         offsetof(struct ivshm_endpoint_shm, start_time),
+        offsetof(struct ivshm_endpoint_shm, bell),
         offsetof(struct ivshm_endpoint_shm, seal),
     };
     struct ivshm_region r = region_new(4 * MIB);
@@ -1181,6 +1232,7 @@ int main(void)
         cmocka_unit_test(test_zombie_is_dead),
         cmocka_unit_test(test_stopped_is_not_dead),
         cmocka_unit_test(test_proof),
+        cmocka_unit_test(test_bell),
         cmocka_unit_test(test_broken_seal),
         cmocka_unit_test(test_pid_of_a_joiner_is_used_again),
         cmocka_unit_test(test_declared_dead_while_joining),

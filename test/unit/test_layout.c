@@ -56,6 +56,7 @@ TEST(test_offsets)
         AT(ivshm_endpoint_shm, vm_generation, 152),
         AT(ivshm_endpoint_shm, traits, 168),
         AT(ivshm_endpoint_shm, seal, 176),
+        AT(ivshm_endpoint_shm, bell, 184),
         AT(ivshm_endpoint_shm, host, 192),
         AT(ivshm_endpoint_shm, job, 256),
         SIZE(ivshm_endpoint_shm, 512),
@@ -86,14 +87,14 @@ TEST(test_offsets)
     };
     for (size_t i = 0; i < LENGTH(rows); i++)
         if (rows[i].found != rows[i].expected)
-            fail_msg("%s is %zu, version 8 has %zu", rows[i].what, rows[i].found, rows[i].expected);
+            fail_msg("%s is %zu, version 9 has %zu", rows[i].what, rows[i].found, rows[i].expected);
 }
 
 TEST(test_constants)
 {
     assert_memory_equal(&(uint64_t){IVSHM_MAGIC}, "IVSHMPI", 8);
     assert_memory_equal(&(uint64_t){IVSHM_MARK}, "format..", 8);
-    assert_int_equal(IVSHM_VERSION, 8);
+    assert_int_equal(IVSHM_VERSION, 9);
     assert_int_equal(IVSHM_CLAIM_STATE_BITS + IVSHM_CLAIM_PID_BITS + IVSHM_CLAIM_HOST_BITS +
                          IVSHM_CLAIM_GEN_BITS,
                      64);
@@ -106,12 +107,12 @@ TEST(test_constants)
     assert_true(IVSHM_ENDPOINTS_MAX < 1 << 16);
 }
 
-/* golden-v8.hex is the output of `od -A x -t x1`; lines of zeroes may be omitted. */
+/* golden-v9.hex is the output of `od -A x -t x1`; lines of zeroes may be omitted. */
 static void read_golden(unsigned char page[IVSHM_PAGE])
 {
     char path[4096], line[256];
     snprintf(path, sizeof(path), "%s", __FILE__);
-    snprintf(strrchr(path, '/'), 32, "/golden-v8.hex");
+    snprintf(strrchr(path, '/'), 32, "/golden-v9.hex");
     FILE *file = fopen(path, "r");
     if (!file)
         fail_msg("cannot read %s", path);
@@ -143,7 +144,7 @@ TEST(test_golden_image)
     read_golden(golden);
     for (size_t i = 0; i < IVSHM_PAGE; i++)
         if (((unsigned char *) region.map.base)[i] != golden[i])
-            fail_msg("byte %zu is %02x, golden-v8.hex has %02x", i,
+            fail_msg("byte %zu is %02x, golden-v9.hex has %02x", i,
                      ((unsigned char *) region.map.base)[i], golden[i]);
     ivshm_region_close(&region);
     close(fd);

@@ -254,7 +254,7 @@ TEST(test_other_version)
         put_word(fd, 16, versions[i]);
         snprintf(text, sizeof(text), "layout version %llu", (unsigned long long) versions[i]);
         assert_refused(fd, 4 * MIB, EPROTONOSUPPORT, text);
-        assert_refused(fd, 4 * MIB, EPROTONOSUPPORT, "needs version 8");
+        assert_refused(fd, 4 * MIB, EPROTONOSUPPORT, "needs version 9");
         ivshm_region_close(&region);
         close(fd);
     }

@@ -49,7 +49,7 @@ block_at() { echo $(($(number .geometry.block_map) + 8 * $1)); }
 # seal INDEX: the seal of the entry's identity, as doc/layout.md defines it.
 seal() {
     local word h=$(($(peek "$(entry_at "$1")") >> 45 & 0x7ffff))
-    for word in 9 10 11 12 19 20 21 13 14 15; do
+    for word in 9 10 11 12 19 20 21 13 14 15 23; do
         h=$(((h ^ $(peek "$(entry_at "$1" "$word")")) * 0x9e3779b97f4a7c15))
         h=$((h ^ h >> 32 & 0xffffffff))
     done
@@ -76,7 +76,7 @@ moved() {
     run -0 ivshmem ps --help
     says "usage: ivshmem COMMAND"
     run -0 ivshmem --version
-    [[ $output =~ ^ivshmem\ .*layout\ version\ 8$ ]]
+    [[ $output =~ ^ivshmem\ .*layout\ version\ 9$ ]]
     [ "$(ivshmem check --version)" = "$output" ]
 }
 
@@ -511,9 +511,9 @@ on_small_shm() {
     run -1 ivshmem info "$r"
     says "superblock of $r is damaged: half of its id is 0, which no formatter writes"
     poke 40 "$id"
-    poke 16 9
+    poke 16 10
     run -1 ivshmem format "$r"
-    says "layout version 9, this program needs version 8"
+    says "layout version 10, this program needs version 9"
     run -0 ivshmem format --force "$r"
     run -0 ivshmem check "$r"
 }
@@ -569,11 +569,23 @@ on_small_shm() {
     says "no process is on region $r"
     checker 1
     run -0 ivshmem ps "$r"
-    [[ ${lines[0]} =~ ^JOB\ +RANK\ +ENDPOINT\ +STATE\ +PROCESS\ +HOST\ +PID\ +HELD\ +SINCE$ ]]
-    [[ ${lines[1]} =~ ^ivshmem-check\ +"1 of 2"\ +0\.1\ +live\ +alive\ +"$(uname -n)"\ +$pid\ +"172 KiB"\ +20 ]]
+    [[ ${lines[0]} =~ ^JOB\ +RANK\ +ENDPOINT\ +STATE\ +PROCESS\ +HOST\ +PID\ +PEER\ +HELD\ +SINCE$ ]]
+    [[ ${lines[1]} =~ ^ivshmem-check\ +"1 of 2"\ +0\.1\ +live\ +alive\ +"$(uname -n)"\ +$pid\ +-\ +"172 KiB"\ +20 ]]
     ivshmem ps --json "$r" | jq -e --argjson pid "$pid" --arg host "$(uname -n)" '.endpoints == [{
         endpoint: 0, generation: 1, state: "live", process: "alive", pid: $pid, held: 176128,
         job: "ivshmem-check", rank: 1, job_size: 2, since: .endpoints[0].since, host: $host, vm: .endpoints[0].vm}]'
+}
+
+@test "ps shows the number by which ivshmem-server knows a process" {
+    format
+    checker 1
+    poke "$(entry_at 0 23)" $((12 + 1))
+    run -0 ivshmem ps "$r" # an identity that another process has changed
+    [[ ${lines[1]} =~ ^-\ +-\ +0\.1\ +live\ +unknown\ +-\ +$pid\ +-\ +"172 KiB" ]]
+    seal 0
+    run -0 ivshmem ps "$r"
+    [[ ${lines[1]} =~ \ $pid\ +12\ +"172 KiB" ]]
+    ivshmem ps --json "$r" | jq -e '.endpoints[0].peer == 12'
 }
 
 @test "names written by peers cannot harm a terminal or JSON" {

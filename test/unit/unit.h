@@ -131,8 +131,17 @@ static inline uint64_t claim_word_of(enum ivshm_claim_state state, uint32_t pid,
 static inline uint64_t seal_of_entry(const struct ivshm_endpoint_shm *e, uint64_t generation)
 {
     const ivshm_a64 *const words[] = {
-        &e->boot_id[0],       &e->boot_id[1], &e->vm_uuid[0], &e->vm_uuid[1], &e->vm_generation[0],
-        &e->vm_generation[1], &e->traits,     &e->pid_ns,     &e->pid,        &e->start_time,
+        &e->boot_id[0],
+        &e->boot_id[1],
+        &e->vm_uuid[0],
+        &e->vm_uuid[1],
+        &e->vm_generation[0],
+        &e->vm_generation[1],
+        &e->traits,
+        &e->pid_ns,
+        &e->pid,
+        &e->start_time,
+        &e->bell,
     };
     uint64_t h = generation;
     for (size_t i = 0; i < LENGTH(words); i++) {

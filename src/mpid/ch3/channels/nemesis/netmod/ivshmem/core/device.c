@@ -11,12 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define IVSHMEM_VENDOR 0x1af4
 #define IVSHMEM_DEVICE 0x1110
+#define NUMBER_MAX 0xffff /* of peers: the register in which a number is written has 16 bits */
 
 __attribute__((weak)) const char *ivshm_device_sysfs(void)
 {
@@ -28,18 +30,26 @@ __attribute__((weak)) const char *ivshm_device_dev(void)
     return "/dev";
 }
 
+/* What a file in sysfs begins with, as text; empty if there is none. */
+static void read_attribute(const char *folder, const char *attribute, char *text, size_t size)
+{
+    char path[PATH_MAX];
+    text[0] = 0;
+    if ((size_t) snprintf(path, sizeof(path), "%s/%s", folder, attribute) >= sizeof(path))
+        return;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    ssize_t len = read(fd, text, size - 1);
+    text[len > 0 ? len : 0] = 0;
+    close(fd);
+}
+
 /* A number in sysfs, decimal or with 0x; 0 if there is none. */
 static uint64_t read_number(const char *folder, const char *attribute)
 {
-    char path[PATH_MAX], text[32] = "";
-    if ((size_t) snprintf(path, sizeof(path), "%s/%s", folder, attribute) >= sizeof(path))
-        return 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    if (read(fd, text, sizeof(text) - 1) < 0)
-        text[0] = 0;
-    close(fd);
+    char text[32];
+    read_attribute(folder, attribute, text, sizeof(text));
     return strtoull(text, NULL, 0);
 }
 
@@ -161,6 +171,7 @@ static void measure_driver(const char *folder, int fd, struct ivshm_device_memor
         return;
     }
     memory->size = info.size;
+    memory->peer = info.vectors > 0 && info.peer <= NUMBER_MAX ? info.peer : -1;
     if (info.cache < sizeof(caches) / sizeof(caches[0]))
         memory->cache = caches[info.cache];
 }
@@ -180,8 +191,8 @@ static const struct ivshm_device_kind kinds[] = {
 static struct ivshm_device_memory measure(const struct ivshm_device_kind *kind, const char *folder,
                                           int fd)
 {
-    struct ivshm_device_memory memory = {.kind = kind->name,
-                                         .page = (uint64_t) sysconf(_SC_PAGESIZE)};
+    struct ivshm_device_memory memory = {
+        .kind = kind->name, .page = (uint64_t) sysconf(_SC_PAGESIZE), .peer = -1};
     snprintf(memory.why, sizeof(memory.why),
              "has no memory that can be mapped, or does not tell its size: see %.200s, or name "
              "another device",
@@ -342,23 +353,62 @@ int ivshm_device_find_bar(const char *address, char *path, size_t size, struct i
     return enable_memory(address, folder, diag);
 }
 
-int ivshm_device_find_node(int fd, char *path, size_t size, struct ivshm_diag *diag)
+/* The folder in sysfs of the ivshmem device whose BAR is open as `fd`; false if it is no such. */
+static bool folder_of_bar(int fd, char *folder, size_t size)
 {
-    char link[32], folder[PATH_MAX];
+    char link[32];
     snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-    ssize_t len = readlink(link, folder, sizeof(folder) - 1);
+    ssize_t len = readlink(link, folder, size - 1);
     folder[len > 0 ? len : 0] = 0;
     char *slash = strrchr(folder, '/');
     if (!slash || strncmp(slash, "/resource2", 10) != 0 ||
         strncmp(folder, ivshm_device_sysfs(), strlen(ivshm_device_sysfs())) != 0)
-        return 0;
+        return false;
     *slash = 0;
-    if (!is_ivshmem(folder) || !find_node(folder, path, size) || access(path, F_OK) == 0)
+    return is_ivshmem(folder);
+}
+
+int ivshm_device_find_node(int fd, char *path, size_t size, struct ivshm_diag *diag)
+{
+    char folder[PATH_MAX];
+    if (!folder_of_bar(fd, folder, sizeof(folder)) || !find_node(folder, path, size) ||
+        access(path, F_OK) == 0)
         return 0;
     return ivshm_diag_fail(diag, ENOENT,
                            "the driver has ivshmem device %s, but its node %s does not exist: "
                            "mount devtmpfs at /dev, or give this container the node",
                            strrchr(folder, '/') + 1, path);
+}
+
+#define IVSHMEM_POSITION 8 /* the register with the device's number, in BAR 0 */
+
+int32_t ivshm_device_peer(int fd)
+{
+    char folder[PATH_MAX], path[PATH_MAX], bars[256];
+    unsigned long long registers, vectors;
+    size_t page = (size_t) sysconf(_SC_PAGESIZE);
+    /*
+     * Each line is a BAR: first and last address, and flags. The second is that of the interrupt
+     * vectors, which an ivshmem-plain device does not have; its number reads as 0.
+     */
+    if (!folder_of_bar(fd, folder, sizeof(folder)))
+        return -1;
+    read_attribute(folder, "resource", bars, sizeof(bars));
+    if (sscanf(bars, "%llx %*x %*x %llx", &registers, &vectors) != 2 || vectors == 0 ||
+        (size_t) snprintf(path, sizeof(path), "%s/resource0", folder) >= sizeof(path))
+        return -1;
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return -1;
+    /* The page is mapped in which the registers begin. */
+    char *base = mmap(NULL, page, PROT_READ, MAP_SHARED, file, 0);
+    close(file);
+    if (base == MAP_FAILED)
+        return -1;
+    uint32_t number = *(volatile uint32_t *) (base + registers % page + IVSHMEM_POSITION);
+    munmap(base, page);
+    return number <= NUMBER_MAX ? (int32_t) number
+                                : -1; /* all ones before the server has told it */
 }
 
 /* The device's folder in sysfs. */

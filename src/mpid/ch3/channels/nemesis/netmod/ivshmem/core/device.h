@@ -47,6 +47,7 @@ struct ivshm_device_memory {
     uint64_t size, offset; /* bytes, for mmap */
     uint64_t page;         /* bytes, of which size and address are multiples */
     enum ivshm_cache cache;
+    int32_t peer;  /* by which others ring the device, 0 to 65535; -1: they cannot */
     char why[400]; /* it has none: words that end what begins with the device's name */
 };
 
@@ -73,6 +74,12 @@ int ivshm_device_find_bar(const char *address, char *path, size_t size, struct i
  * cannot be mapped: writes the path of the driver's node. Returns 0, or -ENOENT if that is missing.
  */
 int ivshm_device_find_node(int fd, char *path, size_t size, struct ivshm_diag *diag);
+
+/*
+ * By which number others ring the device, 0 to 65535, if `fd` is the BAR of an ivshmem-doorbell
+ * device in sysfs. -1 if it is not, or this user may not open the device's registers, resource0.
+ */
+int32_t ivshm_device_peer(int fd);
 
 /* A kind of character device whose memory can be a region. */
 struct ivshm_device_kind;

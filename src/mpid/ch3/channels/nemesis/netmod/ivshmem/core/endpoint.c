@@ -89,8 +89,17 @@ static void load_text(const ivshm_a64 *words, size_t count, char *text)
 static uint64_t seal_of(const struct ivshm_process *p, uint32_t generation)
 {
     const uint64_t words[IVSHM_SEAL_WORDS] = {
-        p->boot_id[0],       p->boot_id[1], p->vm_uuid[0], p->vm_uuid[1], p->vm_generation[0],
-        p->vm_generation[1], p->traits,     p->pid_ns,     p->pid,        p->start_time,
+        p->boot_id[0],
+        p->boot_id[1],
+        p->vm_uuid[0],
+        p->vm_uuid[1],
+        p->vm_generation[0],
+        p->vm_generation[1],
+        p->traits,
+        p->pid_ns,
+        p->pid,
+        p->start_time,
+        p->bell,
     };
     uint64_t h = generation;
     for (size_t i = 0; i < IVSHM_SEAL_WORDS; i++) {
@@ -98,6 +107,21 @@ static uint64_t seal_of(const struct ivshm_process *p, uint32_t generation)
         h ^= h >> 32;
     }
     return h;
+}
+
+static uint64_t pack_bell(const struct ivshm_map *map)
+{
+    return map->has_bell ? (uint64_t) map->vector << 32 | ((uint64_t) map->peer + 1) : 0;
+}
+
+/* None if the word has numbers that no device can have. */
+static void unpack_bell(uint64_t word, struct ivshm_endpoint_info *info)
+{
+    uint64_t number = word & LOW_BITS(32), vector = word >> 32;
+    info->has_bell =
+        info->named && number >= 1 && number - 1 <= IVSHM_PEER_MAX && vector <= IVSHM_PEER_MAX;
+    info->peer = info->has_bell ? (uint32_t) (number - 1) : 0;
+    info->vector = info->has_bell ? (uint32_t) vector : 0;
 }
 
 /* `hash` is the caller's own. */
@@ -150,7 +174,9 @@ int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
         r.process.pid_ns = ivshm_a64_load_acquire(&e->pid_ns);
         r.process.pid = ivshm_a64_load_acquire(&e->pid);
         r.process.start_time = ivshm_a64_load_acquire(&e->start_time);
+        r.process.bell = ivshm_a64_load_acquire(&e->bell);
         r.named = ivshm_a64_load_acquire(&e->seal) == seal_of(&r.process, r.claim.generation);
+        unpack_bell(r.process.bell, &r);
         r.base.bytes = ivshm_a64_load_acquire(&e->base);
         r.joined_at = ivshm_a64_load_acquire(&e->joined_at);
         r.rank = (uint32_t) ivshm_a64_load_acquire(&e->rank);
@@ -189,13 +215,14 @@ int ivshm_endpoint_find(const struct ivshm_region *region, struct ivshm_owner pe
     return since >> (IVSHM_CLAIM_GEN_BITS - 1) == 0 ? -ESTALE : -ENOENT;
 }
 
-/* The caller, with the traits that come from how it maps this region. */
+/* The caller, with the traits and the bell that come from how it maps this region. */
 static struct ivshm_process on_region(const struct ivshm_region *region,
                                       const struct ivshm_process *self)
 {
     struct ivshm_process me = *self;
     me.traits |= region->map.is_memory ? IVSHM_TRAIT_MEMORY : 0;
     me.traits |= region->map.is_device ? IVSHM_TRAIT_DEVICE : 0;
+    me.bell = pack_bell(&region->map);
     return me;
 }
 
@@ -470,6 +497,7 @@ int ivshm_endpoint_join(struct ivshm_region *region, const char *job, uint32_t r
     ivshm_a64_store_release(&e->pid, r.process.pid);
     IVSHM_TRACEPOINT(join_half_written);
     ivshm_a64_store_release(&e->start_time, r.process.start_time);
+    ivshm_a64_store_release(&e->bell, r.process.bell);
     ivshm_a64_store_release(&e->joined_at, (uint64_t) time(NULL));
     ivshm_a64_store_release(&e->rank, rank);
     ivshm_a64_store_release(&e->job_size, job_size);

@@ -31,6 +31,12 @@ struct ivshm_endpoint_info {
     struct ivshm_claim claim;
     struct ivshm_process process;
     bool named; /* the seal fits: `process` is the one that made the claim */
+    /*
+     * Others ring the process at this vector of this peer of ivshmem-server; as it says itself, so
+     * any numbers up to IVSHM_PEER_MAX. False unless the seal fits.
+     */
+    bool has_bell;
+    uint32_t peer, vector;
     ivshm_off base;
     uint64_t joined_at; /* seconds since 1970 */
     uint32_t rank, job_size;

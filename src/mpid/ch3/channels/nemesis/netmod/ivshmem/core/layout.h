@@ -24,7 +24,7 @@
 
 #define IVSHM_MAGIC UINT64_C(0x0049504d48535649) /* "IVSHMPI" */
 #define IVSHM_MARK UINT64_C(0x2e2e74616d726f66)  /* "format..": formatting has begun */
-#define IVSHM_VERSION 8
+#define IVSHM_VERSION 9
 
 #define IVSHM_PAGE 4096
 #define IVSHM_SIZE_MIN (UINT64_C(4) << 20)
@@ -70,7 +70,7 @@ struct ivshm_superblock_shm {
 };
 
 #define IVSHM_SUPERBLOCK_WORDS (sizeof(struct ivshm_superblock_shm) / 8)
-_Static_assert(sizeof(struct ivshm_superblock_shm) == 23 * 8, "layout version 8");
+_Static_assert(sizeof(struct ivshm_superblock_shm) == 23 * 8, "layout version 9");
 
 /*
  * The claim word of an endpoint. One CAS takes the entry and records who took it, so the death of a
@@ -110,21 +110,25 @@ struct ivshm_endpoint_shm {
     ivshm_a64
         vm_generation[2]; /* of the hypervisor, 0 if unknown; a restored snapshot has another */
     ivshm_a64 traits;     /* IVSHM_TRAIT_* */
-    ivshm_a64 seal; /* checksum of boot_id, vm_uuid, vm_generation, traits, pid_ns, pid, start_time
-                       and the claim's generation: fits if one process wrote all of them */
-    ivshm_a64 reserved1;
+    ivshm_a64 seal; /* checksum of boot_id, vm_uuid, vm_generation, traits, pid_ns, pid, start_time,
+                       bell and the claim's generation: fits if one process wrote all of them */
+    ivshm_a64 bell; /* of the ivshmem-doorbell device, or connection to its server, by which the
+                       owner has the region: bits 0-31 its peer ID + 1 | 32-63 the vector at which
+                       the owner listens; 0 if there is none */
     ivshm_a64 host[8]; /* host name, NUL-terminated */
     ivshm_a64 job[16]; /* job name, NUL-terminated: MPICH's process group id */
     ivshm_a64 reserved2[16];
 };
 
-_Static_assert(sizeof(struct ivshm_endpoint_shm) == 512, "layout version 8");
+_Static_assert(sizeof(struct ivshm_endpoint_shm) == 512, "layout version 9");
 _Static_assert(offsetof(struct ivshm_endpoint_shm, base) == 64, "claim has a line of its own");
-_Static_assert(offsetof(struct ivshm_endpoint_shm, seal) == 176, "layout version 8");
+_Static_assert(offsetof(struct ivshm_endpoint_shm, seal) == 176, "layout version 9");
 
 /* The seal: h = generation, then for each word h = (h ^ word) * IVSHM_SEAL_MIX, h ^= h >> 32. */
 #define IVSHM_SEAL_MIX UINT64_C(0x9e3779b97f4a7c15)
-#define IVSHM_SEAL_WORDS 10
+#define IVSHM_SEAL_WORDS 11
+
+#define IVSHM_PEER_MAX 65535 /* of peer IDs and vectors: the device's doorbell has 16 bits each */
 
 /* Bits of traits. */
 #define IVSHM_TRAIT_MEMORY 1 /* the owner maps the region as a file in its kernel's own memory */

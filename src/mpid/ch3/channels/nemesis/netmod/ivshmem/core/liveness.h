@@ -27,6 +27,7 @@ struct ivshm_process {
     uint64_t vm_uuid[2];
     uint64_t vm_generation[2]; /* QEMU's vmgenid device: changes when a snapshot is restored */
     uint64_t traits;           /* IVSHM_TRAIT_* */
+    uint64_t bell;             /* as the entry's word of that name */
     uint64_t pid_ns;           /* 0 if the kernel has no namespaces */
     uint64_t pid;
     uint64_t start_time; /* clock ticks since boot, without the offset of a time namespace */
@@ -34,9 +35,9 @@ struct ivshm_process {
 };
 
 /*
- * Describes the calling process, without the traits that depend on how it maps the region. Errors:
- * that of reading /proc/self, or -EBADMSG if /proc is not the kernel's. Cost: some small files in
- * /proc and /sys.
+ * Describes the calling process, without the traits and the bell that depend on how it maps the
+ * region. Errors: that of reading /proc/self, or -EBADMSG if /proc is not the kernel's. Cost: some
+ * small files in /proc and /sys.
  */
 int ivshm_process_self(struct ivshm_process *self, struct ivshm_diag *diag);
 

@@ -284,6 +284,13 @@ static int open_memory(struct ivshm_map *map, int *fd, struct stat *st,
     return err;
 }
 
+/* `peer` is -1 if nobody can ring. */
+static void set_bell(struct ivshm_map *map, int32_t peer)
+{
+    map->has_bell = peer >= 0;
+    map->peer = map->has_bell ? (uint32_t) peer : 0;
+}
+
 /* Regular files, by their file system. */
 static const struct {
     long file_system;
@@ -317,6 +324,8 @@ static int measure_file(int fd, const struct stat *st, struct ivshm_map *map,
             map->is_memory = file_kinds[i].is_memory;
         }
     }
+    if (map->is_device)
+        set_bell(map, ivshm_device_peer(fd));
     bool is_huge = fs.f_type == HUGETLBFS_MAGIC;
     if (fs.f_type == TMPFS_MAGIC && is_memfd(fd))
         map->kind = "memfd";
@@ -343,6 +352,7 @@ static int measure_device(const struct ivshm_device_kind *kind, int fd, const st
     map->offset = memory.offset;
     map->page = memory.page;
     map->cache = memory.cache;
+    set_bell(map, memory.peer);
     return 0;
 }
 

@@ -136,6 +136,19 @@ static inline const struct ivshm_geometry *ivshm_region_geometry(const struct iv
     return &region->geo;
 }
 
+/*
+ * Before the first endpoint joins, for a process that has mapped the file by the descriptor that it
+ * was given at a connection to ivshmem-server: its number there, and the vector at which it
+ * listens, each at most IVSHM_PEER_MAX. What is mapped from a device has its bell already.
+ */
+static inline void ivshm_region_set_bell(struct ivshm_region *region, uint32_t peer,
+                                         uint32_t vector)
+{
+    region->map.has_bell = true;
+    region->map.peer = peer;
+    region->map.vector = vector;
+}
+
 /* In bytes. */
 static inline uint64_t ivshm_region_size(const struct ivshm_region *region)
 {
