@@ -454,7 +454,7 @@ static void ps_text(const struct tool_entry *list, int n)
         }
         snprintf(endpoint, sizeof(endpoint), "%u.%u", e->index, e->info.claim.generation);
         if (e->info.has_bell)
-            snprintf(peer, sizeof(peer), "%u", e->info.peer);
+            snprintf(peer, sizeof(peer), "%u", e->info.bell.id);
         printf("%-*s  %11s  %8s  %-7s  %-7s  %-*s %8u  %5s  %10s  %s\n", job_width,
                e->known ? tool_printable(e->info.job) : "-", rank, endpoint,
                state_name(e->info.claim.state), liveness_name(e->liveness), host_width,
@@ -490,7 +490,7 @@ static void ps_json(const struct ivshm_region *region, const struct tool_entry *
             i ? "," : "", e->index, e->info.claim.generation, state_name(e->info.claim.state),
             liveness_name(e->liveness), e->info.claim.pid, (unsigned long long) e->held);
         if (e->info.has_bell)
-            printf(", \"peer\": %u", e->info.peer);
+            printf(", \"peer\": %u", e->info.bell.id);
         if (tool_why_unknown(e)) {
             printf(", \"why\": ");
             tool_print_json(tool_why_unknown(e));

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: mpich2 */
-/* Replaces core/map.c and core/device.c: the shared memory of a case is the file. For one file of a
- * program. */
+/*
+ * Replaces core/map.c, core/device.c and core/bell.c: the shared memory of a case is the file. For one
+ * file of a program.
+ */
 #ifndef EXPLORE_MAP_H
 #define EXPLORE_MAP_H
 
 #include "core/region.h"
 #include "explore.h"
+
+#include <errno.h>
 
 int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struct ivshm_diag *diag)
 {
@@ -26,6 +30,21 @@ int ivshm_device_list(struct ivshm_device *devices, int max)
     (void) devices;
     (void) max;
     return 0;
+}
+
+int ivshm_bell_open(struct ivshm_bell *bell, const struct ivshm_map *map, const char *server,
+                    struct ivshm_diag *diag)
+{
+    (void) bell;
+    (void) map;
+    (void) server;
+    (void) diag;
+    return -ENODEV;
+}
+
+void ivshm_bell_close(struct ivshm_bell *bell)
+{
+    (void) bell;
 }
 
 #endif

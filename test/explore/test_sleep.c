@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * A receiver that sleeps, and one or two senders, each of which publishes a message and then wakes
- * the receiver if that has announced its sleep. The receiver gets every message: it never sleeps
- * for good, although here no sleep ends by itself unless a sender has died. (In reality, each ends
- * after IVSHM_SLEEP_MAX_NS.)
+ * A receiver that sleeps, on a futex or until its bell rings, and one or two senders, each of which
+ * publishes a message and then wakes the receiver if that has announced its sleep. The receiver
+ * gets every message: it never sleeps for good, although here no sleep ends by itself unless a
+ * sender has died. (In reality, each does, after a while.)
  *
  * Without the time between the announcement and the last look, a weakly ordered sender may look for
  * the announcement first, and publish then. The last case must find that.
@@ -20,21 +20,28 @@
 struct stage {
     ivshm_a64 slots[EXPLORE_ACTORS - 1];
     ivshm_a64 asleep; /* the kernel's list of sleepers */
+    ivshm_a64 rung;   /* the bell's eventfd */
     struct ivshm_inbox_shm inbox;
 };
 
+/* How the receiver sleeps, and whether it looks on for a while before. */
+struct way {
+    enum ivshm_sleep kind;
+    bool has_grace;
+};
+
 static uint32_t received, tries;
-static bool has_grace;
+static struct way way;
 
 static struct stage *stage(void)
 {
     return (struct stage *) explore_memory;
 }
 
-static void setup(const void *grace)
+static void setup(const void *w)
 {
     received = tries = 0;
-    has_grace = grace != NULL;
+    way = *(const struct way *) w;
 }
 
 static bool a_sender_died(void)
@@ -46,8 +53,9 @@ static bool a_sender_died(void)
 }
 
 /* Both under the kernel's lock: nobody acts between the entry in the list and the comparison. */
-void ivshm_sleep_futex_wait(ivshm_a64 *word)
+void ivshm_sleep_futex_wait(ivshm_a64 *word, uint64_t ns)
 {
+    (void) ns;
     ivshm_a64_or_seqcst(&stage()->asleep, 1);
     if (word->word != 1)
         ivshm_a64_and_seqcst(&stage()->asleep, 0);
@@ -62,6 +70,17 @@ void ivshm_sleep_futex_wake(ivshm_a64 *word)
 {
     (void) word;
     ivshm_a64_and_seqcst(&stage()->asleep, 0);
+}
+
+/* As bell.c: a ring is kept until the next wait. */
+static void wait_for_bell(void)
+{
+    while (!ivshm_a64_load_seqcst(&stage()->rung)) {
+        explore_idle(&received);
+        if (a_sender_died())
+            return;
+    }
+    ivshm_a64_and_seqcst(&stage()->rung, 0);
 }
 
 /* So much time passes that every store so far can be seen by everyone. */
@@ -99,11 +118,15 @@ static void receiver(void)
         if (receive())
             continue;
         must(tries++ < 20);
-        ivshm_sleep_announce(&stage()->inbox);
-        if (has_grace)
+        ivshm_sleep_announce(&stage()->inbox, way.kind);
+        if (way.has_grace)
             pass_time();
-        if (!receive())
-            ivshm_sleep_until_woken(&stage()->inbox);
+        if (!receive()) {
+            if (way.kind == IVSHM_SLEEP_ON_BELL)
+                wait_for_bell();
+            else
+                ivshm_sleep_until_woken(&stage()->inbox, 1);
+        }
         ivshm_sleep_withdraw(&stage()->inbox);
     }
 }
@@ -111,8 +134,9 @@ static void receiver(void)
 static void sender(void)
 {
     ivshm_a64_store_release(&stage()->slots[explore.self - 1], 1);
-    if (ivshm_sleep_is_announced(&stage()->inbox))
-        ivshm_sleep_wake(&stage()->inbox);
+    if (ivshm_sleep_announced(&stage()->inbox) == way.kind &&
+        ivshm_sleep_wake(&stage()->inbox, way.kind) && way.kind == IVSHM_SLEEP_ON_BELL)
+        ivshm_a64_or_seqcst(&stage()->rung, 1);
 }
 
 static void check(void)
@@ -122,11 +146,13 @@ static void check(void)
 
 int main(int argc, char **argv)
 {
-    static const bool grace = true;
+    static const struct way futex = {IVSHM_SLEEP_ON_FUTEX, true},
+                            bell = {IVSHM_SLEEP_ON_BELL, true},
+                            hasty = {IVSHM_SLEEP_ON_FUTEX, false};
     static const struct explore_case cases[] = {
         {"one sender",
          setup,
-         &grace,
+         &futex,
          {receiver, sender},
          2,
          check,
@@ -135,7 +161,7 @@ int main(int argc, char **argv)
          false},
         {"two",
          setup,
-         &grace,
+         &futex,
          {receiver, sender, sender},
          0,
          check,
@@ -144,7 +170,34 @@ int main(int argc, char **argv)
          false},
         {"two, who may die",
          setup,
-         &grace,
+         &futex,
+         {receiver, sender, sender},
+         6,
+         check,
+         3,
+         EXPLORE_ALL,
+         false},
+        {"one with a bell",
+         setup,
+         &bell,
+         {receiver, sender},
+         2,
+         check,
+         EXPLORE_ALL,
+         EXPLORE_ALL,
+         false},
+        {"two with a bell",
+         setup,
+         &bell,
+         {receiver, sender, sender},
+         0,
+         check,
+         EXPLORE_ALL,
+         EXPLORE_ALL,
+         false},
+        {"two with a bell, who may die",
+         setup,
+         &bell,
          {receiver, sender, sender},
          6,
          check,
@@ -153,7 +206,7 @@ int main(int argc, char **argv)
          false},
         {"without grace",
          setup,
-         NULL,
+         &hasty,
          {receiver, sender},
          0,
          check,

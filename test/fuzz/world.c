@@ -42,7 +42,7 @@ void image_restore(const struct image *image)
     must(madvise(image->base, image->size, MADV_DONTNEED) == 0);
 }
 
-/* Replaces core/map.c and core/device.c: every name leads to this image. */
+/* Replaces core/map.c, core/device.c and core/bell.c: every name leads to this image. */
 
 /* fuzz_open's files are real files. */
 const char *ivshm_liveness_root(void)
@@ -73,6 +73,35 @@ int ivshm_device_list(struct ivshm_device *devices, int max)
         devices[i] =
             (struct ivshm_device){.name = "device", .size = mapped_image->size, .is_pci = true};
     return 2;
+}
+
+int ivshm_bell_open(struct ivshm_bell *bell, const struct ivshm_map *map, const char *server,
+                    struct ivshm_diag *diag)
+{
+    (void) bell;
+    (void) map;
+    (void) server;
+    (void) diag;
+    return -ENODEV;
+}
+
+void ivshm_bell_close(struct ivshm_bell *bell)
+{
+    (void) bell;
+}
+
+void ivshm_bell_ring(struct ivshm_bell *bell, struct ivshm_bell_address peer)
+{
+    (void) bell;
+    (void) peer;
+}
+
+void ivshm_bell_wait(struct ivshm_bell *bell, uint64_t ns, const struct pollfd *fds, size_t count)
+{
+    (void) bell;
+    (void) ns;
+    (void) fds;
+    (void) count;
 }
 
 /* A clock's answers differ in each run, and nothing follows from what is loaded meanwhile. */

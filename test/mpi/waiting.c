@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * waiting idle SECONDS | pace ROUNDS | threads ROUNDS | wake ROUNDS
+ * waiting idle SECONDS | naps SECONDS | pace ROUNDS | threads ROUNDS | wake ROUNDS
  *
  * Ranks that wait in a blocking call:
  * - idle: for so long, all but rank 0, which sleeps outside MPI; each prints what it took of a CPU
+ * - naps: as idle, with MPI_THREAD_MULTIPLE, when nobody is woken
  * - pace: for messages of all kinds, after pauses in which they look, yield or sleep
  * - threads: one thread of each rank for the rank before, while another sends to the next
  * - wake: for 50 ms, on one machine; each prints how long after its sending the message came
@@ -11,6 +12,7 @@
 #include "mpitest.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <sys/resource.h>
 #include <time.h>
 
@@ -142,13 +144,13 @@ int main(int argc, char **argv)
 {
     int provided;
     const char *what = argc == 3 ? argv[1] : "";
-    MPI_Init_thread(&argc, &argv, strcmp(what, "threads") ? MPI_THREAD_SINGLE : MPI_THREAD_MULTIPLE,
-                    &provided);
+    bool has_threads = strcmp(what, "threads") == 0 || strcmp(what, "naps") == 0;
+    MPI_Init_thread(&argc, &argv, has_threads ? MPI_THREAD_MULTIPLE : MPI_THREAD_SINGLE, &provided);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &size);
-    CHECK(argc == 3 && size > 1, "waiting idle|pace|threads|wake NUMBER, with two ranks or more");
+    CHECK(argc == 3 && size > 1, "waiting idle|naps|pace|threads|wake NUMBER, 2 ranks or more");
     rounds = atoi(argv[2]);
-    if (strcmp(what, "idle") == 0)
+    if (strcmp(what, "idle") == 0 || strcmp(what, "naps") == 0)
         wait_idly(atof(argv[2]));
     else if (strcmp(what, "pace") == 0)
         keep_pace(rounds);

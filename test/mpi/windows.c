@@ -489,11 +489,10 @@ static void liar(const char *name)
             CHECK(strstr(text, said), "%s", text);
         } else {
             MPI_Aint sizes[2] = {0, 4096};
-            struct part parts[2] = {
-                {.off = 0},
-                {.region_id = {superblock[4], superblock[5]},
-                 .endpoint = lies[i].endpoint,
-                 .generation = lies[i].generation}};
+            struct part parts[2] = {{.off = 0},
+                                    {.region_id = {superblock[4], superblock[5]},
+                                     .endpoint = lies[i].endpoint,
+                                     .generation = lies[i].generation}};
             MPI_Comm_dup(MPI_COMM_WORLD, &comm);
             MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, sizes, 1, MPI_AINT, comm);
             int err = MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, parts, sizeof(parts[0]),

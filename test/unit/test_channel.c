@@ -192,10 +192,10 @@ TEST(test_full_inbox)
     assert_true(send_numbered(&a, ab, 10, 3));
     inbox_drain(&b, filled);
     assert_nothing_comes(&b);
-    ivshm_transport_announce_sleep(&b);
+    ivshm_transport_announce_sleep(&b, IVSHM_SLEEP_ON_FUTEX);
     ivshm_transport_flush(&a);
     assert_int_equal(a.pending, 0);
-    assert_false(ivshm_sleep_is_announced(b.inbox.shm)); /* the peer is woken */
+    assert_false(ivshm_sleep_announced(b.inbox.shm)); /* the peer is woken */
     receive_numbered(&b, &a, 10, 3);
     ivshm_transport_close(&a);
     ivshm_transport_close(&b);

@@ -704,17 +704,17 @@ TEST(test_bell)
     static const struct {
         uint64_t word;
         bool has_bell;
-        uint32_t peer, vector;
+        struct ivshm_bell_address bell;
     } rows[] = {
-        {0, false, 0, 0},
-        {1, true, 0, 0},
-        {UINT64_C(0x300000008), true, 7, 3},
-        {UINT64_C(0xffff00010000), true, 65535, 65535},
-        {65537, false, 0, 0},
-        {UINT64_C(0x1000000000001), false, 0, 0},
-        {UINT64_C(0x100000000), false, 0, 0},
-        {UINT32_MAX, false, 0, 0},
-        {UINT64_MAX, false, 0, 0},
+        {0, false, {0}},
+        {1, true, {0}},
+        {UINT64_C(0x3000300000008), true, {true, true, 7, 3}},
+        {UINT64_C(0x1ffff00010000), true, {false, true, 65535, 65535}},
+        {UINT64_C(0x2000000000002), true, {true, false, 1, 0}},
+        {65537, false, {0}},
+        {UINT64_C(0x3000100000000), false, {0}},
+        {UINT32_MAX, false, {0}},
+        {UINT64_MAX, false, {0}},
     };
     struct ivshm_region r = region_new(4 * MIB);
     struct ivshm_endpoint_info info;
@@ -727,8 +727,9 @@ TEST(test_bell)
         assert_int_equal(ivshm_endpoint_read(&r, ep.owner.endpoint, &info), 0);
         assert_true(info.named);
         assert_int_equal(info.has_bell, rows[i].has_bell);
-        assert_int_equal(info.peer, rows[i].peer);
-        assert_int_equal(info.vector, rows[i].vector);
+        const struct ivshm_bell_address found = ivshm_endpoint_bell(&r, ep.owner.endpoint);
+        assert_memory_equal(&info.bell, &rows[i].bell, sizeof(found));
+        assert_memory_equal(&found, &rows[i].bell, sizeof(found));
     }
     ivshm_a64_store_relaxed(bell, 1); /* not sealed */
     assert_int_equal(ivshm_endpoint_read(&r, ep.owner.endpoint, &info), 0);
@@ -736,12 +737,15 @@ TEST(test_bell)
     ivshm_endpoint_leave(&ep);
 
     /* The caller's own. */
-    ivshm_region_set_bell(&r, 12, 2);
+    r.map.has_bell = true;
+    r.map.peer = 12;
+    r.bell.self = (struct ivshm_bell_address){.listens = true, .id = 12, .vector = 2};
     ep = live(&r);
     assert_int_equal(ivshm_a64_load_relaxed(&r.endpoints[ep.owner.endpoint].bell),
-                     UINT64_C(0x20000000d));
+                     UINT64_C(0x100020000000d));
     assert_int_equal(ivshm_endpoint_read(&r, ep.owner.endpoint, &info), 0);
-    assert_true(info.has_bell && info.peer == 12 && info.vector == 2);
+    assert_true(info.has_bell);
+    assert_memory_equal(&info.bell, &r.bell.self, sizeof(info.bell));
     assert_int_equal(ivshm_a64_load_relaxed(&r.endpoints[ep.owner.endpoint].seal),
                      ivshm_endpoint_seal(&ep));
     ivshm_endpoint_leave(&ep);

@@ -255,23 +255,23 @@ TEST(test_wake)
     struct ivshm_channel *ab = channel_to(&a, &b);
     const uint32_t lens[] = {8, 8, 8, 8, 8, 1000, 1000, 5000};
     for (uint32_t n = 0; n < LENGTH(lens); n++) {
-        ivshm_transport_announce_sleep(&b);
+        ivshm_transport_announce_sleep(&b, IVSHM_SLEEP_ON_FUTEX);
         assert_true(send_plain(&a, ab, lens[n], n));
-        assert_false(ivshm_sleep_is_announced(b.inbox.shm));
+        assert_false(ivshm_sleep_announced(b.inbox.shm));
         assert_int_equal(a.wakes, n + 1);
         while (!receive_plain(&b, lens[n], n))
             ;
     }
     assert_non_null(ab->ring_out.shm);
     /* Nobody is woken who is awake, or who changed its mind. */
-    ivshm_transport_announce_sleep(&b);
+    ivshm_transport_announce_sleep(&b, IVSHM_SLEEP_ON_FUTEX);
     ivshm_transport_withdraw_sleep(&b);
     assert_true(send_plain(&a, ab, 8, 1));
     assert_int_equal(a.wakes, LENGTH(lens));
     /* Nor does the receiver sleep while there is a message. */
-    ivshm_transport_announce_sleep(&b);
-    ivshm_transport_sleep(&b);
-    assert_false(ivshm_sleep_is_announced(b.inbox.shm));
+    ivshm_transport_announce_sleep(&b, IVSHM_SLEEP_ON_FUTEX);
+    ivshm_transport_sleep(&b, 20000000, NULL, 0);
+    assert_false(ivshm_sleep_announced(b.inbox.shm));
     assert_true(receive_plain(&b, 8, 1));
     ivshm_transport_close(&a);
     ivshm_transport_close(&b);
@@ -285,18 +285,18 @@ TEST(test_wake_from_elsewhere)
     struct ivshm_region r = region_new(4 * MIB);
     struct ivshm_transport a = transport_new(&r, 0), b = transport_new(&r, 1);
     struct ivshm_channel *ab = channel_to(&a, &b);
-    assert_true(ivshm_transport_crowd(&a).can_wake);
+    assert_int_equal(ivshm_transport_crowd(&a).sleep, IVSHM_SLEEP_ON_FUTEX);
     assert_int_equal(ivshm_transport_crowd(&a).here, 2);
     a.endpoint.process.boot_id[0] ^= 1;
-    assert_false(ivshm_transport_crowd(&a).can_wake);
+    assert_int_equal(ivshm_transport_crowd(&a).sleep, IVSHM_SLEEP_NOT);
     assert_int_equal(ivshm_transport_crowd(&a).elsewhere, 2);
-    ivshm_transport_announce_sleep(&b);
+    ivshm_transport_announce_sleep(&b, IVSHM_SLEEP_ON_FUTEX);
     assert_true(send_plain(&a, ab, 8, 1));
-    assert_true(ivshm_sleep_is_announced(b.inbox.shm));
+    assert_true(ivshm_sleep_announced(b.inbox.shm));
     assert_int_equal(a.wakes, 0);
     a.endpoint.process.boot_id[0] ^= 1;
     r.map.is_device = true; /* of which there are no futexes */
-    assert_false(ivshm_transport_crowd(&a).can_wake);
+    assert_int_equal(ivshm_transport_crowd(&a).sleep, IVSHM_SLEEP_NOT);
     assert_int_equal(ivshm_transport_crowd(&a).here, 2);
     assert_true(send_plain(&a, ab, 8, 1));
     assert_int_equal(a.wakes, 0);
@@ -309,8 +309,8 @@ TEST(test_wake_from_elsewhere)
 
 static void *sleep_on(void *arg)
 {
-    ivshm_transport_announce_sleep(arg);
-    ivshm_transport_sleep(arg);
+    ivshm_transport_announce_sleep(arg, IVSHM_SLEEP_ON_FUTEX);
+    ivshm_transport_sleep(arg, 20000000, NULL, 0);
     return NULL;
 }
 
@@ -322,7 +322,7 @@ TEST(test_sleep_ends)
     pthread_t thread;
     must(pthread_create(&thread, NULL, sleep_on, &t) == 0);
     pthread_join(thread, NULL);
-    assert_false(ivshm_sleep_is_announced(t.inbox.shm));
+    assert_false(ivshm_sleep_announced(t.inbox.shm));
     ivshm_transport_close(&t);
     ivshm_region_close(&r);
 }

@@ -28,7 +28,7 @@ static const char *steps(struct ivshm_wait *wait, const struct ivshm_wait_for *w
     for (uint64_t now = 1; now < until; now += every) {
         uint64_t nap = 0;
         enum ivshm_wait_step step = ivshm_wait_next(wait, now, what, &nap);
-        now += step == IVSHM_WAIT_DOZE ? IVSHM_SLEEP_MAX_NS : nap;
+        now += nap;
         /* A run of one letter counts once. */
         if (letters[step] != last && len < sizeof(text) - 1)
             text[len++] = last = letters[step];

@@ -76,7 +76,7 @@ moved() {
     run -0 ivshmem ps --help
     says "usage: ivshmem COMMAND"
     run -0 ivshmem --version
-    [[ $output =~ ^ivshmem\ .*layout\ version\ 9$ ]]
+    [[ $output =~ ^ivshmem\ .*layout\ version\ 8$ ]]
     [ "$(ivshmem check --version)" = "$output" ]
 }
 
@@ -570,7 +570,7 @@ on_small_shm() {
     checker 1
     run -0 ivshmem ps "$r"
     [[ ${lines[0]} =~ ^JOB\ +RANK\ +ENDPOINT\ +STATE\ +PROCESS\ +HOST\ +PID\ +PEER\ +HELD\ +SINCE$ ]]
-    [[ ${lines[1]} =~ ^ivshmem-check\ +"1 of 2"\ +0\.1\ +live\ +alive\ +"$(uname -n)"\ +$pid\ +-\ +"172 KiB"\ +20 ]]
+    [[ ${lines[1]} =~ ^ivshmem-check\ +"1 of 2"\ +0\.1\ +live\ +alive\ +"$(uname -n)"\ +$pid\ +"172 KiB"\ +20 ]]
     ivshmem ps --json "$r" | jq -e --argjson pid "$pid" --arg host "$(uname -n)" '.endpoints == [{
         endpoint: 0, generation: 1, state: "live", process: "alive", pid: $pid, held: 176128,
         job: "ivshmem-check", rank: 1, job_size: 2, since: .endpoints[0].since, host: $host, vm: .endpoints[0].vm}]'

@@ -7,7 +7,8 @@ commands       other programs
 folder         the set's folder: its path, whether it can be trusted, its records
 qemus          the set's QEMUs, as /proc shows them
 regions        the files in /dev/shm that guests share
-removal        ends the QEMUs, removes regions and folder
+servers        the ivshmem-servers of the regions
+removal        ends QEMUs and servers, removes regions and folder
 options        the options of `up`, checked
 kernel         the guests' kernel and modules
 archive        packs programs and all that they need

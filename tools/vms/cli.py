@@ -35,6 +35,7 @@ Options of up:
   --regions K             number of regions; guest i gets region i modulo K (default 1)
   --no-device LIST        guests without an ivshmem device, such as 1,3
   --driver FILE           a driver for the ivshmem device, which the guests load when they boot
+  --server                give guests the region by ivshmem-server, as device ivshmem-doorbell
   --accel auto|kvm|tcg    hardware virtualisation or emulation (default auto)
   --qemu-arg ARG          one more argument for QEMU; can be repeated
 Option of up, reset and boot:
@@ -44,6 +45,7 @@ Option of up, reset and boot:
 ONCE = ("--name", "--dir", "--size", "--memory", "--cpus", "--prefix", "--regions", "--no-device", "--driver",
         "--accel", "--timeout")
 REPEATED = ("--add", "--qemu-arg")
+FLAGS = ("--server",)
 ALONE = ("env", "hosts", "status", "down")
 TO_GUESTS = ("pause", "resume", "reset", "off", "kill", "boot")
 
@@ -64,6 +66,8 @@ class Request:
             word = words.pop(0)
             if word in ONCE or word in REPEATED:
                 self._take_option(word, words)
+            elif word in FLAGS:
+                self.given[word] = ""
             elif word in ("-h", "--help"):
                 self.help = True
             elif word == "--":

@@ -78,6 +78,7 @@ class Set(NamedTuple):
     vms: int
     prefix: str
     region: str  # "" if it is not the same for all
+    server: str  # the socket of that region's; "" if there is none
     ready: bool  # `up` has succeeded
 
 
@@ -125,7 +126,8 @@ class Folder:
         noted = self._read()
         if not re.fullmatch("[1-9][0-9]?", noted.get("vms", "")) or int(noted["vms"]) > MOST_VMS:
             raise Failure(f"{self}/set was not written by {ME} up: run {ME} down --dir {self}")
-        return Set(int(noted["vms"]), noted.get("prefix", ""), noted.get("region", ""), bool(noted.get("ready")))
+        return Set(int(noted["vms"]), noted.get("prefix", ""), noted.get("region", ""), noted.get("server", ""),
+                   bool(noted.get("ready")))
 
     def _read(self) -> dict[str, str]:
         lines = os.fsdecode((self / "set").read_bytes()).split("\n")

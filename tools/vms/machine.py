@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 from typing import NamedTuple
 
-from . import commands
+from . import commands, servers
 from .folder import Folder
 from .messages import ME, Failure
 from .options import MIB, Options
@@ -53,7 +53,8 @@ def _kernel_args(options: Options, guest: int, region: str) -> str:
 def command_line(folder: Folder, options: Options, parts: Parts, guest: int, uuid: str) -> list[str]:
     """All but the port from which ssh is forwarded."""
     mac = f"52:54:00:4d:{guest:02x}"
-    region = "" if guest in options.no_device else parts.regions[guest % len(parts.regions)]
+    number = guest % len(parts.regions)
+    region = "" if guest in options.no_device else parts.regions[number]
     args = ["qemu-system-x86_64", "-name", f"{ME}-{guest}", "-M", "q35", *_processor(options),
             "-m", f"{options.memory // MIB}M",
             # With one possible CPU, TCG's atomic operations are not atomic.
@@ -63,7 +64,10 @@ def command_line(folder: Folder, options: Options, parts: Parts, guest: int, uui
             "-chardev", f"file,id=console,append=on,path={folder.of_guest(guest, 'console')}",
             "-serial", "chardev:console", "-qmp", f"unix:{folder.of_guest(guest, 'qmp')},server=on,wait=off",
             *_links(folder, guest, options.vms, mac)]
-    if region:
+    if region and options.server:
+        args += ["-chardev", f"socket,id=server,path={servers.socket(folder, number)}",
+                 "-device", f"ivshmem-doorbell,chardev=server,vectors={options.vectors}"]
+    elif region:
         args += ["-object", f"memory-backend-file,id=region,share=on,mem-path={region},size={options.size}",
                  "-device", "ivshmem-plain,memdev=region"]
     return [*args, "-kernel", parts.kernel, "-initrd", str(parts.initramfs),

@@ -160,6 +160,8 @@ class Options:
         self.acceleration = _acceleration(text("--accel", "auto"))
         self.prefix: Optional[str] = given.get("--prefix")
         self.driver: Optional[str] = given.get("--driver")
+        self.server = "--server" in given
+        self.vectors = self.cpus  # of a server's device: one for each rank
         self.add = add
         self.qemu_args = qemu_args
         machine = os.uname().machine

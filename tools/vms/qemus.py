@@ -36,16 +36,24 @@ def pid_of(folder: Folder, guest: int) -> Optional[int]:
     return int(noted) if socket in _command_line(int(noted)) else None
 
 
+def with_words(words: bytes) -> list[int]:
+    """This user's other processes with these words in their command lines."""
+    pids = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+    return [pid for pid in pids if pid != os.getpid() and words in _command_line(pid)]
+
+
 def running(folder: Folder) -> list[int]:
     """All of the set, including those that a killed launcher has left half started."""
-    sockets = os.fsencode(f"unix:{folder}/vm")
-    pids = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
-    return [pid for pid in pids if pid != os.getpid() and sockets in _command_line(pid)]
+    return with_words(os.fsencode(f"unix:{folder}/vm"))
 
 
 def memory_files(pid: int) -> list[str]:
-    """The files that this QEMU uses as memory."""
-    return re.findall(r"mem-path=([^,\0]*),", os.fsdecode(_command_line(pid)))
+    """The files that this QEMU uses as memory, by itself or by a server beside the link to its region."""
+    words = os.fsdecode(_command_line(pid))
+    served = re.findall(r"id=server,path=([^,\0]*)/server([0-9]+)\0", words)
+    return re.findall(r"mem-path=([^,\0]*),", words) + [os.readlink(f"{folder}/region{number}")
+                                                        for folder, number in served
+                                                        if os.path.islink(f"{folder}/region{number}")]
 
 
 def end(pids_now) -> None:

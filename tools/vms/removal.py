@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: mpich2
-"""Ends the set's QEMUs, and removes its regions and its folder, even of an incomplete set."""
+"""Ends the set's QEMUs and servers, and removes its regions and its folder, even of an incomplete set."""
 import os
 import shutil
 
-from . import qemus, regions
+from . import qemus, regions, servers
 from .folder import Folder
 
 
@@ -17,7 +17,7 @@ def remove(folder: Folder) -> None:
     files = regions.linked(folder)
     for pid in qemus.running(folder):  # including those whose folder no longer exists
         files += qemus.memory_files(pid)
-    qemus.end(lambda: qemus.running(folder))
+    qemus.end(lambda: qemus.running(folder) + servers.running(folder))
     regions.remove(files)
     shutil.rmtree(folder.path, onerror=_raise_unless_gone)
     if folder.home:

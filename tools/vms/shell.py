@@ -23,4 +23,6 @@ def env(folder: Folder) -> int:
           f'export PATH={shlex.quote(noted.prefix + "/bin")}:"$PATH"', sep="\n")
     if noted.region:
         print(f"export MPIR_CVAR_NEMESIS_IVSHMEM_REGION={shlex.quote(noted.region)}")
+    if noted.server:
+        print(f"export MPIR_CVAR_NEMESIS_IVSHMEM_SERVER={shlex.quote(noted.server)}")
     return 0

@@ -3,7 +3,7 @@
 import signal
 import time
 
-from . import access, booting, guestfiles, interrupts, kernel, machine, options, regions, removal
+from . import access, booting, guestfiles, interrupts, kernel, machine, options, regions, removal, servers
 from .folder import Folder
 from .messages import quoted, say
 
@@ -18,6 +18,8 @@ def _bring_up(folder: Folder, given: options.Options, prefix: str, began: float)
     found = kernel.find()
     regions.check_room(given.size, given.regions, given.memory, given.vms)
     paths = regions.make(folder, given.size, given.regions)
+    if given.server:
+        servers.start(folder, prefix, paths, given.vectors)
     access.make_key(folder)
     access.write_hosts(folder, given.vms, given.cpus)
     parts = machine.Parts(found.image, guestfiles.build(folder, given, prefix, found.modules), paths)
@@ -30,6 +32,8 @@ def _bring_up(folder: Folder, given: options.Options, prefix: str, began: float)
     # Ranks on this machine and in guests find the region by the same path, where all have it.
     if given.regions == 1 and not given.no_device:
         folder.add_note("region", paths[0])
+        if given.server:
+            folder.add_note("server", str(servers.socket(folder, 0)))
     folder.add_note("ready", "1")
     interrupts.check()
 

@@ -65,12 +65,13 @@ class Running(ScratchTest):
             self.assertEqual(result.stdout, "false\n")
 
     def test_env_gives_values_and_nothing_else(self):
-        self.write("set/set", "vms=1\nprefix=/x y=$(id)'\nregion=/dev/shm/x\nready=1\n")
+        self.write("set/set", "vms=1\nprefix=/x y=$(id)'\nregion=/dev/shm/x\nserver=/s 0\nready=1\n")
         script = ('eval "$("$1" env --dir "$2")"; '
-                  'printf "%s|%s|%s" "$IVSHMEM_VMS_DIR" "${PATH%%:*}" "$HYDRA_LAUNCHER_EXEC"')
+                  'printf "%s|%s|%s|%s" "$IVSHMEM_VMS_DIR" "${PATH%%:*}" "$HYDRA_LAUNCHER_EXEC" '
+                  '"$MPIR_CVAR_NEMESIS_IVSHMEM_SERVER"')
         found = subprocess.run(["bash", "-c", script, "-", TOOL, self.path("set")], stdout=subprocess.PIPE, text=True,
                                check=True).stdout
-        self.assertEqual(found.split("|"), [self.path("set"), "/x y=$(id)'/bin", self.path("set/ssh")])
+        self.assertEqual(found.split("|"), [self.path("set"), "/x y=$(id)'/bin", self.path("set/ssh"), "/s 0"])
 
     def test_names_that_are_no_text_pass_through(self):
         result = subprocess.run([TOOL.encode(), b"--\xff"], capture_output=True, check=False, env={"LC_ALL": "C.UTF-8"})

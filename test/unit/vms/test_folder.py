@@ -105,9 +105,10 @@ class State(ScratchTest):
     def test_what_was_noted_is_read(self):
         made = Folder(self.path("set"))
         made.make()
-        for name, value in (("vms", "12"), ("prefix", "/x y=$(id)\udcff"), ("region", "/dev/shm/x")):
+        for name, value in (("vms", "12"), ("prefix", "/x y=$(id)\udcff"), ("region", "/dev/shm/x"),
+                            ("server", "/s/server0")):
             made.add_note(name, value)
-        self.assertEqual(made.open(), (12, "/x y=$(id)\udcff", "/dev/shm/x", False))
+        self.assertEqual(made.open(), (12, "/x y=$(id)\udcff", "/dev/shm/x", "/s/server0", False))
         made.add_note("ready", "1")
         self.assertTrue(made.open().ready)
 

@@ -50,6 +50,13 @@ class Machine(ScratchTest):
         self.assertIn(" region= ", self.value(args[1], "-append"))
         self.assertIn("mem-path=/dev/shm/b", " ".join(self.command_line(1, regions="2")))
 
+    def test_regions_by_their_servers(self):
+        args = self.command_line(1, regions="2", server="", cpus="2")
+        self.assertIn("ivshmem-doorbell,chardev=server,vectors=2", args)
+        self.assertIn(f"socket,id=server,path={self.folder()}/server1", args)
+        self.assertFalse([arg for arg in args if "mem-path" in arg])
+        self.assertNotIn("doorbell", " ".join(self.command_line(1, no_device="1", server="")))
+
     def test_the_users_arguments_come_last(self):
         self.assertEqual(self.command_line(0)[-1], "-last")
 

@@ -50,6 +50,10 @@ class Numbers(unittest.TestCase):
             with self.assertRaisesRegex(Failure, f"--driver {wrong}: no such file"):
                 options.module(wrong)
 
+    def test_a_server_has_a_vector_for_each_rank(self):
+        self.assertFalse(given().server)
+        self.assertEqual((given(server="", cpus="4").server, given(server="", cpus="4").vectors), (True, 4))
+
     def test_guests_without_a_device(self):
         self.assertEqual(given("3", no_device="0,2").no_device, {0, 2})
 

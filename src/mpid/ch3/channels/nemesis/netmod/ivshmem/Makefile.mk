@@ -22,6 +22,7 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_copy.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_lmt_pool.c         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_limit.c            \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_local.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_memory.c           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_window.c           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_wait.c             \
@@ -49,6 +50,7 @@ noinst_HEADERS +=                                                           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_flattened.h        \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_info.h             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_limit.h            \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_local.h            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_lmt.h              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_lmt_pool.h         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_malloc.h           \

@@ -68,6 +68,19 @@ cvars:
         yield - It gives its processor away again and again
         sleep - It sleeps at once
 
+    - name        : MPIR_CVAR_NEMESIS_IVSHMEM_SERVER
+      category    : NEMESIS
+      type        : string
+      default     : NULL
+      class       : none
+      verbosity   : MPI_T_VERBOSITY_USER_BASIC
+      scope       : MPI_T_SCOPE_LOCAL
+      description : >-
+        The socket of the ivshmem-server that serves the region, for ranks
+        on the host: by it, they and ranks in guests wake each other. If
+        unset, it is /run/ivshmem/NAME for the region /dev/shm/NAME, if that
+        is there. "none": ranks do not connect to a server.
+
     - name        : MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK
       category    : NEMESIS
       type        : int
@@ -135,6 +148,7 @@ cvars:
 #include "ivshmem_card.h"
 #include "ivshmem_memory.h"
 #include "ivshmem_lmt_pool.h"
+#include "ivshmem_local.h"
 #include "ivshmem_error.h"
 #include "ivshmem_info.h"
 #include "ivshmem_stats.h"
@@ -188,6 +202,7 @@ static int join_region(MPIDI_PG_t *pg_p, int pg_rank)
         err = ivshm_diag_fail(&self->diag, ENOMEM, "out of memory for the tables of connections");
         goto free_tables;
     }
+    MPID_nem_ivshmem_wait_open_bell();
     err = ivshm_transport_open(&self->transport, &self->region, (const char *) pg_p->id,
                                (uint32_t) pg_rank, (uint32_t) pg_p->size, &self->diag);
     if (err)
@@ -212,6 +227,7 @@ static void leave_region(void)
         return;
     IVSHM_TRACEPOINT(leave);
     MPID_nem_ivshmem_poll_finalize();
+    MPID_nem_ivshmem_local_finalize();
     MPID_nem_ivshmem_lmt_pool_finalize();
     /* The region stays as it is: a process that joins later finds this one dead, and reaps it. */
     if (!MPID_nem_ivshmem_memory_finalize())
@@ -251,6 +267,8 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
         mpi_errno = MPID_nem_ivshmem_poll_init();
         MPIR_ERR_CHECK(mpi_errno);
         MPID_nem_ivshmem_wait_init();
+        mpi_errno = MPID_nem_ivshmem_local_init();
+        MPIR_ERR_CHECK(mpi_errno);
         mpi_errno = MPID_nem_ivshmem_relation_init();
         MPIR_ERR_CHECK(mpi_errno);
         mpi_errno = MPID_nem_ivshmem_lmt_pool_init(pg_p->size);

@@ -152,6 +152,12 @@ typedef struct {
         /* Since the last poll. What is done in one of so many polls only is due. */
         bool slept;
     } wait;
+    /* The other ranks of this node: by local rank. */
+    struct {
+        struct ivshm_channel **channels; /* NULL: not found, or dead */
+        const ivshm_a64 **sleepers;
+        int missing; /* so many were not found yet */
+    } local;
     struct {
         struct ivshm_pipeline free_pipelines[IVSHMEM_FREE_PIPELINES_MAX]; /* the oldest first */
         int free_count;

@@ -16,6 +16,7 @@
 #include "ivshmem_validate.h"
 #include "ivshmem_send.h"
 #include "ivshmem_lmt.h"
+#include "ivshmem_local.h"
 #include "ivshmem_vc.h"
 #include "ivshmem_packet.h"
 #include "ivshmem_memory.h"
@@ -523,6 +524,7 @@ static int watch_peers(bool idle)
         progress->watched_at = now.tv_sec;
         drop_held(false);
         MPID_nem_ivshmem_memory_trim();
+        MPID_nem_ivshmem_local_look();
         ivshm_transport_watch(&MPID_nem_ivshmem.transport);
     }
     mark_gone(&progress->seen_gone);

@@ -7,6 +7,8 @@
 #ifndef IVSHMEM_SHARED_H
 #define IVSHMEM_SHARED_H
 
+#include "core/atomic.h"
+
 struct MPIR_Group;
 struct MPIR_Win;
 
@@ -40,6 +42,26 @@ extern void (*MPID_nem_ivshmem_lock_answered)(struct MPIDI_VC *vc, struct MPIR_W
  * program's. NULL without the netmod.
  */
 extern void (*MPID_nem_ivshmem_unmade)(struct MPIR_Win *win);
+
+/*
+ * Called for a message to a rank of this node, once it can be found there: by local rank, whether
+ * the receiver sleeps, and what wakes it. NULL without the netmod. The receiver looks on for a
+ * while after it has said so (edge W1).
+ */
+extern const ivshm_a64 **MPID_nem_ivshmem_sleepers;
+extern void (*MPID_nem_ivshmem_wake_local_rank)(int local_rank);
+#define MPID_nem_ivshmem_wake_local(vc)                                                            \
+    do {                                                                                           \
+        if (MPID_nem_ivshmem_sleepers) {                                                           \
+            int local_rank_ = MPID_nem_mem_region.local_ranks[(vc)->lpid];                         \
+            if (unlikely(ivshm_a64_load_relaxed(MPID_nem_ivshmem_sleepers[local_rank_]) != 0))     \
+                MPID_nem_ivshmem_wake_local_rank(local_rank_);                                     \
+        }                                                                                          \
+    } while (0)
+
+/* The sockets of the tcp netmod, and their number. They may change whenever tcp is polled. */
+struct pollfd;
+int MPID_nem_ivshmem_tcp_sockets(struct pollfd **sockets);
 
 /* Whether a port of ours with that tag is open. */
 int MPID_nem_ivshmem_port_is_open(int tag);

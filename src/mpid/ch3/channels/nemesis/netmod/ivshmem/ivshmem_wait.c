@@ -6,6 +6,8 @@
  */
 #include "ivshmem_wait.h"
 
+#include "ivshmem_error.h"
+#include "ivshmem_local.h"
 #include "ivshmem_way.h"
 #include "mpid_nem_inline.h"
 
@@ -34,6 +36,16 @@ static enum ivshm_wait_mode wanted_mode(void)
     }
 }
 
+void MPID_nem_ivshmem_wait_open_bell(void)
+{
+    struct ivshm_diag diag = {""};
+    int err =
+        ivshm_region_open_bell(&MPID_nem_ivshmem.region, MPIR_CVAR_NEMESIS_IVSHMEM_SERVER, &diag);
+
+    if (err && err != -ENODEV && MPID_nem_mem_region.local_rank == 0)
+        MPID_nem_ivshmem_report("", diag.text);
+}
+
 void MPID_nem_ivshmem_wait_init(void)
 {
     ivshm_wait_init(&self->wait, wanted_mode());
@@ -59,22 +71,36 @@ static uint64_t progress_so_far(void)
 }
 
 /*
- * Whether everything that this call may wait for comes as a message through the region, from a
- * process that can wake us. What other threads begin, or is not sent yet, needs polls.
+ * Whether everything that this call may wait for is a message of a process that can wake us, or
+ * comes by tcp, whose sockets can only be looked at together with a bell. What other threads begin,
+ * or is not sent yet, needs polls.
  */
 static bool can_be_woken(void)
 {
-    return self->crowd.can_wake && !MPIR_IS_THREADED && !MPID_nem_ivshmem.poll_tcp &&
-           MPID_nem_mem_region.num_local == 1 && !MPID_nem_ivshmem.busy &&
+    return self->crowd.sleep != IVSHM_SLEEP_NOT && !MPIR_IS_THREADED &&
+           (!MPID_nem_ivshmem.poll_tcp || self->crowd.sleep == IVSHM_SLEEP_ON_BELL) &&
+           MPID_nem_ivshmem_local_is_complete() && !MPID_nem_ivshmem.busy &&
            !MPID_nem_ivshmem.dynamic && ivshm_transport_is_flushed(&MPID_nem_ivshmem.transport) &&
            MPID_nem_safe_to_block_recv();
 }
 
+/* The sockets by which a message may come; other threads change them. */
+static size_t tcp_sockets(struct pollfd **sockets)
+{
+    *sockets = NULL;
+    return MPID_nem_ivshmem.poll_tcp && !MPIR_IS_THREADED
+               ? (size_t) MPID_nem_ivshmem_tcp_sockets(sockets)
+               : 0;
+}
+
 static void give_processor(uint64_t ns)
 {
+    struct pollfd *sockets;
+    size_t count = tcp_sockets(&sockets);
+
     MPID_THREAD_CS_EXIT(GLOBAL, MPIR_THREAD_GLOBAL_ALLFUNC_MUTEX);
     if (ns)
-        nanosleep(&(struct timespec){.tv_nsec = (long) ns}, NULL);
+        ppoll(sockets, (nfds_t) count, &(struct timespec){.tv_nsec = (long) ns}, NULL);
     else
         sched_yield();
     MPID_THREAD_CS_ENTER(GLOBAL, MPIR_THREAD_GLOBAL_ALLFUNC_MUTEX);
@@ -83,6 +109,8 @@ static void give_processor(uint64_t ns)
 void MPID_nem_ivshmem_wait(void)
 {
     struct ivshm_transport *t = &MPID_nem_ivshmem.transport;
+    struct pollfd *sockets;
+    size_t count;
     uint64_t time = now(), progress = progress_so_far(), nap = 0;
 
     if (progress != self->progress) {
@@ -93,6 +121,7 @@ void MPID_nem_ivshmem_wait(void)
     if (time - self->counted_at > COUNT_AGAIN) {
         self->counted_at = time;
         self->crowd = ivshm_transport_crowd(t);
+        MPID_nem_ivshmem_local_look();
     }
     const struct ivshm_wait_for what = {
         .can_be_woken = can_be_woken(),
@@ -109,14 +138,18 @@ void MPID_nem_ivshmem_wait(void)
         give_processor(0);
         break;
     case IVSHM_WAIT_ANNOUNCE:
-        ivshm_transport_announce_sleep(t);
+        ivshm_transport_announce_sleep(t, self->crowd.sleep);
         break;
     case IVSHM_WAIT_DOZE:
     case IVSHM_WAIT_NAP:
-        if (step == IVSHM_WAIT_DOZE)
-            ivshm_transport_sleep(t);
-        else
+        if (step == IVSHM_WAIT_NAP) {
             give_processor(nap);
+        } else if (MPID_nem_ivshmem_local_is_empty()) {
+            count = tcp_sockets(&sockets);
+            ivshm_transport_sleep(t, nap, sockets, count);
+        } else {
+            ivshm_transport_withdraw_sleep(t);
+        }
         MPID_nem_ivshmem.stats.sleeps++;
         self->slept = true;
         break;

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * What a rank does between two looks in a blocking call: see core/wait.h. init after the region was
- * joined.
+ * What a rank does between two looks in a blocking call: see core/wait.h. open_bell before the
+ * region is joined, init after it.
  */
 #ifndef IVSHMEM_WAIT_H
 #define IVSHMEM_WAIT_H
 
 #include "ivshmem_netmod.h"
+
+/* A bell that cannot be opened is no error, and reported only if that is a surprise. */
+void MPID_nem_ivshmem_wait_open_bell(void);
 
 void MPID_nem_ivshmem_wait_init(void);
 

@@ -23,6 +23,7 @@ int ivshm_channel_attach(struct ivshm_transport *t, struct ivshm_owner peer,
         return err;
     }
     IVSHM_TRACEPOINT(channel_attached);
+    ch->bell = ivshm_endpoint_bell(t->region, peer.endpoint);
     ivshm_queue_producer_init(&ch->inbox, ch->base, t->region->geo.inbox_slots);
     const struct ivshm_geometry *geo = &t->region->geo;
     uint32_t cell = geo->large_size - (uint32_t) sizeof(struct ivshm_cell_shm);
@@ -298,10 +299,22 @@ int ivshm_message_reserve_elsewhere(struct ivshm_transport *t, struct ivshm_chan
 
 void ivshm_channel_wake_sleeper(struct ivshm_transport *t, struct ivshm_channel *channel)
 {
-    /* In another kernel, it would not wake, but its announcement would be gone. */
-    if (ivshm_endpoint_can_wake(&t->endpoint, channel->peer) &&
-        ivshm_sleep_wake(channel->inbox.shm))
-        t->wakes++;
+    /* If we cannot wake it, its announcement is for others. */
+    switch (ivshm_sleep_announced(channel->inbox.shm)) {
+    case IVSHM_SLEEP_ON_FUTEX:
+        if (ivshm_endpoint_can_wake(&t->endpoint, channel->peer))
+            t->wakes += ivshm_sleep_wake(channel->inbox.shm, IVSHM_SLEEP_ON_FUTEX);
+        break;
+    case IVSHM_SLEEP_ON_BELL:
+        if (t->region->bell.self.rings && channel->bell.listens &&
+            ivshm_sleep_wake(channel->inbox.shm, IVSHM_SLEEP_ON_BELL)) {
+            ivshm_bell_ring(&t->region->bell, channel->bell);
+            t->wakes++;
+        }
+        break;
+    default:
+        break;
+    }
 }
 
 void ivshm_channel_ring_doorbell(struct ivshm_transport *t, struct ivshm_channel *channel)

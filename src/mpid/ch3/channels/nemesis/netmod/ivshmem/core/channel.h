@@ -37,6 +37,7 @@ struct ivshm_channel {
     bool paused; /* its ring is not checked for now */
     struct ivshm_choice choice; /* how to write what is sent to the peer */
     ivshm_plan plan;            /* of the message that is being sent */
+    struct ivshm_bell_address bell; /* the peer's */
     uint64_t sample_began;      /* ticks: when the first piece of the peer's sample came */
 };
 
@@ -52,6 +53,7 @@ struct ivshm_transport {
     int way, piece;                  /* what is pinned of the choices: see choice.h */
     struct ivshm_poll_set poll_set;  /* of channels that have a ring to receive from */
     bool ring_was_last;              /* the last message came through a ring */
+    enum ivshm_sleep sleep;          /* that this process has announced last */
     unsigned long long wakes;        /* peers that this process has woken */
 };
 
@@ -128,11 +130,20 @@ void ivshm_message_publish_elsewhere(struct ivshm_transport *t, struct ivshm_cha
 /* Core's own: tells a peer for which our ring is idle to check it. Dropped if its inbox is full. */
 void ivshm_channel_ring_doorbell(struct ivshm_transport *t, struct ivshm_channel *channel);
 
-/* Core's own: wakes the peer if it sleeps where we can. After each publication (W1). */
+/* How the peer sleeps, 0 if it does not: valid until the channel is closed. */
+static inline const ivshm_a64 *ivshm_channel_sleeper(const struct ivshm_channel *channel)
+{
+    return &channel->inbox.shm->sleeper;
+}
+
+/*
+ * Wakes the peer if it sleeps where we can. Core does so after each publication (W1); for whoever
+ * has told the peer something by other means.
+ */
 void ivshm_channel_wake_sleeper(struct ivshm_transport *t, struct ivshm_channel *channel);
 static inline void ivshm_channel_wake(struct ivshm_transport *t, struct ivshm_channel *channel)
 {
-    if (__builtin_expect(ivshm_sleep_is_announced(channel->inbox.shm), 0))
+    if (__builtin_expect(ivshm_sleep_announced(channel->inbox.shm) != IVSHM_SLEEP_NOT, 0))
         ivshm_channel_wake_sleeper(t, channel);
 }
 

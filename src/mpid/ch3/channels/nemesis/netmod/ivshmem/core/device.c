@@ -380,33 +380,47 @@ int ivshm_device_find_node(int fd, char *path, size_t size, struct ivshm_diag *d
                            strrchr(folder, '/') + 1, path);
 }
 
-#define IVSHMEM_POSITION 8 /* the register with the device's number, in BAR 0 */
-
-int32_t ivshm_device_peer(int fd)
+volatile uint32_t *ivshm_device_map_registers(int fd, bool write)
 {
     char folder[PATH_MAX], path[PATH_MAX], bars[256];
     unsigned long long registers, vectors;
     size_t page = (size_t) sysconf(_SC_PAGESIZE);
+    errno = ENODEV;
     /*
      * Each line is a BAR: first and last address, and flags. The second is that of the interrupt
      * vectors, which an ivshmem-plain device does not have; its number reads as 0.
      */
     if (!folder_of_bar(fd, folder, sizeof(folder)))
-        return -1;
+        return NULL;
     read_attribute(folder, "resource", bars, sizeof(bars));
+    errno = ENODEV;
     if (sscanf(bars, "%llx %*x %*x %llx", &registers, &vectors) != 2 || vectors == 0 ||
         (size_t) snprintf(path, sizeof(path), "%s/resource0", folder) >= sizeof(path))
-        return -1;
-    int file = open(path, O_RDONLY | O_CLOEXEC);
+        return NULL;
+    int file = open(path, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC);
     if (file < 0)
-        return -1;
+        return NULL;
     /* The page is mapped in which the registers begin. */
-    char *base = mmap(NULL, page, PROT_READ, MAP_SHARED, file, 0);
+    char *base = mmap(NULL, page, PROT_READ | (write ? PROT_WRITE : 0), MAP_SHARED, file, 0);
+    int err = errno;
     close(file);
-    if (base == MAP_FAILED)
+    errno = err;
+    return base == MAP_FAILED ? NULL : (volatile uint32_t *) (base + registers % page);
+}
+
+void ivshm_device_unmap_registers(volatile uint32_t *registers)
+{
+    uintptr_t page = (uintptr_t) sysconf(_SC_PAGESIZE);
+    munmap((void *) ((uintptr_t) registers & ~(page - 1)), page);
+}
+
+int32_t ivshm_device_peer(int fd)
+{
+    volatile uint32_t *registers = ivshm_device_map_registers(fd, false);
+    if (!registers)
         return -1;
-    uint32_t number = *(volatile uint32_t *) (base + registers % page + IVSHMEM_POSITION);
-    munmap(base, page);
+    uint32_t number = registers[IVSHM_REGISTER_ID];
+    ivshm_device_unmap_registers(registers);
     return number <= NUMBER_MAX ? (int32_t) number
                                 : -1; /* all ones before the server has told it */
 }

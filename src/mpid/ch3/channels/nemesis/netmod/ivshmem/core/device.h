@@ -76,6 +76,17 @@ int ivshm_device_find_bar(const char *address, char *path, size_t size, struct i
 int ivshm_device_find_node(int fd, char *path, size_t size, struct ivshm_diag *diag);
 
 /*
+ * Maps the registers of the ivshmem-doorbell device whose BAR in sysfs is open as `fd`. The caller
+ * unmaps them. NULL with errno: ENODEV it is no such device; EACCES this user may not; others.
+ */
+volatile uint32_t *ivshm_device_map_registers(int fd, bool write);
+void ivshm_device_unmap_registers(volatile uint32_t *registers);
+
+/* Numbers of the registers, each of 32 bits. */
+#define IVSHM_REGISTER_ID 2       /* by which others ring the device */
+#define IVSHM_REGISTER_DOORBELL 3 /* bits 0-15 vector | 16-31 whose */
+
+/*
  * By which number others ring the device, 0 to 65535, if `fd` is the BAR of an ivshmem-doorbell
  * device in sysfs. -1 if it is not, or this user may not open the device's registers, resource0.
  */

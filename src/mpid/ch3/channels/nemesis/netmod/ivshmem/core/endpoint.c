@@ -109,19 +109,29 @@ static uint64_t seal_of(const struct ivshm_process *p, uint32_t generation)
     return h;
 }
 
-static uint64_t pack_bell(const struct ivshm_map *map)
+#define BELL_LISTENS (UINT64_C(1) << 48)
+#define BELL_RINGS (UINT64_C(1) << 49)
+
+static uint64_t pack_bell(const struct ivshm_region *region)
 {
-    return map->has_bell ? (uint64_t) map->vector << 32 | ((uint64_t) map->peer + 1) : 0;
+    const struct ivshm_bell_address *bell = &region->bell.self;
+    if (!region->map.has_bell)
+        return 0;
+    return ((uint64_t) region->map.peer + 1) | (uint64_t) bell->vector << 32 |
+           (bell->listens ? BELL_LISTENS : 0) | (bell->rings ? BELL_RINGS : 0);
 }
 
-/* None if the word has numbers that no device can have. */
-static void unpack_bell(uint64_t word, struct ivshm_endpoint_info *info)
+/* False if there is none, or the word has an ID that no device can have. */
+static bool unpack_bell(uint64_t word, struct ivshm_bell_address *bell)
 {
-    uint64_t number = word & LOW_BITS(32), vector = word >> 32;
-    info->has_bell =
-        info->named && number >= 1 && number - 1 <= IVSHM_PEER_MAX && vector <= IVSHM_PEER_MAX;
-    info->peer = info->has_bell ? (uint32_t) (number - 1) : 0;
-    info->vector = info->has_bell ? (uint32_t) vector : 0;
+    uint64_t number = word & LOW_BITS(32);
+    if (number == 0 || number - 1 > IVSHM_PEER_MAX)
+        return false;
+    *bell = (struct ivshm_bell_address){.id = (uint16_t) (number - 1),
+                                        .vector = (uint16_t) (word >> 32),
+                                        .listens = word & BELL_LISTENS,
+                                        .rings = word & BELL_RINGS};
+    return true;
 }
 
 /* `hash` is the caller's own. */
@@ -137,10 +147,19 @@ bool ivshm_endpoint_can_wake(const struct ivshm_endpoint *ep, struct ivshm_owner
                    ivshm_endpoint_claim(ep->region, peer.endpoint));
 }
 
+struct ivshm_bell_address ivshm_endpoint_bell(const struct ivshm_region *region, uint32_t index)
+{
+    struct ivshm_bell_address bell = {0};
+    /* Acquire E3, after that of the claim. */
+    unpack_bell(ivshm_a64_load_acquire(&region->endpoints[index].bell), &bell);
+    return bell;
+}
+
 struct ivshm_crowd ivshm_endpoint_crowd(const struct ivshm_endpoint *ep)
 {
     struct ivshm_crowd crowd = {0};
     uint32_t hash = ivshm_process_host_hash(&ep->process);
+    bool can_ring = ep->region->bell.self.listens;
     for (uint32_t i = 0; i < ep->region->geo.endpoints; i++) {
         struct ivshm_claim claim = ivshm_endpoint_claim(ep->region, i);
         if (claim.state != IVSHM_CLAIM_LIVE)
@@ -149,8 +168,12 @@ struct ivshm_crowd ivshm_endpoint_crowd(const struct ivshm_endpoint *ep)
             crowd.here++;
         else
             crowd.elsewhere++;
+        can_ring = can_ring && ivshm_endpoint_bell(ep->region, i).rings;
     }
-    crowd.can_wake = crowd.elsewhere == 0 && !ivshm_map_is_device(&ep->region->map);
+    if (crowd.elsewhere == 0 && !ivshm_map_is_device(&ep->region->map))
+        crowd.sleep = IVSHM_SLEEP_ON_FUTEX;
+    else if (can_ring)
+        crowd.sleep = IVSHM_SLEEP_ON_BELL;
     return crowd;
 }
 
@@ -176,7 +199,7 @@ int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
         r.process.start_time = ivshm_a64_load_acquire(&e->start_time);
         r.process.bell = ivshm_a64_load_acquire(&e->bell);
         r.named = ivshm_a64_load_acquire(&e->seal) == seal_of(&r.process, r.claim.generation);
-        unpack_bell(r.process.bell, &r);
+        r.has_bell = unpack_bell(r.process.bell, &r.bell) && r.named;
         r.base.bytes = ivshm_a64_load_acquire(&e->base);
         r.joined_at = ivshm_a64_load_acquire(&e->joined_at);
         r.rank = (uint32_t) ivshm_a64_load_acquire(&e->rank);
@@ -222,7 +245,7 @@ static struct ivshm_process on_region(const struct ivshm_region *region,
     struct ivshm_process me = *self;
     me.traits |= region->map.is_memory ? IVSHM_TRAIT_MEMORY : 0;
     me.traits |= region->map.is_device ? IVSHM_TRAIT_DEVICE : 0;
-    me.bell = pack_bell(&region->map);
+    me.bell = pack_bell(region);
     return me;
 }
 

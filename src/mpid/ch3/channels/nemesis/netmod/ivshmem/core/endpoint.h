@@ -31,12 +31,9 @@ struct ivshm_endpoint_info {
     struct ivshm_claim claim;
     struct ivshm_process process;
     bool named; /* the seal fits: `process` is the one that made the claim */
-    /*
-     * Others ring the process at this vector of this peer of ivshmem-server; as it says itself, so
-     * any numbers up to IVSHM_PEER_MAX. False unless the seal fits.
-     */
+    /* Its device, or connection to ivshmem-server, as it says itself. False unless the seal fits. */
     bool has_bell;
-    uint32_t peer, vector;
+    struct ivshm_bell_address bell;
     ivshm_off base;
     uint64_t joined_at; /* seconds since 1970 */
     uint32_t rank, job_size;
@@ -137,10 +134,13 @@ bool ivshm_endpoint_can_wake(const struct ivshm_endpoint *ep, struct ivshm_owner
 /* The live processes of the region, the caller included. */
 struct ivshm_crowd {
     uint32_t here, elsewhere; /* in its kernel and pid namespace; in others, or unknown */
-    bool can_wake;            /* each can wake each other */
+    enum ivshm_sleep sleep;   /* from which each other one can wake the caller */
 };
 /* Cost: a load for each entry. */
 struct ivshm_crowd ivshm_endpoint_crowd(const struct ivshm_endpoint *ep);
+
+/* Where the process of that entry can be rung, as far as it tells: nothing more is proved. One load. */
+struct ivshm_bell_address ivshm_endpoint_bell(const struct ivshm_region *region, uint32_t index);
 
 /*
  * Copies an entry (acquire E1, E3). -ENOENT if it is free or does not exist; -EAGAIN if it kept

@@ -113,8 +113,8 @@ struct ivshm_endpoint_shm {
     ivshm_a64 seal; /* checksum of boot_id, vm_uuid, vm_generation, traits, pid_ns, pid, start_time,
                        bell and the claim's generation: fits if one process wrote all of them */
     ivshm_a64 bell; /* of the ivshmem-doorbell device, or connection to its server, by which the
-                       owner has the region: bits 0-31 its peer ID + 1 | 32-63 the vector at which
-                       the owner listens; 0 if there is none */
+                       owner has the region: bits 0-31 its peer ID + 1 | 32-47 a vector | 48 the
+                       owner can be rung there | 49 it rings others; 0 if there is none */
     ivshm_a64 host[8]; /* host name, NUL-terminated */
     ivshm_a64 job[16]; /* job name, NUL-terminated: MPICH's process group id */
     ivshm_a64 reserved2[16];
@@ -157,15 +157,17 @@ enum ivshm_block_kind {
  * slot: bits 0-7 cell | 8-15 low bits of the sender's generation | 16-31 its endpoint | 32-63 lap
  */
 struct ivshm_inbox_shm {
-    ivshm_a64 head; /* consumer stores (release Q2), producers load (acquire Q2): positions
-                       below it may be overwritten */
-    ivshm_a64
-        sleeper; /* owner stores 1 (W1) and 0, producers change 1 to 0: it wants to be woken */
+    ivshm_a64 head;    /* consumer stores (release Q2), producers load (acquire Q2): positions
+                          below it may be overwritten */
+    ivshm_a64 sleeper; /* enum ivshm_sleep: owner stores (W1), producers change it to 0 */
     ivshm_a64 reserved0[6];
     ivshm_a64 tail_hint; /* producers store and load, relaxed: where to look for an empty slot */
     ivshm_a64 reserved1[7];
     ivshm_a64 slot[]; /* producers CAS (release Q1), consumer loads (acquire Q1) */
 };
+
+/* How an inbox' owner sleeps, or is about to. */
+enum ivshm_sleep { IVSHM_SLEEP_NOT = 0, IVSHM_SLEEP_ON_FUTEX = 1, IVSHM_SLEEP_ON_BELL = 2 };
 
 /* In place of a cell's number: the sender's ring, which was idle, has a record. */
 #define IVSHM_REF_DOORBELL 255

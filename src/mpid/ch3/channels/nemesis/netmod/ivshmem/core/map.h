@@ -26,8 +26,8 @@ struct ivshm_map {
     bool is_memory;         /* a file that exists only in this kernel's memory: tmpfs, hugetlbfs */
     uint64_t page; /* bytes of a page of the mapping, unless the kernel makes them larger */
     bool readonly;
-    bool has_bell;            /* others ring who has this memory, at a vector of this peer */
-    uint32_t peer, vector;    /* of ivshmem-server */
+    bool has_bell; /* ivshmem-server knows whoever has this memory by the ID `peer` */
+    uint32_t peer;
     bool sparse;              /* a file that did not have all its memory when it was opened */
     uint64_t file_system, id; /* device and inode number, to recognise the file */
     char name[512];           /* as the user gave it: a PCI address or a path */

@@ -374,6 +374,7 @@ static int open_mapped(struct ivshm_region *region, bool format, struct ivshm_di
 static int open_named(const char *name, bool write, struct ivshm_region *region,
                       struct ivshm_diag *diag)
 {
+    region->bell = (struct ivshm_bell){0};
     int err = ivshm_map_open(name, !write, &region->map, diag);
     if (err)
         return err;
@@ -438,7 +439,19 @@ int ivshm_region_inspect(const char *name, struct ivshm_region *region, struct i
     return name ? open_named(name, false, region, diag) : open_first_device(false, region, diag);
 }
 
+int ivshm_region_open_bell(struct ivshm_region *region, const char *server,
+                           struct ivshm_diag *diag)
+{
+    int err = ivshm_bell_open(&region->bell, &region->map, server, diag);
+    if (!err) {
+        region->map.has_bell = true;
+        region->map.peer = region->bell.self.id;
+    }
+    return err;
+}
+
 void ivshm_region_close(struct ivshm_region *region)
 {
+    ivshm_bell_close(&region->bell);
     ivshm_map_close(&region->map);
 }

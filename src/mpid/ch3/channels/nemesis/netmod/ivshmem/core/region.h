@@ -13,6 +13,7 @@
 #define IVSHM_REGION_H
 
 #include "backing.h"
+#include "bell.h"
 #include "diag.h"
 #include "layout.h"
 #include "map.h"
@@ -43,6 +44,7 @@ struct ivshm_region {
     uint64_t id[2];
     ivshm_a64 *block_map;
     struct ivshm_endpoint_shm *endpoints;
+    struct ivshm_bell bell; /* of this process */
 };
 
 enum ivshm_found {
@@ -86,6 +88,13 @@ int ivshm_region_open(const char *name, struct ivshm_region *region, struct ivsh
  * -EMEDIUMTYPE also if it is unformatted.
  */
 int ivshm_region_inspect(const char *name, struct ivshm_region *region, struct ivshm_diag *diag);
+
+/*
+ * Opens the bell by which peers in other kernels wake this process, before it joins: its endpoint
+ * tells where to ring. It is closed with the region. Errors as ivshm_bell_open.
+ */
+int ivshm_region_open_bell(struct ivshm_region *region, const char *server,
+                           struct ivshm_diag *diag);
 
 /* Unmaps the memory. No endpoint or transport may use it any more. */
 void ivshm_region_close(struct ivshm_region *region);
@@ -134,19 +143,6 @@ static inline bool ivshm_region_is_device(const struct ivshm_region *region)
 static inline const struct ivshm_geometry *ivshm_region_geometry(const struct ivshm_region *region)
 {
     return &region->geo;
-}
-
-/*
- * Before the first endpoint joins, for a process that has mapped the file by the descriptor that it
- * was given at a connection to ivshmem-server: its number there, and the vector at which it
- * listens, each at most IVSHM_PEER_MAX. What is mapped from a device has its bell already.
- */
-static inline void ivshm_region_set_bell(struct ivshm_region *region, uint32_t peer,
-                                         uint32_t vector)
-{
-    region->map.has_bell = true;
-    region->map.peer = peer;
-    region->map.vector = vector;
 }
 
 /* In bytes. */

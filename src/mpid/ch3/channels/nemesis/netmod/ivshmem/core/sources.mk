@@ -6,6 +6,8 @@ ivshmem_core_sources =                                                      \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/atomic.h              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/backing.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/backing.h             \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/bell.c                \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/bell.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/channel.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/channel.h             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/choice.c              \

@@ -58,9 +58,10 @@ void ivshm_transport_close(struct ivshm_transport *t)
     ivshm_pool_destroy(&t->large);
 }
 
-void ivshm_transport_announce_sleep(struct ivshm_transport *t)
+void ivshm_transport_announce_sleep(struct ivshm_transport *t, enum ivshm_sleep kind)
 {
-    ivshm_sleep_announce(t->inbox.shm);
+    t->sleep = kind;
+    ivshm_sleep_announce(t->inbox.shm, kind);
 }
 
 void ivshm_transport_withdraw_sleep(struct ivshm_transport *t)
@@ -68,10 +69,16 @@ void ivshm_transport_withdraw_sleep(struct ivshm_transport *t)
     ivshm_sleep_withdraw(t->inbox.shm);
 }
 
-void ivshm_transport_sleep(struct ivshm_transport *t)
+void ivshm_transport_sleep(struct ivshm_transport *t, uint64_t ns, const struct pollfd *fds,
+                           size_t count)
 {
-    if (ivshm_queue_is_empty_mpsc(&t->inbox) && !ivshm_poll_set_find(&t->poll_set))
-        ivshm_sleep_until_woken(t->inbox.shm);
+    if (ivshm_queue_is_empty_mpsc(&t->inbox) && !ivshm_poll_set_find(&t->poll_set)) {
+        IVSHM_TRACEPOINT(sleep_begins);
+        if (t->sleep == IVSHM_SLEEP_ON_BELL)
+            ivshm_bell_wait(&t->region->bell, ns, fds, count);
+        else
+            ivshm_sleep_until_woken(t->inbox.shm, ns);
+    }
     ivshm_sleep_withdraw(t->inbox.shm);
 }
 

@@ -16,6 +16,10 @@
 #define NAP_SHORT (1 * MS)
 #define NAP_SHORT_SHARE 1024
 #define NAP_MAX (5 * MS)
+/* A message whose sender did not wake us, as can hardly happen, makes the wait this much longer. */
+#define DOZE_SHARE 50
+#define DOZE_MIN (20 * MS)
+#define DOZE_MAX (200 * MS)
 /* So long between two looks: the processor has worked for somebody who does not give it back. */
 #define TAKEN_AWAY (500 * US)
 #define SUSPICIOUS 512
@@ -60,7 +64,7 @@ static enum ivshm_wait_step sleep_by(struct ivshm_wait *wait, const struct ivshm
 
 /* A doze, step by step. */
 static enum ivshm_wait_step fall_asleep(struct ivshm_wait *wait, uint64_t now,
-                                        const struct ivshm_wait_for *what)
+                                        const struct ivshm_wait_for *what, uint64_t *most)
 {
     if (!wait->announced) {
         wait->announced = true;
@@ -70,6 +74,8 @@ static enum ivshm_wait_step fall_asleep(struct ivshm_wait *wait, uint64_t now,
     if (now - wait->announced_at < IVSHM_SLEEP_GRACE_NS)
         return IVSHM_WAIT_LOOK;
     wait->announced = false;
+    *most = min_time((now - wait->began) / DOZE_SHARE, DOZE_MAX);
+    *most = *most < DOZE_MIN ? DOZE_MIN : *most;
     return sleep_by(wait, what, IVSHM_WAIT_DOZE);
 }
 
@@ -108,7 +114,7 @@ enum ivshm_wait_step ivshm_wait_next(struct ivshm_wait *wait, uint64_t now,
         waited < patience_of(wait, what))
         return gives ? IVSHM_WAIT_GIVE : IVSHM_WAIT_LOOK;
     if (what->can_be_woken && !what->is_moving)
-        return fall_asleep(wait, now, what);
+        return fall_asleep(wait, now, what, nap);
     if (waited < NAPS_AFTER)
         return IVSHM_WAIT_GIVE;
     *nap = nap_after(waited);

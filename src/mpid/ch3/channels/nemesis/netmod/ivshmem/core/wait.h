@@ -31,7 +31,7 @@ enum ivshm_wait_step {
     IVSHM_WAIT_LOOK,
     IVSHM_WAIT_GIVE,     /* the processor to whoever is ready; and look */
     IVSHM_WAIT_ANNOUNCE, /* the sleep, as in sleep.h; and look */
-    IVSHM_WAIT_DOZE,     /* until woken */
+    IVSHM_WAIT_DOZE,     /* until woken, for the given time at most */
     IVSHM_WAIT_NAP,      /* for the given time */
 };
 
@@ -71,8 +71,8 @@ static inline void ivshm_wait_init(struct ivshm_wait *wait, enum ivshm_wait_mode
 bool ivshm_wait_end(struct ivshm_wait *wait);
 
 /*
- * The next step, at the time `now` in ns, after wait->looks vain looks, which it sets anew. For a
- * nap, *nap is its time in ns. After DOZE the announcement has to be withdrawn.
+ * The next step, at the time `now` in ns, after wait->looks vain looks, which it sets anew. For NAP
+ * and DOZE, *nap is the time in ns. After DOZE the announcement has to be withdrawn.
  */
 enum ivshm_wait_step ivshm_wait_next(struct ivshm_wait *wait, uint64_t now,
                                      const struct ivshm_wait_for *what, uint64_t *nap);
