@@ -224,7 +224,9 @@ static int ivshmem_request_irqs(struct ivshmem_device *dev, struct pci_dev *pdev
 	int i, err;
 
 	if (count < most)
-		dev_warn(&pdev->dev, "got %d of %d interrupt vectors\n", max(count, 0), most);
+		dev_warn(&pdev->dev,
+			 "got %d of %d interrupt vectors, peers cannot ring the others: is MSI-X disabled (pci=nomsi)?\n",
+			 max(count, 0), most);
 	for (i = 0; i < count; i++) {
 		dev->vectors[i].dev = dev;
 		err = request_irq(pci_irq_vector(pdev, i), ivshmem_interrupt, 0, dev->name,

@@ -32,7 +32,7 @@ def initramfs(folder: Path, programs: list[Path]) -> Path:
     return image
 
 
-class _Lines:
+class Lines:
     """What a unix socket says, line by line."""
 
     def __init__(self, path: Path, what: str):
@@ -73,15 +73,18 @@ class Guest:
             stdin=subprocess.DEVNULL)
         self.events: list[str] = []
         try:
-            _wait_for(lambda: self.qemu.poll() is not None or (shell.exists() and monitor.exists()))
-            self.shell, self.monitor = _Lines(shell, name), _Lines(monitor, f"{name}'s QEMU")
+            wait_for(lambda: self.qemu.poll() is not None or (shell.exists() and monitor.exists()))
+            self.shell, self.monitor = Lines(shell, name), Lines(monitor, f"{name}'s QEMU")
             self.ask("qmp_capabilities")
-            while self.shell.read(time.monotonic() + LIMIT) != "[ready]":
-                pass
+            self.await_boot()
         except BaseException:
             self.end()
             print("\n".join(self.said()[-60:]), file=sys.stderr)
             raise
+
+    def await_boot(self) -> None:
+        while self.shell.read(time.monotonic() + LIMIT) != "[ready]":
+            pass
 
     def ask(self, command: str, **arguments):
         """A command for QEMU; its answer."""
@@ -127,7 +130,7 @@ class Guest:
 
     def until(self, command: str) -> None:
         """Runs a line of shell until it succeeds."""
-        _wait_for(lambda: self.try_(command)[0] == 0, f"{self.name}: {command}")
+        wait_for(lambda: self.try_(command)[0] == 0, f"{self.name}: {command}")
 
     def said(self) -> list[str]:
         """The lines of the kernel, since it booted."""
@@ -138,7 +141,7 @@ class Guest:
         self.qemu.wait()
 
 
-def _wait_for(is_so, what: str = "QEMU") -> None:
+def wait_for(is_so, what: str = "QEMU") -> None:
     end = time.monotonic() + LIMIT
     while not is_so():
         if time.monotonic() > end:

@@ -15,7 +15,8 @@ setup_file() {
     export MODULE
     MODULE=$(python kernel 'import pathlib, sys; print(kernel.build_driver(pathlib.Path(sys.argv[1]), sys.argv[2]))' \
         "$BATS_FILE_TMPDIR" "$build")
-    boot_guests 2 --driver "$MODULE"
+    # The port is for a second device that is plugged in and out.
+    boot_guests 2 --driver "$MODULE" --qemu-arg -device --qemu-arg pcie-root-port,id=port1,chassis=1,pref64-reserve=128M
 }
 
 teardown_file() { end_guests; }
@@ -104,6 +105,36 @@ by_driver() {
     run -0 guest vm1 ivshmem info
     [[ $output == *"mapping    BAR,"* ]]
     guest vm1 'rmmod ivshmem && insmod /modules/driver.ko'
+    job -hosts vm0,vm1 -n 2 "$WORK/exchange" </dev/null >out 2>&1 || { cat out; return 1; }
+    through_region out 2
+    region_is_empty
+}
+
+@test "ranks whose device is unplugged say so and end, others can go on" {
+    local size bar
+    size=$(stat -c %s "$region")
+    ivshmem format "$region"
+    # A second device of the same region, which becomes the one that jobs are told to use.
+    qmp vm1 object-add "{\"qom-type\": \"memory-backend-file\", \"id\": \"again\", \"share\": true, \
+        \"mem-path\": \"$region\", \"size\": $size}"
+    qmp vm1 device_add '{"driver": "ivshmem-plain", "id": "again", "bus": "port1", "memdev": "again"}'
+    until_true guest vm1 '[ -e /dev/ivshmem1 ]'
+    bar=$(guest vm1 'readlink -f /sys/class/misc/ivshmem1/device/resource2')
+    [ "$(guest vm1 "ln -sf $bar $region && ivshmem info --json $region" | jq -r .path)" = /dev/ivshmem1 ]
+
+    begin first vm0,vm1 2
+    qmp vm1 device_del '{"id": "again"}'
+    local status=0
+    wait "${pid_of[first]}" || status=$?
+    cat first
+    [[ $status -ne 0 && $status -ne 124 && $status -ne 137 ]]
+    grep "ivshmem: rank 1: the memory of region $region at .* is gone: the device was unplugged or unbound" first
+    until_true guest vm1 '[ ! -e /dev/ivshmem1 ]'
+    run -1 guest vm1 ivshmem info "$region"
+    [[ $output == *"ivshmem: $region is a symbolic link to $bar, which does not exist: remove the link"* ]]
+
+    bar=$(guest vm1 'readlink -f /sys/class/misc/ivshmem0/device/resource2')
+    guest vm1 "ln -sf $bar $region"
     job -hosts vm0,vm1 -n 2 "$WORK/exchange" </dev/null >out 2>&1 || { cat out; return 1; }
     through_region out 2
     region_is_empty

@@ -22,20 +22,6 @@ setup_file() {
 
 teardown_file() { end_guests; }
 
-# qmp VM COMMAND [ARGUMENTS]: prints the answer.
-qmp() {
-    # shellcheck disable=SC2016
-    timeout 120 perl -MIO::Socket::UNIX -e '
-        my ($path, $command, $arguments) = @ARGV;
-        my $qemu = IO::Socket::UNIX->new($path) or die "$path: $!\n";
-        for ("\"qmp_capabilities\"", "\"$command\"" . ($arguments ? ", \"arguments\": $arguments" : "")) {
-            print $qemu "{\"execute\": $_}\n";
-            do { defined($answer = <$qemu>) or die "no answer\n" } until $answer =~ /^\{"(return|error)"/;
-        }
-        print $answer;
-        exit $answer =~ /^\{"error/;' "$set_dir/$1.qmp" "${@:2}"
-}
-
 migrated() { qmp "$1" query-migrate | grep -q '"status": "completed"'; }
 
 # save_and_restore: saves vm0, together with the region, which nobody uses meanwhile. Then vm0 continues, and so does

@@ -42,6 +42,20 @@ teardown() {
 vms() { ivshmem-vms "$@" 3>&-; }
 job() { timeout --foreground -k 10 "$limit" mpiexec "$@"; }
 
+# qmp VM COMMAND [ARGUMENTS]: prints the answer.
+qmp() {
+    # shellcheck disable=SC2016
+    timeout 120 perl -MIO::Socket::UNIX -e '
+        my ($path, $command, $arguments) = @ARGV;
+        my $qemu = IO::Socket::UNIX->new($path) or die "$path: $!\n";
+        for ("\"qmp_capabilities\"", "\"$command\"" . ($arguments ? ", \"arguments\": $arguments" : "")) {
+            print $qemu "{\"execute\": $_}\n";
+            do { defined($answer = <$qemu>) or die "no answer\n" } until $answer =~ /^\{"(return|error)"/;
+        }
+        print $answer;
+        exit $answer =~ /^\{"error/;' "$set_dir/$1.qmp" "${@:2}"
+}
+
 # check_between RUN0 RUN1: both sides, which these commands run something on, find that they can run jobs on the region.
 # On a busy machine they may run in turn, which proves nothing: then it tries again.
 check_between() {
