@@ -36,6 +36,7 @@ static const char help_text[] =
     "                            on one side and `--between 1` on the other, at the same time\n"
     "            --timeout SECS  with --between: seconds to wait for the other side (default 60)\n"
     "  reap    free what dead processes held\n"
+    "            --all           on all devices that hold a region\n"
     "            --vm-gone VM    also free what ran in VM, which will never run again; VM is a "
     "host\n"
     "                            name, a uuid, or one of the VM's endpoints as ps shows them\n"
@@ -65,8 +66,8 @@ static const struct command {
     const char *options; /* those that it takes, by their letter below */
     int (*run)(const struct tool_options *opt);
 } command_table[] = {
-    {"format", "sf", tool_format}, {"info", "aj", tool_info},  {"ps", "j", tool_ps},
-    {"check", "dbt", tool_check},  {"reap", "gce", tool_reap}, {"perf", "jtSBnTzmiu", tool_perf},
+    {"format", "sf", tool_format}, {"info", "aj", tool_info},   {"ps", "j", tool_ps},
+    {"check", "dbt", tool_check},  {"reap", "agce", tool_reap}, {"perf", "jtSBnTzmiu", tool_perf},
 };
 
 enum { LONG = 0x100 }; /* what tells an option from a letter, of which there is -h alone */
@@ -230,8 +231,10 @@ static int run_command(int argc, char **argv)
                                 argv[optind + 1]);
     if (opt.deep && opt.side >= 0)
         return tool_usage_error("--deep and --between cannot be combined");
-    if (!!opt.vm_gone + !!opt.container_gone + !!opt.endpoint > 1)
-        return tool_usage_error("--vm-gone, --container-gone and --endpoint cannot be combined");
+    bool is_reap = cmd->run == tool_reap;
+    if (!!opt.vm_gone + !!opt.container_gone + !!opt.endpoint + (is_reap && opt.all) > 1)
+        return tool_usage_error(
+            "--all, --vm-gone, --container-gone and --endpoint cannot be combined");
     if (timeout_given && opt.side < 0 && cmd->run == tool_check)
         return tool_usage_error("--timeout can be used only with --between");
     if (optind < argc)
@@ -246,8 +249,8 @@ static int run_command(int argc, char **argv)
     if (opt.size && !opt.region)
         return tool_usage_error("--size needs the name of the file to create");
     if (opt.all && optind < argc)
-        return tool_usage_error(
-            "info --all lists all devices and takes no region, but %s was given", opt.region);
+        return tool_usage_error("%s --all is for all devices and takes no region, but %s was given",
+                                cmd->name, opt.region);
     return cmd->run(&opt);
 }
 

@@ -5,6 +5,7 @@
  */
 #include "ivshmem_tool.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -303,7 +304,7 @@ static uint64_t reap_leaked(struct ivshm_region *region)
     return freed;
 }
 
-int tool_reap(const struct tool_options *opt)
+static int reap_region(const struct tool_options *opt, const char *name)
 {
     const char *id = opt->vm_gone ? opt->vm_gone : opt->container_gone;
     struct ivshm_diag diag = {""};
@@ -312,9 +313,14 @@ int tool_reap(const struct tool_options *opt)
     struct ivshm_reaped reaped;
     struct tool_entry *before = NULL;
     /* First for reading: reap must not format memory that is not a region yet. */
-    if (ivshm_region_inspect(opt->region, &seen, &diag) != 0)
+    int err = ivshm_region_inspect(name, &seen, &diag);
+    if (err == -EMEDIUMTYPE && opt->all) {
+        printf("%s holds no region\n", name);
+        return TOOL_OK;
+    }
+    if (err)
         return tool_error("%s", diag.text);
-    int err = ivshm_region_open(ivshm_region_name(&seen), &region, &diag);
+    err = ivshm_region_open(ivshm_region_name(&seen), &region, &diag);
     ivshm_region_close(&seen);
     if (err)
         return tool_error("%s", diag.text);
@@ -352,5 +358,19 @@ int tool_reap(const struct tool_options *opt)
 close:
     free(before);
     ivshm_region_close(&region);
+    return status;
+}
+
+int tool_reap(const struct tool_options *opt)
+{
+    const struct ivshm_device *devices;
+    if (!opt->all)
+        return reap_region(opt, opt->region);
+    int status = TOOL_OK, n = tool_devices(&devices);
+    if (n == 0)
+        printf("no ivshmem device (PCI 1af4:1110) on this machine\n");
+    for (int i = 0; i < n; i++)
+        if (reap_region(opt, devices[i].name) != TOOL_OK)
+            status = TOOL_FAILED;
     return status;
 }

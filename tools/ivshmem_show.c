@@ -324,15 +324,23 @@ static const char *device_state(const struct ivshm_device *dev, struct ivshm_reg
     return err == -EACCES ? "forbidden" : "unusable";
 }
 
-static int info_all(bool json)
+int tool_devices(const struct ivshm_device **devices)
 {
     enum { MAX = 256 };
-    static struct ivshm_device devices[MAX];
-    int n = ivshm_device_list(devices, MAX);
+    static struct ivshm_device list[MAX];
+    int n = ivshm_device_list(list, MAX);
     if (n > MAX) {
-        tool_warn("this machine has %d devices, of which the first %d are shown", n, MAX);
+        tool_warn("this machine has %d devices, and only the first %d are used", n, MAX);
         n = MAX;
     }
+    *devices = list;
+    return n;
+}
+
+static int info_all(bool json)
+{
+    const struct ivshm_device *devices;
+    int n = tool_devices(&devices);
     if (json)
         printf("[");
     else if (n == 0)

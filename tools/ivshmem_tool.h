@@ -6,6 +6,7 @@
 #ifndef IVSHMEM_TOOL_H
 #define IVSHMEM_TOOL_H
 
+#include "device.h"
 #include "endpoint.h"
 #include "speed.h"
 
@@ -88,6 +89,9 @@ const char *tool_user(uid_t uid);
 
 /* How many more ranks fit: each needs its base extent, and a pipeline for large messages. */
 uint64_t tool_room(const struct ivshm_region *region);
+
+/* All devices whose memory can be a region, in a static array; returns their number. */
+int tool_devices(const struct ivshm_device **devices);
 
 /* An entry of the endpoint table that is not free. */
 struct tool_entry {

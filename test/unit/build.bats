@@ -63,10 +63,12 @@ setup() {
     make install DESTDIR="$PWD/image"
     for file in bin/ivshmem bin/ivshmem-server bin/ivshmem-graft bin/ivshmem-vms lib/libivshmem-malloc.so share/man/man1/ivshmem.1 \
         'lib/systemd/system/ivshmem-server@.service' 'lib/systemd/system/ivshmem-server@.socket' \
+        lib/systemd/system/ivshmem-reap.service lib/udev/rules.d/70-ivshmem.rules \
         share/mpich-ivshmem/netmod/ivshmem/core/sources.mk; do
         [ -e "image/usr/$file" ]
     done
     grep -q '^ExecStart=/usr/bin/ivshmem-server ' 'image/usr/lib/systemd/system/ivshmem-server@.service'
+    grep -q '^ExecStart=/usr/bin/ivshmem reap --all$' image/usr/lib/systemd/system/ivshmem-reap.service
     diff -r ../checkout/kmod image/usr/share/mpich-ivshmem/kmod
     cmp <(image/usr/bin/ivshmem-graft --edits) <(../checkout/tools/ivshmem-graft --edits)
     cmp <(image/usr/bin/ivshmem-graft --list) <(../checkout/tools/ivshmem-graft --list)

@@ -104,7 +104,9 @@ moved() {
     done
     says_usage "only with --between" check --timeout 3 "$r"
     says_usage "name is empty" info ""
-    says_usage "lists all devices and takes no region" info --all "$r"
+    says_usage "info --all is for all devices and takes no region" info --all "$r"
+    says_usage "reap --all is for all devices and takes no region" reap --all "$r"
+    says_usage "cannot be combined" reap --all --vm-gone x
     [ ! -e "$r" ]
 }
 
@@ -1149,6 +1151,8 @@ END
     run -0 fake info --all
     says "no ivshmem device (PCI 1af4:1110) on this machine"
     [ "$(fake info --all --json | jq length)" -eq 0 ]
+    run -0 fake reap --all
+    says "no ivshmem device (PCI 1af4:1110) on this machine"
     for cmd in format info ps check reap; do
         run -1 fake $cmd
         says "no ivshmem device (PCI 1af4:1110) on this machine and no region named"
@@ -1178,8 +1182,20 @@ END
     [[ ${lines[1]} == "0000:00:04.0  BAR  4 MiB  region  id "* ]]
     [[ ${lines[2]} == "0000:00:05.0  BAR  0 bytes  unusable: "*"has no memory BAR"* ]]
     fake info --all --json | jq -e 'map(.state) == ["foreign", "region", "unusable"]'
+    run -1 fake reap --all
+    says "0000:00:03.0 holds no region"
+    says "0000:00:04.0: freed 0 of 0 endpoints and 0 bytes"
+    says "ivshmem: ivshmem device 0000:00:05.0 has no memory BAR"
     run -0 fake format --force 0000:00:03.0
     says "formatted 0000:00:03.0"
+    r=$pci/0000:00:03.0/resource2
+    rm -r "$pci/0000:00:05.0"
+    checker 0
+    kill -KILL "$pid"
+    wait "$pid" || :
+    run -0 fake reap --all
+    says "0000:00:03.0: freed 1 of 1 endpoints and "
+    says "0000:00:04.0: freed 0 of 0 endpoints and 0 bytes"
     run -0 fake check
     says "region 0000:00:03.0 is sound"
 }
