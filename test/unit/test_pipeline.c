@@ -114,6 +114,19 @@ TEST(test_ring)
         }
         if (at_once == out.count)
             assert_null(ivshm_pipeline_reserve_spsc(&out));
+        /* As many as are empty and lie behind each other in memory. */
+        uint32_t free = out.count - at_once, to_end = out.count - out.next;
+        assert_int_equal(ivshm_pipeline_room_spsc(&out, UINT32_MAX), free < to_end ? free : to_end);
+        assert_int_equal(ivshm_pipeline_room_spsc(&out, 1), free > 0);
+        assert_int_equal(ivshm_pipeline_room_spsc(&out, 0), 0);
+        for (uint32_t i = 0; i < at_once; i++) {
+            const unsigned char *found = ivshm_pipeline_peek_behind_spsc(&in, i, &len);
+            assert_non_null(found);
+            assert_int_equal(len, lens[(got + i) % LENGTH(lens)]);
+            assert_int_equal(found[len - 1], (got + i) & 0xff);
+        }
+        assert_null(ivshm_pipeline_peek_behind_spsc(&in, at_once, &len));
+        assert_null(ivshm_pipeline_peek_behind_spsc(&in, UINT32_MAX, &len));
         for (uint32_t i = 0; i < at_once; i++) {
             const unsigned char *found = ivshm_pipeline_peek_spsc(&in, &len, NULL);
             assert_non_null(found);
@@ -143,6 +156,9 @@ TEST(test_hostile_length)
         uint32_t len = 77;
         ivshm_a64_store_relaxed(&in.words[in.next].len, lies[i]);
         assert_non_null(ivshm_pipeline_peek_spsc(&in, &len, NULL));
+        assert_int_equal(len, 0);
+        len = 77;
+        assert_non_null(ivshm_pipeline_peek_behind_spsc(&in, 0, &len));
         assert_int_equal(len, 0);
         ivshm_pipeline_consume_spsc(&in);
     }

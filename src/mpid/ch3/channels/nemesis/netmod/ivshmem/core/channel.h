@@ -35,10 +35,10 @@ struct ivshm_channel {
     bool ring_tried;
     bool broken; /* the peer has sent invalid data; nothing more is received from it */
     bool paused; /* its ring is not checked for now */
-    struct ivshm_choice choice; /* how to write what is sent to the peer */
-    ivshm_plan plan;            /* of the message that is being sent */
+    struct ivshm_choice choice;     /* how to write what is sent to the peer */
+    ivshm_plan plan;                /* of the message that is being sent */
     struct ivshm_bell_address bell; /* the peer's */
-    uint64_t sample_began;      /* ticks: when the first piece of the peer's sample came */
+    uint64_t sample_began;          /* ticks: when the first piece of the peer's sample came */
 };
 
 /* What the channels of this process share: its own side of all of them. */
@@ -137,8 +137,8 @@ static inline const ivshm_a64 *ivshm_channel_sleeper(const struct ivshm_channel 
 }
 
 /*
- * Wakes the peer if it sleeps where we can. Core does so after each publication (W1); for whoever
- * has told the peer something by other means.
+ * Wakes the peer if it sleeps where we can (W1). Core does so after each publication; others do
+ * after they have told the peer something by other means, such as chunks of a pipeline.
  */
 void ivshm_channel_wake_sleeper(struct ivshm_transport *t, struct ivshm_channel *channel);
 static inline void ivshm_channel_wake(struct ivshm_transport *t, struct ivshm_channel *channel)

@@ -56,12 +56,26 @@ int ivshm_pipeline_attach(struct ivshm_region *region, struct ivshm_owner owner,
     return 0;
 }
 
+/* Producer. */
+static bool was_read(const struct ivshm_pipeline *pipeline, uint32_t chunk)
+{
+    return ivshm_a64_load_acquire(&pipeline->words[chunk].len) == 0; /* acquire L2 */
+}
+
+uint32_t ivshm_pipeline_room_spsc(const struct ivshm_pipeline *pipeline, uint32_t most)
+{
+    uint32_t n = 0;
+    while (n < most && pipeline->next + n < pipeline->count &&
+           was_read(pipeline, pipeline->next + n))
+        n++;
+    return n;
+}
+
 unsigned char *ivshm_pipeline_reserve_spsc(struct ivshm_pipeline *pipeline)
 {
-    if (ivshm_a64_load_acquire(&pipeline->words[pipeline->next].len) !=
-        0) /* acquire L2: it has been read */
-        return NULL;
-    return pipeline->chunks + (uint64_t) pipeline->next * pipeline->size;
+    return ivshm_pipeline_room_spsc(pipeline, 1)
+               ? pipeline->chunks + (uint64_t) pipeline->next * pipeline->size
+               : NULL;
 }
 
 static uint32_t chunk_after(const struct ivshm_pipeline *pipeline, uint32_t chunk)
@@ -82,16 +96,30 @@ void ivshm_pipeline_publish_spsc(struct ivshm_pipeline *pipeline, uint32_t len, 
     advance_chunk(pipeline);
 }
 
-const unsigned char *ivshm_pipeline_peek_spsc(struct ivshm_pipeline *pipeline, uint32_t *len,
-                                              uint32_t *note)
+static const unsigned char *peek_at(const struct ivshm_pipeline *pipeline, uint32_t chunk,
+                                    uint32_t *len, uint32_t *note)
 {
-    uint64_t found = ivshm_a64_load_acquire(&pipeline->words[pipeline->next].len); /* acquire L1 */
+    uint64_t found = ivshm_a64_load_acquire(&pipeline->words[chunk].len); /* acquire L1 */
     if (found == 0)
         return NULL;
     *len = (uint32_t) found <= pipeline->size ? (uint32_t) found : 0;
     if (note)
         *note = (uint32_t) (found >> 32 & 0xff);
-    return pipeline->chunks + (uint64_t) pipeline->next * pipeline->size;
+    return pipeline->chunks + (uint64_t) chunk * pipeline->size;
+}
+
+const unsigned char *ivshm_pipeline_peek_spsc(struct ivshm_pipeline *pipeline, uint32_t *len,
+                                              uint32_t *note)
+{
+    return peek_at(pipeline, pipeline->next, len, note);
+}
+
+const unsigned char *ivshm_pipeline_peek_behind_spsc(const struct ivshm_pipeline *pipeline,
+                                                     uint32_t behind, uint32_t *len)
+{
+    return behind < pipeline->count
+               ? peek_at(pipeline, (pipeline->next + behind) % pipeline->count, len, NULL)
+               : NULL;
 }
 
 uint64_t ivshm_pipeline_waiting(const struct ivshm_pipeline *pipeline)

@@ -75,6 +75,12 @@ int ivshm_pipeline_attach(struct ivshm_region *region, struct ivshm_owner owner,
 unsigned char *ivshm_pipeline_reserve_spsc(struct ivshm_pipeline *pipeline);
 
 /*
+ * Producer: how many chunks can be filled now, from the next one on, at most `most`, of those that
+ * lie behind each other in memory: reserve returns the first (acquire L2). Cost: a load for each.
+ */
+uint32_t ivshm_pipeline_room_spsc(const struct ivshm_pipeline *pipeline, uint32_t most);
+
+/*
  * Producer: the reserved chunk holds `len` bytes, at least 1 and at most its size (release L1).
  * `note` says how they were written: see IVSHM_NOTE_WAY.
  */
@@ -87,6 +93,13 @@ void ivshm_pipeline_publish_spsc(struct ivshm_pipeline *pipeline, uint32_t len, 
  */
 const unsigned char *ivshm_pipeline_peek_spsc(struct ivshm_pipeline *pipeline, uint32_t *len,
                                               uint32_t *note);
+
+/*
+ * Consumer: likewise the chunk that comes `behind` so many others, which have contents. NULL also
+ * if there are not as many chunks.
+ */
+const unsigned char *ivshm_pipeline_peek_behind_spsc(const struct ivshm_pipeline *pipeline,
+                                                     uint32_t behind, uint32_t *len);
 
 /*
  * Consumer: how many bytes are there, at least, from the next chunk on. A hint: nothing may be read
