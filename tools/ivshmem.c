@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +57,15 @@ static const char help_text[] =
     "            --cpu N         run on this CPU; with --both, N,M for the two sides\n"
     "            --timeout SECS  seconds to wait for the other side (default 60)\n"
     "            --json          print JSON\n"
+    "  send    copy standard input to `recv` with the same NAME: ivshmem send NAME [REGION]\n"
+    "            --tee N         copy it to N of them\n"
+    "            --timeout SECS  seconds to wait for the other side (default 60)\n"
+    "  recv    copy to standard output what `send` reads: ivshmem recv NAME [REGION]\n"
+    "            --timeout SECS  seconds to wait for the other side (default 60)\n"
+    "  put     copy files and folders to `get`: ivshmem put NAME FILE...\n"
+    "  get     make FOLDER of what `put` with the same NAME copies: ivshmem get NAME FOLDER\n"
+    "            --region REGION as these take no region behind the other arguments\n"
+    "            --tee, --timeout as for send and recv\n"
     "\n"
     "REGION is the PCI address of an ivshmem device, or the path of a file or device. The default\n"
     "is the value of MPIR_CVAR_NEMESIS_IVSHMEM_REGION, else the first device that can be used.\n"
@@ -65,10 +75,17 @@ static const struct command {
     const char *name;
     const char *options; /* those that it takes, by their letter below */
     int (*run)(const struct tool_options *opt);
+    bool is_named; /* its first argument is a name */
+    int files;     /* so many come next, at most; instead of the region */
 } command_table[] = {
-    {"format", "sf", tool_format}, {"info", "aj", tool_info},   {"ps", "j", tool_ps},
-    {"check", "dbt", tool_check},  {"reap", "agce", tool_reap}, {"perf", "jtSBnTzmiu", tool_perf},
+    {"format", "sf", tool_format, false, 0}, {"info", "aj", tool_info, false, 0},
+    {"ps", "j", tool_ps, false, 0},          {"check", "dbt", tool_check, false, 0},
+    {"reap", "agce", tool_reap, false, 0},    {"perf", "jtSBnTzmiu", tool_perf, false, 0},
+    {"send", "tN", tool_send, true, 0},      {"recv", "t", tool_recv, true, 0},
+    {"put", "tNr", tool_put, true, INT_MAX}, {"get", "tr", tool_get, true, 1},
 };
+
+#define COMMANDS "format, info, ps, check, reap, perf, send, recv, put or get"
 
 enum { LONG = 0x100 }; /* what tells an option from a letter, of which there is -h alone */
 
@@ -91,6 +108,8 @@ static const struct option long_options[] = {
     {"time", required_argument, NULL, LONG | 'm'},
     {"iterations", required_argument, NULL, LONG | 'i'},
     {"cpu", required_argument, NULL, LONG | 'u'},
+    {"tee", required_argument, NULL, LONG | 'N'},
+    {"region", required_argument, NULL, LONG | 'r'},
     {"help", no_argument, NULL, LONG | 'h'},
     {"version", no_argument, NULL, LONG | 'v'},
     {0},
@@ -120,10 +139,22 @@ static int show_version(void)
     return TOOL_OK;
 }
 
+#define NAME_MAX_BYTES 64
+
+/* Of a pipe. A slash would be that of a region. */
+static bool is_name(const char *name)
+{
+    size_t len = strlen(name);
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char) name[i] < ' ' || name[i] == 127 || name[i] == '/')
+            return false;
+    return len > 0 && len <= NAME_MAX_BYTES;
+}
+
 static int run_command(int argc, char **argv)
 {
     if (argc < 2)
-        return tool_usage_error("no command given: expected format, info, ps, check, reap or perf");
+        return tool_usage_error("no command given: expected " COMMANDS);
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
         return show_help();
     if (strcmp(argv[1], "--version") == 0)
@@ -133,8 +164,7 @@ static int run_command(int argc, char **argv)
         if (strcmp(argv[1], command_table[i].name) == 0)
             cmd = &command_table[i];
     if (!cmd)
-        return tool_usage_error(
-            "'%s' is not a command: expected format, info, ps, check, reap or perf", argv[1]);
+        return tool_usage_error("'%s' is not a command: expected " COMMANDS, argv[1]);
 
     struct tool_options opt = {.side = -1, .timeout = 60};
     bool timeout_given = false;
@@ -224,7 +254,33 @@ static int run_command(int argc, char **argv)
         case 'u':
             opt.cpus = optarg;
             break;
+        case 'N':
+            opt.tee = optarg;
+            break;
+        case 'r':
+            opt.region = optarg;
+            break;
         }
+    }
+    if (cmd->is_named) {
+        if (optind == argc)
+            return tool_usage_error("%s needs a name, which the other side gives as well",
+                                    cmd->name);
+        opt.name = argv[optind++];
+        if (!is_name(opt.name))
+            return tool_usage_error("'%s' is no name for a pipe: expected 1 to %d bytes without "
+                                    "slashes and control characters, before the other arguments",
+                                    tool_printable(opt.name), NAME_MAX_BYTES);
+    }
+    if (cmd->files) {
+        if (optind == argc)
+            return tool_usage_error("%s needs the name of a %s", cmd->name,
+                                    cmd->files == 1 ? "folder to make" : "file or folder");
+        if (argc - optind > cmd->files)
+            return tool_usage_error("%s takes one folder, but %s was given as well", cmd->name,
+                                    argv[optind + 1]);
+        opt.files = argv + optind;
+        optind = argc;
     }
     if (argc - optind > 1)
         return tool_usage_error("%s takes one region, but %s was given as well", cmd->name,
@@ -239,10 +295,10 @@ static int run_command(int argc, char **argv)
         return tool_usage_error("--timeout can be used only with --between");
     if (optind < argc)
         opt.region = argv[optind];
-    else
+    else if (!opt.region)
         opt.region = getenv("MPIR_CVAR_NEMESIS_IVSHMEM_REGION");
     if (opt.region && !*opt.region) {
-        if (optind < argc)
+        if (opt.region != getenv("MPIR_CVAR_NEMESIS_IVSHMEM_REGION"))
             return tool_usage_error("%s: the region's name is empty", cmd->name);
         opt.region = NULL;
     }

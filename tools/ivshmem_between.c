@@ -117,13 +117,8 @@ static int meet_peer(struct check *c, const char *what, struct ivshm_diag *diag)
 /* Whether entry `index` is of a process that runs this check as side `side`. */
 static bool is_checker(const struct check *c, uint32_t index, int side, struct ivshm_owner *owner)
 {
-    struct ivshm_endpoint_info info;
-    if (index == ivshm_endpoint_owner(&c->self).endpoint ||
-        ivshm_endpoint_read(c->region, index, &info) != 0)
-        return false;
-    *owner = (struct ivshm_owner){index, info.claim.generation};
-    return info.claim.state == IVSHM_CLAIM_LIVE && info.rank == (uint32_t) side &&
-           strcmp(info.job, JOB) == 0;
+    return index != ivshm_endpoint_owner(&c->self).endpoint &&
+           tool_is_side(c->region, index, JOB, (uint32_t) side, owner);
 }
 
 /*

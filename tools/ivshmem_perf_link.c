@@ -379,12 +379,7 @@ int perf_link_accept(struct perf_link *link, void **extent, uint64_t *bytes,
 
 static bool is_server(const struct perf_link *link, uint32_t index, struct ivshm_owner *owner)
 {
-    struct ivshm_endpoint_info info;
-    if (ivshm_endpoint_read(link->region, index, &info) != 0)
-        return false;
-    *owner = (struct ivshm_owner){index, info.claim.generation};
-    return info.claim.state == IVSHM_CLAIM_LIVE && info.rank == 0 &&
-           strcmp(info.job, link->job) == 0;
+    return tool_is_side(link->region, index, link->job, 0, owner);
 }
 
 /* Waits for the answer to a proposal; -EAGAIN if it is no, or the server has gone. */

@@ -38,3 +38,19 @@ bool tool_fill_standard_descriptors(void)
             return false;
     return true;
 }
+
+bool tool_is_side(const struct ivshm_region *region, uint32_t index, const char *job, uint32_t rank,
+                  struct ivshm_owner *owner)
+{
+    struct ivshm_endpoint_info info;
+    if (ivshm_endpoint_read(region, index, &info) != 0)
+        return false;
+    *owner = (struct ivshm_owner){index, info.claim.generation};
+    return info.claim.state == IVSHM_CLAIM_LIVE && info.rank == rank && strcmp(info.job, job) == 0;
+}
+
+void tool_open_bell(struct ivshm_region *region)
+{
+    /* Without one, it naps. */
+    ivshm_region_open_bell(region, getenv("MPIR_CVAR_NEMESIS_IVSHMEM_SERVER"), NULL);
+}

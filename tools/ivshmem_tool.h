@@ -25,6 +25,11 @@ struct tool_options {
     /* Of perf, which reads them itself; NULL if not given. */
     const char *name, *tests, *sizes, *time, *iterations, *cpus;
     bool serve, both;
+    const char *tee; /* of send; the pipe's name is `name` */
+    char **files;    /* of put, and the folder of get; NULL behind the last */
+    /* Of net, likewise. */
+    const char *verb, *address, *network, *mtu;
+    bool background;
 };
 
 int tool_format(const struct tool_options *opt);
@@ -36,6 +41,11 @@ int tool_between(const struct tool_options *opt);
 int tool_deep(const struct ivshm_region *region, struct ivshm_diag *diag);
 int tool_reap(const struct tool_options *opt);
 int tool_perf(const struct tool_options *opt);
+int tool_send(const struct tool_options *opt);
+int tool_recv(const struct tool_options *opt);
+int tool_put(const struct tool_options *opt);
+int tool_get(const struct tool_options *opt);
+int tool_net(const struct tool_options *opt);
 
 /* Prints "ivshmem: " and the text; returns TOOL_FAILED. */
 __attribute__((format(printf, 1, 2))) int tool_error(const char *fmt, ...);
@@ -60,6 +70,9 @@ bool tool_fill_standard_descriptors(void);
  */
 void tool_catch_signals(void);
 bool tool_was_interrupted(void);
+
+/* Opens the region's bell, by which whoever waits is woken, if there is one. */
+void tool_open_bell(struct ivshm_region *region);
 
 static inline uint64_t tool_now_ns(void)
 {
@@ -100,6 +113,7 @@ struct tool_entry {
     bool known; /* info's identity is of the claim: a joiner may not have written it yet */
     enum ivshm_liveness liveness;
     enum ivshm_locality locality;
+    bool vm_gone;     /* it is dead because its VM is */
     uint64_t held;    /* bytes */
     bool named, gone; /* of reap: by the administrator's word; false at first */
 };
@@ -107,6 +121,11 @@ struct tool_entry {
 /* All entries in use, to be freed by the caller; returns their number, or -errno. */
 int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
                  struct ivshm_diag *diag);
+
+/* Whether entry `index` is live and has that rank in that job, whose name is what tools find each
+ * other by; *owner is its process then. */
+bool tool_is_side(const struct ivshm_region *region, uint32_t index, const char *job, uint32_t rank,
+                  struct ivshm_owner *owner);
 
 /* Whether a claim that owns blocks is over: nobody who may use them is left. */
 bool tool_is_over(const struct ivshm_region *region, struct ivshm_owner owner);

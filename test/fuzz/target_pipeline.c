@@ -33,6 +33,12 @@ static void call(struct input *in, unsigned op)
             break;
         check_chunk(filled, len);
         memcpy(copy, filled, len);
+        /* Many chunks behind it, or few: as far as there are so many. */
+        filled = ivshm_pipeline_peek_behind_spsc(&pipeline, 1U << op / 8 % 32, &len);
+        if (filled) {
+            check_chunk(filled, len);
+            memcpy(copy, filled, len);
+        }
         ivshm_pipeline_consume_spsc(&pipeline);
         break;
     case 2:
@@ -43,6 +49,7 @@ static void call(struct input *in, unsigned op)
         len = 1 + (uint32_t) take(in, 2) % pipeline.size;
         check_chunk(chunk, len);
         memset(chunk, 1, len);
+        must(ivshm_pipeline_room_spsc(&pipeline, UINT32_MAX) <= pipeline.count - pipeline.next);
         ivshm_pipeline_publish_spsc(&pipeline, len, 0);
         break;
     case 4:

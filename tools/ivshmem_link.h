@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: mpich2 */
+/*
+ * A link of `ivshmem send` and `ivshmem recv`: one sender and its receivers, who find each other by
+ * a name. ivshmem_link.c connects them, notices deaths and waits; ivshmem_pipe.c moves the bytes,
+ * through a pipeline of the sender for each receiver. Nothing that the other side says is used
+ * before it is checked.
+ */
+#ifndef IVSHMEM_LINK_H
+#define IVSHMEM_LINK_H
+
+#include "ivshmem_tool.h"
+
+#include "pipeline.h"
+#include "transport.h"
+#include "wait.h"
+
+#define LINK_PEERS_MAX 64
+
+/* One of the other sides. */
+struct link_peer {
+    struct ivshm_channel *channel; /* NULL before it is found */
+    struct ivshm_pipeline pipeline;
+    uint64_t heard;          /* when, in ns */
+    bool ended;              /* it has said that it is finished, with so many bytes: */
+    uint64_t bytes;          /* of the whole stream */
+    bool is_lost;            /* nothing comes from it any more: */
+    struct ivshm_diag why;   /* for a person */
+    bool was_seen_dead;      /* when the inbox was at: */
+    uint32_t inbox_position; /* what it sent before may still be there */
+    char who[160];
+};
+
+struct link {
+    struct ivshm_region *region;
+    const char *name;
+    bool is_sender;
+    unsigned count;   /* of receivers; 1 for a receiver itself */
+    unsigned timeout; /* seconds */
+    struct link_peer *peers;
+    /* The rest is ivshmem_link.c's. */
+    char job[128];
+    struct ivshm_transport transport;
+    struct ivshm_wait wait;
+    unsigned found, looks;
+    enum ivshm_sleep sleep; /* from which everybody can wake this side */
+    uint64_t doze_ns;
+    bool dozes, has_ended; /* has_ended: this side has said its end */
+    uint64_t next_alive;
+    pid_t guardian;
+    int guardian_end; /* of the pipe on which the guardian waits */
+};
+
+/*
+ * Joins the region and connects with everybody else. `link` has its first fields; peers are count
+ * zeroed structures. Each link that was opened ends with link_close.
+ */
+int link_open(struct link *link, struct ivshm_diag *diag);
+void link_close(struct link *link);
+int link_connect(struct link *link, struct ivshm_diag *diag);
+
+/*
+ * Receives what the peers say, and sees who is gone. To be called whenever a system call was
+ * interrupted, and whenever link_is_due.
+ */
+void link_serve(struct link *link);
+
+/* A few times a second. */
+bool link_is_due(void);
+
+/* After a look at a pipeline that found nothing: waits a little. */
+void link_wait(struct link *link);
+/* A look that found something. */
+void link_found(struct link *link);
+/* The pipeline has changed: the peer may go on. */
+void link_wake(struct link *link, struct link_peer *peer);
+
+/* Tells the peer that all bytes are sent, or written. False if it cannot be told now. */
+bool link_end(struct link *link, struct link_peer *peer, uint64_t bytes);
+
+/* Tells all peers why this side gives up, and after how many bytes. */
+void link_give_up(struct link *link, const char *why, uint64_t bytes);
+
+/* "sender" or "receiver": what the other side is. */
+const char *link_other(const struct link *link);
+
+#endif
