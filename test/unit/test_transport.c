@@ -314,6 +314,22 @@ static void *sleep_on(void *arg)
     return NULL;
 }
 
+/* A sleep that something else than a message has ended. */
+TEST(test_end_sleep)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport t = transport_new(&r, 0);
+    ivshm_transport_end_sleep(&t);
+    assert_false(ivshm_sleep_announced(t.inbox.shm));
+    ivshm_transport_announce_sleep(&t, IVSHM_SLEEP_ON_FUTEX);
+    ivshm_transport_end_sleep(&t);
+    assert_false(ivshm_sleep_announced(t.inbox.shm));
+    assert_int_equal(t.wakes, 0);
+    ivshm_transport_sleep(&t, 20000000, NULL, 0);
+    ivshm_transport_close(&t);
+    ivshm_region_close(&r);
+}
+
 /* A sleep ends by itself. */
 TEST(test_sleep_ends)
 {
@@ -624,6 +640,7 @@ int main(void)
         cmocka_unit_test(test_lost_doorbell),
         cmocka_unit_test(test_wake),
         cmocka_unit_test(test_wake_from_elsewhere),
+        cmocka_unit_test(test_end_sleep),
         cmocka_unit_test(test_sleep_ends),
 
         cmocka_unit_test(test_ring_and_inbox_take_turns),

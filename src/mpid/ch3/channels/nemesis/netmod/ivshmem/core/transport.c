@@ -82,6 +82,11 @@ void ivshm_transport_sleep(struct ivshm_transport *t, uint64_t ns, const struct 
     ivshm_sleep_withdraw(t->inbox.shm);
 }
 
+void ivshm_transport_end_sleep(struct ivshm_transport *t)
+{
+    ivshm_sleep_wake(t->inbox.shm, IVSHM_SLEEP_ON_FUTEX);
+}
+
 void ivshm_transport_flush_pending(struct ivshm_transport *t)
 {
     for (uint32_t i = 0; i < t->region->geo.endpoints && t->pending; i++)

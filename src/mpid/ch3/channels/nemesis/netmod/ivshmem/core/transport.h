@@ -121,17 +121,23 @@ static inline struct ivshm_crowd ivshm_transport_crowd(const struct ivshm_transp
 }
 
 /*
- * To sleep until a message comes, in the way that ivshm_transport_crowd tells: announce it, look for
- * at least IVSHM_SLEEP_GRACE_NS, then sleep, which withdraws it in the end. Whoever does not sleep
- * after all withdraws it. The sleep lasts at most `ns`, less than a second, and does not begin if
- * there is something to receive. With a bell it also ends when one of the `count` descriptors is
- * ready as poll(2) has it; a futex has none. Edge W1. Cost of sleeping: a load for each ring, and a
- * system call or two.
+ * To sleep until a message comes, in the way that ivshm_transport_crowd tells: announce it, look
+ * for at least IVSHM_SLEEP_GRACE_NS, then sleep, which withdraws it in the end. Whoever does not
+ * sleep after all withdraws it. The sleep lasts at most `ns`, less than a second, and does not
+ * begin if there is something to receive. With a bell it also ends when one of the `count`
+ * descriptors is ready as poll(2) has it; a futex has none. Edge W1. Cost of sleeping: a load for
+ * each ring, and a system call or two.
  */
 void ivshm_transport_announce_sleep(struct ivshm_transport *t, enum ivshm_sleep kind);
 void ivshm_transport_withdraw_sleep(struct ivshm_transport *t);
 void ivshm_transport_sleep(struct ivshm_transport *t, uint64_t ns, const struct pollfd *fds,
                            size_t count);
+
+/*
+ * Ends that sleep in the futex, if it was announced, because of something else than a message. Any
+ * thread, and signal handlers. Cost: a system call if it was.
+ */
+void ivshm_transport_end_sleep(struct ivshm_transport *t);
 
 /*
  * Sends messages that found a full inbox. Call it in every progress call. Cost: nothing if there is
