@@ -66,6 +66,16 @@ static const char help_text[] =
     "  get     make FOLDER of what `put` with the same NAME copies: ivshmem get NAME FOLDER\n"
     "            --region REGION as these take no region behind the other arguments\n"
     "            --tee, --timeout as for send and recv\n"
+    "  net up ADDRESS/PREFIX\n"
+    "          be a machine on an Ethernet with all others that do so on the region\n"
+    "            --name NAME     of the network interface (default mpi0)\n"
+    "            --network NAME  one of several networks on the region (default: default)\n"
+    "            --mtu BYTES     of the interface (default 65000)\n"
+    "            --background    return when the interface is ready\n"
+    "  net down  end the interface\n"
+    "            --name NAME     another one than mpi0\n"
+    "  net status  list the networks and interfaces on the region\n"
+    "            --json          print JSON\n"
     "\n"
     "REGION is the PCI address of an ivshmem device, or the path of a file or device. The default\n"
     "is the value of MPIR_CVAR_NEMESIS_IVSHMEM_REGION, else the first device that can be used.\n"
@@ -80,12 +90,13 @@ static const struct command {
 } command_table[] = {
     {"format", "sf", tool_format, false, 0}, {"info", "aj", tool_info, false, 0},
     {"ps", "j", tool_ps, false, 0},          {"check", "dbt", tool_check, false, 0},
-    {"reap", "agce", tool_reap, false, 0},    {"perf", "jtSBnTzmiu", tool_perf, false, 0},
+    {"reap", "agce", tool_reap, false, 0},   {"perf", "jtSBnTzmiu", tool_perf, false, 0},
     {"send", "tN", tool_send, true, 0},      {"recv", "t", tool_recv, true, 0},
     {"put", "tNr", tool_put, true, INT_MAX}, {"get", "tr", tool_get, true, 1},
+    {"net", "jnWMD", tool_net, false, 0},
 };
 
-#define COMMANDS "format, info, ps, check, reap, perf, send, recv, put or get"
+#define COMMANDS "format, info, ps, check, reap, perf, send, recv, put, get or net"
 
 enum { LONG = 0x100 }; /* what tells an option from a letter, of which there is -h alone */
 
@@ -110,6 +121,9 @@ static const struct option long_options[] = {
     {"cpu", required_argument, NULL, LONG | 'u'},
     {"tee", required_argument, NULL, LONG | 'N'},
     {"region", required_argument, NULL, LONG | 'r'},
+    {"network", required_argument, NULL, LONG | 'W'},
+    {"mtu", required_argument, NULL, LONG | 'M'},
+    {"background", no_argument, NULL, LONG | 'D'},
     {"help", no_argument, NULL, LONG | 'h'},
     {"version", no_argument, NULL, LONG | 'v'},
     {0},
@@ -260,6 +274,15 @@ static int run_command(int argc, char **argv)
         case 'r':
             opt.region = optarg;
             break;
+        case 'W':
+            opt.network = optarg;
+            break;
+        case 'M':
+            opt.mtu = optarg;
+            break;
+        case 'D':
+            opt.background = true;
+            break;
         }
     }
     if (cmd->is_named) {
@@ -282,6 +305,14 @@ static int run_command(int argc, char **argv)
         opt.files = argv + optind;
         optind = argc;
     }
+    if (cmd->run == tool_net && optind < argc)
+        opt.verb = argv[optind++];
+    if (opt.verb && strcmp(opt.verb, "up") == 0 && optind < argc)
+        opt.address = argv[optind++];
+    if (opt.verb && strcmp(opt.verb, "down") == 0 && optind < argc)
+        return tool_usage_error("net down takes no region, but %s was given: --name says which "
+                                "interface is meant",
+                                argv[optind]);
     if (argc - optind > 1)
         return tool_usage_error("%s takes one region, but %s was given as well", cmd->name,
                                 argv[optind + 1]);
