@@ -12,14 +12,14 @@ from typing import NamedTuple, Optional
 from . import commands, interrupts
 from .messages import Failure, say
 
-# In this order; the last shows the generation id, if QEMU has -device vmgenid.
+# In this order. The last but one shows the generation id, if QEMU has -device vmgenid; the last is for ivshmem net.
 MODULES = ("virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
-           "failover", "net_failover", "virtio_net", "qemu_fw_cfg")
+           "failover", "net_failover", "virtio_net", "qemu_fw_cfg", "tun")
 # For guests with an NVDIMM, which load them by hand. Kernels of this machine may lack them.
 NVDIMM = ("libnvdimm", "nfit", "nd_btt", "nd_pmem", "dax_pmem", "device_dax")
 META_PACKAGE = "linux-image-cloud-amd64"
 # What is kept of the package.
-KEPT = re.compile(r"\./boot/vmlinuz-.*|.*/(virtio[^/]*|failover|net_failover|qemu_fw_cfg|" + "|".join(NVDIMM) +
+KEPT = re.compile(r"\./boot/vmlinuz-.*|.*/(virtio[^/]*|failover|net_failover|qemu_fw_cfg|tun|" + "|".join(NVDIMM) +
                   r")\.ko|.*/modules\.builtin")
 
 
