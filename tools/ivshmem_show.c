@@ -108,11 +108,19 @@ static int by_job(const void *a, const void *b)
     return x->index < y->index ? -1 : 1;
 }
 
+/* A process that is elsewhere is proved dead from here only if its VM is. */
+static bool is_vm_gone(const struct tool_entry *e)
+{
+    return e->liveness == IVSHM_LIVENESS_DEAD && e->info.claim.state != IVSHM_CLAIM_DEAD &&
+           e->locality == IVSHM_LOCALITY_ELSEWHERE;
+}
+
 int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
                  struct ivshm_diag *diag)
 {
     struct ivshm_process self;
     struct ivshm_census census = {0};
+    struct ivshm_locks locks = {0};
     int err = ivshm_process_self(&self, diag), n = 0;
     if (err)
         return err;
@@ -132,12 +140,14 @@ int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
         if (!e->known)
             e->info.job[0] = 0;
         e->locality = ivshm_endpoint_locality(region, &self, &e->info);
-        e->liveness = ivshm_endpoint_liveness(region, &self, &e->info, &census);
+        e->liveness = ivshm_endpoint_liveness(region, &self, &e->info, &census, &locks);
+        e->vm_gone = is_vm_gone(e);
         e->held = ivshm_region_block_size(region) *
                   ivshm_extent_held(region, (struct ivshm_owner){i, e->info.claim.generation});
         n++;
     }
     ivshm_census_free(&census);
+    ivshm_locks_close(&locks);
     qsort(list, (size_t) n, sizeof(*list), by_job);
     *entries = list;
     return n;
@@ -465,9 +475,9 @@ static void ps_text(const struct tool_entry *list, int n)
             snprintf(peer, sizeof(peer), "%u", e->info.bell.id);
         printf("%-*s  %11s  %8s  %-7s  %-7s  %-*s %8u  %5s  %10s  %s\n", job_width,
                e->known ? tool_printable(e->info.job) : "-", rank, endpoint,
-               state_name(e->info.claim.state), liveness_name(e->liveness), host_width,
-               e->known ? tool_printable(e->info.process.host) : "-", e->info.claim.pid, peer,
-               tool_size(e->held), since);
+               state_name(e->info.claim.state), e->vm_gone ? "VM gone" : liveness_name(e->liveness),
+               host_width, e->known ? tool_printable(e->info.process.host) : "-", e->info.claim.pid,
+               peer, tool_size(e->held), since);
     }
     /* Why some are unknown: each reason once, with the endpoints that it concerns. */
     for (int i = 0; i < n; i++) {
@@ -499,6 +509,8 @@ static void ps_json(const struct ivshm_region *region, const struct tool_entry *
             liveness_name(e->liveness), e->info.claim.pid, (unsigned long long) e->held);
         if (e->info.has_bell)
             printf(", \"peer\": %u", e->info.bell.id);
+        if (e->vm_gone)
+            printf(", \"vm_gone\": true");
         if (tool_why_unknown(e)) {
             printf(", \"why\": ");
             tool_print_json(tool_why_unknown(e));

@@ -67,6 +67,19 @@ enum ivshm_liveness ivshm_process_liveness(const struct ivshm_process *self,
     return ivshm_pid_liveness(other->pid, other->start_time);
 }
 
+void ivshm_locks_close(struct ivshm_locks *locks)
+{
+    (void) locks;
+}
+
+bool ivshm_peer_is_gone(const struct ivshm_map *map, uint32_t peer, struct ivshm_locks *locks)
+{
+    (void) map;
+    (void) peer;
+    (void) locks;
+    return false;
+}
+
 time_t time(time_t *now)
 {
     if (now)

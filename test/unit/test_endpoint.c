@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 #include "unit.h"
 
+#include <sys/syscall.h>
 #include <time.h>
 
 static ivshm_a64 *claim_at(struct ivshm_region *r, uint32_t index)
@@ -588,6 +589,192 @@ TEST(test_watch_frees_nothing)
     ivshm_endpoint_leave(&ep);
     assert_all_freed(&r);
     ivshm_region_close(&r);
+}
+
+/* Without a judge, what is dead already is freed. */
+TEST(test_reap_without_judging)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_reaped reaped;
+    struct mortal m[2] = {{.r = &r, .publish = true}, {.r = &r, .publish = true}};
+    struct ivshm_owner owner[2];
+    pid_t pid[2];
+    for (int i = 0; i < 2; i++)
+        owner[i] = mortal_start(&m[i], &pid[i]);
+    ivshm_endpoint_declare_dead(&r, owner[0].endpoint, ivshm_endpoint_claim(&r, owner[0].endpoint));
+    child_kill(pid[0]);
+    child_kill(pid[1]);
+    ivshm_endpoint_reap(&r, NULL, &reaped);
+    assert_int_equal(reaped.endpoints, 1);
+    assert_true(ivshm_endpoint_is_live(&r, owner[1]));
+    assert_int_equal(reap(&r).endpoints, 1);
+    assert_all_freed(&r);
+    ivshm_region_close(&r);
+}
+
+/* What is asked about locks, and what happens at that moment. */
+static unsigned asked;
+static void (*at_question)(void);
+
+/* Replaces the C library's. */
+int fcntl(int fd, int command, ...)
+{
+    va_list args;
+    va_start(args, command);
+    void *arg = va_arg(args, void *);
+    va_end(args);
+    if (command == F_OFD_GETLK) {
+        asked++;
+        if (at_question)
+            at_question();
+    }
+    return (int) syscall(SYS_fcntl, fd, command, arg);
+}
+
+/* A descriptor of the region's file as ivshmem-server gives it to the client of that ID. */
+static int peer_new(int fd, uint32_t peer)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_start = (INT64_C(1) << 62) + peer, .l_len = 1};
+    int its = open(file_name(fd), O_RDWR | O_CLOEXEC);
+    must(its >= 0 && fcntl(its, F_OFD_SETLK, &lock) == 0);
+    return its;
+}
+
+/* An endpoint of another machine, which has mapped a device that has that ID. */
+static struct ivshm_endpoint of_vm(struct ivshm_region *r, uint32_t peer)
+{
+    struct ivshm_endpoint ep = live(r);
+    struct ivshm_endpoint_shm *e = &r->endpoints[ep.owner.endpoint];
+    ivshm_a64_store_relaxed(&e->boot_id[0], 1000 + peer);
+    ivshm_a64_store_relaxed(&e->traits, IVSHM_TRAIT_DEVICE);
+    ivshm_a64_store_relaxed(&e->bell, peer + 1);
+    seal(r, ep.owner.endpoint);
+    return ep;
+}
+
+static void watch(struct ivshm_region *r)
+{
+    struct ivshm_process self;
+    must(ivshm_process_self(&self, NULL) == 0);
+    ivshm_endpoint_watch(r, &self);
+}
+
+TEST(test_vm_is_gone)
+{
+    int fd = file_new(4 * MIB);
+    struct ivshm_region r = region_of_file(fd);
+    int peers[2] = {peer_new(fd, 0), peer_new(fd, 65535)};
+    struct ivshm_endpoint of_first[2] = {of_vm(&r, 0), of_vm(&r, 0)}, of_last = of_vm(&r, 65535),
+                          own = live(&r);
+    assert_int_equal(reap(&r).endpoints, 0);
+    /* A mapping, as QEMU's, is enough. */
+    void *mapped = mmap(NULL, 4096, PROT_READ, MAP_SHARED, peers[0], 0);
+    assert_true(mapped != MAP_FAILED);
+    close(peers[0]);
+    close(peers[1]);
+    watch(&r);
+    assert_true(ivshm_endpoint_is_live(&r, of_first[0].owner));
+    assert_int_equal(ivshm_endpoint_claim(&r, of_last.owner.endpoint).state, IVSHM_CLAIM_DEAD);
+    munmap(mapped, 4096);
+    watch(&r);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(ivshm_endpoint_claim(&r, of_first[i].owner.endpoint).state,
+                         IVSHM_CLAIM_DEAD);
+    struct ivshm_reaped reaped = reap(&r);
+    assert_int_equal(reaped.endpoints, 3);
+    assert_int_equal(reaped.blocks, 3 * blocks_of_base(&r));
+    ivshm_endpoint_leave(&own);
+    assert_all_freed(&r);
+    ivshm_region_close(&r);
+    close(fd);
+}
+
+TEST(test_vm_is_not_known_to_be_gone)
+{
+    int fd = file_new(4 * MIB), count = 0;
+    struct ivshm_region r = region_of_file(fd);
+    struct ivshm_endpoint ep;
+    ep = of_vm(&r, 3); /* a process of the host, which may have another descriptor of the file */
+    ivshm_a64_store_relaxed(&r.endpoints[ep.owner.endpoint].traits, 0);
+    seal(&r, ep.owner.endpoint);
+    ep = of_vm(&r, 3);
+    ivshm_a64_store_relaxed(&r.endpoints[ep.owner.endpoint].seal, 0);
+    ep = of_vm(&r, 3);
+    ivshm_a64_store_relaxed(&r.endpoints[ep.owner.endpoint].bell, UINT64_C(1) << 32);
+    seal(&r, ep.owner.endpoint);
+    ep = of_vm(&r, 3);
+    uint64_t claim = ivshm_a64_load_relaxed(claim_at(&r, ep.owner.endpoint));
+    ivshm_a64_store_relaxed(claim_at(&r, ep.owner.endpoint),
+                            claim_word_of(IVSHM_CLAIM_JOINING, 5, 1, (uint32_t) (claim >> 45)));
+    assert_int_equal(reap(&r).endpoints, 0);
+    for (uint32_t i = 0; i < r.geo.endpoints; i++)
+        count += ivshm_endpoint_claim(&r, i).state != IVSHM_CLAIM_FREE;
+    assert_int_equal(count, 4);
+
+    /* Where there are no locks, or not the server's. */
+    ep = of_vm(&r, 3);
+    r.map.is_memory = false;
+    assert_int_equal(reap(&r).endpoints, 0);
+    r.map.is_memory = r.map.is_device = true;
+    assert_int_equal(reap(&r).endpoints, 0);
+    r.map.is_device = false;
+    int moved = dup(fd);
+    close(fd); /* so that its name leads nowhere */
+    assert_int_equal(reap(&r).endpoints, 0);
+    assert_int_equal(dup2(file_new(4 * MIB), fd), fd); /* or to another file */
+    assert_int_equal(reap(&r).endpoints, 0);
+    assert_int_equal(dup2(moved, fd), fd);
+    assert_int_equal(reap(&r).endpoints, 1);
+    ivshm_region_close(&r);
+    close(fd);
+    close(moved);
+}
+
+static ivshm_a64 *claim_at_question;
+
+/* A process of another VM, which was given the same ID, takes the entry. */
+static void change_hands(void)
+{
+    uint64_t word = ivshm_a64_load_relaxed(claim_at_question);
+    ivshm_a64_store_relaxed(claim_at_question, word + (UINT64_C(1) << 45));
+}
+
+TEST(test_id_is_given_again)
+{
+    int fd = file_new(4 * MIB);
+    struct ivshm_region r = region_of_file(fd);
+    struct ivshm_endpoint ep = of_vm(&r, 3);
+    claim_at_question = claim_at(&r, ep.owner.endpoint);
+    at_question = change_hands;
+    watch(&r);
+    at_question = NULL;
+    struct ivshm_claim claim = ivshm_endpoint_claim(&r, ep.owner.endpoint);
+    assert_int_equal(claim.state, IVSHM_CLAIM_LIVE);
+    assert_int_equal(claim.generation, ep.owner.generation + 1);
+    ivshm_region_close(&r);
+    close(fd);
+}
+
+/* Looks at locks cost nothing without bells, and one question for the endpoints of a VM. */
+TEST(test_cost_of_locks)
+{
+    int fd = file_new(4 * MIB), peer = peer_new(fd, 8);
+    struct ivshm_region r = region_of_file(fd);
+    struct ivshm_endpoint ep = live(&r);
+    asked = 0;
+    watch(&r);
+    assert_int_equal(asked, 0);
+    for (int i = 0; i < 5; i++)
+        of_vm(&r, 8);
+    asked = 0;
+    watch(&r);
+    assert_int_equal(asked, 1);
+    close(peer);
+    assert_int_equal(reap(&r).endpoints, 5);
+    ivshm_endpoint_leave(&ep);
+    assert_all_freed(&r);
+    ivshm_region_close(&r);
+    close(fd);
 }
 
 TEST(test_zombie_is_dead)
@@ -1233,6 +1420,11 @@ int main(void)
         cmocka_unit_test(test_killed),
         cmocka_unit_test(test_killed_while_we_are_attached),
         cmocka_unit_test(test_watch_frees_nothing),
+        cmocka_unit_test(test_reap_without_judging),
+        cmocka_unit_test(test_vm_is_gone),
+        cmocka_unit_test(test_vm_is_not_known_to_be_gone),
+        cmocka_unit_test(test_id_is_given_again),
+        cmocka_unit_test(test_cost_of_locks),
         cmocka_unit_test(test_zombie_is_dead),
         cmocka_unit_test(test_stopped_is_not_dead),
         cmocka_unit_test(test_proof),

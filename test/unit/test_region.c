@@ -244,6 +244,26 @@ TEST(test_foreign_tables)
     close(fd);
 }
 
+/* What is mapped already is taken if it is a region, and never formatted. */
+TEST(test_region_of_map)
+{
+    int fd = file_new(4 * MIB);
+    struct ivshm_map map;
+    struct ivshm_region region;
+    struct ivshm_diag diag = {""};
+    assert_int_equal(ivshm_map_open(file_name(fd), false, &map, &diag), 0);
+    assert_int_equal(ivshm_region_of_map(&map, &region, &diag), -EMEDIUMTYPE);
+    assert_says(diag, "is unformatted");
+    assert_int_equal(*(uint64_t *) ivshm_region_base(&region), 0);
+    struct ivshm_region formatted = region_of_file(fd);
+    assert_int_equal(ivshm_region_of_map(&map, &region, &diag), 0);
+    assert_memory_equal(ivshm_region_id(&region), ivshm_region_id(&formatted), 16);
+    assert_ptr_equal(ivshm_region_base(&region), map.base);
+    ivshm_region_close(&formatted);
+    ivshm_map_close(&map);
+    close(fd);
+}
+
 TEST(test_other_version)
 {
     static const uint64_t versions[] = {0, 1, IVSHM_VERSION - 1, IVSHM_VERSION + 1, UINT64_MAX};
@@ -630,6 +650,7 @@ int main(void)
         cmocka_unit_test(test_partial_format_counts_as_unformatted),
         cmocka_unit_test(test_foreign_first_page),
         cmocka_unit_test(test_foreign_tables),
+        cmocka_unit_test(test_region_of_map),
         cmocka_unit_test(test_other_version),
         cmocka_unit_test(test_other_sizes),
         cmocka_unit_test(test_too_small),

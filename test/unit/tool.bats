@@ -572,7 +572,7 @@ on_small_shm() {
     checker 1
     run -0 ivshmem ps "$r"
     [[ ${lines[0]} =~ ^JOB\ +RANK\ +ENDPOINT\ +STATE\ +PROCESS\ +HOST\ +PID\ +PEER\ +HELD\ +SINCE$ ]]
-    [[ ${lines[1]} =~ ^ivshmem-check\ +"1 of 2"\ +0\.1\ +live\ +alive\ +"$(uname -n)"\ +$pid\ +"172 KiB"\ +20 ]]
+    [[ ${lines[1]} =~ ^ivshmem-check\ +"1 of 2"\ +0\.1\ +live\ +alive\ +"$(uname -n)"\ +$pid\ +-\ +"172 KiB"\ +20 ]]
     ivshmem ps --json "$r" | jq -e --argjson pid "$pid" --arg host "$(uname -n)" '.endpoints == [{
         endpoint: 0, generation: 1, state: "live", process: "alive", pid: $pid, held: 176128,
         job: "ivshmem-check", rank: 1, job_size: 2, since: .endpoints[0].since, host: $host, vm: .endpoints[0].vm}]'
@@ -645,6 +645,60 @@ on_small_shm() {
     poke "$(entry_at 0 15)" 1
     run -0 ivshmem reap "$r"
     says "left  endpoint 0 (pid $pid): its entry is damaged"
+}
+
+# holds_region: has a region in memory that goes with the process that has it, $pid, as descriptor 9.
+holds_region() {
+    /usr/bin/python3 -c 'import os, time
+os.dup2(os.memfd_create("region"), 9)
+os.truncate(9, 4 << 20)
+time.sleep(6000)' 3>&- &
+    pid=$!
+    jobs+=("$pid")
+    r=/proc/$pid/fd/9
+    until ivshmem format "$r" >/dev/null 2>&1; do
+        kill -0 "$pid"
+        sleep 0.01
+    done
+}
+
+# holds_id ID: is a client of ivshmem-server with that ID, $pid.
+holds_id() {
+    rm -f "$dir/holds"
+    /usr/bin/python3 -c 'import fcntl, os, struct, sys, time
+fcntl.fcntl(os.open(sys.argv[1], os.O_RDWR), fcntl.F_OFD_SETLK,
+            struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, (1 << 62) + int(sys.argv[2]), 1, 0))
+os.close(os.open(sys.argv[3], os.O_CREAT))
+time.sleep(6000)' "$r" "$1" "$dir/holds" 3>&- &
+    pid=$!
+    jobs+=("$pid")
+    until [ -e "$dir/holds" ]; do
+        kill -0 "$pid"
+        sleep 0.01
+    done
+}
+
+@test "ps and reap on the host know that a VM of ivshmem-server is gone" {
+    holds_region
+    holds_id 12
+    local qemu=$pid
+    checker 0
+    moved 0 1
+    poke "$(entry_at 0 21)" 4 # it maps a device
+    poke "$(entry_at 0 23)" $((12 + 1))
+    seal 0
+    run -0 ivshmem reap "$r"
+    says "pid $pid): it belongs to another VM"
+    run -0 ivshmem ps "$r"
+    [[ ${lines[1]} =~ \ live\ +unknown\  ]]
+    kill -KILL "$qemu"
+    wait "$qemu" || :
+    run -0 ivshmem ps "$r"
+    [[ ${lines[1]} =~ \ live\ +"VM gone"\ .*\ 12\ +"172 KiB" ]]
+    [ "${#lines[@]}" -eq 2 ]
+    ivshmem ps --json "$r" | jq -e '.endpoints[0] | .process == "dead" and .vm_gone and .peer == 12'
+    run -0 ivshmem reap "$r"
+    says "freed 1 of 1 endpoints and 172 KiB"
 }
 
 @test "reap --endpoint lets an administrator declare one process dead that nobody can judge" {

@@ -260,12 +260,25 @@ enum ivshm_locality ivshm_endpoint_locality(const struct ivshm_region *region,
     return hash && info->claim.host_hash == hash ? IVSHM_LOCALITY_HERE : IVSHM_LOCALITY_ELSEWHERE;
 }
 
+/*
+ * Whether the memory that the process has mapped is gone with its VM. A process of the host may
+ * have mapped the file by another descriptor than the one that has the lock, so it is not judged by
+ * that. *info was read before the lock is looked at: the ID may be given again at any time.
+ */
+static bool is_of_gone_vm(const struct ivshm_region *region, const struct ivshm_endpoint_info *info,
+                          struct ivshm_locks *locks)
+{
+    return info->has_bell && info->process.traits & IVSHM_TRAIT_DEVICE &&
+           ivshm_peer_is_gone(&region->map, info->bell.id, locks);
+}
+
 enum ivshm_liveness ivshm_endpoint_liveness(const struct ivshm_region *region,
                                             const struct ivshm_process *self,
                                             const struct ivshm_endpoint_info *info,
-                                            struct ivshm_census *census)
+                                            struct ivshm_census *census, struct ivshm_locks *locks)
 {
     struct ivshm_process me = on_region(region, self);
+    enum ivshm_liveness liveness;
     switch (info->claim.state) {
     case IVSHM_CLAIM_DEAD:
         return IVSHM_LIVENESS_DEAD;
@@ -280,8 +293,12 @@ enum ivshm_liveness ivshm_endpoint_liveness(const struct ivshm_region *region,
                    ? ivshm_pid_liveness(info->claim.pid, 0)
                    : IVSHM_LIVENESS_UNKNOWN;
     default: /* also a state that does not exist: the seal tells whose entry it is */
-        return info->named ? ivshm_process_liveness(&me, &info->process, census)
-                           : IVSHM_LIVENESS_UNKNOWN;
+        if (!info->named)
+            return IVSHM_LIVENESS_UNKNOWN;
+        liveness = ivshm_process_liveness(&me, &info->process, census);
+        return liveness == IVSHM_LIVENESS_UNKNOWN && is_of_gone_vm(region, info, locks)
+                   ? IVSHM_LIVENESS_DEAD
+                   : liveness;
     }
 }
 
@@ -341,14 +358,16 @@ static bool may_die(uint64_t word)
 static void mark_the_dead(struct ivshm_region *region, const struct ivshm_process *self,
                           struct ivshm_census *census)
 {
+    struct ivshm_locks locks = {0};
     for (uint32_t i = 0; i < region->geo.endpoints; i++) {
         uint64_t word = ivshm_a64_load_acquire(claim_word(region, i));
         struct ivshm_endpoint_info info;
         if (may_die(word) && ivshm_endpoint_read(region, i, &info) == 0 &&
             pack_claim(info.claim) == word &&
-            ivshm_endpoint_liveness(region, self, &info, census) == IVSHM_LIVENESS_DEAD)
+            ivshm_endpoint_liveness(region, self, &info, census, &locks) == IVSHM_LIVENESS_DEAD)
             ivshm_a64_cas_seqcst(claim_word(region, i), word, with_state(word, IVSHM_CLAIM_DEAD));
     }
+    ivshm_locks_close(&locks);
 }
 
 void ivshm_endpoint_watch(struct ivshm_region *region, const struct ivshm_process *self)
@@ -369,7 +388,8 @@ void ivshm_endpoint_reap(struct ivshm_region *region, const struct ivshm_process
 {
     struct ivshm_reaped r = {0};
     struct ivshm_census census = {0};
-    mark_the_dead(region, self, &census);
+    if (self)
+        mark_the_dead(region, self, &census);
     ivshm_census_free(&census);
     for (uint32_t i = 0; i < region->geo.endpoints; i++) {
         uint64_t word = ivshm_a64_load_seqcst(claim_word(region, i));

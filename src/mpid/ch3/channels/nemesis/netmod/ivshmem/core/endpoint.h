@@ -31,7 +31,8 @@ struct ivshm_endpoint_info {
     struct ivshm_claim claim;
     struct ivshm_process process;
     bool named; /* the seal fits: `process` is the one that made the claim */
-    /* Its device, or connection to ivshmem-server, as it says itself. False unless the seal fits. */
+    /* Its device, or connection to ivshmem-server, as it says itself. False unless the seal fits.
+     */
     bool has_bell;
     struct ivshm_bell_address bell;
     ivshm_off base;
@@ -139,7 +140,8 @@ struct ivshm_crowd {
 /* Cost: a load for each entry. */
 struct ivshm_crowd ivshm_endpoint_crowd(const struct ivshm_endpoint *ep);
 
-/* Where the process of that entry can be rung, as far as it tells: nothing more is proved. One load. */
+/* Where the process of that entry can be rung, as far as it tells: nothing more is proved. One
+ * load. */
 struct ivshm_bell_address ivshm_endpoint_bell(const struct ivshm_region *region, uint32_t index);
 
 /*
@@ -164,12 +166,12 @@ int ivshm_endpoint_find(const struct ivshm_region *region, struct ivshm_owner pe
  * What `self` can prove about the process that made the claim in *info, and where that process
  * runs. A joiner that has not written its identity yet is here if the hash in its claim says so,
  * else elsewhere. `self` needs no traits of its mapping. For the census and the cost see
- * ivshm_process_liveness.
+ * ivshm_process_liveness, for the locks ivshm_peer_is_gone.
  */
 enum ivshm_liveness ivshm_endpoint_liveness(const struct ivshm_region *region,
                                             const struct ivshm_process *self,
                                             const struct ivshm_endpoint_info *info,
-                                            struct ivshm_census *census);
+                                            struct ivshm_census *census, struct ivshm_locks *locks);
 enum ivshm_locality ivshm_endpoint_locality(const struct ivshm_region *region,
                                             const struct ivshm_process *self,
                                             const struct ivshm_endpoint_info *info);
@@ -182,9 +184,10 @@ struct ivshm_reaped {
 
 /*
  * Marks dead what `self` can prove dead (release E2), then frees the blocks and entries of all DEAD
- * endpoints to which nobody is attached (A1, block map's edge). `reaped` may be NULL. Cost: a few
- * system calls for each process of this machine, a census if some are in its containers, and for
- * each dead endpoint a walk over the table and the block map.
+ * endpoints to which nobody is attached (A1, block map's edge). With `self` NULL, nothing is
+ * marked. `reaped` may be NULL. Cost: a few system calls for each process of this machine, and one
+ * for each of a VM of ivshmem-server if the region is a file, a census if some are in containers,
+ * and for each dead endpoint a walk over the table and the block map.
  */
 void ivshm_endpoint_reap(struct ivshm_region *region, const struct ivshm_process *self,
                          struct ivshm_reaped *reaped);
@@ -199,7 +202,8 @@ void ivshm_endpoint_declare_dead(struct ivshm_region *region, uint32_t index,
 /*
  * Marks dead what `self` can prove dead without a census (release E2), and frees nothing. Cheap
  * enough to call about once a second. Cost: a load for each entry, a few system calls for each
- * process of this machine.
+ * process of this machine; opening the region's file, if processes of VMs have bells, and at most
+ * one system call for each of them.
  */
 void ivshm_endpoint_watch(struct ivshm_region *region, const struct ivshm_process *self);
 

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* F_OFD_GETLK */
+#endif
 #include "liveness.h"
 
 #include <ctype.h>
@@ -488,4 +491,39 @@ enum ivshm_liveness ivshm_process_liveness(const struct ivshm_process *self,
     default:
         return IVSHM_LIVENESS_UNKNOWN;
     }
+}
+
+void ivshm_locks_close(struct ivshm_locks *locks)
+{
+    if (locks->is_open)
+        close(locks->fd);
+    *locks = (struct ivshm_locks){0};
+}
+
+/*
+ * The file is opened for each pass, and is the one that was mapped: a descriptor that is kept may
+ * be another file's by now, in a program that closes what it does not know.
+ */
+bool ivshm_peer_is_gone(const struct ivshm_map *map, uint32_t peer, struct ivshm_locks *locks)
+{
+    struct flock lock = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = IVSHM_PEER_LOCKS + peer, .l_len = 1};
+    if (map->is_device || !map->is_memory || peer > IVSHM_PEER_MAX || locks->cannot_open)
+        return false;
+    /* That it is held may be old news, and proves nothing. Many endpoints in a row have one peer.
+     */
+    if (locks->has_held && locks->held == peer)
+        return false;
+    if (!locks->is_open) {
+        locks->fd = ivshm_map_reopen(map);
+        locks->is_open = locks->fd >= 0;
+        locks->cannot_open = !locks->is_open;
+        if (locks->cannot_open)
+            return false;
+    }
+    if (fcntl(locks->fd, F_OFD_GETLK, &lock) != 0)
+        return false;
+    locks->has_held = lock.l_type != F_UNLCK;
+    locks->held = peer;
+    return !locks->has_held;
 }

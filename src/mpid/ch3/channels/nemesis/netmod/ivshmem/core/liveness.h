@@ -7,7 +7,9 @@
  *   - in another pid namespace of that kernel, none of the processes, all of which root sees in the
  *     initial pid namespace, is this one;
  *   - the same VM, by its firmware's uuid, runs another boot, and both processes map the region as
- *     a device.
+ *     a device;
+ *   - nobody has the memory any more that ivshmem-server gave to the VM, by a lock in the region's
+ *     file.
  * Whoever cannot be sure answers unknown. doc/design.md, "Liveness: who is dead", argues for each.
  *
  * Knows nothing of endpoints. Any thread; a census is used by one thread at a time. No ordering
@@ -89,6 +91,32 @@ enum ivshm_liveness ivshm_process_liveness(const struct ivshm_process *self,
  * if unknown. Cost: a few system calls.
  */
 enum ivshm_liveness ivshm_pid_liveness(uint64_t pid, uint64_t start_time);
+
+/*
+ * ivshmem-server gives each client the region's file with a write lock (F_OFD_SETLK) of the byte at
+ * IVSHM_PEER_LOCKS + its ID, behind any file's end. The kernel keeps the lock until no process has
+ * a descriptor or a mapping of what came with it.
+ */
+#define IVSHM_PEER_LOCKS (INT64_C(1) << 62)
+
+/* What one pass over the endpoints has learned of these locks. All-zero at first. */
+struct ivshm_locks {
+    bool is_open, cannot_open;
+    int fd;        /* of the region's file */
+    bool has_held; /* a lock is held, and was when it was last looked at */
+    uint32_t held; /* whose */
+};
+/* Ends the pass. Constant cost. */
+void ivshm_locks_close(struct ivshm_locks *locks);
+
+/*
+ * Whether all that had the memory of peer `peer` is gone, with the memory that came with its ID. An
+ * ID can be given again, so this holds for those of whom the caller had read already that they came
+ * with it. False if it is not known: `map` is not a file in the memory of this kernel, as only
+ * there are the locks those that the server of a file with this name takes. Cost: opening the file,
+ * once for *locks, and a system call.
+ */
+bool ivshm_peer_is_gone(const struct ivshm_map *map, uint32_t peer, struct ivshm_locks *locks);
 
 /* The prefix of "/proc" and "/sys": empty. Weak, so that a test can name a directory of its own. */
 const char *ivshm_liveness_root(void);

@@ -439,8 +439,7 @@ int ivshm_region_inspect(const char *name, struct ivshm_region *region, struct i
     return name ? open_named(name, false, region, diag) : open_first_device(false, region, diag);
 }
 
-int ivshm_region_open_bell(struct ivshm_region *region, const char *server,
-                           struct ivshm_diag *diag)
+int ivshm_region_open_bell(struct ivshm_region *region, const char *server, struct ivshm_diag *diag)
 {
     int err = ivshm_bell_open(&region->bell, &region->map, server, diag);
     if (!err) {
@@ -448,6 +447,13 @@ int ivshm_region_open_bell(struct ivshm_region *region, const char *server,
         region->map.peer = region->bell.self.id;
     }
     return err;
+}
+
+int ivshm_region_of_map(const struct ivshm_map *map, struct ivshm_region *region,
+                        struct ivshm_diag *diag)
+{
+    *region = (struct ivshm_region){.map = *map};
+    return open_mapped(region, false, diag);
 }
 
 void ivshm_region_close(struct ivshm_region *region)

@@ -96,6 +96,14 @@ int ivshm_region_inspect(const char *name, struct ivshm_region *region, struct i
 int ivshm_region_open_bell(struct ivshm_region *region, const char *server,
                            struct ivshm_diag *diag);
 
+/*
+ * Takes the existing region in memory that the caller has mapped for writing, and goes on to own:
+ * *region is valid as long as that, and is not closed. Never formats. Edges S1 to S3. Errors as
+ * ivshm_region_inspect.
+ */
+int ivshm_region_of_map(const struct ivshm_map *map, struct ivshm_region *region,
+                        struct ivshm_diag *diag);
+
 /* Unmaps the memory. No endpoint or transport may use it any more. */
 void ivshm_region_close(struct ivshm_region *region);
 
