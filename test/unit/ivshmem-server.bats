@@ -24,6 +24,8 @@ parts() {
 
 @test "a server dies, is restarted, or is one of several: ids stay unique, and who has joined goes on" { parts test_restart; }
 
+@test "what VMs leave in the region is freed when they are gone, and nothing else" { parts test_reaper; }
+
 @test "who can connect, how the socket and the region are made, and what is refused" { parts test_socket; }
 
 @test "QEMU joins, rings, is rung, dies, and survives the server" {

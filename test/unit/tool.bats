@@ -76,7 +76,7 @@ moved() {
     run -0 ivshmem ps --help
     says "usage: ivshmem COMMAND"
     run -0 ivshmem --version
-    [[ $output =~ ^ivshmem\ .*layout\ version\ 8$ ]]
+    [[ $output =~ ^ivshmem\ .*layout\ version\ 9$ ]]
     [ "$(ivshmem check --version)" = "$output" ]
 }
 

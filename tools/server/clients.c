@@ -11,12 +11,14 @@
  * Each client gets its own open file description of the region's file, on which the server holds a
  * lock (F_OFD_SETLK) of the byte ID_LOCKS + id. The lock goes when the last process has neither a
  * descriptor nor a mapping of that description any more. So the kernel knows which ids are in use:
- * after the death of a server, too, and if several servers share a region.
+ * after the death of a server, too, and if several servers share a region. core/liveness.h has what
+ * else that proves.
  */
 #define _GNU_SOURCE
 #include "server.h"
 
 #include "../ivshmem_tool.h"
+#include "liveness.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -26,6 +28,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -35,13 +38,12 @@
 #define PROTOCOL_VERSION 0
 /* QEMU waits for ever if the connection just ends, but reports a version that it does not know. */
 #define REFUSED (-1)
-#define REGION_FOLLOWS (-1)         /* in place of an id */
-#define ID_LOCKS (INT64_C(1) << 62) /* behind any file's end */
+#define REGION_FOLLOWS (-1) /* in place of an id */
 
 enum {
-    MAX_IDS = 65536,
     MAX_CLIENTS = 1024,
     MAX_PER_PROCESS = 16, /* so that no process keeps others out */
+    MAX_PASSED_OVER = 64,
     OWN_DESCRIPTORS = 32,
     /* Linux limits descriptors that were sent and not received, too. This many fit into a socket.
      */
@@ -74,9 +76,19 @@ static struct {
     struct client *clients;
     unsigned count, limit;
     uint16_t next_id;
-    bool cannot_send; /* to anybody, until it is tried again */
-    bool used[MAX_IDS];
+    bool cannot_send;  /* to anybody, until it is tried again */
+    atomic_bool *used; /* by id; shared with the reaper */
+    struct server_reaper reaper;
 } server;
+
+/* Without it, what VMs leave is freed by others. */
+static void wake_reaper(void)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &server.reaper};
+    if (server_reaper_wake(&server.reaper) &&
+        epoll_ctl(server.epoll, EPOLL_CTL_ADD, server.reaper.fd, &event) != 0)
+        server_reaper_end(&server.reaper);
+}
 
 /* For what can go on only when others have given something back. */
 static void try_again_later(void)
@@ -235,19 +247,31 @@ static void remove_client(struct client *c)
     }
     close(c->fd);
     release(c);
+    wake_reaper();
 }
 
-/* Locks an id that no running client has, of this server or another one. The id, or -errno. */
+/*
+ * Locks an id that no running client has, of this server or another one. The id, or -errno. One
+ * that endpoints still name is passed over until they are freed, as they could be taken for those
+ * of the new client, and live as long. But clients can write such endpoints.
+ */
 static int take_id(int region)
 {
-    for (int i = 0; i < MAX_IDS; i++) {
+    int passed_over = 0;
+    for (int i = 0; i < SERVER_MAX_IDS; i++) {
         uint16_t id = server.next_id++;
-        struct flock lock = {.l_type = F_WRLCK, .l_start = ID_LOCKS + id, .l_len = 1};
+        struct flock lock = {.l_type = F_WRLCK, .l_start = IVSHM_PEER_LOCKS + id, .l_len = 1};
         if (server.used[id])
             continue;
-        if (fcntl(region, F_OFD_SETLK, &lock) == 0)
-            return id;
-        if (errno != EAGAIN && errno != EACCES)
+        if (fcntl(region, F_OFD_SETLK, &lock) == 0) {
+            if (passed_over == MAX_PASSED_OVER || !server_is_named(region, id))
+                return id;
+            passed_over++;
+            lock.l_type = F_UNLCK;
+            if (fcntl(region, F_OFD_SETLK, &lock) != 0)
+                return -errno;
+            wake_reaper();
+        } else if (errno != EAGAIN && errno != EACCES)
             return -errno;
     }
     return -EADDRNOTAVAIL;
@@ -430,6 +454,11 @@ int server_run(const struct ivshm_map *map, unsigned vectors, int listener, void
     signal(SIGPIPE, SIG_IGN);
 
     server.map = map;
+    server.used = mmap(NULL, SERVER_MAX_IDS * sizeof(*server.used), PROT_READ | PROT_WRITE,
+                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (server.used == MAP_FAILED)
+        return tool_error("out of memory for %d ids: %s", SERVER_MAX_IDS, strerror(errno));
+    server.reaper = (struct server_reaper){.map = map, .connected = server.used, .fd = -1};
     server.vectors = vectors;
     server.listener = listener;
     server.limit = most_clients();
@@ -445,6 +474,7 @@ int server_run(const struct ivshm_map *map, unsigned vectors, int listener, void
     server_log("serves %s to at most %u clients, with %u vector%s each", ivshm_map_name(map),
                server.limit, vectors, vectors == 1 ? "" : "s");
     ready();
+    wake_reaper();
     for (;;) {
         /* One at a time, as a client's event can remove it. */
         struct epoll_event event;
@@ -456,9 +486,12 @@ int server_run(const struct ivshm_map *map, unsigned vectors, int listener, void
             accept_client();
         else if (event.data.ptr == &server.timer)
             try_again();
+        else if (event.data.ptr == &server.reaper)
+            server_reaper_read(&server.reaper);
         else
             serve_client(event.data.ptr, event.events);
     }
+    server_reaper_end(&server.reaper);
     server_log("ends; %u client%s on", server.count, server.count == 1 ? " goes" : "s go");
     return TOOL_OK;
 }

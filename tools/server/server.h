@@ -8,9 +8,10 @@
 
 #include "map.h"
 
+#include <stdatomic.h>
 #include <sys/types.h>
 
-enum { SERVER_MAX_VECTORS = 64 };
+enum { SERVER_MAX_VECTORS = 64, SERVER_MAX_IDS = 65536 };
 
 /*
  * Writes a line on stderr: what happened to a client, or to the server. Never waits; a flood of
@@ -41,6 +42,31 @@ int server_socket_inherit(struct server_socket *s);
 
 /* Closes the socket, and removes its name, if that is still its own. */
 void server_socket_close(struct server_socket *s);
+
+/* The process that frees what VMs leave in the region. */
+struct server_reaper {
+    const struct ivshm_map *map;
+    const atomic_bool *connected; /* whether the client of each id is; in memory that forks share */
+    int fd;                       /* tells when the process has ended; -1 if there is none */
+    pid_t pid;
+};
+
+/*
+ * Has it look at the region, soon and without waiting for it. Returns whether the process was
+ * started for that, so that fd is a new one.
+ */
+bool server_reaper_wake(struct server_reaper *r);
+
+/* To be called when fd is readable: if the process has ended, fd is -1 from then on. */
+void server_reaper_read(struct server_reaper *r);
+
+void server_reaper_end(struct server_reaper *r);
+
+/*
+ * Whether an endpoint that is not known to be dead says that it has this id, in the region whose
+ * file is open as `region`. Reads the file, and so survives whatever is done to it.
+ */
+bool server_is_named(int region, uint16_t id);
 
 /*
  * Serves the region's file `map`, with `vectors` eventfds for each client, at the socket `listener`

@@ -7,6 +7,7 @@ import socket
 import subprocess
 
 from scratch import LIMIT, Case, Client, is_silent, ring, rings, until
+from test_reaper import CaseInMemory
 
 QEMU = shutil.which("qemu-system-x86_64")
 DEVICE = 4  # its slot on the PCI bus
@@ -57,13 +58,28 @@ class Qemu:
             self.channel.close()
 
 
-class WithQemu(Case):
-    def boot(self, vectors: int) -> Qemu:
-        qemu = Qemu(self.path, vectors)
-        self.addCleanup(lambda: qemu.channel.closed or qemu.end())
-        qemu.map_registers()
-        return qemu
+def boot(case: Case, vectors: int) -> Qemu:
+    qemu = Qemu(case.path, vectors)
+    case.addCleanup(lambda: qemu.channel.closed or qemu.end())
+    qemu.map_registers()
+    return qemu
 
+
+class Death(CaseInMemory):
+    def test_what_it_leaves_is_freed(self):
+        server = self.serve()
+        qemus = [boot(self, 1) for _ in range(2)]
+        for index, qemu in enumerate(qemus):
+            self.table.add(index, qemu.position())
+        qemus[0].end(signal.SIGKILL)
+        self.becomes_free(0)
+        self.assertNotEqual(self.table.state(1), 0)
+        qemus[1].end(signal.SIGTERM)
+        self.becomes_free(1)
+        server.wait_for("has left 1 endpoint behind: declared dead", 2)
+
+
+class WithQemu(Case):
     def assert_rings(self, qemu: Qemu, client: Client, vector: int = 0) -> None:
         """QEMU learns of a client some time after that has joined; until then, it rings nobody."""
         def has_rung() -> bool:
@@ -76,7 +92,7 @@ class WithQemu(Case):
     def test_arrival_bells_and_death(self):
         self.serve("--vectors", "2")
         client = self.join(2)
-        qemu = self.boot(2)
+        qemu = boot(self, 2)
         number, bells = client.arrival(2)
         self.assertEqual(qemu.position(), number)
         for vector in range(2):
@@ -94,7 +110,7 @@ class WithQemu(Case):
     def test_two_qemus_ring_each_other(self):
         self.serve()
         client = self.join()
-        qemus = [self.boot(1) for _ in range(2)]
+        qemus = [boot(self, 1) for _ in range(2)]
         peers = dict(client.arrival() for _ in qemus)
         ids = [qemu.position() for qemu in qemus]
         self.assertEqual(set(ids), set(peers))
@@ -108,7 +124,7 @@ class WithQemu(Case):
 
     def test_survives_the_server(self):
         server = self.serve()
-        client, qemu = self.join(), self.boot(1)
+        client, qemu = self.join(), boot(self, 1)
         number, bells = client.arrival()
         server.end(signal.SIGKILL)
         self.assert_rings(qemu, client)
