@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * Replaces core/map.c, core/device.c and core/bell.c: the shared memory of a case is the file. For one
- * file of a program.
+ * Replaces core/map.c, core/device.c and core/bell.c: the shared memory of a case is the file. For
+ * one file of a program.
  */
 #ifndef EXPLORE_MAP_H
 #define EXPLORE_MAP_H

@@ -9,21 +9,15 @@
 load vm
 
 setup_file() {
-    local build
-    build=$(python kernel 'print(kernel.find()[1])')
-    [ -e "$build" ] || skip "no headers of the guests' kernel: $build"
-    export MODULE
-    MODULE=$(python kernel 'import pathlib, sys; print(kernel.build_driver(pathlib.Path(sys.argv[1]), sys.argv[2]))' \
-        "$BATS_FILE_TMPDIR" "$build")
+    local module
+    module=$(build_driver)
+    [ -n "$module" ] || skip "no headers of the guests' kernel"
     "$inst/bin/mpicc" -O2 -Wall -Wextra -Werror -I"$src/test/mpi" -o "$BATS_FILE_TMPDIR/waiting" \
         "$src/test/mpi/waiting.c" -lpthread
-    boot_guests 2 --server --driver "$MODULE" --cpus 2 --add "$BATS_FILE_TMPDIR/waiting"
+    boot_guests 2 --server --driver "$module" --cpus 2 --add "$BATS_FILE_TMPDIR/waiting"
 }
 
 teardown_file() { end_guests; }
-
-# python MODULE CODE ARGUMENT...: of test/driver.
-python() { PYTHONPATH=$src/tools:$src/test/driver /usr/bin/python3 -B -c "import $1; $2" "${@:3}" 3>&-; }
 
 guest() { timeout --foreground -k 10 "$limit" "$HYDRA_LAUNCHER_EXEC" "$@" 3>&-; }
 

@@ -9,20 +9,14 @@
 load vm
 
 setup_file() {
-    local build
-    build=$(python kernel 'print(kernel.find()[1])')
-    [ -e "$build" ] || skip "no headers of the guests' kernel: $build"
-    export MODULE
-    MODULE=$(python kernel 'import pathlib, sys; print(kernel.build_driver(pathlib.Path(sys.argv[1]), sys.argv[2]))' \
-        "$BATS_FILE_TMPDIR" "$build")
+    local module
+    module=$(build_driver)
+    [ -n "$module" ] || skip "no headers of the guests' kernel"
     # The port is for a second device that is plugged in and out.
-    boot_guests 2 --driver "$MODULE" --qemu-arg -device --qemu-arg pcie-root-port,id=port1,chassis=1,pref64-reserve=128M
+    boot_guests 2 --driver "$module" --qemu-arg -device --qemu-arg pcie-root-port,id=port1,chassis=1,pref64-reserve=128M
 }
 
 teardown_file() { end_guests; }
-
-# python MODULE CODE ARGUMENT...: of test/driver.
-python() { PYTHONPATH=$src/tools:$src/test/driver /usr/bin/python3 -B -c "import $1; $2" "${@:3}" 3>&-; }
 
 guest() { timeout --foreground -k 10 "$limit" "$HYDRA_LAUNCHER_EXEC" "$@" 3>&-; }
 

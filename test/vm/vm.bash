@@ -21,6 +21,14 @@ boot_guests() {
         >"$WORK/up" 2>&1 3>&- || { cat "$WORK/up"; return 1; }
 }
 
+# build_driver: builds the driver for the guests' kernel, and prints its path; nothing without the headers of that.
+build_driver() {
+    PYTHONPATH=$src/tools:$src/test/driver /usr/bin/python3 -B -c 'import kernel, os, pathlib, sys
+build = kernel.find()[1]
+if os.path.exists(build):
+    print(kernel.build_driver(pathlib.Path(sys.argv[1]), build))' "$BATS_FILE_TMPDIR" 3>&-
+}
+
 end_guests() { "$inst/bin/ivshmem-vms" down --name "$name" 2>&1; }
 
 setup() {
