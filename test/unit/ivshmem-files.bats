@@ -21,16 +21,6 @@ teardown() {
     rm -f "$r"
 }
 
-# until_true COMMAND...: waits for it to succeed, for some minutes at most.
-until_true() {
-    for _ in $(seq 6000); do
-        ! "$@" 2>/dev/null || return 0
-        sleep 0.01
-    done
-    echo "still not: $*"
-    return 1
-}
-
 # begin NAME COMMAND...: in the background; its pid is in $pid, what it says in NAME.err.
 begin() {
     "${@:2}" </dev/null >"$1.err" 2>&1 3>&- & # not 3, the descriptor on which bats would wait for it

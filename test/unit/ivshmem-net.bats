@@ -23,17 +23,6 @@ teardown() {
     rm -f "$r"
 }
 
-# until_true COMMAND...: waits for it to succeed, for two minutes at most.
-until_true() {
-    local deadline=$((SECONDS + 120))
-    while ((SECONDS < deadline)) && [ -z "${BATS_INTERRUPTED:-}" ]; do
-        ! "$@" >/dev/null 2>&1 || return 0
-        sleep 0.02
-    done
-    echo "still not: $*"
-    return 1
-}
-
 # begin NAME COMMAND...: in the background; its pid is in $pid, its output in $dir/NAME.
 begin() {
     rm -f "$dir/$1"

@@ -18,16 +18,6 @@ teardown() {
     rm -f "$r"
 }
 
-# until_true COMMAND...: waits for it to succeed, for some minutes at most.
-until_true() {
-    for _ in $(seq 6000); do
-        ! "$@" 2>/dev/null || return 0
-        sleep 0.01
-    done
-    echo "still not: $*"
-    return 1
-}
-
 # begin NAME ARG...: `$program perf ARG... $r` in the background; its pid is in $pid, its output in $dir/NAME.
 begin() {
     rm -f "$dir/$1" # what an earlier one has said must not be taken for this one's

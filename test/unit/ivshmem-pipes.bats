@@ -19,16 +19,6 @@ teardown() {
     rm -f "$r" "$r".*
 }
 
-# until_true COMMAND...: waits for it to succeed, for some minutes at most.
-until_true() {
-    for _ in $(seq 6000); do
-        ! "$@" 2>/dev/null || return 0
-        sleep 0.01
-    done
-    echo "still not: $*"
-    return 1
-}
-
 # begin NAME COMMAND...: in the background, its input from $in; its pid is in $pid, its output in $dir/NAME and what it
 # says in $dir/NAME.err.
 begin() {

@@ -32,6 +32,17 @@ end_jobs() {
     done
 }
 
+# until_true COMMAND...: waits for it to succeed, for two minutes at most.
+until_true() {
+    local deadline=$((SECONDS + 120))
+    while ((SECONDS < deadline)) && [ -z "${BATS_INTERRUPTED:-}" ]; do
+        ! "$@" >/dev/null 2>&1 || return 0
+        sleep 0.02
+    done
+    echo "still not: $*"
+    return 1
+}
+
 # says TEXT: the command that was run last has printed it.
 says() { [[ $output == *"$1"* ]] || { echo "expected: $1"; echo "found: $output"; return 1; }; }
 

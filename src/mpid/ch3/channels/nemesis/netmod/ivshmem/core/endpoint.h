@@ -31,8 +31,7 @@ struct ivshm_endpoint_info {
     struct ivshm_claim claim;
     struct ivshm_process process;
     bool named; /* the seal fits: `process` is the one that made the claim */
-    /* Its device, or connection to ivshmem-server, as it says itself. False unless the seal fits.
-     */
+    /* Its device, or connection to ivshmem-server, as it says. False unless the seal fits. */
     bool has_bell;
     struct ivshm_bell_address bell;
     ivshm_off base;
@@ -140,8 +139,7 @@ struct ivshm_crowd {
 /* Cost: a load for each entry. */
 struct ivshm_crowd ivshm_endpoint_crowd(const struct ivshm_endpoint *ep);
 
-/* Where the process of that entry can be rung, as far as it tells: nothing more is proved. One
- * load. */
+/* Where the process of that entry can be rung, as far as it says: nothing is proved. One load. */
 struct ivshm_bell_address ivshm_endpoint_bell(const struct ivshm_region *region, uint32_t index);
 
 /*

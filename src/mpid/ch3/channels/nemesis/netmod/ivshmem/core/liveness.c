@@ -510,8 +510,7 @@ bool ivshm_peer_is_gone(const struct ivshm_map *map, uint32_t peer, struct ivshm
         .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = IVSHM_PEER_LOCKS + peer, .l_len = 1};
     if (map->is_device || !map->is_memory || peer > IVSHM_PEER_MAX || locks->cannot_open)
         return false;
-    /* That it is held may be old news, and proves nothing. Many endpoints in a row have one peer.
-     */
+    /* That it is held may be old news, and proves nothing. Often several in a row have one peer. */
     if (locks->has_held && locks->held == peer)
         return false;
     if (!locks->is_open) {
