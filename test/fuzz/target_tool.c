@@ -76,6 +76,7 @@ static void call(struct input *in, unsigned op)
         status = tool_ps(&opt);
         break;
     default:
+        opt.all = (op & 48) == 16;
         status = tool_reap(&opt);
     }
     must(status == TOOL_OK || status == TOOL_FAILED);
