@@ -217,8 +217,12 @@ new_fifo() {
             kill -KILL "${jobs[victim]}"
             if [ $victim -eq 0 ]; then
                 # What came before the death is still written.
-                [ $how != full ] || head -c 64M <&7 >/dev/null &
+                if [ $how = full ]; then
+                    cat <&7 >/dev/null 3>&- &
+                    jobs+=("$!")
+                fi
                 ends "${jobs[1]}" 1 r "the sender (endpoint "
+                [ $how != full ] || kill "${jobs[2]}"
                 grep -q "pid ${jobs[0]}) left before the end: its own output says why, unless it was killed" "$dir/r.err"
             else
                 ends "${jobs[0]}" 1 s "the receiver (endpoint "

@@ -106,7 +106,7 @@ class Reaper(CaseInMemory):
         self.table.add(3, client.id, traits=0)  # has not mapped a device: a process of the host
         self.table.add(4, None, number=1 << 32)
         self.table.add(5, None, number=65537)
-        self.table.add(6, None, number=1 << 48 | client.id + 1)
+        self.table.add(6, None, number=(1 << 32) - 1)
         self.table.add(7, client.id + 1)
         other = self.join()
         self.assertEqual(other.id, client.id + 2)  # as 7 names the one before
