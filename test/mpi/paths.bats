@@ -105,9 +105,9 @@ polls() {
     none=$(polls a a a)
     some=$(polls a b a)
     echo "$none and $some polls"
-    # Each rank polls a few times, until it has seen all others in the region: for longer on a busy machine.
+    # Each rank polls a few times, until it has seen all others in the region.
+    [ "$none" -le 60 ]
     [ "$some" -gt 200 ]
-    [ "$none" -lt $((some / 10)) ]
 }
 
 # meet REGION...: a server job in a and b, and a client job with a rank in each of these regions.

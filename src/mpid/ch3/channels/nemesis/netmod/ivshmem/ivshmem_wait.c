@@ -95,14 +95,17 @@ static size_t tcp_sockets(struct pollfd **sockets)
 
 static void give_processor(uint64_t ns)
 {
+    const struct timespec time = {.tv_nsec = (long) ns};
     struct pollfd *sockets;
     size_t count = tcp_sockets(&sockets);
 
     MPID_THREAD_CS_EXIT(GLOBAL, MPIR_THREAD_GLOBAL_ALLFUNC_MUTEX);
-    if (ns)
-        ppoll(sockets, (nfds_t) count, &(struct timespec){.tv_nsec = (long) ns}, NULL);
-    else
+    if (!ns)
         sched_yield();
+    else if (count)
+        ppoll(sockets, (nfds_t) count, &time, NULL);
+    else
+        nanosleep(&time, NULL);
     MPID_THREAD_CS_ENTER(GLOBAL, MPIR_THREAD_GLOBAL_ALLFUNC_MUTEX);
 }
 
