@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -41,31 +40,14 @@ static int open_registers(struct ivshm_bell *bell, const struct ivshm_map *map,
     return 0;
 }
 
-/* A guest's device, by our driver: kmod/ivshmem_uapi.h. */
-
-struct driver_info {
-    uint32_t abi, vectors;
-    uint64_t size;
-    int32_t peer;
-    uint32_t cache;
-};
-struct driver_bind {
-    uint32_t vector;
-    int32_t eventfd;
-};
-struct driver_ring {
-    uint32_t peer, vector;
-};
-#define DRIVER_INFO _IOR(0xb5, 0, struct driver_info)
-#define DRIVER_BIND _IOW(0xb5, 1, struct driver_bind)
-#define DRIVER_RING _IOW(0xb5, 3, struct driver_ring)
+/* A guest's device, by our driver. */
 
 static int open_driver(struct ivshm_bell *bell, const struct ivshm_map *map,
                        struct ivshm_diag *diag)
 {
-    struct driver_info info = {0};
+    struct ivshm_driver_info info = {0};
     bell->driver = ivshm_map_reopen(map);
-    if (bell->driver < 0 || ioctl(bell->driver, DRIVER_INFO, &info) != 0)
+    if (bell->driver < 0 || ioctl(bell->driver, IVSHM_DRIVER_INFO, &info) != 0)
         return ivshm_diag_fail(diag, bell->driver < 0 ? -bell->driver : errno,
                                "this process cannot wake peers: the driver's node %s cannot be "
                                "opened once more: %s",
@@ -74,10 +56,10 @@ static int open_driver(struct ivshm_bell *bell, const struct ivshm_map *map,
         return -ENODEV; /* after all */
     bell->self = (struct ivshm_bell_address){.rings = true, .id = (uint16_t) map->peer};
     /* The processes of a VM share its vectors; most of them follow each other. */
-    struct driver_bind bind = {.vector = (uint32_t) getpid() % info.vectors,
-                               .eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    struct ivshm_driver_bind bind = {.vector = (uint32_t) getpid() % info.vectors,
+                                     .eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     bell->event = bind.eventfd;
-    if (bell->event < 0 || ioctl(bell->driver, DRIVER_BIND, &bind) != 0) {
+    if (bell->event < 0 || ioctl(bell->driver, IVSHM_DRIVER_BIND, &bind) != 0) {
         ivshm_diag_fail(diag, errno,
                         "peers cannot wake this process: the driver does not pass on the "
                         "interrupts of %s: %s",
@@ -328,8 +310,8 @@ void ivshm_bell_ring(struct ivshm_bell *bell, struct ivshm_bell_address peer)
     if (!peer.listens)
         return;
     if (bell->driver >= 0) {
-        const struct driver_ring ring = {peer.id, peer.vector};
-        ioctl(bell->driver, DRIVER_RING, &ring);
+        const struct ivshm_driver_ring ring = {peer.id, peer.vector};
+        ioctl(bell->driver, IVSHM_DRIVER_RING, &ring);
     } else if (bell->registers) {
         /* A store to a device does not pass those to memory. */
         __atomic_thread_fence(__ATOMIC_SEQ_CST);

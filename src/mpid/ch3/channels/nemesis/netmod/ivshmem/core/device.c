@@ -10,7 +10,6 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -124,18 +123,6 @@ static void measure_uio(const char *folder, int fd, struct ivshm_device_memory *
     }
 }
 
-/*
- * Of our driver's interface, kmod/ivshmem_uapi.h: the question, and the answer. An interface with a
- * higher number has all of this.
- */
-struct driver_info {
-    uint32_t abi, vectors;
-    uint64_t size; /* bytes that can be mapped */
-    int32_t peer;
-    uint32_t cache;
-};
-#define DRIVER_INFO _IOR(0xb5, 0, struct driver_info)
-
 static uint64_t bar_size(const char *folder)
 {
     char path[PATH_MAX];
@@ -150,9 +137,9 @@ static void measure_driver(const char *folder, int fd, struct ivshm_device_memor
 {
     static const enum ivshm_cache caches[] = {IVSHM_CACHE_WRITE_BACK, IVSHM_CACHE_WRITE_COMBINING,
                                               IVSHM_CACHE_UNCACHED};
-    struct driver_info info = {0};
+    struct ivshm_driver_info info = {0};
     char pci[PATH_MAX];
-    if (ioctl(fd, DRIVER_INFO, &info) != 0) {
+    if (ioctl(fd, IVSHM_DRIVER_INFO, &info) != 0) {
         snprintf(memory->why, sizeof(memory->why),
                  "belongs to an ivshmem device, but not to the driver of mpich-ivshmem: asked for "
                  "its size (IVSHMEM_INFO), it says: %s; unbind the driver that has the device, or "

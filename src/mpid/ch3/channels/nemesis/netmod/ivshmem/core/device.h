@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/ioctl.h>
 #include <sys/types.h>
 
 /*
@@ -81,6 +82,26 @@ int ivshm_device_find_node(int fd, char *path, size_t size, struct ivshm_diag *d
  */
 volatile uint32_t *ivshm_device_map_registers(int fd, bool write);
 void ivshm_device_unmap_registers(volatile uint32_t *registers);
+
+/*
+ * Our driver's interface, kmod/ivshmem_uapi.h. An interface with a higher number has all of this.
+ */
+struct ivshm_driver_info {
+    uint32_t abi, vectors;
+    uint64_t size; /* bytes that can be mapped */
+    int32_t peer;
+    uint32_t cache;
+};
+struct ivshm_driver_bind {
+    uint32_t vector;
+    int32_t eventfd;
+};
+struct ivshm_driver_ring {
+    uint32_t peer, vector;
+};
+#define IVSHM_DRIVER_INFO _IOR(0xb5, 0, struct ivshm_driver_info)
+#define IVSHM_DRIVER_BIND _IOW(0xb5, 1, struct ivshm_driver_bind)
+#define IVSHM_DRIVER_RING _IOW(0xb5, 3, struct ivshm_driver_ring)
 
 /* Numbers of the registers, each of 32 bits. */
 #define IVSHM_REGISTER_ID 2       /* by which others ring the device */
