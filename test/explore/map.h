@@ -8,8 +8,7 @@
 
 #include "core/region.h"
 #include "explore.h"
-
-#include <errno.h>
+#include "../no_bell.h"
 
 int ivshm_map_open(const char *name, bool readonly, struct ivshm_map *map, struct ivshm_diag *diag)
 {
@@ -30,21 +29,6 @@ int ivshm_device_list(struct ivshm_device *devices, int max)
     (void) devices;
     (void) max;
     return 0;
-}
-
-int ivshm_bell_open(struct ivshm_bell *bell, const struct ivshm_map *map, const char *server,
-                    struct ivshm_diag *diag)
-{
-    (void) bell;
-    (void) map;
-    (void) server;
-    (void) diag;
-    return -ENODEV;
-}
-
-void ivshm_bell_close(struct ivshm_bell *bell)
-{
-    (void) bell;
 }
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 #include "fuzz.h"
 #include "speed.h"
+#include "../no_bell.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -79,35 +80,6 @@ int ivshm_device_list(struct ivshm_device *devices, int max)
         devices[i] =
             (struct ivshm_device){.name = "device", .size = mapped_image->size, .is_pci = true};
     return 2;
-}
-
-int ivshm_bell_open(struct ivshm_bell *bell, const struct ivshm_map *map, const char *server,
-                    struct ivshm_diag *diag)
-{
-    (void) bell;
-    (void) map;
-    (void) server;
-    (void) diag;
-    return -ENODEV;
-}
-
-void ivshm_bell_close(struct ivshm_bell *bell)
-{
-    (void) bell;
-}
-
-void ivshm_bell_ring(struct ivshm_bell *bell, struct ivshm_bell_address peer)
-{
-    (void) bell;
-    (void) peer;
-}
-
-void ivshm_bell_wait(struct ivshm_bell *bell, uint64_t ns, const struct pollfd *fds, size_t count)
-{
-    (void) bell;
-    (void) ns;
-    (void) fds;
-    (void) count;
 }
 
 /* A clock's answers differ in each run, and nothing follows from what is loaded meanwhile. */
