@@ -357,22 +357,9 @@ measuring() {
     run -0 ivshmem perf --both --iterations 3 --sizes 8 "$r"
 }
 
-# A command that says in one respect what no correct one would, which $EVIL names; and one that notices if it touches
-# memory that is not its own.
-compile_evil() {
-    sources=$BATS_FILE_TMPDIR/evil-sources
-    [ ! -x "$BATS_FILE_TMPDIR/checked" ] || return 0
-    mkdir -p "$sources"
-    cp "$IVSHM_SRC"/tools/ivshmem*.[ch] "$sources"
-    cat >"$sources/evil.h" <<'END_OF_HEADER'
-#include <stdbool.h>
-#include <stdlib.h>
-#include <string.h>
-static inline bool is_evil(const char *how)
-{
-    return strcmp(getenv("EVIL"), how) == 0;
-}
-END_OF_HEADER
+# make_evil FOLDER: in the sources there, calls is_evil at each such place.
+make_evil() {
+    local sources=$1
     sed -i -e 's/\.off = extent}/.off = is_evil("extent") ? (ivshm_off){UINT64_MAX - 63} : extent}/' \
         -e 's/\.arg = PERF_VERSION, \.bytes = bytes/.arg = PERF_VERSION, .bytes = is_evil("small") ? 64 : bytes/' \
         -e 's/\.kind = PERF_HELLO, \.arg = PERF_VERSION/.kind = PERF_HELLO, .arg = PERF_VERSION + is_evil("version")/' \
@@ -388,9 +375,6 @@ END_OF_HEADER
         -e '/struct perf_note run/,/};/s/\.bytes = bytes,$/.bytes = bytes + (is_evil("huge") ? UINT64_MAX \/ 2 : is_evil("copy") \&\& test == PERF_COPY ? 1 << 24 : 0),/' \
         "$sources/ivshmem_perf.c"
     [ "$(grep -o is_evil "$sources"/ivshmem_perf*.c | wc -l)" -eq 14 ] || { grep is_evil "$sources"/*.c; return 1; }
-    compile evil -D_GNU_SOURCE= -include "$sources/evil.h"
-    unset sources # again those of the repository
-    compile checked -fsanitize=address,undefined -fno-sanitize-recover=all
 }
 
 @test "a client that says nonsense costs its connection, and no more" {

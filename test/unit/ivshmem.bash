@@ -32,6 +32,28 @@ end_jobs() {
     done
 }
 
+# compile_evil: builds `evil`, a command that says in one respect what no correct one would, which $EVIL names; and
+# `checked`, one that notices if it touches memory that is not its own. The suite's make_evil changes the sources.
+compile_evil() {
+    sources=$BATS_FILE_TMPDIR/evil-sources
+    [ ! -x "$BATS_FILE_TMPDIR/checked" ] || return 0
+    mkdir -p "$sources"
+    cp "$IVSHM_SRC"/tools/ivshmem*.[ch] "$sources"
+    cat >"$sources/evil.h" <<'END_OF_HEADER'
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+static inline bool is_evil(const char *how)
+{
+    return strcmp(getenv("EVIL"), how) == 0;
+}
+END_OF_HEADER
+    make_evil "$sources"
+    compile evil -D_GNU_SOURCE= -include "$sources/evil.h"
+    unset sources # again those of the repository
+    compile checked -fsanitize=address,undefined -fno-sanitize-recover=all
+}
+
 # until_true COMMAND...: waits for it to succeed, for two minutes at most.
 until_true() {
     local deadline=$((SECONDS + 120))
