@@ -18,7 +18,6 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -28,9 +27,6 @@
 #define WATCH_NS UINT64_C(1000000000) /* from a look for who came and went to the next */
 #define SERVE_NS 50000000             /* the same for whoever asks for counters */
 #define COUNT_NS 100000000            /* and for how one can wait */
-
-#define REPORTS_MAX 20 /* in REPORTS_NS: a peer must not fill a log */
-#define REPORTS_NS (60 * UINT64_C(1000000000))
 
 struct waiter {
     struct ivshm_wait wait;
@@ -49,27 +45,6 @@ static void on_frame(int signal)
     if (asleep)
         ivshm_transport_end_sleep(asleep);
     errno = err;
-}
-
-void net_report(const struct net *net, const char *fmt, ...)
-{
-    static uint64_t since;
-    static unsigned count;
-    char text[1024];
-    va_list ap;
-    if (!since || tool_now_ns() - since > REPORTS_NS) {
-        since = tool_now_ns();
-        count = 0;
-    }
-    if (++count > REPORTS_MAX)
-        return;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
-    va_end(ap);
-    if (net->is_detached)
-        syslog(LOG_WARNING, "%s: %s", net->name.interface, text);
-    else
-        tool_warn("%s: %s", net->name.interface, text);
 }
 
 /* Whether a frame that comes from this machine ends a sleep in the futex. */

@@ -2,8 +2,8 @@
 /*
  * What the files of `ivshmem net` share: ivshmem_net_name.c has addresses and names,
  * ivshmem_net_tap.c the network interface, ivshmem_net_peers.c the others on the network and the
- * frames to and from them, ivshmem_net_show.c what goes on, for people, and ivshmem_net.c the
- * commands.
+ * frames to and from them, ivshmem_net_report.c what is said meanwhile, ivshmem_net_show.c what
+ * goes on, for people, and ivshmem_net.c the commands.
  */
 #ifndef IVSHMEM_NET_H
 #define IVSHMEM_NET_H

@@ -189,6 +189,11 @@ static void send_frame(struct net *net, size_t bytes)
         send_to(net, net->members[i], net->frame, bytes);
 }
 
+static bool is_half_full(const struct net_peer *peer)
+{
+    return peer->queue_bytes >= QUEUE_BYTES / 2 || peer->queue_frames >= QUEUE_FRAMES / 2;
+}
+
 /*
  * Whether frames should stay where they are for a moment, because a peer cannot take them as fast
  * as they come. The kernel then makes their senders wait, which costs less than a loss.
@@ -200,7 +205,7 @@ static bool is_held(struct net *net)
         return false;
     for (uint32_t i = 0; i < net->member_count; i++) {
         struct net_peer *peer = net->members[i];
-        if (peer->queue_bytes < QUEUE_BYTES / 2 && peer->queue_frames < QUEUE_FRAMES / 2)
+        if (!is_half_full(peer))
             peer->is_slow = false;
         else if (!peer->is_slow && !peer->is_stalled)
             is_full = true;
@@ -216,8 +221,7 @@ static bool is_held(struct net *net)
         return true;
     net->held_since = 0;
     for (uint32_t i = 0; i < net->member_count; i++)
-        net->members[i]->is_slow |= net->members[i]->queue_bytes >= QUEUE_BYTES / 2 ||
-                                    net->members[i]->queue_frames >= QUEUE_FRAMES / 2;
+        net->members[i]->is_slow |= is_half_full(net->members[i]);
     return false;
 }
 

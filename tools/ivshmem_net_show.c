@@ -188,21 +188,14 @@ static const char *mac_text(const struct net_address *address)
     return text;
 }
 
-static const char *state_of(const struct tool_entry *e)
-{
-    return e->liveness == IVSHM_LIVENESS_ALIVE  ? "alive"
-           : e->liveness == IVSHM_LIVENESS_DEAD ? "dead"
-                                                : "unknown";
-}
-
 static void print_text(const struct tool_entry *e, const struct net_name *name)
 {
     char address[INET6_ADDRSTRLEN + 4], endpoint[32];
     snprintf(address, sizeof(address), "%s/%u", name->address.text, name->address.prefix);
     snprintf(endpoint, sizeof(endpoint), "%u.%u", e->index, e->info.claim.generation);
     printf("%-10s  %-18s  %s  %-10s  %8s  %-7s  %8u  %s\n", name->network, address,
-           mac_text(&name->address), name->interface, endpoint, state_of(e), e->info.claim.pid,
-           tool_printable(e->info.process.host));
+           mac_text(&name->address), name->interface, endpoint, tool_liveness_name(e->liveness),
+           e->info.claim.pid, tool_printable(e->info.process.host));
 }
 
 static void print_json(const struct tool_entry *e, const struct net_name *name)
@@ -213,7 +206,7 @@ static void print_json(const struct tool_entry *e, const struct net_name *name)
            name->address.text, name->address.prefix, mac_text(&name->address));
     tool_print_json(name->interface);
     printf(", \"endpoint\": %u, \"generation\": %u, \"process\": \"%s\", \"pid\": %u, \"host\": ",
-           e->index, e->info.claim.generation, state_of(e), e->info.claim.pid);
+           e->index, e->info.claim.generation, tool_liveness_name(e->liveness), e->info.claim.pid);
     tool_print_json(e->info.process.host);
 }
 

@@ -443,7 +443,7 @@ static const char *state_name(enum ivshm_claim_state state)
     return (unsigned) state <= IVSHM_CLAIM_NAMED ? names[state] : "damaged";
 }
 
-static const char *liveness_name(enum ivshm_liveness liveness)
+const char *tool_liveness_name(enum ivshm_liveness liveness)
 {
     return liveness == IVSHM_LIVENESS_ALIVE  ? "alive"
            : liveness == IVSHM_LIVENESS_DEAD ? "dead"
@@ -475,9 +475,10 @@ static void ps_text(const struct tool_entry *list, int n)
             snprintf(peer, sizeof(peer), "%u", e->info.bell.id);
         printf("%-*s  %11s  %8s  %-7s  %-7s  %-*s %8u  %5s  %10s  %s\n", job_width,
                e->known ? tool_printable(e->info.job) : "-", rank, endpoint,
-               state_name(e->info.claim.state), e->vm_gone ? "VM gone" : liveness_name(e->liveness),
-               host_width, e->known ? tool_printable(e->info.process.host) : "-", e->info.claim.pid,
-               peer, tool_size(e->held), since);
+               state_name(e->info.claim.state),
+               e->vm_gone ? "VM gone" : tool_liveness_name(e->liveness), host_width,
+               e->known ? tool_printable(e->info.process.host) : "-", e->info.claim.pid, peer,
+               tool_size(e->held), since);
     }
     /* Why some are unknown: each reason once, with the endpoints that it concerns. */
     for (int i = 0; i < n; i++) {
@@ -506,7 +507,7 @@ static void ps_json(const struct ivshm_region *region, const struct tool_entry *
             "%s\n {\"endpoint\": %u, \"generation\": %u, \"state\": \"%s\", \"process\": \"%s\", "
             "\"pid\": %u, \"held\": %llu",
             i ? "," : "", e->index, e->info.claim.generation, state_name(e->info.claim.state),
-            liveness_name(e->liveness), e->info.claim.pid, (unsigned long long) e->held);
+            tool_liveness_name(e->liveness), e->info.claim.pid, (unsigned long long) e->held);
         if (e->info.has_bell)
             printf(", \"peer\": %u", e->info.bell.id);
         if (e->vm_gone)

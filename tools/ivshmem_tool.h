@@ -144,6 +144,9 @@ const char *tool_why_unknown(const struct tool_entry *e);
  * buffers; and a JSON string on stdout.
  */
 const char *tool_printable(const char *text);
+
+/* In a word, as `ivshmem ps` has it; a constant. */
+const char *tool_liveness_name(enum ivshm_liveness liveness);
 void tool_print_json(const char *text);
 
 /* "endpoint 3 (job j, rank 0 of 4, vm0 pid 123)", printable in any case; static buffer. */
