@@ -58,6 +58,7 @@ at_end() {
 launch() {
     local name=$BATS_TEST_TMPDIR/$1
     shift
+    rm -f "$name.out" "$name.err" # what a former job of this name wrote must not be taken for this one's
     # Not 3, the descriptor on which bats would wait for it.
     timeout --foreground -k 5 "${limit:-240}" mpiexec "$@" >"$name.out" 2>"$name.err" </dev/null 3>&- &
     pid=$!
