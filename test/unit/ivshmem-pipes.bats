@@ -104,10 +104,10 @@ new_fifo() {
     is_empty
 }
 
-@test "gigabytes through pipes of the shell, with pieces of all sizes" {
+@test "a long stream through pipes of the shell, with pieces of all sizes" {
     begin r bash -c 'ivshmem recv x "$1" | sha256sum' - "$r"
     # dd cuts the stream into pieces that fit nothing.
-    head -c 1200M /dev/urandom | tee >(sha256sum >"$dir/sum") | dd bs=37813 status=none | ivshmem send x "$r"
+    head -c 400M /dev/urandom | tee >(sha256sum >"$dir/sum") | dd bs=37813 status=none | ivshmem send x "$r"
     ends "$pid" 0 r
     until_true cmp "$dir/sum" "$dir/r"
     is_empty
