@@ -27,8 +27,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#if defined(__has_include) && !defined(__cppcheck__)
 #if __has_include(<linux/landlock.h>)
 #include <linux/landlock.h>
+#endif
 #endif
 
 #define RECORD "64" /* half KiB that tar reads or writes at once, instead of 20 */
