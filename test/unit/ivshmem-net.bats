@@ -256,6 +256,8 @@ says_stderr_too() { [[ $stderr == *"$1"* ]] || { echo "$stderr"; return 1; }; }
     local victim=$pid
     until_true counter_is 1 sent_bytes 20000000
     kill -KILL "${pids[2]}"
+    # Until it has ended, the address is its own.
+    wait "${pids[2]}" || :
     reaches 3 10.77.0.1
     up 2 10.77.0.2/24
     reaches 2 10.77.0.1
