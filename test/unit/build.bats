@@ -63,9 +63,11 @@ setup() {
 
 @test "installs below DESTDIR and nowhere else, and uninstalls everything" {
     make install DESTDIR="$PWD/image"
+    version=$(sed -n 's/^VERSION = //p' Makefile)
     for file in bin/ivshmem bin/ivshmem-server bin/ivshmem-graft bin/ivshmem-vms lib/libivshmem-malloc.so share/man/man1/ivshmem.1 \
         'lib/systemd/system/ivshmem-server@.service' 'lib/systemd/system/ivshmem-server@.socket' \
         lib/systemd/system/ivshmem-reap.service lib/udev/rules.d/70-ivshmem.rules \
+        share/bash-completion/completions/ivshmem{,-vms} "share/modulefiles/mpich-ivshmem/$version" \
         share/mpich-ivshmem/netmod/ivshmem/core/sources.mk; do
         [ -e "image/usr/$file" ]
     done
@@ -120,6 +122,7 @@ setup() {
     run env -u LD_LIBRARY_PATH -u LD_PRELOAD debian/image/usr/bin/ivshmem-env --malloc sh -c 'echo "$LD_LIBRARY_PATH $LD_PRELOAD"'
     [ "$output" = "$lib $lib/libivshmem-malloc.so.0" ]
     grep -qF 'lib=lib/x86_64-linux-gnu' debian/image/usr/bin/ivshmem-which
+    grep -qxF 'set bin bin; set lib lib/x86_64-linux-gnu; set share share' debian/image/usr/share/modulefiles/mpich-ivshmem/*
 
     rm -rf fedora && mkdir fedora
     (cd fedora && ../../checkout/configure --without-mpich --prefix=/usr --exec-prefix=/usr/lib64/mpich --bindir=/usr/lib64/mpich/bin \
