@@ -145,13 +145,166 @@ TEST(test_threads)
     assert_int_equal(plain, THREADS * ROUNDS);
 }
 
+/* What programs make of it */
+
+static struct ivshm_owner gone = {UINT32_MAX, 0}; /* the one that is over */
+
+static bool is_gone(const void *arg, struct ivshm_owner owner)
+{
+    (void) arg;
+    return is(owner, gone);
+}
+
+static const struct ivshm_fates fates = {is_gone, NULL};
+
+static struct ivshm_owner number(uint32_t n)
+{
+    return (struct ivshm_owner){n, n * 7 % (1u << 19)};
+}
+
+TEST(test_is_held)
+{
+    struct ivshm_lock_shm lock = {{0}, {0}};
+    struct ivshm_owner holder;
+    assert_false(ivshm_lock_is_held(&lock, one));
+    assert_true(ivshm_lock_try(&lock, one, &holder));
+    assert_true(ivshm_lock_is_held(&lock, one));
+    assert_false(ivshm_lock_is_held(&lock, other));
+}
+
+TEST(test_waiters)
+{
+    struct ivshm_cond_shm cond = {0};
+    struct ivshm_owner owner;
+    for (int i = 0; i < IVSHM_WAITERS_COND; i++)
+        assert_int_equal(ivshm_waiters_add(cond.waiter, IVSHM_WAITERS_COND, number(i)), i);
+    assert_int_equal(ivshm_waiters_add(cond.waiter, IVSHM_WAITERS_COND, one), -1);
+    ivshm_waiters_remove(cond.waiter, 3, one); /* it is another one's */
+    assert_true(ivshm_waiters_get(cond.waiter, 3, &owner));
+    assert_true(is(owner, number(3)));
+    ivshm_waiters_remove(cond.waiter, 3, number(3));
+    assert_false(ivshm_waiters_get(cond.waiter, 3, &owner));
+    assert_int_equal(ivshm_waiters_add(cond.waiter, IVSHM_WAITERS_COND, one), 3);
+}
+
+TEST(test_readers)
+{
+    struct ivshm_rwlock_shm lock = {0};
+    struct ivshm_owner holder;
+    for (uint32_t i = 0; i < IVSHM_READERS_MAX; i++)
+        assert_int_equal(ivshm_rwlock_try_read(&lock, number(i * 57), &holder), 0);
+    assert_int_equal(ivshm_rwlock_try_read(&lock, one, &holder), -EAGAIN);
+    assert_true(ivshm_rwlock_is_read(&lock, number(57)));
+    assert_true(ivshm_lock_try(&lock.writer.lock, other, &holder));
+    assert_false(ivshm_rwlock_has_no_readers(&lock, &fates));
+    for (uint32_t i = 1; i < IVSHM_READERS_MAX; i++)
+        assert_true(ivshm_rwlock_end_read(&lock, number(i * 57)));
+    assert_false(ivshm_rwlock_end_read(&lock, number(57)));
+    assert_false(ivshm_rwlock_has_no_readers(&lock, &fates));
+    gone = number(0); /* the last one dies */
+    assert_true(ivshm_rwlock_has_no_readers(&lock, &fates));
+    assert_int_equal(ivshm_rwlock_try_read(&lock, one, &holder), -EBUSY);
+    assert_true(is(holder, other));
+    ivshm_lock_release(&lock.writer.lock);
+    assert_int_equal(ivshm_rwlock_try_read(&lock, one, &holder), 0);
+}
+
+/* Whatever a peer writes, a call ends, and touches nothing but the lock. */
+TEST(test_readers_and_nonsense)
+{
+    struct ivshm_owner holder;
+    uint64_t seed = 1;
+    for (int i = 0; i < 1000; i++) {
+        struct ivshm_rwlock_shm *lock = malloc(sizeof(*lock));
+        for (size_t k = 0; k < sizeof(*lock); k++)
+            ((char *) lock)[k] = (char) random_next(&seed);
+        ivshm_rwlock_try_read(lock, one, &holder);
+        ivshm_rwlock_end_read(lock, one);
+        ivshm_rwlock_has_no_readers(lock, &fates);
+        free(lock);
+    }
+}
+
+static int arrive(struct ivshm_barrier_shm *b, uint32_t members, struct ivshm_owner self,
+                  uint32_t *turn)
+{
+    return ivshm_barrier_arrive(b, members, self, &fates, turn);
+}
+
+/* Near the wrap of the turns, too. */
+TEST(test_barrier)
+{
+    const uint64_t begins[] = {0, ((1u << 29) - 4)};
+    gone = (struct ivshm_owner){UINT32_MAX, 0};
+    for (size_t k = 0; k < LENGTH(begins); k++) {
+        struct ivshm_barrier_shm b = {0};
+        uint32_t turn[2];
+        for (uint64_t i = 0; i < 2; i++)
+            b.member[i].word =
+                (number(i).endpoint + 1) | (uint64_t) number(i).generation << 16 | begins[k] << 35;
+        for (int round = 0; round < 8; round++) {
+            assert_int_equal(arrive(&b, 2, number(0), &turn[0]), 0);
+            assert_int_equal(ivshm_barrier_check(&b, 2, &fates, turn[0]), -EAGAIN);
+            assert_int_equal(arrive(&b, 2, number(0), &turn[0]), 0); /* it still waits */
+            assert_int_equal(ivshm_barrier_check(&b, 2, &fates, turn[0]), -EAGAIN);
+            assert_int_equal(arrive(&b, 2, number(1), &turn[1]), 0);
+            assert_int_equal(turn[0], turn[1]);
+            assert_int_equal(ivshm_barrier_check(&b, 2, &fates, turn[1]), 0);
+            ivshm_barrier_pass(&b, 2, number(1));
+            assert_int_equal(arrive(&b, 2, number(1), &turn[1]), 0); /* and comes again at once */
+            assert_int_equal(ivshm_barrier_check(&b, 2, &fates, turn[0]), 0);
+            ivshm_barrier_pass(&b, 2, number(0));
+            assert_int_equal(ivshm_barrier_check(&b, 2, &fates, turn[1]), -EAGAIN);
+            assert_int_equal(arrive(&b, 2, number(0), &turn[0]), 0);
+            assert_int_equal(ivshm_barrier_check(&b, 2, &fates, turn[0]), 0);
+            ivshm_barrier_pass(&b, 2, number(0));
+            assert_int_equal(ivshm_barrier_check(&b, 2, &fates, turn[1]), 0);
+            ivshm_barrier_pass(&b, 2, number(1));
+        }
+    }
+}
+
+TEST(test_barrier_and_death)
+{
+    struct ivshm_barrier_shm b = {0};
+    uint32_t turn, other_turn;
+    gone = (struct ivshm_owner){UINT32_MAX, 0};
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(arrive(&b, 3, number(i), &turn), 0);
+    for (uint32_t i = 0; i < 3; i++)
+        ivshm_barrier_pass(&b, 3, number(i));
+    assert_int_equal(arrive(&b, 3, number(9), &turn), -ENOSPC);
+    assert_int_equal(arrive(&b, 3, number(1), &turn), 0);
+    assert_int_equal(arrive(&b, 3, number(2), &turn), 0);
+    gone = number(0); /* before it arrives */
+    assert_int_equal(ivshm_barrier_check(&b, 3, &fates, turn), -EOWNERDEAD);
+    /* Another one takes its place. */
+    assert_int_equal(arrive(&b, 3, other, &other_turn), 0);
+    assert_int_equal(other_turn, turn);
+    assert_int_equal(ivshm_barrier_check(&b, 3, &fates, turn), 0);
+    /* It dies after it has arrived: nobody waits for it, this time. */
+    gone = other;
+    assert_int_equal(ivshm_barrier_check(&b, 3, &fates, turn), 0);
+    ivshm_barrier_pass(&b, 3, number(1));
+    ivshm_barrier_pass(&b, 3, number(2));
+    assert_int_equal(arrive(&b, 3, number(1), &turn), 0);
+    assert_int_equal(arrive(&b, 3, number(2), &turn), 0);
+    assert_int_equal(ivshm_barrier_check(&b, 3, &fates, turn), -EOWNERDEAD);
+    ivshm_barrier_drop(&b, 3, &fates);
+    assert_int_equal(ivshm_barrier_check(&b, 3, &fates, turn), 0);
+    assert_int_equal(arrive(&b, 3, number(9), &turn), -ENOSPC); /* there are two now */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_try_and_release),  cmocka_unit_test(test_inherit),
-        cmocka_unit_test(test_nonsense),         cmocka_unit_test(test_kept),
-        cmocka_unit_test(test_kept_at_the_wrap), cmocka_unit_test(test_waited),
-        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_try_and_release),   cmocka_unit_test(test_inherit),
+        cmocka_unit_test(test_nonsense),          cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_kept_at_the_wrap),  cmocka_unit_test(test_waited),
+        cmocka_unit_test(test_threads),           cmocka_unit_test(test_is_held),
+        cmocka_unit_test(test_waiters),           cmocka_unit_test(test_readers),
+        cmocka_unit_test(test_barrier),           cmocka_unit_test(test_readers_and_nonsense),
+        cmocka_unit_test(test_barrier_and_death),
     };
     return RUN(tests);
 }

@@ -122,6 +122,12 @@ void ivshm_channel_close(struct ivshm_transport *t, struct ivshm_channel *channe
         ivshm_channel_detach(t, channel);
 }
 
+void ivshm_channel_end(struct ivshm_transport *t, struct ivshm_channel *channel)
+{
+    if (--channel->users == 0)
+        ivshm_channel_detach(t, channel);
+}
+
 /* What goes into the peer's inbox. */
 static struct ivshm_ref make_ref(const struct ivshm_transport *t, uint32_t cell)
 {

@@ -89,6 +89,12 @@ int ivshm_channel_open(struct ivshm_transport *t, struct ivshm_owner peer,
  */
 void ivshm_channel_close(struct ivshm_transport *t, struct ivshm_channel *channel);
 
+/*
+ * As ivshm_channel_close, for a process that exchanges no messages: without another user the
+ * channel ends at once, so that the peer's memory is not kept for it.
+ */
+void ivshm_channel_end(struct ivshm_transport *t, struct ivshm_channel *channel);
+
 /* Adds a user to an open channel, which ends with ivshm_channel_close. */
 static inline void ivshm_channel_hold(struct ivshm_channel *channel)
 {

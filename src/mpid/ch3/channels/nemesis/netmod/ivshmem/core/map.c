@@ -423,6 +423,32 @@ int ivshm_map_reopen(const struct ivshm_map *map)
     return err ? err : fd;
 }
 
+int ivshm_map_view_open(const struct ivshm_map *map, uint64_t off, uint64_t bytes,
+                        struct ivshm_map_view *view, struct ivshm_diag *diag)
+{
+    uint64_t begin = off / map->page * map->page;
+    uint64_t end = (off + bytes + map->page - 1) / map->page * map->page;
+    int fd = ivshm_map_reopen(map), err = fd < 0 ? -fd : 0;
+    void *base = MAP_FAILED;
+    if (!err) {
+        base = mmap(NULL, end - begin, PROT_READ, MAP_SHARED, fd, (off_t) (map->offset + begin));
+        err = base == MAP_FAILED ? errno : 0;
+        close(fd);
+    }
+    if (err)
+        return ivshm_diag_fail(diag, err, "cannot map a part of %s once more, for reading only: %s",
+                               map->name, strerror(err));
+    *view = (struct ivshm_map_view){(char *) base + (off - begin), base, end - begin};
+    return 0;
+}
+
+void ivshm_map_view_close(struct ivshm_map_view *view)
+{
+    if (view->base)
+        munmap(view->base, view->size);
+    *view = (struct ivshm_map_view){0};
+}
+
 void ivshm_map_close(struct ivshm_map *map)
 {
     if (map->base)

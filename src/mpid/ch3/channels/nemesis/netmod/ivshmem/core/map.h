@@ -114,6 +114,22 @@ int ivshm_map_reopen(const struct ivshm_map *map);
  */
 void *ivshm_map_again(const struct ivshm_map *map, int fd);
 
+/* A part of the map at another address, where it can only be read. */
+struct ivshm_map_view {
+    const void *address;
+    void *base; /* core's: of the whole pages, and their bytes */
+    uint64_t size;
+};
+
+/*
+ * Maps [off, off+bytes), which lies in the map, once more, for reading only: a store there is a
+ * SIGSEGV. The caller ends *view with ivshm_map_view_close. Errors as ivshm_map_reopen, and those
+ * of mmap.
+ */
+int ivshm_map_view_open(const struct ivshm_map *map, uint64_t off, uint64_t bytes,
+                        struct ivshm_map_view *view, struct ivshm_diag *diag);
+void ivshm_map_view_close(struct ivshm_map_view *view);
+
 /* Tells files apart that processes of one kernel have mapped. 0 for a device. Constant cost. */
 uint64_t ivshm_map_file_id(const struct ivshm_map *map);
 
