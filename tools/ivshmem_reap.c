@@ -312,6 +312,7 @@ static int reap_region(const struct tool_options *opt, const char *name)
     struct ivshm_process self;
     struct ivshm_reaped reaped;
     struct tool_entry *before = NULL;
+    struct ivshm_named_info *blocks = NULL;
     /* First for reading: reap must not format memory that is not a region yet. */
     int err = ivshm_region_inspect(name, &seen, &diag);
     if (err == -EMEDIUMTYPE && opt->all) {
@@ -326,7 +327,8 @@ static int reap_region(const struct tool_options *opt, const char *name)
         return tool_error("%s", diag.text);
 
     int status = TOOL_OK, freed = 0, n = tool_entries(&region, &before, &diag);
-    if (n < 0 || ivshm_process_self(&self, &diag) != 0) {
+    int block_count = n < 0 ? n : tool_blocks(&region, &blocks, &diag);
+    if (block_count < 0 || ivshm_process_self(&self, &diag) != 0) {
         status = tool_error("%s", diag.text);
         goto close;
     }
@@ -351,12 +353,14 @@ static int reap_region(const struct tool_options *opt, const char *name)
             status =
                 tool_error("endpoint %s was not freed: its line above says why", opt->endpoint);
     }
+    tool_blocks_report(&region, blocks, block_count);
     if (leaked)
         printf("freed %s of leaked memory\n", tool_size(leaked * ivshm_region_block_size(&region)));
     printf("%s: freed %d of %d endpoints and %s\n", ivshm_region_name(&region), freed, n,
            tool_size((reaped.blocks + leaked) * ivshm_region_block_size(&region)));
 close:
     free(before);
+    free(blocks);
     ivshm_region_close(&region);
     return status;
 }

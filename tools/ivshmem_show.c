@@ -526,6 +526,8 @@ static void ps_json(const struct ivshm_region *region, const struct tool_entry *
         }
         printf("}");
     }
+    printf("], \"blocks\": [");
+    tool_blocks_json(region);
     printf("]}\n");
 }
 
@@ -545,8 +547,10 @@ int tool_ps(const struct tool_options *opt)
         ps_json(&region, list, n);
     else if (n == 0)
         printf("no process is on region %s\n", ivshm_region_name(&region));
-    else
+    else {
         ps_text(list, n);
+        tool_blocks_text(&region);
+    }
     free(list);
     ivshm_region_close(&region);
     return TOOL_OK;

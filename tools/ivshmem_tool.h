@@ -8,6 +8,7 @@
 
 #include "device.h"
 #include "endpoint.h"
+#include "named.h"
 #include "speed.h"
 
 #include <sys/types.h>
@@ -121,6 +122,18 @@ struct tool_entry {
 /* All entries in use, to be freed by the caller; returns their number, or -errno. */
 int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
                  struct ivshm_diag *diag);
+
+/* The named blocks, as ps lists them behind the processes; nothing if there are none. */
+void tool_blocks_text(const struct ivshm_region *region);
+void tool_blocks_json(const struct ivshm_region *region);
+
+/* All named blocks, to be freed by the caller; returns their number, or -errno. */
+int tool_blocks(const struct ivshm_region *region, struct ivshm_named_info **blocks,
+                struct ivshm_diag *diag);
+
+/* Says which of these are not there any more. */
+void tool_blocks_report(const struct ivshm_region *region, const struct ivshm_named_info *blocks,
+                        int count);
 
 /* Whether entry `index` is live and has that rank in that job, whose name is what tools find each
  * other by; *owner is its process then. */

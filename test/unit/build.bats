@@ -16,7 +16,7 @@ setup_file() {
     tar -C "$src" -c --exclude=./.git --exclude=./obj --exclude=./inst --exclude=./logs --exclude=./cache --exclude='*.[oa]' --exclude='*.l[ao]' --exclude=.libs \
         --exclude=.deps --exclude=.dirstamp . |
         tar -C checkout -x
-    (cd checkout && rm -f Makefile config.status .bootstrapped tools/ivshmem{,-server} libtool doc/*.[17] && autoreconf --install)
+    (cd checkout && rm -f Makefile config.status .bootstrapped tools/ivshmem{,-server} libtool doc/*.[137] && autoreconf --install)
     unset MAKEFLAGS MAKELEVEL MFLAGS MPICH_IVSHMEM_CACHE
     (cd build && CFLAGS='-O1 -DOF_THE_PACKAGER' ../checkout/configure --without-mpich --prefix=/usr LDFLAGS=-Wl,-z,now)
     make -C build dist
@@ -65,6 +65,7 @@ setup() {
     make install DESTDIR="$PWD/image"
     version=$(sed -n 's/^VERSION = //p' Makefile)
     for file in bin/ivshmem bin/ivshmem-server bin/ivshmem-graft bin/ivshmem-vms lib/libivshmem-malloc.so share/man/man1/ivshmem.1 \
+        lib/libivshmem.so.0 include/ivshmem.h lib/pkgconfig/ivshmem.pc share/man/man3/ivshmem_locks.3 \
         'lib/systemd/system/ivshmem-server@.service' 'lib/systemd/system/ivshmem-server@.socket' \
         lib/systemd/system/ivshmem-reap.service lib/udev/rules.d/70-ivshmem.rules \
         share/bash-completion/completions/ivshmem{,-vms} "share/modulefiles/mpich-ivshmem/$version" \
@@ -76,8 +77,13 @@ setup() {
     diff -r ../checkout/kmod image/usr/share/mpich-ivshmem/kmod
     cmp <(image/usr/bin/ivshmem-graft --edits) <(../checkout/tools/ivshmem-graft --edits)
     cmp <(image/usr/bin/ivshmem-graft --list) <(../checkout/tools/ivshmem-graft --list)
-    (cd image/usr/lib && ls libivshmem-malloc.*) >libraries
-    diff libraries <(printf 'libivshmem-malloc.so%s\n' '' .0 .0.0.0)
+    (cd image/usr/lib && ls libivshmem*) >libraries
+    diff libraries <(printf 'libivshmem-malloc.so%s\n' '' .0 .0.0.0 && printf 'libivshmem.so%s\n' '' .0 .0.0.0)
+    # What pkg-config tells is right wherever the installation has been moved.
+    mv image/usr image/moved
+    [ "$(realpath "$(PKG_CONFIG_PATH=image/moved/lib/pkgconfig pkg-config --variable=libdir ivshmem)")" = "$PWD/image/moved/lib" ]
+    [ "$(realpath "$(PKG_CONFIG_PATH=image/moved/lib/pkgconfig pkg-config --variable=includedir ivshmem)")" = "$PWD/image/moved/include" ]
+    mv image/moved image/usr
     [[ $(readelf -d image/usr/lib/libivshmem-malloc.so) == *"soname: [libivshmem-malloc.so.0]"*INITFIRST* ]]
     run ! grep -rIl "$BATS_FILE_TMPDIR" image
     make install DESTDIR="$PWD/private" INSTALL_DATA="install -m 600"
