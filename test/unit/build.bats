@@ -64,10 +64,11 @@ setup() {
 @test "installs below DESTDIR and nowhere else, and uninstalls everything" {
     make install DESTDIR="$PWD/image"
     version=$(sed -n 's/^VERSION = //p' Makefile)
-    for file in bin/ivshmem bin/ivshmem-server bin/ivshmem-graft bin/ivshmem-vms lib/libivshmem-malloc.so share/man/man1/ivshmem.1 \
+    for file in bin/ivshmem bin/ivshmem-server bin/ivshmem-graft bin/ivshmem-vms bin/ivshmem-bench lib/libivshmem-malloc.so share/man/man1/ivshmem.1 \
         lib/libivshmem.so.0 include/ivshmem.h lib/pkgconfig/ivshmem.pc share/man/man3/ivshmem_locks.3 \
         'lib/systemd/system/ivshmem-server@.service' 'lib/systemd/system/ivshmem-server@.socket' \
         lib/systemd/system/ivshmem-reap.service lib/udev/rules.d/70-ivshmem.rules \
+        share/mpich-ivshmem/bench/profile.h share/mpich-ivshmem/bench/plots.gp share/man/man1/ivshmem-bench.1 \
         share/bash-completion/completions/ivshmem{,-vms} "share/modulefiles/mpich-ivshmem/$version" \
         share/mpich-ivshmem/netmod/ivshmem/core/sources.mk; do
         [ -e "image/usr/$file" ]
@@ -140,6 +141,7 @@ setup() {
     [ "$output" = "$PWD/fedora/image/usr/share/man/mpich-x86_64:" ]
     cmp <(fedora/image/usr/lib64/mpich/bin/ivshmem-graft --edits) <(../checkout/tools/ivshmem-graft --edits)
     [[ $(fedora/image/usr/lib64/mpich/bin/ivshmem-vms --help) == *"usage: ivshmem-vms"* ]]
+    [[ $(fedora/image/usr/lib64/mpich/bin/ivshmem-bench --help) == *"usage: ivshmem-bench"* ]]
 
     # ivshmem-vms takes what is MPICH's from a prefix that it shares, by the list in the data directory.
     rm -rf shared && mkdir -p shared/mpich/bin
