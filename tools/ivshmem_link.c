@@ -15,7 +15,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/time.h>
@@ -325,42 +324,18 @@ void link_wait(struct link *link)
     const struct ivshm_wait_for what = {.can_be_woken = link->sleep != IVSHM_SLEEP_NOT,
                                         .is_crowded = true,
                                         .looks = ivshm_transport_looks(t)};
-    uint64_t nap;
     ivshm_cpu_pause();
-    if (link->dozes) { /* the look since then was the last one before a sleep */
-        link->dozes = false;
-        ivshm_transport_sleep(t, link->doze_ns, NULL, 0);
-        return;
-    }
     if (++link->looks < link->wait.looks)
         return;
     link->looks = 0;
     link_serve(link);
-    switch (ivshm_wait_next(&link->wait, tool_now_ns(), &what, &nap)) {
-    case IVSHM_WAIT_LOOK:
-        break;
-    case IVSHM_WAIT_GIVE:
-        sched_yield();
-        break;
-    case IVSHM_WAIT_ANNOUNCE:
-        ivshm_transport_announce_sleep(t, link->sleep);
-        break;
-    case IVSHM_WAIT_DOZE:
-        link->dozes = true;
-        link->doze_ns = nap;
-        break;
-    case IVSHM_WAIT_NAP:
-        nanosleep(&(struct timespec){.tv_nsec = (long) nap}, NULL);
-        break;
-    }
+    ivshm_transport_wait(t, &link->wait, &what, tool_now_ns(), link->sleep, NULL, 0);
 }
 
 void link_found(struct link *link)
 {
     link->looks = 0;
-    if (ivshm_wait_end(&link->wait) || link->dozes)
-        ivshm_transport_withdraw_sleep(&link->transport);
-    link->dozes = false;
+    ivshm_transport_end_wait(&link->transport, &link->wait);
 }
 
 void link_wake(struct link *link, struct link_peer *peer)

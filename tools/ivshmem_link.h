@@ -43,8 +43,7 @@ struct link {
     struct ivshm_wait wait;
     unsigned found, looks;
     enum ivshm_sleep sleep; /* from which everybody can wake this side */
-    uint64_t doze_ns;
-    bool dozes, has_ended; /* has_ended: this side has said its end */
+    bool has_ended; /* this side has said its end */
     uint64_t next_alive;
     pid_t guardian;
     int guardian_end; /* of the pipe on which the guardian waits */

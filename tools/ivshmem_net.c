@@ -8,15 +8,11 @@
  * wake it: in a futex, where a signal of the interface ends the sleep, or by its bell, together
  * with the interface. Else it waits for the interface, for as long as a nap lasts.
  */
-#define _GNU_SOURCE /* ppoll, O_ASYNC */
+#define _GNU_SOURCE /* O_ASYNC */
 #include "ivshmem_net.h"
-
-#include "wait.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,22 +51,11 @@ static void set_signals(struct net *net, bool on)
         net->tap_is_gone = true;
 }
 
-static void nap(struct net *net, uint64_t ns)
-{
-    struct pollfd tap = {.fd = net->tap, .events = POLLIN};
-    const struct timespec most = {.tv_nsec = (long) ns};
-    /* While the interface is held, its frames do not count. */
-    if (ppoll(net->held_since ? NULL : &tap, net->held_since ? 0 : 1, &most, NULL) > 0 &&
-        tap.revents & (POLLERR | POLLHUP | POLLNVAL))
-        net->tap_is_gone = true;
-}
-
 static void wait_for_more(struct net *net, struct waiter *w)
 {
     struct ivshm_transport *t = &net->transport;
     const struct pollfd tap = {.fd = net->tap, .events = POLLIN};
     const uint64_t now = tool_now_ns();
-    uint64_t ns = 0;
     if (now >= w->next_count) {
         w->crowd = ivshm_transport_crowd(t);
         w->next_count = now + COUNT_NS;
@@ -83,33 +68,25 @@ static void wait_for_more(struct net *net, struct waiter *w)
         .is_crowded = 2 * (long) w->crowd.here > w->processors,
         .looks = ivshm_transport_looks(t),
     };
-    switch (ivshm_wait_next(&w->wait, now, &what, &ns)) {
-    case IVSHM_WAIT_LOOK:
-        break;
-    case IVSHM_WAIT_GIVE:
-        sched_yield();
-        break;
+    /* While the interface is held, its frames do not count. */
+    switch (ivshm_transport_wait(t, &w->wait, &what, now, w->crowd.sleep, &tap,
+                                 net->held_since ? 0 : 1)) {
     case IVSHM_WAIT_ANNOUNCE:
-        ivshm_transport_announce_sleep(t, w->crowd.sleep);
         /* The interface is looked at once more before the sleep. */
         set_signals(net, w->crowd.sleep == IVSHM_SLEEP_ON_FUTEX);
         break;
     case IVSHM_WAIT_DOZE:
-        ivshm_transport_sleep(t, ns, &tap, net->held_since ? 0 : 1);
         set_signals(net, false);
         break;
-    case IVSHM_WAIT_NAP:
-        nap(net, ns);
+    default:
         break;
     }
 }
 
 static void end_wait(struct net *net, struct waiter *w)
 {
-    if (ivshm_wait_end(&w->wait)) {
-        ivshm_transport_withdraw_sleep(&net->transport);
+    if (ivshm_transport_end_wait(&net->transport, &w->wait))
         set_signals(net, false);
-    }
 }
 
 /* Looks at the region, as often as that is worth it in a row. */

@@ -85,6 +85,20 @@ TEST(test_sleep)
     assert_string_equal(steps_of(IVSHM_WAIT_SLEEP, &nothing, US, 900 * US), "g");
 }
 
+/* Between the grace of an announcement and the sleep there is a look, whatever the looks are at. */
+TEST(test_last_look)
+{
+    struct ivshm_wait wait;
+    uint64_t nap, now = 1;
+    ivshm_wait_init(&wait, IVSHM_WAIT_SLEEP);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(ivshm_wait_next(&wait, now, &a_waker, &nap), IVSHM_WAIT_ANNOUNCE);
+        now += IVSHM_SLEEP_GRACE_NS;
+        assert_int_equal(ivshm_wait_next(&wait, now, &a_waker, &nap), IVSHM_WAIT_LOOK);
+        assert_int_equal(ivshm_wait_next(&wait, now, &a_waker, &nap), IVSHM_WAIT_DOZE);
+    }
+}
+
 /* A wait in which the processor is away for so long before the second look; how that one acts. */
 static enum ivshm_wait_step step_after(struct ivshm_wait *wait, uint64_t *now, uint64_t away)
 {
@@ -174,6 +188,7 @@ int main(void)
         cmocka_unit_test(test_patience),
         cmocka_unit_test(test_crowd),
         cmocka_unit_test(test_sleep),
+        cmocka_unit_test(test_last_look),
         cmocka_unit_test(test_lost_processor),
         cmocka_unit_test(test_naps),
         cmocka_unit_test(test_end),

@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: mpich2 */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* ppoll */
+#endif
 #include "transport.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,6 +85,41 @@ void ivshm_transport_sleep(struct ivshm_transport *t, uint64_t ns, const struct 
             ivshm_sleep_until_woken(t->inbox.shm, ns);
     }
     ivshm_sleep_withdraw(t->inbox.shm);
+}
+
+enum ivshm_wait_step ivshm_transport_wait(struct ivshm_transport *t, struct ivshm_wait *wait,
+                                          const struct ivshm_wait_for *what, uint64_t now,
+                                          enum ivshm_sleep kind, const struct pollfd *fds,
+                                          size_t count)
+{
+    uint64_t ns;
+    const enum ivshm_wait_step step = ivshm_wait_next(wait, now, what, &ns);
+    switch (step) {
+    case IVSHM_WAIT_LOOK:
+        break;
+    case IVSHM_WAIT_GIVE:
+        sched_yield();
+        break;
+    case IVSHM_WAIT_ANNOUNCE:
+        ivshm_transport_announce_sleep(t, kind);
+        break;
+    case IVSHM_WAIT_DOZE:
+        ivshm_transport_sleep(t, ns, fds, count);
+        break;
+    case IVSHM_WAIT_NAP:
+        ppoll((struct pollfd *) (uintptr_t) fds, (nfds_t) count,
+              &(struct timespec){.tv_nsec = (long) ns}, NULL);
+        break;
+    }
+    return step;
+}
+
+bool ivshm_transport_end_wait(struct ivshm_transport *t, struct ivshm_wait *wait)
+{
+    const bool was_announced = ivshm_wait_end(wait);
+    if (was_announced)
+        ivshm_transport_withdraw_sleep(t);
+    return was_announced;
 }
 
 void ivshm_transport_end_sleep(struct ivshm_transport *t)

@@ -12,6 +12,7 @@
 #define IVSHM_TRANSPORT_H
 
 #include "channel.h"
+#include "wait.h"
 
 /* A received message: use it in place, then release it. */
 struct ivshm_incoming {
@@ -132,6 +133,18 @@ void ivshm_transport_announce_sleep(struct ivshm_transport *t, enum ivshm_sleep 
 void ivshm_transport_withdraw_sleep(struct ivshm_transport *t);
 void ivshm_transport_sleep(struct ivshm_transport *t, uint64_t ns, const struct pollfd *fds,
                            size_t count);
+
+/*
+ * The next step of a wait at the time `now` (ns), as ivshm_wait_next says, to sleep in the way
+ * `kind` if that is its turn: does and returns it. A doze with a bell, and a nap, also end when one
+ * of the `count` descriptors is ready. When the wait is over, ivshm_transport_end_wait; whether a
+ * sleep was announced.
+ */
+enum ivshm_wait_step ivshm_transport_wait(struct ivshm_transport *t, struct ivshm_wait *wait,
+                                          const struct ivshm_wait_for *what, uint64_t now,
+                                          enum ivshm_sleep kind, const struct pollfd *fds,
+                                          size_t count);
+bool ivshm_transport_end_wait(struct ivshm_transport *t, struct ivshm_wait *wait);
 
 /*
  * Ends that sleep in the futex, if it was announced, because of something else than a message. Any

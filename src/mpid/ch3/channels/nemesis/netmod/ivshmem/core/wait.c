@@ -68,11 +68,16 @@ static enum ivshm_wait_step fall_asleep(struct ivshm_wait *wait, uint64_t now,
 {
     if (!wait->announced) {
         wait->announced = true;
+        wait->is_late = false;
         wait->announced_at = now;
         return IVSHM_WAIT_ANNOUNCE;
     }
     if (now - wait->announced_at < IVSHM_SLEEP_GRACE_NS)
         return IVSHM_WAIT_LOOK;
+    if (!wait->is_late) {
+        wait->is_late = true;
+        return IVSHM_WAIT_LOOK;
+    }
     wait->announced = false;
     *most = min_time((now - wait->began) / DOZE_SHARE, DOZE_MAX);
     *most = *most < DOZE_MIN ? DOZE_MIN : *most;

@@ -31,7 +31,7 @@ enum ivshm_wait_step {
     IVSHM_WAIT_LOOK,
     IVSHM_WAIT_GIVE,     /* the processor to whoever is ready; and look */
     IVSHM_WAIT_ANNOUNCE, /* the sleep, as in sleep.h; and look */
-    IVSHM_WAIT_DOZE,     /* until woken, for the given time at most */
+    IVSHM_WAIT_DOZE,     /* until woken, for the given time at most; a look came since the grace */
     IVSHM_WAIT_NAP,      /* for the given time */
 };
 
@@ -39,6 +39,7 @@ struct ivshm_wait {
     enum ivshm_wait_mode mode;
     bool waits;             /* nothing has come since `began` */
     bool announced;         /* at `announced_at` */
+    bool is_late;           /* the grace of that is over; the next look is the last one */
     bool slept;             /* since `looked` */
     unsigned looks;         /* in vain, before the next call of ivshm_wait_next */
     uint64_t began, looked; /* times in ns, as those below */
