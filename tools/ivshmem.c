@@ -62,10 +62,19 @@ static const char help_text[] =
     "            --timeout SECS  seconds to wait for the other side (default 60)\n"
     "  recv    copy to standard output what `send` reads: ivshmem recv NAME [REGION]\n"
     "            --timeout SECS  seconds to wait for the other side (default 60)\n"
+    "            --checksum      of either: compare checksums in the end\n"
     "  put     copy files and folders to `get`: ivshmem put NAME FILE...\n"
     "  get     make FOLDER of what `put` with the same NAME copies: ivshmem get NAME FOLDER\n"
+    "          or to and from `serve`: ivshmem put SERVER:PATH FILE...,\n"
+    "          ivshmem get SERVER:PATH FOLDER\n"
     "            --region REGION as these take no region behind the other arguments\n"
-    "            --tee, --timeout as for send and recv\n"
+    "            --tee, --checksum, --timeout as for send and recv\n"
+    "  serve   let others get files of FOLDER: ivshmem serve FOLDER\n"
+    "            --write         and put files there\n"
+    "            --name SERVER   the name for others (default: that of this machine)\n"
+    "            --clients N     so many at the same time (default 8)\n"
+    "            --max-size SIZE of what is put at once\n"
+    "            --region REGION, --timeout as for put and get\n"
     "  net up ADDRESS/PREFIX\n"
     "          be a machine on an Ethernet with all others that do so on the region\n"
     "            --name NAME     of the network interface (default mpi0)\n"
@@ -88,15 +97,21 @@ static const struct command {
     bool is_named; /* its first argument is a name */
     int files;     /* so many come next, at most; instead of the region */
 } command_table[] = {
-    {"format", "sf", tool_format, false, 0}, {"info", "aj", tool_info, false, 0},
-    {"ps", "j", tool_ps, false, 0},          {"check", "dbt", tool_check, false, 0},
-    {"reap", "agce", tool_reap, false, 0},   {"perf", "jtSBnTzmiu", tool_perf, false, 0},
-    {"send", "tN", tool_send, true, 0},      {"recv", "t", tool_recv, true, 0},
-    {"put", "tNr", tool_put, true, INT_MAX}, {"get", "tr", tool_get, true, 1},
+    {"format", "sf", tool_format, false, 0},
+    {"info", "aj", tool_info, false, 0},
+    {"ps", "j", tool_ps, false, 0},
+    {"check", "dbt", tool_check, false, 0},
+    {"reap", "agce", tool_reap, false, 0},
+    {"perf", "jtSBnTzmiu", tool_perf, false, 0},
+    {"send", "tNk", tool_send, true, 0},
+    {"recv", "tk", tool_recv, true, 0},
+    {"put", "tNrk", tool_put, true, INT_MAX},
+    {"get", "trk", tool_get, true, 1},
+    {"serve", "trnwlx", tool_serve, false, 1},
     {"net", "jnWMD", tool_net, false, 0},
 };
 
-#define COMMANDS "format, info, ps, check, reap, perf, send, recv, put, get or net"
+#define COMMANDS "format, info, ps, check, reap, perf, send, recv, put, get, serve or net"
 
 enum { LONG = 0x100 }; /* what tells an option from a letter, of which there is -h alone */
 
@@ -124,6 +139,10 @@ static const struct option long_options[] = {
     {"network", required_argument, NULL, LONG | 'W'},
     {"mtu", required_argument, NULL, LONG | 'M'},
     {"background", no_argument, NULL, LONG | 'D'},
+    {"checksum", no_argument, NULL, LONG | 'k'},
+    {"write", no_argument, NULL, LONG | 'w'},
+    {"clients", required_argument, NULL, LONG | 'l'},
+    {"max-size", required_argument, NULL, LONG | 'x'},
     {"help", no_argument, NULL, LONG | 'h'},
     {"version", no_argument, NULL, LONG | 'v'},
     {0},
@@ -154,6 +173,7 @@ static int show_version(void)
 }
 
 #define NAME_MAX_BYTES 64
+#define PATH_BYTES_MAX 1024 /* LINK_TEXT_MAX */
 
 /* Of a pipe. A slash would be that of a region. */
 static bool is_name(const char *name)
@@ -283,13 +303,38 @@ static int run_command(int argc, char **argv)
         case 'D':
             opt.background = true;
             break;
+        case 'k':
+            opt.checksum = true;
+            break;
+        case 'w':
+            opt.write = true;
+            break;
+        case 'l':
+            opt.clients = optarg;
+            break;
+        case 'x':
+            if (!tool_parse_size(optarg, &opt.max_size))
+                return tool_usage_error("--max-size %s is not a size such as 64M or 1G", optarg);
+            break;
         }
     }
     if (cmd->is_named) {
         if (optind == argc)
             return tool_usage_error("%s needs a name, which the other side gives as well",
                                     cmd->name);
-        opt.name = argv[optind++];
+        opt.name = argv[optind];
+        char *colon = cmd->files ? strchr(argv[optind], ':') : NULL;
+        if (colon) {
+            *colon = 0;
+            opt.path = colon + 1;
+            if (strlen(opt.path) >= PATH_BYTES_MAX)
+                return tool_usage_error("%.64s... is too long: expected a path of less than %d "
+                                        "bytes at a server",
+                                        tool_printable(opt.path), PATH_BYTES_MAX);
+            if (opt.tee)
+                return tool_usage_error("--tee is for a pipe, not for a server");
+        }
+        optind++;
         if (!is_name(opt.name))
             return tool_usage_error("'%s' is no name for a pipe: expected 1 to %d bytes without "
                                     "slashes and control characters, before the other arguments",
@@ -298,13 +343,19 @@ static int run_command(int argc, char **argv)
     if (cmd->files) {
         if (optind == argc)
             return tool_usage_error("%s needs the name of a %s", cmd->name,
-                                    cmd->files == 1 ? "folder to make" : "file or folder");
+                                    cmd->run == tool_serve ? "folder to serve"
+                                    : cmd->files == 1      ? "folder to make"
+                                                           : "file or folder");
         if (argc - optind > cmd->files)
             return tool_usage_error("%s takes one folder, but %s was given as well", cmd->name,
                                     argv[optind + 1]);
         opt.files = argv + optind;
         optind = argc;
     }
+    if (cmd->run == tool_serve && opt.name && (!is_name(opt.name) || strchr(opt.name, ':')))
+        return tool_usage_error("'%s' is no name for a server: expected 1 to %d bytes without "
+                                "slashes, colons and control characters",
+                                tool_printable(opt.name), NAME_MAX_BYTES);
     if (cmd->run == tool_net && optind < argc)
         opt.verb = argv[optind++];
     if (opt.verb && strcmp(opt.verb, "up") == 0 && optind < argc)

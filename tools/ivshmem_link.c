@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/time.h>
@@ -23,18 +24,24 @@
 
 #define LINK_VERSION 1 /* of the notes; both sides must have the same */
 
+#define LINK_JOB "ivshmem-pipe-"
+#define SERVER_JOB "ivshmem-serve-"
+
 #define SECOND UINT64_C(1000000000)
-#define TICK_US 200000  /* from a signal to the next */
-#define MESSAGES_MAX 64 /* in one go */
-#define LAST_WORDS 1000 /* milliseconds to get rid of them */
+#define TICK_US 200000   /* from a signal to the next */
+#define MESSAGES_MAX 64  /* in one go */
+#define LAST_WORDS 1000  /* milliseconds to get rid of them */
+#define ASK_AGAIN SECOND /* from a request that is not answered to the next */
 
 enum note_kind {
-    NOTE_HELLO = 1, /* to a sender */
-    NOTE_WELCOME,   /* its data come through the pipeline at off */
-    NOTE_BUSY,      /* it has all its receivers */
+    NOTE_HELLO = 1, /* to a sender; bytes is 1 for a checksum */
+    NOTE_WELCOME,   /* its data come through the pipeline at off, with a checksum if bytes is 1 */
+    NOTE_BUSY,      /* it has all its receivers, or clients */
     NOTE_ALIVE,
-    NOTE_END,   /* all is sent, or written: so many bytes */
-    NOTE_FAILED /* the text says why */
+    NOTE_END,    /* all is sent, or written: so many bytes, with that checksum */
+    NOTE_FAILED, /* the text says why */
+    NOTE_PUT,    /* to a server, which answers by one of the above: the text is a path */
+    NOTE_GET
 };
 
 /* What the two sides tell each other. */
@@ -42,7 +49,7 @@ struct note {
     uint32_t version, kind;
     uint64_t bytes;
     ivshm_off off;
-    char text[160];
+    char text[LINK_TEXT_MAX]; /* as far as the message goes */
 };
 
 static volatile sig_atomic_t is_due;
@@ -122,11 +129,16 @@ static void end_guardian(struct link *link)
 static bool try_note(struct link *link, struct ivshm_channel *channel, struct note note)
 {
     struct ivshm_outgoing out;
+    const size_t len = offsetof(struct note, text) + strlen(note.text) + 1;
     note.version = LINK_VERSION;
-    if (ivshm_message_reserve(&link->transport, channel, sizeof(note), 0, &out) != 0)
+    if (ivshm_message_reserve(&link->transport, channel, len, 0, &out) != 0)
         return false;
-    memcpy(out.payload, &note, sizeof(note));
-    ivshm_message_publish(&link->transport, channel, &out, sizeof(note));
+    if (out.capacity < len) {
+        ivshm_message_discard(&link->transport, &out);
+        return false;
+    }
+    memcpy(out.payload, &note, len);
+    ivshm_message_publish(&link->transport, channel, &out, (uint32_t) len);
     return true;
 }
 
@@ -159,21 +171,31 @@ static void describe_peer(struct link *link, struct link_peer *peer)
              (unsigned long long) info.process.pid);
 }
 
-/* Makes a receiver one of ours; the channel has a user then. */
-static void accept_receiver(struct link *link, struct ivshm_owner owner, uint32_t version)
+static bool is_same(struct ivshm_owner a, struct ivshm_owner b)
 {
+    return a.endpoint == b.endpoint && a.generation == b.generation;
+}
+
+/* Makes a receiver one of ours; the channel has a user then. */
+static void accept_receiver(struct link *link, struct ivshm_owner owner, const struct note *hello)
+{
+    const uint32_t version = hello->version;
     struct ivshm_channel *channel;
+    if (link->only && !is_same(owner, *link->only))
+        return;
     if (ivshm_channel_open(&link->transport, owner, &channel, NULL) != 0)
         return;
     struct link_peer *peer = link->found < link->count ? &link->peers[link->found] : NULL;
     bool is_taken = peer && version == LINK_VERSION &&
                     try_note(link, channel,
                              (struct note){.kind = NOTE_WELCOME,
+                                           .bytes = link->has_checksum,
                                            .off = ivshm_pipeline_offset(&peer->pipeline)});
     if (is_taken) {
         peer->channel = channel;
         peer->heard = tool_now_ns();
         describe_peer(link, peer);
+        link->has_checksum |= hello->bytes == 1;
         link->found++;
         return;
     }
@@ -203,23 +225,39 @@ static void take_welcome(struct link *link, struct link_peer *peer, const struct
     else if (ivshm_pipeline_attach(link->region, ivshm_channel_peer(peer->channel), note->off, 0,
                                    &peer->pipeline, &peer->why) != 0)
         peer->is_lost = true;
-    else
+    else {
+        link->has_checksum |= note->bytes == 1;
         link->found = 1;
+    }
 }
 
 static void take_note(struct link *link, struct link_peer *peer, struct note *note)
 {
     peer->heard = tool_now_ns();
+    note->text[sizeof(note->text) - 1] = 0;
+    if (peer == &link->server) {
+        link->answer = (int) note->kind;
+        if (note->version != LINK_VERSION)
+            lose(peer,
+                 "the server (%s) speaks version %u, this client speaks version %d: run the same "
+                 "release of ivshmem on both sides",
+                 peer->who, note->version, LINK_VERSION);
+        else if (note->kind == NOTE_FAILED)
+            lose(peer, "the server (%s) refuses: %s", peer->who, tool_printable(note->text));
+        else if (note->kind != NOTE_WELCOME && note->kind != NOTE_BUSY)
+            lose(peer, "the server (%s) sent something unexpected", peer->who);
+        return;
+    }
     if (!link->is_sender && link->found == 0) {
         take_welcome(link, peer, note);
         return;
     }
-    note->text[sizeof(note->text) - 1] = 0;
     if (note->kind == NOTE_ALIVE)
         return;
     if (note->kind == NOTE_END && !peer->ended) {
         peer->ended = true;
         peer->bytes = note->bytes;
+        snprintf(peer->checksum, sizeof(peer->checksum), "%.*s", LINK_CHECKSUM_MAX - 1, note->text);
     } else if (note->kind == NOTE_FAILED)
         lose(peer, "the %s (%s) failed after %llu bytes: %s", link_other(link), peer->who,
              (unsigned long long) note->bytes, tool_printable(note->text));
@@ -232,7 +270,23 @@ static struct link_peer *peer_of(struct link *link, const struct ivshm_channel *
     for (unsigned i = 0; i < link->count; i++)
         if (channel && link->peers[i].channel == channel)
             return &link->peers[i];
-    return NULL;
+    return channel && link->server.channel == channel ? &link->server : NULL;
+}
+
+/* From somebody who is no peer. */
+static void take_request(struct link *link, struct ivshm_owner client, struct note *note)
+{
+    char text[128];
+    snprintf(text, sizeof(text),
+             "it speaks version %d, this client speaks version %u: run the same release of ivshmem "
+             "on both sides",
+             LINK_VERSION, note->version);
+    note->text[sizeof(note->text) - 1] = 0;
+    if (note->version != LINK_VERSION)
+        link_answer(link, client, LINK_REFUSED, text);
+    else if (note->kind == NOTE_PUT || note->kind == NOTE_GET)
+        link->on_request(link->arg, client, note->kind == NOTE_PUT ? LINK_PUT : LINK_GET,
+                         note->text);
 }
 
 /* False if nothing was found. */
@@ -240,7 +294,7 @@ static bool take_message(struct link *link)
 {
     struct ivshm_incoming in;
     struct ivshm_diag diag;
-    struct note note;
+    struct note note = {0};
     int got = ivshm_transport_receive(&link->transport, &in, &diag);
     if (got == 0)
         return false;
@@ -251,16 +305,18 @@ static bool take_message(struct link *link)
         return true;
     }
     struct ivshm_owner owner = ivshm_channel_peer(in.channel);
-    bool is_whole = in.len == sizeof(note);
+    bool is_whole = in.len >= offsetof(struct note, text) && in.len <= sizeof(note);
     if (is_whole)
-        memcpy(&note, in.payload, sizeof(note));
+        memcpy(&note, in.payload, in.len);
     ivshm_message_release(&in);
     if (peer && is_whole)
         take_note(link, peer, &note);
     else if (peer)
         lose_by_nonsense(link, peer);
+    else if (is_whole && link->on_request)
+        take_request(link, owner, &note);
     else if (is_whole && link->is_sender && note.kind == NOTE_HELLO)
-        accept_receiver(link, owner, note.version);
+        accept_receiver(link, owner, &note);
     return true;
 }
 
@@ -343,10 +399,12 @@ void link_wake(struct link *link, struct link_peer *peer)
     ivshm_channel_wake(&link->transport, peer->channel);
 }
 
-bool link_end(struct link *link, struct link_peer *peer, uint64_t bytes)
+bool link_end(struct link *link, struct link_peer *peer, uint64_t bytes, const char *checksum)
 {
+    struct note note = {.kind = NOTE_END, .bytes = bytes};
+    snprintf(note.text, sizeof(note.text), "%s", checksum);
     link->has_ended = true;
-    return try_note(link, peer->channel, (struct note){.kind = NOTE_END, .bytes = bytes});
+    return try_note(link, peer->channel, note);
 }
 
 void link_give_up(struct link *link, const char *why, uint64_t bytes)
@@ -364,7 +422,8 @@ int link_open(struct link *link, struct ivshm_diag *diag)
 {
     const struct itimerval tick = {{0, TICK_US}, {0, TICK_US}};
     sigset_t set;
-    snprintf(link->job, sizeof(link->job), "ivshmem-pipe-%s", link->name);
+    snprintf(link->job, sizeof(link->job), "%s%s", link->on_request ? SERVER_JOB : LINK_JOB,
+             link->name);
     int err = ivshm_transport_open(&link->transport, link->region, link->job,
                                    link->is_sender ? 0 : 1, 1 + link->count, diag);
     if (err)
@@ -408,23 +467,118 @@ static int refuse_interrupt(struct ivshm_diag *diag)
     return ivshm_diag_fail(diag, EINTR, "interrupted");
 }
 
+/* While this side waits for the other one: whether that will not come. */
+static int refuse_if_over(struct link *link, struct ivshm_diag *diag)
+{
+    if (tool_was_interrupted())
+        return refuse_interrupt(diag);
+    if (link->server.is_lost)
+        return ivshm_diag_fail(diag, ECONNREFUSED, "%s", link->server.why.text);
+    if (link->only && !ivshm_endpoint_is_live(link->region, *link->only))
+        return ivshm_diag_fail(diag, ESHUTDOWN, "the client (endpoint %u) left before the start",
+                               link->only->endpoint);
+    return 0;
+}
+
+static bool find_server(const struct link *link, const char *name, struct ivshm_owner *owner)
+{
+    char job[sizeof(link->job)];
+    snprintf(job, sizeof(job), SERVER_JOB "%s", name);
+    for (uint32_t i = 0; i < ivshm_region_endpoints(link->region); i++)
+        if (tool_is_side(link->region, i, job, 0, owner))
+            return true;
+    return false;
+}
+
+/* One request: waits for its answer, but not for long. 0 if it was accepted, or -EAGAIN. */
+static int request(struct link *link, struct ivshm_owner owner, const struct note *note,
+                   struct ivshm_diag *diag)
+{
+    struct link_peer *server = &link->server;
+    if (ivshm_channel_open(&link->transport, owner, &server->channel, NULL) != 0)
+        return -EAGAIN;
+    describe_peer(link, server);
+    link->answer = 0;
+    if (try_note(link, server->channel, *note)) {
+        const uint64_t until = tool_now_ns() + ASK_AGAIN;
+        int err = 0;
+        while (!err && !link->answer && tool_now_ns() < until &&
+               ivshm_channel_is_live(&link->transport, server->channel)) {
+            link_wait(link);
+            err = refuse_if_over(link, diag);
+        }
+        link_found(link);
+        if (err || link->answer == NOTE_WELCOME)
+            return err;
+    }
+    ivshm_channel_close(&link->transport, server->channel);
+    *server = (struct link_peer){0};
+    return -EAGAIN;
+}
+
+/* Asks the server to be the other side. */
+static int ask_server(struct link *link, struct ivshm_diag *diag)
+{
+    const char *name = link->server_name;
+    const uint64_t deadline = tool_now_ns() + link->timeout * SECOND;
+    struct note note = {.kind = link->is_sender ? NOTE_PUT : NOTE_GET};
+    struct ivshm_owner server;
+    bool was_there = false;
+    snprintf(note.text, sizeof(note.text), "%s", link->path);
+    while (tool_now_ns() < deadline) {
+        int err = refuse_if_over(link, diag);
+        if (!err && find_server(link, name, &server)) {
+            was_there = true;
+            err = request(link, server, &note, diag);
+            if (err != -EAGAIN)
+                return err;
+        } else if (err)
+            return err;
+        link_serve(link);
+        for (int i = 0; i < 50 && !tool_was_interrupted(); i++)
+            tool_short_nap();
+    }
+    if (link->answer == NOTE_BUSY)
+        return ivshm_diag_fail(diag, EBUSY, "the server %s had no room for this client for %u s",
+                               name, link->timeout);
+    if (was_there)
+        return ivshm_diag_fail(diag, ETIMEDOUT,
+                               "the server %s did not answer within %u s: it is stopped, or its "
+                               "machine is",
+                               name, link->timeout);
+    return ivshm_diag_fail(
+        diag, ETIMEDOUT,
+        "no server %s came within %u s: run `ivshmem serve --name %s FOLDER` on the other side; if "
+        "it is running there, the two sides use different regions: the id here is %s, compare it "
+        "with `ivshmem info` there",
+        name, link->timeout, name, tool_id(link->region));
+}
+
 static int gather_receivers(struct link *link, struct ivshm_diag *diag)
 {
     struct ivshm_owner other;
     /* Of two that come at once, each sees the other, as both are live before they look. */
     if (find_sender(link, &other))
         return ivshm_diag_fail(diag, EEXIST,
-                               "endpoint %u of region %s is already sending as %s: give each pair "
-                               "a name of its own; `ivshmem ps` shows who it is",
-                               other.endpoint, ivshm_region_name(link->region), link->name);
+                               "endpoint %u of region %s is already %s as %s: give each %s a name "
+                               "of its own; `ivshmem ps` shows who it is",
+                               other.endpoint, ivshm_region_name(link->region),
+                               link->on_request ? "serving" : "sending", link->name,
+                               link->on_request ? "server" : "pair");
+    if (link->on_request)
+        return 0;
     for (unsigned i = 0; i < link->count; i++)
         if (ivshm_pipeline_alloc(link->region, ivshm_transport_self(&link->transport),
                                  &link->peers[i].pipeline) != 0)
             return ivshm_endpoint_describe_no_memory(link->region, 1 + link->count, diag);
+    int asked = link->server_name ? ask_server(link, diag) : 0;
+    if (asked)
+        return asked;
     uint64_t deadline = tool_now_ns() + link->timeout * SECOND;
     while (link->found < link->count && tool_now_ns() < deadline) {
-        if (tool_was_interrupted())
-            return refuse_interrupt(diag);
+        int err = refuse_if_over(link, diag);
+        if (err)
+            return err;
         link_wait(link);
     }
     link_found(link);
@@ -447,7 +601,8 @@ static int propose_to(struct link *link, struct ivshm_owner sender, uint64_t dea
         return -EAGAIN;
     peer->heard = tool_now_ns();
     describe_peer(link, peer);
-    bool is_said = try_note(link, peer->channel, (struct note){.kind = NOTE_HELLO});
+    bool is_said = try_note(link, peer->channel,
+                            (struct note){.kind = NOTE_HELLO, .bytes = link->has_checksum});
     while (is_said && link->found == 0 && !peer->is_lost && tool_now_ns() < deadline &&
            !tool_was_interrupted())
         link_wait(link);
@@ -466,8 +621,11 @@ static int find_the_sender(struct link *link, struct ivshm_diag *diag)
     uint64_t deadline = tool_now_ns() + link->timeout * SECOND;
     struct ivshm_owner sender;
     bool was_there = false;
-    while (tool_now_ns() < deadline && !tool_was_interrupted()) {
-        if (find_sender(link, &sender)) {
+    while (tool_now_ns() < deadline) {
+        int over = refuse_if_over(link, diag);
+        if (over)
+            return over;
+        if (find_sender(link, &sender) && (!link->only || is_same(sender, *link->only))) {
             was_there = true;
             int err = propose_to(link, sender, deadline, diag);
             if (err != -EAGAIN)
@@ -477,8 +635,6 @@ static int find_the_sender(struct link *link, struct ivshm_diag *diag)
         for (int i = 0; i < 10 && !tool_was_interrupted(); i++)
             tool_short_nap();
     }
-    if (tool_was_interrupted())
-        return refuse_interrupt(diag);
     if (was_there)
         return ivshm_diag_fail(diag, ETIMEDOUT,
                                "the sender did not answer within %u s: it is stopped, or it left "
@@ -494,5 +650,31 @@ static int find_the_sender(struct link *link, struct ivshm_diag *diag)
 
 int link_connect(struct link *link, struct ivshm_diag *diag)
 {
-    return link->is_sender ? gather_receivers(link, diag) : find_the_sender(link, diag);
+    if (link->is_sender)
+        return gather_receivers(link, diag);
+    int err = link->server_name ? ask_server(link, diag) : 0;
+    return err ? err : find_the_sender(link, diag);
+}
+
+/* Servers */
+
+void link_answer(struct link *link, struct ivshm_owner client, enum link_answer answer,
+                 const char *why)
+{
+    static const enum note_kind kinds[] = {
+        [LINK_WELCOME] = NOTE_WELCOME, [LINK_BUSY] = NOTE_BUSY, [LINK_REFUSED] = NOTE_FAILED};
+    struct note note = {.kind = kinds[answer]};
+    struct ivshm_channel *channel;
+    if (ivshm_channel_open(&link->transport, client, &channel, NULL) != 0)
+        return; /* it has gone */
+    snprintf(note.text, sizeof(note.text), "%s", why);
+    try_note(link, channel, note); /* if there is no room for it, the client asks again */
+    ivshm_channel_close(&link->transport, channel);
+}
+
+void link_forget(struct link *link)
+{
+    if (link->guardian > 0)
+        close(link->guardian_end);
+    link->guardian = 0;
 }

@@ -5,16 +5,18 @@
  * system call fills several chunks of a pipeline, or empties them, while the other side does the
  * contrary.
  */
+#define _GNU_SOURCE /* pipe2 */
 #include "ivshmem_pipe.h"
 
-#include "ivshmem_link.h"
-
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define BATCH_MAX 8   /* chunks of one system call */
@@ -26,8 +28,107 @@ struct pipe {
     int fd;
     uint32_t batch; /* half a pipeline at most: the other side works on the other half */
     uint64_t bytes; /* that were read, or written */
+    uint64_t moved_bytes, moved_at;
+    /* With a checksum, the bytes go through memory that nobody else can change. */
+    unsigned char *private;
+    pid_t summer; /* sha256sum, with its input and output */
+    int summer_in, summer_out;
+    char checksum[LINK_CHECKSUM_MAX];
+    bool must_agree; /* who has none is an error */
     struct ivshm_diag diag;
 };
+
+/* The checksum, by sha256sum(1) */
+
+static int begin_checksum(struct pipe *p, size_t chunk_size)
+{
+    int in[2], out[2];
+    if (!(p->private = malloc(p->batch * chunk_size)))
+        return ivshm_diag_fail(&p->diag, ENOMEM, "out of memory");
+    if (pipe2(in, O_CLOEXEC) != 0)
+        return ivshm_diag_fail(&p->diag, errno, "cannot make a pipe: %s", strerror(errno));
+    if (pipe2(out, O_CLOEXEC) != 0) {
+        int err = errno;
+        close(in[0]);
+        close(in[1]);
+        return ivshm_diag_fail(&p->diag, err, "cannot make a pipe: %s", strerror(err));
+    }
+    p->summer = fork();
+    if (p->summer == 0) {
+        if (dup2(in[0], STDIN_FILENO) >= 0 && dup2(out[1], STDOUT_FILENO) >= 0)
+            execlp("sha256sum", "sha256sum", (char *) NULL);
+        _exit(127);
+    }
+    int err = errno;
+    close(in[0]);
+    close(out[1]);
+    p->summer_in = in[1];
+    p->summer_out = out[0];
+    return p->summer > 0
+               ? 0
+               : ivshm_diag_fail(&p->diag, err, "cannot start sha256sum: %s", strerror(err));
+}
+
+/* If it does not take them, it has no checksum in the end. */
+static void add_to_checksum(struct pipe *p, const unsigned char *bytes, size_t count)
+{
+    while (count > 0) {
+        ssize_t n = write(p->summer_in, bytes, count);
+        if (n < 0 && errno != EINTR)
+            return;
+        bytes += n > 0 ? n : 0;
+        count -= n > 0 ? (size_t) n : 0;
+    }
+}
+
+static void end_checksum(struct pipe *p)
+{
+    size_t have = 0;
+    ssize_t n = 1;
+    if (!p->private)
+        return;
+    if (p->summer_in >= 0) {
+        close(p->summer_in);
+        while (have < sizeof(p->checksum) - 1 && n != 0) {
+            n = read(p->summer_out, p->checksum + have, sizeof(p->checksum) - 1 - have);
+            if (n < 0 && errno != EINTR)
+                break;
+            have += n > 0 ? (size_t) n : 0;
+        }
+        close(p->summer_out);
+    }
+    p->checksum[have] = 0;
+    p->checksum[strspn(p->checksum, "0123456789abcdef")] = 0; /* a name follows */
+    if (p->summer > 0)
+        while (waitpid(p->summer, NULL, 0) < 0 && errno == EINTR)
+            ;
+    free(p->private);
+    p->private = NULL;
+}
+
+/* This side's checksum is complete. */
+static int complete_checksum(struct pipe *p)
+{
+    const bool has_one = p->private != NULL;
+    end_checksum(p);
+    if (has_one && strlen(p->checksum) != 64)
+        return ivshm_diag_fail(&p->diag, ENOENT,
+                               "there is no checksum: cannot run sha256sum; install it");
+    return 0;
+}
+
+/* What was sent, and what has arrived there or here. */
+static int compare_checksums(struct pipe *p, const struct link_peer *peer)
+{
+    if (!*p->checksum || strcmp(p->checksum, peer->checksum) == 0)
+        return 0;
+    return ivshm_diag_fail(&p->diag, EBADMSG,
+                           "the checksums differ: %.16s... here, %.16s... at the %s (%s): "
+                           "something changed the data on their way; run `ivshmem check`, and copy "
+                           "again",
+                           p->checksum, *peer->checksum ? tool_printable(peer->checksum) : "none",
+                           link_other(&p->link), peer->who);
+}
 
 /* After a system call that failed or was interrupted: 0 if it is to be tried again. */
 static int after_call(struct pipe *p, short events)
@@ -53,6 +154,15 @@ static int look_around(struct pipe *p)
         link_serve(&p->link);
         if (p->user->show)
             p->user->show(p->user->arg, p->bytes);
+    }
+    if (p->user->client) {
+        const uint64_t now = tool_now_ns();
+        if (!p->moved_at || p->bytes != p->moved_bytes)
+            p->moved_at = now;
+        p->moved_bytes = p->bytes;
+        if (now - p->moved_at > p->link.timeout * UINT64_C(1000000000))
+            return ivshm_diag_fail(&p->diag, ETIMEDOUT, "nothing has moved for %u s",
+                                   p->link.timeout);
     }
     return tool_was_interrupted() ? ivshm_diag_fail(&p->diag, EINTR, "interrupted") : 0;
 }
@@ -98,14 +208,19 @@ static int fill_chunks(struct pipe *p, struct link_peer *first, uint32_t room)
 {
     struct link *link = &p->link;
     unsigned char *chunk = ivshm_pipeline_reserve_spsc(&first->pipeline);
-    ssize_t got = read(p->fd, chunk, (size_t) room * ivshm_pipeline_chunk_size(&first->pipeline));
+    unsigned char *into = p->private ? p->private : chunk;
+    ssize_t got = read(p->fd, into, (size_t) room * ivshm_pipeline_chunk_size(&first->pipeline));
     if (got < 0) {
         int err = after_call(p, POLLIN);
         return err ? err : -EAGAIN;
     }
     for (struct link_peer *r = first + 1; got && (r = receiver_from(link, r)); r++) {
-        memcpy(ivshm_pipeline_reserve_spsc(&r->pipeline), chunk, (size_t) got);
+        memcpy(ivshm_pipeline_reserve_spsc(&r->pipeline), into, (size_t) got);
         publish(link, r, (size_t) got);
+    }
+    if (p->private) {
+        add_to_checksum(p, into, (size_t) got);
+        memcpy(chunk, into, (size_t) got);
     }
     publish(link, first, (size_t) got);
     p->bytes += (uint64_t) got;
@@ -148,12 +263,16 @@ static int await_receivers(struct pipe *p)
     struct link *link = &p->link;
     for (unsigned i = 0; i < link->count;) {
         struct link_peer *r = &link->peers[i];
-        int err = tool_was_interrupted() ? look_around(p) : 0;
+        int err = look_around(p);
         if (err)
             return err;
-        if (r->is_lost || (r->ended && r->bytes == p->bytes))
+        if (r->is_lost || (r->ended && r->bytes == p->bytes)) {
+            /* One that wants none has none. */
+            err = !r->is_lost && (*r->checksum || p->must_agree) ? compare_checksums(p, r) : 0;
+            if (err)
+                return err;
             i++;
-        else if (r->ended)
+        } else if (r->ended)
             return ivshm_diag_fail(&p->diag, EBADMSG,
                                    "the receiver (%s) has written %llu of %llu bytes: run the same "
                                    "release of ivshmem on both sides",
@@ -169,7 +288,7 @@ static int say_end(struct pipe *p)
 {
     struct link *link = &p->link;
     for (struct link_peer *r = link->peers; (r = receiver_from(link, r)); r++)
-        while (!r->is_lost && !link_end(link, r, p->bytes)) {
+        while (!r->is_lost && !link_end(link, r, p->bytes, p->checksum)) {
             int err = look_around(p);
             if (err)
                 return err;
@@ -199,6 +318,8 @@ static int send_all(struct pipe *p)
 {
     int err = finish(p, send_input(p));
     if (!err)
+        err = complete_checksum(p);
+    if (!err)
         err = say_end(p);
     if (!err)
         err = await_receivers(p);
@@ -227,12 +348,21 @@ static int empty_chunks(struct pipe *p, struct link_peer *sender, uint32_t *skip
     link_found(&p->link);
     parts[0].iov_base = (char *) parts[0].iov_base + *skip;
     parts[0].iov_len -= *skip;
+    for (uint32_t i = 0, at = 0; p->private && i < count; at += (uint32_t) parts[i++].iov_len) {
+        memcpy(p->private + at, parts[i].iov_base, parts[i].iov_len);
+        parts[i].iov_base = p->private + at;
+    }
     ssize_t written = writev(p->fd, parts, (int) count);
     if (written < 0) {
         int err = after_call(p, POLLOUT);
         return err ? err : -EAGAIN;
     }
     p->bytes += (uint64_t) written;
+    if (p->private)
+        add_to_checksum(p, p->private, (size_t) written);
+    if (p->user->limit && p->bytes > p->user->limit)
+        return ivshm_diag_fail(&p->diag, EFBIG, "more than the %s that this server takes",
+                               tool_size(p->user->limit));
     for (uint32_t i = 0; i < count && written > 0; i++) {
         size_t part = parts[i].iov_len;
         if ((size_t) written < part) {
@@ -263,8 +393,10 @@ static int receive_all(struct pipe *p)
             return got;
         if (got != 0)
             continue;
-        if (has_ended && p->bytes == sender->bytes)
-            return 0;
+        if (has_ended && p->bytes == sender->bytes) {
+            err = complete_checksum(p);
+            return err ? err : compare_checksums(p, sender);
+        }
         if (has_ended)
             return ivshm_diag_fail(&p->diag, EBADMSG,
                                    "the sender (%s) says that it sent %llu bytes, but %llu came: "
@@ -284,7 +416,9 @@ static int receive_and_confirm(struct pipe *p)
     int err = finish(p, receive_all(p));
     if (err)
         return err;
-    while (!sender->is_lost && !link_end(&p->link, sender, p->bytes))
+    p->moved_at = 0;
+    while (!sender->is_lost && !link_end(&p->link, sender, p->bytes, p->checksum) &&
+           look_around(p) == 0)
         link_wait(&p->link);
     return 0;
 }
@@ -298,10 +432,13 @@ static int run_pipe(struct pipe *p)
     if (err)
         return err;
     err = link_connect(link, &p->diag);
+    if (!err && link->has_checksum)
+        err = begin_checksum(p, ivshm_pipeline_chunk_size(&link->peers->pipeline));
     if (!err)
         err = p->user->begin(p->user->arg, &p->fd, &p->diag);
     if (!err)
         err = link->is_sender ? send_all(p) : receive_and_confirm(p);
+    end_checksum(p);
     if (err)
         link_give_up(link, p->diag.text, p->bytes);
     link_close(link);
@@ -311,9 +448,16 @@ static int run_pipe(struct pipe *p)
 int pipe_run(const struct tool_options *opt, const struct pipe_user *user)
 {
     struct ivshm_region region;
+    char name[LINK_NAME_MAX];
     struct pipe p = {.user = user,
+                     .summer_in = -1,
+                     .must_agree = opt->checksum,
                      .link = {.is_sender = user->is_sender,
-                              .name = opt->name,
+                              .name = user->server ? name : opt->name,
+                              .has_checksum = opt->checksum,
+                              .server_name = user->server,
+                              .path = user->path,
+                              .only = user->client,
                               .count = 1,
                               .timeout = opt->timeout,
                               .region = &region}};
@@ -324,6 +468,12 @@ int pipe_run(const struct tool_options *opt, const struct pipe_user *user)
             return tool_usage_error("--tee %s is not a number of receivers from 1 to %d", opt->tee,
                                     LINK_PEERS_MAX);
         p.link.count = (unsigned) count;
+    }
+    if (user->server) {
+        uint64_t random;
+        if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+            return tool_error("cannot get random bytes: %s", strerror(errno));
+        snprintf(name, sizeof(name), "%s:%016llx", user->server, (unsigned long long) random);
     }
     tool_catch_signals();
     if (ivshm_region_open(opt->region, &region, &p.diag) != 0)

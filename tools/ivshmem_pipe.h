@@ -6,7 +6,7 @@
 #ifndef IVSHMEM_PIPE_H
 #define IVSHMEM_PIPE_H
 
-#include "ivshmem_tool.h"
+#include "ivshmem_link.h"
 
 struct pipe_user {
     bool is_sender;
@@ -21,6 +21,12 @@ struct pipe_user {
     int (*finish)(void *arg, int err, struct ivshm_diag *diag);
     /* Bytes have moved; a few times a second. May be NULL. */
     void (*show)(void *arg, uint64_t bytes);
+    /* Of a client: the server that is the other side, NULL if there is none; and the file there. */
+    const char *server, *path;
+    /* Of a server: who is the other side, NULL elsewhere. It must move something in each timeout.
+     */
+    const struct ivshm_owner *client;
+    uint64_t limit; /* bytes that are received at most; 0 if there is no limit */
 };
 
 /* Runs one side of the pipe that the options name; returns the exit status of the command. */

@@ -26,8 +26,13 @@ struct tool_options {
     /* Of perf, which reads them itself; NULL if not given. */
     const char *name, *tests, *sizes, *time, *iterations, *cpus;
     bool serve, both;
-    const char *tee; /* of send; the pipe's name is `name` */
-    char **files;    /* of put, and the folder of get; NULL behind the last */
+    const char *tee;  /* of send; the pipe's name is `name`, or the server's: */
+    const char *path; /* there; NULL if it is the name of a pipe */
+    char **files;     /* of put, and the folder of get and serve; NULL behind the last */
+    bool checksum;
+    bool write; /* of serve, and two numbers: */
+    const char *clients;
+    uint64_t max_size; /* bytes, 0 if not given */
     /* Of net, likewise. */
     const char *verb, *address, *network, *mtu;
     bool background;
@@ -46,6 +51,7 @@ int tool_send(const struct tool_options *opt);
 int tool_recv(const struct tool_options *opt);
 int tool_put(const struct tool_options *opt);
 int tool_get(const struct tool_options *opt);
+int tool_serve(const struct tool_options *opt);
 int tool_net(const struct tool_options *opt);
 
 /* Prints "ivshmem: " and the text; returns TOOL_FAILED. */

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: mpich2
-# shellcheck disable=SC2016 # what another shell is to expand
+# shellcheck disable=SC2016,SC2046 # what another shell is to expand; what may be no word
 #
 # ivshmem put and get: files and trees arrive as they are, or not at all; and nothing comes out of the folder.
 
@@ -164,7 +164,7 @@ tree_of() { (cd "$1" && find . -printf '%P %y %m %l %T@ ' \( -type f -printf '%s
         run -1 ivshmem put x src
         says "the receiver (endpoint "
         says "tar failed"
-        ends "$pid" 1 get "tar failed: its own messages say why"
+        ends "$pid" 1 get "tar failed: ./src/file: "
         [ -z "$(ls small)" ]
     fi
     # Its folder cannot be written, or does not exist.
@@ -177,7 +177,7 @@ tree_of() { (cd "$1" && find . -printf '%P %y %m %l %T@ ' \( -type f -printf '%s
     head -c 100K /dev/urandom >noise
     run -1 ivshmem send x "$r" <noise
     says "tar failed"
-    ends "$pid" 1 get "ivshmem: tar failed: its own messages say why"
+    ends "$pid" 1 get "ivshmem: tar failed: This does not look like a tar archive"
     # No tar.
     begin get env PATH="$BATS_FILE_TMPDIR" "$BATS_FILE_TMPDIR/ivshmem" get x out
     run -1 ivshmem put x src
@@ -226,6 +226,44 @@ tree_of() { (cd "$1" && find . -printf '%P %y %m %l %T@ ' \( -type f -printf '%s
     says "tar failed"
     ends "$pid" 1 get "Cannot mknod"
     [ ! -e out ]
+    is_clean
+}
+
+make_evil() {
+    sed -i 's/^    publish(link, first, (size_t) got);/    if (is_evil("flip") \&\& p->bytes > 0) chunk[5] ^= 1;\n&/' "$1/ivshmem_pipe.c"
+    [ "$(grep -o is_evil "$1/ivshmem_pipe.c" | wc -l)" -eq 1 ]
+}
+
+@test "with a checksum, bytes that change on their way are noticed" {
+    mkdir src
+    head -c 5M /dev/urandom >src/file
+    touch src/last
+    for sides in put get putget; do
+        begin get ivshmem get --timeout 60 $([[ $sides != *get ]] || echo --checksum) x out
+        run -0 ivshmem put $([[ $sides != put* ]] || echo --checksum) x src
+        [ -z "$output" ]
+        ends "$pid" 0 get
+        diff -r src out/src
+        rm -r out
+    done
+    begin g1 ivshmem get x out1
+    begin g2 ivshmem get --checksum x out2
+    run -0 ivshmem put --tee 2 x src
+    ends "${jobs[-2]}" 0 g1
+    ends "$pid" 0 g2
+    compile_evil
+    for side in put get; do
+        begin get ivshmem get $([ $side != get ] || echo --checksum) x out
+        EVIL=flip run -1 evil put $([ $side != put ] || echo --checksum) x src
+        says "the checksums differ"
+        ends "$pid" 1 get "something changed the data on their way"
+        [ ! -e out ]
+    done
+    mkdir bin
+    for program in tar ls; do ln -s "$(command -v $program)" bin; done
+    begin get ivshmem get --checksum x out
+    PATH=$PWD/bin run -1 "$BATS_FILE_TMPDIR/ivshmem" put x src
+    ends "$pid" 1 get "cannot run sha256sum; install it"
     is_clean
 }
 

@@ -488,12 +488,12 @@ make_evil() {
     local sources=$1
     sed -i -e 's/note\.version = LINK_VERSION;/note.version = LINK_VERSION + is_evil("version");/' \
         -e 's/\.off = ivshm_pipeline_offset(&peer->pipeline)/.off = {is_evil("pipeline") ? 64 : is_evil("far") ? UINT64_MAX - 63 : ivshm_pipeline_offset(\&peer->pipeline).bytes}/' \
-        -e 's/channel, &out, sizeof(note));/channel, \&out, is_evil("short") ? 8 : sizeof(note));/' \
+        -e 's/channel, &out, (uint32_t) len);/channel, \&out, is_evil("short") ? 8 : (uint32_t) len);/' \
         -e 's/\.kind = NOTE_END, \.bytes = bytes/.kind = NOTE_END + (is_evil("kind") ? 99 : is_evil("text")), .bytes = bytes + is_evil("bytes")/' \
-        -e 's/memcpy(out\.payload, &note, sizeof(note));/if (is_evil("text")) memset(note.text, 033, sizeof(note.text)); &/' \
+        -e 's/^    const size_t len = offsetof.*/    if (is_evil("text")) memset(note.text, 033, sizeof(note.text) - 1);\n&/' \
         "$sources/ivshmem_link.c"
     sed -i -e 's/bytes - at < size ? bytes - at : size), 0)/is_evil("long") ? 1000000 : bytes - at < size ? bytes - at : size), 0)/' \
-        -e 's/^    int err = .*receive_all(p).*/    if (is_evil("early") || is_evil("quit")) { link_end(\&p->link, sender, 99); if (is_evil("early")) pause(); return 0; }\n&/' "$sources/ivshmem_pipe.c"
+        -e 's/^    int err = .*receive_all(p).*/    if (is_evil("early") || is_evil("quit")) { link_end(\&p->link, sender, 99, ""); if (is_evil("early")) pause(); return 0; }\n&/' "$sources/ivshmem_pipe.c"
     [ "$(grep -o is_evil "$sources"/ivshmem_{link,pipe}.c | wc -l)" -eq 12 ] || { grep is_evil "$sources"/*.c; return 1; }
 }
 

@@ -184,14 +184,10 @@ TEST(test_end)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_spin_and_yield),
-        cmocka_unit_test(test_patience),
-        cmocka_unit_test(test_crowd),
-        cmocka_unit_test(test_sleep),
-        cmocka_unit_test(test_last_look),
-        cmocka_unit_test(test_lost_processor),
-        cmocka_unit_test(test_naps),
-        cmocka_unit_test(test_end),
+        cmocka_unit_test(test_spin_and_yield), cmocka_unit_test(test_patience),
+        cmocka_unit_test(test_crowd),          cmocka_unit_test(test_sleep),
+        cmocka_unit_test(test_last_look),      cmocka_unit_test(test_lost_processor),
+        cmocka_unit_test(test_naps),           cmocka_unit_test(test_end),
     };
     return RUN(tests);
 }
