@@ -14,7 +14,7 @@ CC.coverage  := clang -O1 -fprofile-instr-generate -fcoverage-mapping
 compile := $(CC.$(FLAVOUR)) -std=gnu11 -g -Wall -Wextra $(WERROR) -MMD -MP -DIVSHM_STEPS -I$(CORE) -I$(TOOLS)
 out := $(OUT)/$(FLAVOUR)
 common := $(out)/world.o $(patsubst $(CORE)/%.c,$(out)/core/%.o,$(filter-out %/map.c %/device.c %/bell.c,$(wildcard $(CORE)/*.c)))
-tools := $(addprefix $(out)/tools/ivshmem_,check.o deep.o show.o reap.o)
+tools := $(addprefix $(out)/tools/ivshmem_,check.o deep.o show.o reap.o blocks.o)
 
 all: $(patsubst $(SRC)/target_%.c,$(out)/%,$(wildcard $(SRC)/target_*.c))
 	@:
