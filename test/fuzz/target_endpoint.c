@@ -146,6 +146,8 @@ static void call(struct input *in, unsigned op)
         break;
     case 4:
         ivshm_endpoint_watch(region, &self.process);
+        entry = ivshm_endpoint_crowd(&self).here;
+        must(entry <= region->geo.endpoints);
         break;
     case 5:
         join();
@@ -157,6 +159,7 @@ static void call(struct input *in, unsigned op)
     default:
         entry = (uint32_t) take(in, 1) % region->geo.endpoints;
         ivshm_endpoint_is_live(region, (struct ivshm_owner){entry, 1});
+        ivshm_endpoint_find(region, (struct ivshm_owner){entry, 1}, ivshm_endpoint_seal(&self));
         ivshm_endpoint_detach(&self, entry);
     }
 }

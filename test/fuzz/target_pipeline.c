@@ -54,6 +54,7 @@ static void call(struct input *in, unsigned op)
         break;
     case 4:
         ivshm_pipeline_is_drained(&pipeline);
+        must(ivshm_pipeline_waiting(&pipeline) <= (uint64_t) pipeline.count * pipeline.size);
         break;
     case 5:
         ivshm_pipeline_reset(&pipeline);

@@ -193,6 +193,7 @@ static void call(struct input *in, unsigned op)
         if (channel && !ivshm_channel_has_more(own, channel, ivshm_transport_inbox_position(own)) &&
             ivshm_transport_is_empty(own))
             ivshm_transport_flush(own);
+        ivshm_transport_is_half_in_flight(own);
         break;
     case 5:
         allow(table_limit(own->region), false);
