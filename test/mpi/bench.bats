@@ -80,11 +80,12 @@ END_OF_RUNS
     printf '%s\n' '#!/bin/sh' "cd '$PWD'" '[ "$PMI_RANK" != 0 ] || echo x >>calls' \
         '[ "$(wc -l <calls)" -lt 3 ] || [ -e go ] || exec sleep 1000' "exec '$programs/counted'" >program
     chmod +x program
+    : >calls # both ranks read it, whichever is first
     local options=(--layout 2x1 --rounds 2 --transport 'ivshmem,tcp' --no-profile)
     ivshmem-bench run --out "$out" --size 32M "${options[@]}" -- ./program >first 2>&1 3>&- &
     local pid=$!
     background+=("$pid")
-    until_true test -e calls
+    until_true test -s calls
     third_began() { [ "$(wc -l <calls)" -ge 3 ]; }
     until_true third_began || until_true third_began || until_true third_began # the machine may be very busy
     # Meanwhile, nobody else may use that folder.
