@@ -179,6 +179,23 @@ alone() {
     empty
 }
 
+@test "without mpiexec, as one of several that a launcher without PMI has started" {
+    local warning="started by srun without PMI-2: its 3 processes are a job of one rank each"
+    export SLURM_STEP_NUM_TASKS=3 SLURM_PROCID=0
+    alone "$programs/init"
+    [[ $output == *"ivshmem: rank 0: $warning"*"use srun --mpi=pmi2"* ]]
+    SLURM_PROCID=1 alone "$programs/init"
+    [[ $output != *"started by"* ]]
+    SLURM_STEP_NUM_TASKS=1 alone "$programs/init"
+    [[ $output != *"started by"* ]]
+    # mpiexec was started by srun itself, or in the script of sbatch.
+    alone mpiexec -n 1 "$programs/init"
+    [[ $output != *"started by"* ]]
+    unset SLURM_STEP_NUM_TASKS SLURM_PROCID
+    OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=0 alone "$programs/init"
+    [[ $output == *"ivshmem: rank 0: started by Open MPI's mpiexec: its 2 processes"* ]]
+}
+
 @test "on one machine, without a region" {
     alone mpiexec -n 3 "$programs/coll"
 }

@@ -254,11 +254,41 @@ static bool can_do_without(int err)
     return MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK != 0 && err == -ENODEV;
 }
 
+/*
+ * MPICH takes a process to which nobody speaks PMI for a job of one rank. If a launcher has started
+ * several, they are that many jobs, and nothing else tells the user. The first one does.
+ */
+static void warn_of_other_launcher(const MPIDI_PG_t *pg_p)
+{
+    static const struct {
+        const char *rank, *size, *what, *advice;
+    } launchers[] = {
+        {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun without PMI-2", "use srun --mpi=pmi2"},
+        {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "Open MPI's mpiexec",
+         "use the mpiexec of this MPI's installation"},
+    };
+    char text[300];
+
+    if (strncmp(pg_p->id, "singinit_kvs", strlen("singinit_kvs")) != 0)
+        return;
+    for (size_t i = 0; i < sizeof(launchers) / sizeof(launchers[0]); i++) {
+        const char *rank = getenv(launchers[i].rank), *size = getenv(launchers[i].size);
+        if (!rank || !size || atoi(rank) != 0 || atoi(size) < 2)
+            continue;
+        snprintf(
+            text, sizeof(text),
+            "started by %s: its %d processes are a job of one rank each; for one job of all, %s",
+            launchers[i].what, atoi(size), launchers[i].advice);
+        MPID_nem_ivshmem_report("", text);
+    }
+}
+
 static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val_max_sz_p)
 {
     int mpi_errno = MPI_SUCCESS;
 
     memset(&MPID_nem_ivshmem, 0, sizeof(MPID_nem_ivshmem));
+    warn_of_other_launcher(pg_p);
     MPID_nem_ivshmem_stats_register();
     MPID_nem_ivshmem_teardown_init();
     int tcp_errno = MPID_nem_ivshmem_path_init(pg_p, pg_rank, bc_val_p, val_max_sz_p);
