@@ -76,6 +76,21 @@ windows() { counted "$1" windows; }
     passes 3 "$programs/windows" shared
 }
 
+@test "MPI_COMM_TYPE_SHARED returns the ranks of a node, or of a region if that is chosen" {
+    all_remote
+    passes 3 "$programs/windows" split 1
+    export MPIR_CVAR_NEMESIS_IVSHMEM_SHARED=region
+    passes_both 4 "$programs/windows" split 4
+    # A rank without a region.
+    half_remote
+    unset MPIR_CVAR_NEMESIS_IVSHMEM_REGION
+    export MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=1
+    mpi job -n 1 "$programs/windows" split 1 : \
+        -n 3 -env MPIR_CVAR_NEMESIS_IVSHMEM_REGION "$region" "$programs/windows" split 3 || { say job; false; }
+    grep -ix "no errors" "$BATS_TEST_TMPDIR/job.out"
+    empty
+}
+
 @test "shared windows of 8 KiB in a nearly full region; in a full one, the error says what is free" {
     use_region 8M
     all_remote

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * windows free [ROUNDS] | fenced | shared | full | range | lock REGION | stuck REGION | liar REGION
+ * windows free [ROUNDS] | fenced | shared | full | range | split COUNT | lock REGION | stuck REGION
+ * | liar REGION
  *
  *   free     windows that are created, locked once, and freed at once, so that unlocks are in
  *            flight when all have come to MPI_Win_free
@@ -8,6 +9,8 @@
  *   shared   where the parts of MPI_Win_allocate_shared are, as on one node
  *   full     such windows in a region that is nearly full, and the error in a full one
  *   range    operations outside a shared window
+ *   split    COUNT ranks, this one among them, that MPI_COMM_TYPE_SHARED returns: in the order of
+ *            their keys, with a window; and without rank 0, which gives MPI_UNDEFINED
  *   lock     words in its lock that no rank has written
  *   stuck    a lock that never becomes free; for a minute and more, by a clock that runs faster
  *   liar     a rank that names an impossible part as its own
@@ -147,6 +150,48 @@ static void shared_parts(void)
                                         : 1 + 100 * r;
             check_parts(bytes, noncontig);
         }
+}
+
+/* The ranks of `comm` are in the reverse order, and load what the next one has stored. */
+static void check_split(MPI_Comm comm, int count)
+{
+    int n, me, ranks[64];
+    char *mine, *next;
+    MPI_Aint bytes;
+    int unit;
+    MPI_Win win;
+
+    MPI_Comm_size(comm, &n);
+    MPI_Comm_rank(comm, &me);
+    CHECK(n == count, "%d ranks share memory, %d were expected", n, count);
+    MPI_Allgather(&rank, 1, MPI_INT, ranks, 1, MPI_INT, comm);
+    for (int i = 1; i < n; i++)
+        CHECK(ranks[i - 1] > ranks[i], "rank %d is before rank %d", ranks[i - 1], ranks[i]);
+    MPI_Win_allocate_shared(3000, 1, MPI_INFO_NULL, comm, &mine, &win);
+    MPI_Win_fence(0, win);
+    fill(mine, 3000, (uint64_t) rank);
+    MPI_Win_fence(0, win);
+    MPI_Win_shared_query(win, (me + 1) % n, &bytes, &unit, &next);
+    CHECK_PATTERN(next, 3000, (uint64_t) ranks[(me + 1) % n], "part of rank %d",
+                  ranks[(me + 1) % n]);
+    MPI_Win_free(&win);
+}
+
+static void split(int count)
+{
+    MPI_Comm comm;
+    int with_0 = rank, type = rank == 0 ? MPI_UNDEFINED : MPI_COMM_TYPE_SHARED;
+
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, -rank, MPI_INFO_NULL, &comm);
+    check_split(comm, count);
+    MPI_Allreduce(MPI_IN_PLACE, &with_0, 1, MPI_INT, MPI_MIN, comm);
+    MPI_Comm_free(&comm);
+    MPI_Comm_split_type(MPI_COMM_WORLD, type, -rank, MPI_INFO_NULL, &comm);
+    CHECK((comm == MPI_COMM_NULL) == (rank == 0), "MPI_UNDEFINED");
+    if (rank != 0) {
+        check_split(comm, with_0 == 0 ? count - 1 : count);
+        MPI_Comm_free(&comm);
+    }
 }
 
 /* In a region in which no more than a quarter is free. */
@@ -519,6 +564,8 @@ int main(int argc, char **argv)
         full();
     else if (strcmp(argv[1], "range") == 0)
         range();
+    else if (strcmp(argv[1], "split") == 0 && argc > 2)
+        split(atoi(argv[2]));
     else if (strcmp(argv[1], "lock") == 0 && argc > 2)
         forged(argv[2]);
     else if (strcmp(argv[1], "stuck") == 0 && argc > 2)

@@ -25,6 +25,7 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_local.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_memory.c           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_window.c           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_split.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_wait.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_port.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_card.c             \
@@ -68,6 +69,7 @@ noinst_HEADERS +=                                                           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_send.h             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_shared.h           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_speed.h            \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_split.h            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_stats.h            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_teardown.h         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_validate.h         \

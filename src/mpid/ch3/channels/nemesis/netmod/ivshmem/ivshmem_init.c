@@ -106,6 +106,18 @@ cvars:
         in windows of it are loads and stores. 0 keeps the region for
         messages.
 
+    - name        : MPIR_CVAR_NEMESIS_IVSHMEM_SHARED
+      category    : NEMESIS
+      type        : enum
+      default     : node
+      class       : none
+      verbosity   : MPI_T_VERBOSITY_USER_BASIC
+      scope       : MPI_T_SCOPE_ALL_EQ
+      description : |-
+        Which ranks MPI_Comm_split_type with MPI_COMM_TYPE_SHARED returns.
+        node   - Those of the same VM or host
+        region - Those that share the region, in any VM and on the host
+
     - name        : MPIR_CVAR_NEMESIS_IVSHMEM_INFO
       category    : NEMESIS
       type        : int
@@ -141,6 +153,7 @@ cvars:
 
 #include "ivshmem_poll.h"
 #include "ivshmem_window.h"
+#include "ivshmem_split.h"
 #include "ivshmem_path.h"
 #include "ivshmem_port.h"
 #include "ivshmem_relation.h"
@@ -318,6 +331,7 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
             MPID_nem_ivshmem_report("uses tcp: ", MPID_nem_ivshmem.diag.text);
     }
     MPID_nem_ivshmem_window_init();
+    MPID_nem_ivshmem_split_init();
     mpi_errno = MPID_nem_ivshmem_card_add(bc_val_p, val_max_sz_p);
     MPIR_ERR_CHECK(mpi_errno);
     MPID_nem_ivshmem_info_print();

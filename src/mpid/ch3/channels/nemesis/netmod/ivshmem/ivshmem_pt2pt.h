@@ -78,6 +78,16 @@ static inline int ivshmem_pt2pt_withdraw(int n, MPIR_Request *reqs[], int mpi_er
 }
 
 /*
+ * A receive from any rank of a communicator, of whose dead ranks the program has not acknowledged
+ * all, ends with an error. MPID_Wait finds that out only when something has happened.
+ */
+static inline int ivshmem_pt2pt_wait_for(MPIR_Request *req)
+{
+    return unlikely(MPIR_Request_is_anysrc_mismatched(req)) ? MPIR_Request_handle_proc_failed(req)
+                                                            : MPID_Wait(req, MPI_STATUS_IGNORE);
+}
+
+/*
  * Waits until all requests are complete. In the meantime the progress engine may fail, because of a
  * connection that has nothing to do with these requests: then its error is returned.
  * But if all were under way and complete normally, nothing has failed.
@@ -87,7 +97,7 @@ static inline int ivshmem_pt2pt_wait(int n, MPIR_Request *reqs[])
     int mpi_errno = MPI_SUCCESS;
 
     for (int i = 0; i < n && mpi_errno == MPI_SUCCESS; i++)
-        mpi_errno = MPID_Wait(reqs[i], MPI_STATUS_IGNORE);
+        mpi_errno = ivshmem_pt2pt_wait_for(reqs[i]);
     if (likely(mpi_errno == MPI_SUCCESS) || !ivshmem_pt2pt_withdraw(n, reqs, mpi_errno))
         return MPI_SUCCESS;
     return mpi_errno;
