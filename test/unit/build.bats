@@ -73,6 +73,13 @@ setup() {
         share/mpich-ivshmem/netmod/ivshmem/core/sources.mk; do
         [ -e "image/usr/$file" ]
     done
+    # Each function has its manual page.
+    sed 's/ivshmem[a-z_]*(3)//g' image/usr/include/ivshmem.h | grep -oE '\bivshmem_[a-z_]+\(' | tr -d '(' | sort -u >functions
+    [ "$(wc -l <functions)" -gt 20 ]
+    while read -r name; do
+        page=$(sed -n 's,^\.so man3/,image/usr/share/man/man3/,p' "image/usr/share/man/man3/$name.3")
+        grep -q "${name//_/.*}" "$page"
+    done <functions
     grep -q '^ExecStart=/usr/bin/ivshmem-server ' 'image/usr/lib/systemd/system/ivshmem-server@.service'
     grep -q '^ExecStart=/usr/bin/ivshmem reap --all$' image/usr/lib/systemd/system/ivshmem-reap.service
     diff -r ../checkout/kmod image/usr/share/mpich-ivshmem/kmod
