@@ -253,6 +253,34 @@ static int up_in_background(struct net *net, const char *region_name)
 
 /* The command line */
 
+/* What is wrong with it as the address of an interface, or NULL. */
+static const char *address_fault(const struct net_address *a)
+{
+    uint32_t host, v4;
+    if (a->family == AF_INET6) {
+        static const unsigned char loopback[16] = {[15] = 1}, zero[16] = {0};
+        if (a->bytes[0] == 0xff)
+            return "is a multicast address";
+        return memcmp(a->bytes, loopback, 16) == 0 ? "is the loopback address"
+               : memcmp(a->bytes, zero, 16) == 0   ? "is no address"
+                                                   : NULL;
+    }
+    memcpy(&v4, a->bytes, sizeof(v4));
+    v4 = ntohl(v4);
+    host = a->prefix == 32 ? 0 : v4 & UINT32_MAX >> a->prefix;
+    if (a->bytes[0] == 0)
+        return "is no address";
+    if (a->bytes[0] == 127)
+        return "is a loopback address";
+    if (a->bytes[0] >= 224)
+        return "is a multicast or reserved address";
+    if (a->prefix < 31 && host == 0)
+        return "is the address of the network itself";
+    if (a->prefix < 31 && host == UINT32_MAX >> a->prefix)
+        return "is the network's broadcast address";
+    return NULL;
+}
+
 static int parse_mtu(const char *text, unsigned *mtu)
 {
     char *end;
@@ -276,9 +304,9 @@ static int parse_up(struct net *net, const struct tool_options *opt)
         return tool_usage_error("%s is not an address with the length of its network, such as "
                                 "10.77.0.1/24 or fd77::1/64",
                                 opt->address);
-    if (net_address_fault(&net->name.address))
+    if (address_fault(&net->name.address))
         return tool_usage_error("%s %s: expected the address of one machine, such as 10.77.0.1/24",
-                                opt->address, net_address_fault(&net->name.address));
+                                opt->address, address_fault(&net->name.address));
     if (!net_name_is_valid(network, NET_NAME_MAX))
         return tool_usage_error("--network %s is no name of 1 to %d letters, digits and the like",
                                 network, NET_NAME_MAX);

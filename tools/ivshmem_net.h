@@ -40,8 +40,6 @@ struct net_name {
 
 /* ADDRESS/PREFIX. False if `text` is none. */
 bool net_parse_address(const char *text, struct net_address *address);
-/* What is wrong with it as the address of an interface, or NULL. */
-const char *net_address_fault(const struct net_address *address);
 static inline bool net_same_address(const struct net_address *a, const struct net_address *b)
 {
     return a->family == b->family && memcmp(a->bytes, b->bytes, sizeof(a->bytes)) == 0;
@@ -79,9 +77,6 @@ int net_tap_configure(const char *name, const struct net_address *address, unsig
                       struct ivshm_diag *diag);
 /* -EADDRINUSE if another interface of this machine has that address. */
 int net_tap_check_address(const struct net_address *address, struct ivshm_diag *diag);
-
-/* What is wrong with a frame of `bytes` that begins with `head`, or NULL. */
-const char *net_head_fault(const unsigned char head[NET_HEAD_BYTES], size_t bytes);
 
 /* Counters, of frames unless they say otherwise. */
 #define NET_COUNTERS(X)                                                                            \

@@ -35,33 +35,6 @@ bool net_parse_address(const char *text, struct net_address *address)
     return true;
 }
 
-const char *net_address_fault(const struct net_address *a)
-{
-    uint32_t host, v4;
-    if (a->family == AF_INET6) {
-        static const unsigned char loopback[16] = {[15] = 1}, zero[16] = {0};
-        if (a->bytes[0] == 0xff)
-            return "is a multicast address";
-        return memcmp(a->bytes, loopback, 16) == 0 ? "is the loopback address"
-               : memcmp(a->bytes, zero, 16) == 0   ? "is no address"
-                                                   : NULL;
-    }
-    memcpy(&v4, a->bytes, sizeof(v4));
-    v4 = ntohl(v4);
-    host = a->prefix == 32 ? 0 : v4 & UINT32_MAX >> a->prefix;
-    if (a->bytes[0] == 0)
-        return "is no address";
-    if (a->bytes[0] == 127)
-        return "is a loopback address";
-    if (a->bytes[0] >= 224)
-        return "is a multicast or reserved address";
-    if (a->prefix < 31 && host == 0)
-        return "is the address of the network itself";
-    if (a->prefix < 31 && host == UINT32_MAX >> a->prefix)
-        return "is the network's broadcast address";
-    return NULL;
-}
-
 bool net_name_is_valid(const char *text, size_t max)
 {
     size_t n = strlen(text);

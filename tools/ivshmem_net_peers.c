@@ -439,12 +439,37 @@ static void break_peer(struct net *net, struct net_peer *peer, struct ivshm_chan
     stop_listening(net, peer, channel);
 }
 
+/* What is wrong with a frame of `bytes` that begins with `head`, or NULL. */
+static const char *head_fault(const unsigned char head[NET_HEAD_BYTES], size_t bytes)
+{
+    struct virtio_net_hdr h;
+    if (bytes < NET_HEAD_BYTES || bytes > NET_FRAME_MAX)
+        return "a frame of a size that none has";
+    const size_t frame = bytes - NET_VNET_BYTES;
+    memcpy(&h, head, sizeof(h));
+    if (h.flags & ~(VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID))
+        return "a frame with unknown flags";
+    if (h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM && (size_t) h.csum_start + h.csum_offset + 2 > frame)
+        return "a frame with its checksum behind its end";
+    switch (h.gso_type & ~VIRTIO_NET_HDR_GSO_ECN) {
+    case VIRTIO_NET_HDR_GSO_NONE:
+        return h.gso_type || h.hdr_len > frame ? "a frame whose header is wrong" : NULL;
+    case VIRTIO_NET_HDR_GSO_TCPV4:
+    case VIRTIO_NET_HDR_GSO_TCPV6:
+        return h.gso_size == 0 || h.hdr_len > frame || !(h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM)
+                   ? "a frame that cannot be segmented as it says"
+                   : NULL;
+    default:
+        return "a frame of an unknown type";
+    }
+}
+
 /* Gives a frame to the kernel: a head that nobody else can change, and the rest. */
 static void deliver(struct net *net, struct net_peer *peer, struct ivshm_channel *channel,
                     const unsigned char *head, const unsigned char *rest, size_t rest_bytes)
 {
     const unsigned char *from = head + NET_VNET_BYTES + NET_MAC_BYTES;
-    const char *fault = net_head_fault(head, NET_HEAD_BYTES + rest_bytes);
+    const char *fault = head_fault(head, NET_HEAD_BYTES + rest_bytes);
     if (!fault && from[0] & 1)
         fault = "a frame from an address of many";
     if (fault) {

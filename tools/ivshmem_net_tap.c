@@ -183,27 +183,3 @@ int net_tap_check_address(const struct net_address *address, struct ivshm_diag *
     freeifaddrs(list);
     return err;
 }
-
-const char *net_head_fault(const unsigned char head[NET_HEAD_BYTES], size_t bytes)
-{
-    struct virtio_net_hdr h;
-    if (bytes < NET_HEAD_BYTES || bytes > NET_FRAME_MAX)
-        return "a frame of a size that none has";
-    const size_t frame = bytes - NET_VNET_BYTES;
-    memcpy(&h, head, sizeof(h));
-    if (h.flags & ~(VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID))
-        return "a frame with unknown flags";
-    if (h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM && (size_t) h.csum_start + h.csum_offset + 2 > frame)
-        return "a frame with its checksum behind its end";
-    switch (h.gso_type & ~VIRTIO_NET_HDR_GSO_ECN) {
-    case VIRTIO_NET_HDR_GSO_NONE:
-        return h.gso_type || h.hdr_len > frame ? "a frame whose header is wrong" : NULL;
-    case VIRTIO_NET_HDR_GSO_TCPV4:
-    case VIRTIO_NET_HDR_GSO_TCPV6:
-        return h.gso_size == 0 || h.hdr_len > frame || !(h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM)
-                   ? "a frame that cannot be segmented as it says"
-                   : NULL;
-    default:
-        return "a frame of an unknown type";
-    }
-}

@@ -15,6 +15,9 @@ fuzz() {
 @test "hostile memory: pipeline" { fuzz pipeline 1; }
 @test "hostile memory: cooperative copy" { fuzz coop 1; }
 @test "hostile memory: the command ivshmem" { fuzz tool 2; }
+@test "hostile memory: the network" { fuzz net 2; }
+@test "hostile memory: pipes" { fuzz pipe 2; }
+@test "hostile memory: libivshmem" { fuzz library 2; }
 
 @test "the corpus covers the lines that read peers' memory" { "$BATS_TEST_DIRNAME/fuzz" coverage; }
 

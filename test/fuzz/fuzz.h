@@ -88,6 +88,9 @@ const struct world *world_now(void);
 struct ivshm_transport *parties_begin(void);
 void parties_end(void);
 
+/* From now on it is of that job, by which tools find each other. */
+void party_name(enum party who, const char *job, uint32_t rank);
+
 /* From now on HOSTILE writes only its own memory, and others must not suffer. */
 void world_confine(void);
 

@@ -308,6 +308,17 @@ void parties_end(void)
     }
 }
 
+void party_name(enum party who, const char *job, uint32_t rank)
+{
+    struct ivshm_endpoint_shm *entry =
+        &now.world->region.endpoints[now.party[who].endpoint.owner.endpoint];
+    const uint64_t word = rank;
+    char text[sizeof(entry->job)] = "";
+    snprintf(text, sizeof(text), "%s", job);
+    memcpy(entry->job, text, sizeof(text));
+    memcpy(&entry->rank, &word, sizeof(word));
+}
+
 void world_confine(void)
 {
     now.confined = true;
