@@ -207,6 +207,36 @@ exists() { compgen -G "root/.ivshmem-*/*" >/dev/null; }
     end_server
 }
 
+@test "folders that become links meanwhile lead nowhere" {
+    mkdir root/swapped outside
+    echo inside >root/swapped/file
+    echo secret >outside/file
+    ln -s ../outside root/other
+    serve --write root
+    begin swaps python3 -c 'if True:
+        import os, time
+        while os.path.exists("src"):
+            os.rename("root/swapped", "root/third")
+            os.rename("root/other", "root/swapped")
+            os.rename("root/third", "root/other")
+            time.sleep(0.0005)'
+    for i in {1..10}; do
+        # Each may succeed or fail, as it comes in time or not.
+        ivshmem get srv:swapped/file "got$i" || :
+        ivshmem get srv:swapped/ "tree$i" || :
+        ivshmem put srv:swapped src/small || :
+        ivshmem put srv:swapped/new src/small || :
+    done
+    mv src moved
+    wait "$pid"
+    mv moved src
+    grep -x secret outside/file
+    [ "$(ls outside)" = file ]
+    run ! grep -rl secret got* tree*
+    works
+    end_server
+}
+
 @test "no archive leads out, makes devices, or sets a user" {
     serve --write root
     echo safe >victim
