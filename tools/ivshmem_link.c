@@ -394,6 +394,16 @@ void link_found(struct link *link)
     ivshm_transport_end_wait(&link->transport, &link->wait);
 }
 
+void link_tell(struct link *link, uint64_t bytes)
+{
+    const struct ivshm_counts counts = {
+        .large_sent_bytes = link->is_sender ? bytes : 0,
+        .large_received_bytes = link->is_sender ? 0 : bytes,
+        .waited = ivshm_wait_total(&link->wait),
+    };
+    ivshm_transport_tell(&link->transport, tool_now_ns(), &counts);
+}
+
 void link_wake(struct link *link, struct link_peer *peer)
 {
     ivshm_channel_wake(&link->transport, peer->channel);

@@ -89,6 +89,9 @@ void link_forget(struct link *link);
  */
 void link_serve(struct link *link);
 
+/* For those who look at the region: so many bytes were read, or written. */
+void link_tell(struct link *link, uint64_t bytes);
+
 /* A few times a second. */
 bool link_is_due(void);
 

@@ -100,12 +100,27 @@ static bool look(struct net *net, const struct waiter *w)
     return false;
 }
 
+/* For `ivshmem top`. */
+static void tell(struct net *net, const struct waiter *w, uint64_t now)
+{
+    const struct ivshm_counts counts = {
+        .eager_sent = net->counters.sent,
+        .eager_sent_bytes = net->counters.sent_bytes,
+        .eager_received = net->counters.received,
+        .eager_received_bytes = net->counters.received_bytes,
+        .no_room = net->counters.dropped,
+        .waited = ivshm_wait_total(&w->wait),
+    };
+    ivshm_transport_tell(&net->transport, now, &counts);
+}
+
 /* True if somebody wants the end. */
 static bool do_rare_things(struct net *net, struct waiter *w)
 {
     const uint64_t now = tool_now_ns();
     if (now >= w->next_watch) {
         net_peers_watch(net);
+        tell(net, w, now);
         w->next_watch = now + WATCH_NS;
     }
     if (now < w->next_serve)

@@ -152,6 +152,7 @@ static int look_around(struct pipe *p)
 {
     if (link_is_due()) {
         link_serve(&p->link);
+        link_tell(&p->link, p->bytes);
         if (p->user->show)
             p->user->show(p->user->arg, p->bytes);
     }

@@ -95,7 +95,9 @@ int lib_wait_more(struct ivshmem *handle, struct lib_wait *wait)
                                         /* Whoever holds a lock may need this processor to go on. */
                                         .is_crowded = true,
                                         .looks = 1};
-    switch (ivshm_wait_next(&handle->wait, now, &what, &nap)) {
+    const enum ivshm_wait_step step = ivshm_wait_next(&handle->wait, now, &what, &nap);
+    ivshm_transport_tell_wait(&handle->transport, &handle->wait, step);
+    switch (step) {
     case IVSHM_WAIT_LOOK:
         break;
     case IVSHM_WAIT_GIVE:
@@ -119,6 +121,7 @@ int lib_wait_more(struct ivshmem *handle, struct lib_wait *wait)
 
 void lib_wait_end(struct ivshmem *handle, struct lib_wait *wait)
 {
+    ivshm_transport_tell_work(&handle->transport);
     if (ivshm_wait_end(&handle->wait) || wait->dozes)
         ivshm_transport_withdraw_sleep(&handle->transport);
     if (wait->place >= 0)

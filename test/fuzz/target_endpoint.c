@@ -34,12 +34,14 @@ static bool is_inside(ivshm_off off, uint64_t bytes)
 static void check_info(uint32_t index)
 {
     struct ivshm_endpoint_info info;
+    struct ivshm_told told;
     int err = ivshm_endpoint_read(region, index, &info);
     must(err == 0 || err == -ENOENT || err == -EAGAIN);
     if (err == 0) {
         must(strnlen(info.job, sizeof(info.job)) < sizeof(info.job));
         must(strnlen(info.process.host, sizeof(info.process.host)) < sizeof(info.process.host));
         must(info.claim.state != IVSHM_CLAIM_FREE);
+        ivshm_endpoint_told(region, index, &info, &told);
     }
 }
 

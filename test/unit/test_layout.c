@@ -82,6 +82,17 @@ TEST(test_offsets)
         AT(ivshm_chunk_word_shm, len, 0),
         SIZE(ivshm_chunk_word_shm, 64),
 
+        AT(ivshm_told_shm, doing, 0),
+        AT(ivshm_told_shm, time, 8),
+        AT(ivshm_told_shm, eager_sent, 16),
+        AT(ivshm_told_shm, large_sent, 48),
+        AT(ivshm_told_shm, copied_once, 80),
+        AT(ivshm_told_shm, tcp_sent, 88),
+        AT(ivshm_told_shm, no_room, 104),
+        AT(ivshm_told_shm, sleeps, 112),
+        AT(ivshm_told_shm, waited, 120),
+        SIZE(ivshm_told_shm, 128),
+
         AT(ivshm_coop_shm, word, 0),
         SIZE(ivshm_coop_shm, 64),
     };
@@ -165,9 +176,21 @@ TEST(test_golden_image_is_opened)
     close(fd);
 }
 
+/* What a process tells lies between its small and its large cells, which leave room for it. */
+TEST(test_told)
+{
+    struct ivshm_geometry geo;
+    for (uint64_t size = IVSHM_SIZE_MIN; size <= IVSHM_SIZE_MAX; size += size / 8) {
+        assert_int_equal(ivshm_geometry_compute(size, &geo, NULL), 0);
+        assert_true(geo.told >= geo.small + (uint64_t) geo.small_cells * geo.small_size);
+        assert_int_equal(geo.told + sizeof(struct ivshm_told_shm), geo.large);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_told),
         cmocka_unit_test(test_offsets),
         cmocka_unit_test(test_constants),
         cmocka_unit_test(test_golden_image),

@@ -628,9 +628,69 @@ TEST(test_death_amid_traffic)
     ivshm_region_close(&r);
 }
 
+/* What a process tells is read as long as it is there, and its entry is sound. */
+TEST(test_telling)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0);
+    const struct ivshm_owner self = a.endpoint.owner;
+    const struct ivshm_counts counts = {.eager_sent = 1, .tcp_sent_bytes = 2, .waited = UINT64_MAX};
+    struct ivshm_endpoint_info info;
+    struct ivshm_told told;
+    assert_int_equal(ivshm_endpoint_read(&r, self.endpoint, &info), 0);
+    assert_true(ivshm_endpoint_told(&r, self.endpoint, &info, &told));
+    assert_memory_equal(&told, &(struct ivshm_told){0}, sizeof(told));
+    ivshm_transport_tell(&a, 7, &counts);
+    ivshm_transport_tell_doing(&a, IVSHM_DOING_NAP);
+    assert_true(ivshm_endpoint_told(&r, self.endpoint, &info, &told));
+    assert_int_equal(told.doing, IVSHM_DOING_NAP);
+    assert_int_equal(told.time, 7);
+    assert_memory_equal(&told.counts, &counts, sizeof(counts));
+    ivshm_transport_tell_work(&a);
+    assert_true(ivshm_endpoint_told(&r, self.endpoint, &info, &told));
+    assert_int_equal(told.doing, IVSHM_DOING_WORK);
+    info.base.bytes = r.geo.size - IVSHM_PAGE; /* as a peer may write it */
+    assert_false(ivshm_endpoint_told(&r, self.endpoint, &info, &told));
+    assert_int_equal(ivshm_endpoint_read(&r, self.endpoint, &info), 0);
+    info.claim.generation++;
+    assert_false(ivshm_endpoint_told(&r, self.endpoint, &info, &told));
+    info.claim.generation--;
+    ivshm_transport_close(&a);
+    assert_false(ivshm_endpoint_told(&r, self.endpoint, &info, &told));
+    /* The next one has told nothing. */
+    a = transport_new(&r, 0);
+    assert_int_equal(ivshm_endpoint_read(&r, a.endpoint.owner.endpoint, &info), 0);
+    assert_true(ivshm_endpoint_told(&r, a.endpoint.owner.endpoint, &info, &told));
+    assert_memory_equal(&told, &(struct ivshm_told){0}, sizeof(told));
+    ivshm_transport_close(&a);
+    ivshm_region_close(&r);
+}
+
+/* A wait is told once it has lasted; what comes before that costs nothing. */
+TEST(test_telling_of_waits)
+{
+    struct ivshm_region r = region_new(4 * MIB);
+    struct ivshm_transport a = transport_new(&r, 0);
+    const struct ivshm_wait_for what = {.looks = 1};
+    struct ivshm_wait wait;
+    uint64_t nap;
+    ivshm_wait_init(&wait, IVSHM_WAIT_SPIN);
+    ivshm_transport_tell_wait(&a, &wait, ivshm_wait_next(&wait, 1000, &what, &nap));
+    assert_int_equal(a.doing, IVSHM_DOING_WORK);
+    ivshm_transport_tell_wait(&a, &wait, ivshm_wait_next(&wait, 1001000, &what, &nap));
+    assert_int_equal(a.doing, IVSHM_DOING_SPIN);
+    ivshm_transport_end_wait(&a, &wait);
+    assert_int_equal(a.doing, IVSHM_DOING_WORK);
+    assert_int_equal(ivshm_wait_total(&wait), 1000000);
+    ivshm_transport_close(&a);
+    ivshm_region_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_telling),
+        cmocka_unit_test(test_telling_of_waits),
         cmocka_unit_test(test_half_in_flight),
         cmocka_unit_test(test_sent_before_it_left),
         cmocka_unit_test(test_stale_reference),

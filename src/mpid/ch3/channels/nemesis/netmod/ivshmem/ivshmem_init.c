@@ -310,6 +310,7 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
         mpi_errno = MPID_nem_ivshmem_poll_init();
         MPIR_ERR_CHECK(mpi_errno);
         MPID_nem_ivshmem_wait_init();
+        MPID_nem_ivshmem_stats_tell();
         mpi_errno = MPID_nem_ivshmem_local_init();
         MPIR_ERR_CHECK(mpi_errno);
         mpi_errno = MPID_nem_ivshmem_relation_init();

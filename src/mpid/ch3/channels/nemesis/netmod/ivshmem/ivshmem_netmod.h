@@ -147,6 +147,7 @@ typedef struct {
         struct ivshm_wait wait;
         struct ivshm_crowd crowd;
         uint64_t counted_at; /* ns: when the crowd was */
+        uint64_t told_at;    /* ns: when a wait told what was done so far */
         uint64_t progress;   /* at the last look */
         long processors;     /* of this machine */
         /* Since the last poll. What is done in one of so many polls only is due. */

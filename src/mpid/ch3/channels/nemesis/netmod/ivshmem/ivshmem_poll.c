@@ -21,6 +21,7 @@
 #include "ivshmem_packet.h"
 #include "ivshmem_memory.h"
 #include "ivshmem_error.h"
+#include "ivshmem_stats.h"
 
 #include <time.h>
 
@@ -526,6 +527,7 @@ static int watch_peers(bool idle)
         MPID_nem_ivshmem_memory_trim();
         MPID_nem_ivshmem_local_look();
         ivshm_transport_watch(&MPID_nem_ivshmem.transport);
+        MPID_nem_ivshmem_stats_tell();
     }
     mark_gone(&progress->seen_gone);
     mpi_errno = end_marked(MPI_SUCCESS);

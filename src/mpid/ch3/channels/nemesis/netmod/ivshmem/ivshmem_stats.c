@@ -2,10 +2,12 @@
 /*
  * The counters: MPI_T performance variables, and a line at finalize if
  * MPIR_CVAR_NEMESIS_IVSHMEM_STATS is set. They prove which path a run took, so they always exist,
- * even where MPICH's own are compiled out. Called at start and at the end, under MPICH's global
- * lock.
+ * even where MPICH's own are compiled out. Now and then they are copied into the region, for
+ * `ivshmem top`. Not called for a message; under MPICH's global lock.
  */
 #include "ivshmem_stats.h"
+
+#include <time.h>
 
 /* MPICH's macro for variables that may be compiled out ends in this one, which never is. */
 #define REGISTER(name, counter, desc)                                                              \
@@ -51,6 +53,32 @@ void MPID_nem_ivshmem_stats_register(void)
     REGISTER(ivshmem_tcp_sent, stats.tcp_sent,
              "messages sent by tcp, to ranks without a common region");
     REGISTER(ivshmem_tcp_sent_bytes, stats.tcp_sent_bytes, "bytes sent by tcp, with headers");
+}
+
+void MPID_nem_ivshmem_stats_tell(void)
+{
+    const MPID_nem_ivshmem_stats_t *s = &MPID_nem_ivshmem.stats;
+    const struct ivshm_counts counts = {
+        .eager_sent = s->eager_sent,
+        .eager_sent_bytes = s->eager_sent_bytes,
+        .eager_received = s->eager_received,
+        .eager_received_bytes = s->eager_received_bytes,
+        .large_sent = s->lmt_sent,
+        .large_sent_bytes = s->lmt_sent_bytes,
+        .large_received = s->lmt_received,
+        .large_received_bytes = s->lmt_received_bytes,
+        .copied_once = s->single_copy,
+        .tcp_sent = s->tcp_sent,
+        .tcp_sent_bytes = s->tcp_sent_bytes,
+        .no_room = s->waits,
+        .sleeps = s->sleeps,
+        .waited = ivshm_wait_total(&MPID_nem_ivshmem.wait.wait),
+    };
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    ivshm_transport_tell(&MPID_nem_ivshmem.transport,
+                         (uint64_t) now.tv_sec * 1000000000 + (uint64_t) now.tv_nsec, &counts);
 }
 
 /* One line in one call, so that the lines of many ranks do not mix. */

@@ -8,6 +8,7 @@
 
 #include "ivshmem_error.h"
 #include "ivshmem_local.h"
+#include "ivshmem_stats.h"
 #include "ivshmem_way.h"
 #include "mpid_nem_inline.h"
 
@@ -19,6 +20,9 @@
 
 /* The processes of the region are counted again after so many ns. */
 #define COUNT_AGAIN UINT64_C(100000000)
+/* Those who look on are told again after so many ns, if the rank waits; ivshmem_poll.c has the
+ * rest. */
+#define TELL_AGAIN UINT64_C(100000000)
 
 static __typeof__(MPID_nem_ivshmem.wait) *const self = &MPID_nem_ivshmem.wait;
 
@@ -134,6 +138,11 @@ void MPID_nem_ivshmem_wait(void)
         .looks = ivshm_transport_looks(t) + (unsigned) MPID_nem_mem_region.num_local,
     };
     enum ivshm_wait_step step = ivshm_wait_next(&self->wait, time, &what, &nap);
+    ivshm_transport_tell_wait(t, &self->wait, step);
+    if (time - self->told_at > TELL_AGAIN) {
+        self->told_at = time;
+        MPID_nem_ivshmem_stats_tell();
+    }
     switch (step) {
     case IVSHM_WAIT_LOOK:
         break;
@@ -154,6 +163,7 @@ void MPID_nem_ivshmem_wait(void)
             ivshm_transport_withdraw_sleep(t);
         }
         MPID_nem_ivshmem.stats.sleeps++;
+        ivshm_wait_woke(&self->wait, now());
         self->slept = true;
         break;
     }
@@ -162,6 +172,7 @@ void MPID_nem_ivshmem_wait(void)
 void MPID_nem_ivshmem_wait_end(void)
 {
     self->slept = false;
+    ivshm_transport_tell_work(&MPID_nem_ivshmem.transport);
     if (ivshm_wait_end(&self->wait))
         ivshm_transport_withdraw_sleep(&MPID_nem_ivshmem.transport);
 }

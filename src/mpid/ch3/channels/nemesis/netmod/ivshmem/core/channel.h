@@ -54,6 +54,7 @@ struct ivshm_transport {
     struct ivshm_poll_set poll_set;  /* of channels that have a ring to receive from */
     bool ring_was_last;              /* the last message came through a ring */
     enum ivshm_sleep sleep;          /* that this process has announced last */
+    enum ivshm_doing doing;          /* that it has told last */
     unsigned long long wakes;        /* peers that this process has woken */
 };
 

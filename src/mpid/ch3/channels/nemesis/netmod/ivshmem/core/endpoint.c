@@ -218,6 +218,30 @@ int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
     return -EAGAIN;
 }
 
+bool ivshm_endpoint_told(const struct ivshm_region *region, uint32_t index,
+                         const struct ivshm_endpoint_info *info, struct ivshm_told *told)
+{
+    const struct ivshm_owner owner = {index, info->claim.generation};
+    const struct ivshm_geometry *geo = &region->geo;
+    if (!ivshm_extent_owned(region, owner, IVSHM_KIND_BASE, info->base, geo->base_bytes))
+        return false;
+    const char *base = ivshm_region_resolve(region, info->base, geo->base_bytes);
+    if (!base)
+        return false;
+    const struct ivshm_told_shm *shm = (const struct ivshm_told_shm *) (base + geo->told);
+    const struct ivshm_told r = {.doing = ivshm_a64_load_relaxed(&shm->doing),
+                                 .time = ivshm_a64_load_relaxed(&shm->time),
+#define X(name) .counts.name = ivshm_a64_load_relaxed(&shm->name),
+                                 IVSHM_COUNTS(X)
+#undef X
+    };
+    /* The memory may be another's by now. */
+    if (!ivshm_endpoint_is_live(region, owner))
+        return false;
+    *told = r;
+    return true;
+}
+
 uint64_t ivshm_endpoint_seal(const struct ivshm_endpoint *ep)
 {
     return seal_of(&ep->process, ep->owner.generation);

@@ -149,6 +149,24 @@ struct ivshm_bell_address ivshm_endpoint_bell(const struct ivshm_region *region,
 int ivshm_endpoint_read(const struct ivshm_region *region, uint32_t index,
                         struct ivshm_endpoint_info *info);
 
+/* What a process tells of itself: see layout.h. Any values, if it is not honest. */
+struct ivshm_told {
+    uint64_t doing; /* enum ivshm_doing, or a value that does not exist */
+    uint64_t time;  /* ns by its own clock; 0: there are no counts */
+    struct ivshm_counts {
+#define X(name) uint64_t name;
+        IVSHM_COUNTS(X)
+#undef X
+    } counts;
+};
+
+/*
+ * Reads that of the process whose entry *info is. False if it is not live any more, or its entry is
+ * damaged. Relaxed, as nothing but figures is read. Cost: a load for each block of a base extent.
+ */
+bool ivshm_endpoint_told(const struct ivshm_region *region, uint32_t index,
+                         const struct ivshm_endpoint_info *info, struct ivshm_told *told);
+
 /* The checksum of the caller's own identity, as its entry holds it. */
 uint64_t ivshm_endpoint_seal(const struct ivshm_endpoint *ep);
 

@@ -200,6 +200,46 @@ _Static_assert(sizeof(struct ivshm_cell_shm) == 16, "48 bytes of payload share t
 #define IVSHM_STREAM_RING UINT32_MAX
 
 /*
+ * What a process tells of itself, in the lines before its large cells: for people who look on, and
+ * nothing is decided by it. All of it is stored by the owner, whenever that costs no message
+ * anything, and loaded by whoever is interested, relaxed: a look that mixes two tellings is wrong
+ * by less than what was done between them. All-zero until something is told.
+ */
+#define IVSHM_COUNTS(X)                                                                            \
+    X(eager_sent)       /* messages: packets, or frames */                                         \
+    X(eager_sent_bytes) /* with their headers */                                                   \
+    X(eager_received)                                                                              \
+    X(eager_received_bytes)                                                                        \
+    X(large_sent)       /* messages */                                                             \
+    X(large_sent_bytes) /* also those of a pipe */                                                 \
+    X(large_received)                                                                              \
+    X(large_received_bytes)                                                                        \
+    X(copied_once) /* large messages, by the process that copied */                                \
+    X(tcp_sent)    /* messages that did not take the region */                                     \
+    X(tcp_sent_bytes)                                                                              \
+    X(no_room) /* times that a send found no room */                                               \
+    X(sleeps)                                                                                      \
+    X(waited) /* ns, in waits of more than a few looks */
+
+enum ivshm_doing {
+    IVSHM_DOING_WORK = 0,  /* it does not wait, or not for long yet; or tells nothing */
+    IVSHM_DOING_SPIN = 1,  /* it waits for a message: looks for it, */
+    IVSHM_DOING_YIELD = 2, /* gives its processor away in between, */
+    IVSHM_DOING_SLEEP = 3, /* sleeps until it is woken, */
+    IVSHM_DOING_NAP = 4,   /* or sleeps for a while, as nobody can wake it */
+};
+
+struct ivshm_told_shm {
+    ivshm_a64 doing; /* enum ivshm_doing */
+    ivshm_a64 time;  /* ns by the owner's monotonic clock, when it told the counts; 0: never */
+#define X(name) ivshm_a64 name;
+    IVSHM_COUNTS(X) /* since it joined */
+#undef X
+};
+
+_Static_assert(sizeof(struct ivshm_told_shm) == 2 * IVSHM_LINE, "the two lines before large cells");
+
+/*
  * Ring: records from its owner, the sender, to one receiver. The slots follow, then the buffers,
  * which are used in turn. A slot's word is stored last and describes the whole record.
  * word: bits 0-31 sequence number of the message among those from this sender to this receiver |

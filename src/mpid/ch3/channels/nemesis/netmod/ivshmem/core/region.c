@@ -75,6 +75,7 @@ int ivshm_geometry_compute(uint64_t size, struct ivshm_geometry *geo, struct ivs
         round_up(sizeof(struct ivshm_inbox_shm) + g.inbox_slots * sizeof(ivshm_a64), IVSHM_LINE);
     g.small = round_up(g.attached + g.endpoints / 8, IVSHM_LINE);
     g.large = round_up(g.small + (uint64_t) g.small_cells * g.small_size, IVSHM_PAGE);
+    g.told = g.large - sizeof(struct ivshm_told_shm); /* the small cells end before that */
     g.base_bytes = g.large + (uint64_t) g.large_cells * g.large_size;
     g.chunk_data =
         round_up(g.pipeline_chunks * sizeof(struct ivshm_chunk_word_shm), IVSHM_PAGE) + CHUNK_SHIFT;

@@ -33,7 +33,7 @@ struct ivshm_geometry {
     uint32_t pipeline_chunks, chunk_size;
     uint32_t ring_slots, slot_size, ring_buffers, buffer_size;
     /* Derived: offsets within a base extent and its size; of a pipeline; of a ring. */
-    uint64_t attached, small, large, base_bytes; /* the inbox is at 0 */
+    uint64_t attached, small, told, large, base_bytes; /* the inbox is at 0 */
     uint64_t chunk_data, pipeline_bytes;
     uint64_t ring_bytes;
 };

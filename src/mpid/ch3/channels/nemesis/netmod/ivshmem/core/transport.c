@@ -9,8 +9,11 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define RING_AFTER 4 /* messages: for fewer, a ring is not worth its memory */
+
+#define TOLD_AFTER 50000 /* ns: of a wait */
 
 /* References in a row that lead to no message, before a receive returns. */
 #define DROPS_MAX 64
@@ -87,6 +90,47 @@ void ivshm_transport_sleep(struct ivshm_transport *t, uint64_t ns, const struct 
     ivshm_sleep_withdraw(t->inbox.shm);
 }
 
+static struct ivshm_told_shm *told(const struct ivshm_transport *t)
+{
+    return (struct ivshm_told_shm *) ((char *) t->endpoint.base + t->region->geo.told);
+}
+
+void ivshm_transport_tell_doing(struct ivshm_transport *t, enum ivshm_doing doing)
+{
+    t->doing = doing;
+    ivshm_a64_store_relaxed(&told(t)->doing, doing);
+}
+
+void ivshm_transport_tell_wait(struct ivshm_transport *t, const struct ivshm_wait *wait,
+                               enum ivshm_wait_step step)
+{
+    enum ivshm_doing doing = step == IVSHM_WAIT_DOZE || wait->announced ? IVSHM_DOING_SLEEP
+                             : step == IVSHM_WAIT_NAP                   ? IVSHM_DOING_NAP
+                             : step == IVSHM_WAIT_GIVE                  ? IVSHM_DOING_YIELD
+                                                                        : IVSHM_DOING_SPIN;
+    bool is_asleep = step == IVSHM_WAIT_DOZE || step == IVSHM_WAIT_NAP;
+    /* Where messages come and go, most waits are over before that. */
+    if (doing != t->doing && (is_asleep || ivshm_wait_lasted(wait) >= TOLD_AFTER))
+        ivshm_transport_tell_doing(t, doing);
+}
+
+void ivshm_transport_tell(struct ivshm_transport *t, uint64_t now,
+                          const struct ivshm_counts *counts)
+{
+    struct ivshm_told_shm *shm = told(t);
+#define X(name) ivshm_a64_store_relaxed(&shm->name, counts->name);
+    IVSHM_COUNTS(X)
+#undef X
+    ivshm_a64_store_relaxed(&shm->time, now);
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t) t.tv_sec * 1000000000 + (uint64_t) t.tv_nsec;
+}
+
 enum ivshm_wait_step ivshm_transport_wait(struct ivshm_transport *t, struct ivshm_wait *wait,
                                           const struct ivshm_wait_for *what, uint64_t now,
                                           enum ivshm_sleep kind, const struct pollfd *fds,
@@ -94,6 +138,7 @@ enum ivshm_wait_step ivshm_transport_wait(struct ivshm_transport *t, struct ivsh
 {
     uint64_t ns;
     const enum ivshm_wait_step step = ivshm_wait_next(wait, now, what, &ns);
+    ivshm_transport_tell_wait(t, wait, step);
     switch (step) {
     case IVSHM_WAIT_LOOK:
         break;
@@ -105,10 +150,12 @@ enum ivshm_wait_step ivshm_transport_wait(struct ivshm_transport *t, struct ivsh
         break;
     case IVSHM_WAIT_DOZE:
         ivshm_transport_sleep(t, ns, fds, count);
+        ivshm_wait_woke(wait, now_ns());
         break;
     case IVSHM_WAIT_NAP:
         ppoll((struct pollfd *) (uintptr_t) fds, (nfds_t) count,
               &(struct timespec){.tv_nsec = (long) ns}, NULL);
+        ivshm_wait_woke(wait, now_ns());
         break;
     }
     return step;
@@ -117,6 +164,7 @@ enum ivshm_wait_step ivshm_transport_wait(struct ivshm_transport *t, struct ivsh
 bool ivshm_transport_end_wait(struct ivshm_transport *t, struct ivshm_wait *wait)
 {
     const bool was_announced = ivshm_wait_end(wait);
+    ivshm_transport_tell_work(t);
     if (was_announced)
         ivshm_transport_withdraw_sleep(t);
     return was_announced;

@@ -45,6 +45,7 @@ bool ivshm_wait_end(struct ivshm_wait *wait)
     bool announced = wait->announced;
     if (!wait->waits)
         return false;
+    wait->total += ivshm_wait_lasted(wait);
     wait->waits = wait->announced = false;
     if (wait->wary)
         wait->wary--;

@@ -43,6 +43,7 @@ struct ivshm_wait {
     bool slept;             /* since `looked` */
     unsigned looks;         /* in vain, before the next call of ivshm_wait_next */
     uint64_t began, looked; /* times in ns, as those below */
+    uint64_t total;         /* of all waits that are over */
     uint64_t announced_at;
     /* Waits: until the last loss of the processor is forgotten; that begin with sleep; next time.
      */
@@ -61,6 +62,23 @@ struct ivshm_wait_for {
 #define IVSHM_WAIT_LOOKS 32
 
 #define IVSHM_WAIT_WARY_MIN 2048
+
+/* How long the present wait has lasted at the last look, in ns; and all waits together. */
+static inline uint64_t ivshm_wait_lasted(const struct ivshm_wait *wait)
+{
+    return wait->waits ? wait->looked - wait->began : 0;
+}
+
+static inline uint64_t ivshm_wait_total(const struct ivshm_wait *wait)
+{
+    return wait->total + ivshm_wait_lasted(wait);
+}
+
+/* After a sleep, which counts as waited even if no look in vain comes after it. */
+static inline void ivshm_wait_woke(struct ivshm_wait *wait, uint64_t now)
+{
+    wait->looked = now;
+}
 
 static inline void ivshm_wait_init(struct ivshm_wait *wait, enum ivshm_wait_mode mode)
 {
