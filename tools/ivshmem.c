@@ -30,6 +30,10 @@ static const char help_text[] =
     "            --json          print JSON\n"
     "  ps      list the jobs and processes on the region\n"
     "            --json          print JSON\n"
+    "  top     show what goes on on the region, again and again\n"
+    "            --once          once, and end\n"
+    "            --interval SECS from one look to the next (default 2)\n"
+    "            --json          print JSON, an object for each look\n"
     "  check   check that the region is sound\n"
     "            --deep          also check the messages in flight between live processes\n"
     "            --between 0|1   check that two sides share the region correctly: run `--between "
@@ -100,6 +104,7 @@ static const struct command {
     {"format", "sf", tool_format, false, 0},
     {"info", "aj", tool_info, false, 0},
     {"ps", "j", tool_ps, false, 0},
+    {"top", "joI", tool_top, false, 0},
     {"check", "dbt", tool_check, false, 0},
     {"reap", "agce", tool_reap, false, 0},
     {"perf", "jtSBnTzmiu", tool_perf, false, 0},
@@ -111,7 +116,7 @@ static const struct command {
     {"net", "jnWMD", tool_net, false, 0},
 };
 
-#define COMMANDS "format, info, ps, check, reap, perf, send, recv, put, get, serve or net"
+#define COMMANDS "format, info, ps, top, check, reap, perf, send, recv, put, get, serve or net"
 
 enum { LONG = 0x100 }; /* what tells an option from a letter, of which there is -h alone */
 
@@ -143,6 +148,8 @@ static const struct option long_options[] = {
     {"write", no_argument, NULL, LONG | 'w'},
     {"clients", required_argument, NULL, LONG | 'l'},
     {"max-size", required_argument, NULL, LONG | 'x'},
+    {"once", no_argument, NULL, LONG | 'o'},
+    {"interval", required_argument, NULL, LONG | 'I'},
     {"help", no_argument, NULL, LONG | 'h'},
     {"version", no_argument, NULL, LONG | 'v'},
     {0},
@@ -311,6 +318,12 @@ static int run_command(int argc, char **argv)
             break;
         case 'l':
             opt.clients = optarg;
+            break;
+        case 'o':
+            opt.once = true;
+            break;
+        case 'I':
+            opt.interval = optarg;
             break;
         case 'x':
             if (!tool_parse_size(optarg, &opt.max_size))

@@ -115,6 +115,27 @@ static bool is_vm_gone(const struct tool_entry *e)
            e->locality == IVSHM_LOCALITY_ELSEWHERE;
 }
 
+static int by_index(const void *index, const void *entry)
+{
+    const uint32_t a = *(const uint32_t *) index, b = ((const struct tool_entry *) entry)->index;
+    return a < b ? -1 : a > b;
+}
+
+/* What each entry holds, in one walk over the block map; they are still in order of their index. */
+static void count_held(const struct ivshm_region *region, struct tool_entry *list, int n)
+{
+    for (uint64_t i = 0; i < ivshm_region_blocks(region); i++) {
+        const uint64_t word = ivshm_block_load(region, i);
+        struct ivshm_block block;
+        if (word == 0 || !ivshm_block_decode(region, word, &block))
+            continue;
+        struct tool_entry *e =
+            bsearch(&block.owner.endpoint, list, (size_t) n, sizeof(*list), by_index);
+        if (e && e->info.claim.generation == block.owner.generation)
+            e->held += ivshm_region_block_size(region);
+    }
+}
+
 int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
                  struct ivshm_diag *diag)
 {
@@ -142,12 +163,11 @@ int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
         e->locality = ivshm_endpoint_locality(region, &self, &e->info);
         e->liveness = ivshm_endpoint_liveness(region, &self, &e->info, &census, &locks);
         e->vm_gone = is_vm_gone(e);
-        e->held = ivshm_region_block_size(region) *
-                  ivshm_extent_held(region, (struct ivshm_owner){i, e->info.claim.generation});
         n++;
     }
     ivshm_census_free(&census);
     ivshm_locks_close(&locks);
+    count_held(region, list, n);
     qsort(list, (size_t) n, sizeof(*list), by_job);
     *entries = list;
     return n;
@@ -496,34 +516,38 @@ static void ps_text(const struct tool_entry *list, int n)
     }
 }
 
+void tool_entry_json(const struct tool_entry *e)
+{
+    printf("\"endpoint\": %u, \"generation\": %u, \"state\": \"%s\", \"process\": \"%s\", "
+           "\"pid\": %u, \"held\": %llu",
+           e->index, e->info.claim.generation, state_name(e->info.claim.state),
+           tool_liveness_name(e->liveness), e->info.claim.pid, (unsigned long long) e->held);
+    if (e->info.has_bell)
+        printf(", \"peer\": %u", e->info.bell.id);
+    if (e->vm_gone)
+        printf(", \"vm_gone\": true");
+    if (tool_why_unknown(e)) {
+        printf(", \"why\": ");
+        tool_print_json(tool_why_unknown(e));
+    }
+    if (e->known) {
+        printf(", \"job\": ");
+        tool_print_json(e->info.job);
+        printf(", \"rank\": %u, \"job_size\": %u, \"since\": %llu, \"host\": ", e->info.rank,
+               e->info.job_size, (unsigned long long) e->info.joined_at);
+        tool_print_json(e->info.process.host);
+        printf(", \"vm\": \"%s\"", tool_uuid(e->info.process.vm_uuid));
+    }
+}
+
 static void ps_json(const struct ivshm_region *region, const struct tool_entry *list, int n)
 {
     printf("{\"region\": ");
     tool_print_json(ivshm_region_name(region));
     printf(", \"id\": \"%s\", \"endpoints\": [", tool_id(region));
     for (int i = 0; i < n; i++) {
-        const struct tool_entry *e = &list[i];
-        printf(
-            "%s\n {\"endpoint\": %u, \"generation\": %u, \"state\": \"%s\", \"process\": \"%s\", "
-            "\"pid\": %u, \"held\": %llu",
-            i ? "," : "", e->index, e->info.claim.generation, state_name(e->info.claim.state),
-            tool_liveness_name(e->liveness), e->info.claim.pid, (unsigned long long) e->held);
-        if (e->info.has_bell)
-            printf(", \"peer\": %u", e->info.bell.id);
-        if (e->vm_gone)
-            printf(", \"vm_gone\": true");
-        if (tool_why_unknown(e)) {
-            printf(", \"why\": ");
-            tool_print_json(tool_why_unknown(e));
-        }
-        if (e->known) {
-            printf(", \"job\": ");
-            tool_print_json(e->info.job);
-            printf(", \"rank\": %u, \"job_size\": %u, \"since\": %llu, \"host\": ", e->info.rank,
-                   e->info.job_size, (unsigned long long) e->info.joined_at);
-            tool_print_json(e->info.process.host);
-            printf(", \"vm\": \"%s\"", tool_uuid(e->info.process.vm_uuid));
-        }
+        printf("%s\n {", i ? "," : "");
+        tool_entry_json(&list[i]);
         printf("}");
     }
     printf("], \"blocks\": [");

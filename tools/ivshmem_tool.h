@@ -36,11 +36,14 @@ struct tool_options {
     /* Of net, likewise. */
     const char *verb, *address, *network, *mtu;
     bool background;
+    bool once; /* of top, and: */
+    const char *interval;
 };
 
 int tool_format(const struct tool_options *opt);
 int tool_info(const struct tool_options *opt);
 int tool_ps(const struct tool_options *opt);
+int tool_top(const struct tool_options *opt);
 int tool_check(const struct tool_options *opt);
 int tool_between(const struct tool_options *opt);
 /* What is wrong with what live endpoints share, a line each; their number, or -errno. */
@@ -128,6 +131,9 @@ struct tool_entry {
 /* All entries in use, to be freed by the caller; returns their number, or -errno. */
 int tool_entries(const struct ivshm_region *region, struct tool_entry **entries,
                  struct ivshm_diag *diag);
+
+/* The members of a JSON object that ps and top have of each. */
+void tool_entry_json(const struct tool_entry *entry);
 
 /* The named blocks, as ps lists them behind the processes; nothing if there are none. */
 void tool_blocks_text(const struct ivshm_region *region);

@@ -1068,7 +1068,7 @@ compile_between() {
     sed "$2" "$IVSHM_SRC/tools/ivshmem_between.c" >"$BATS_FILE_TMPDIR/between.c"
     ! cmp -s "$IVSHM_SRC/tools/ivshmem_between.c" "$BATS_FILE_TMPDIR/between.c" || return 1
     ${CC:-gcc} -std=gnu11 -O2 -I"$core" -I"$IVSHM_SRC/tools" -o "$BATS_FILE_TMPDIR/$1" \
-        "$BATS_FILE_TMPDIR/between.c" "$IVSHM_SRC"/tools/ivshmem{,_blocks,_check,_deep,_files,_format,_link,_net*,_perf*,_pipe,_reap,_serve,_show,_tool}.c "$core"/*.c
+        "$BATS_FILE_TMPDIR/between.c" "$IVSHM_SRC"/tools/ivshmem{,_blocks,_check,_deep,_files,_format,_link,_net*,_perf*,_pipe,_reap,_serve,_show,_tool,_top*}.c "$core"/*.c
 }
 
 # pair [PROGRAM]: runs both sides of a check; their outputs are in $dir/0 and $dir/1, and $status counts failures.
