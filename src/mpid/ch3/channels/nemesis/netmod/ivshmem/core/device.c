@@ -422,7 +422,7 @@ const char *ivshm_device_access(const struct ivshm_device_kind *kind)
 {
     return kind && kind->access
                ? kind->access
-               : "give this user access (chown or a udev rule; README, \"Permissions\")";
+               : "give this user access (chown or a udev rule; guide, \"After a boot\")";
 }
 
 const struct ivshm_device_kind *ivshm_device_kind(dev_t number, const char *name,
