@@ -528,6 +528,15 @@ on_small_shm() {
     # shellcheck disable=SC2086
     run -1 ${unprivileged:-} ivshmem info "$r"
     says "no permission to open $r: run as root, or give this user access"
+    # A group that may.
+    [ "$(id -u)" -eq 0 ] || return 0
+    chown 1235:1234 "$r"
+    chmod 660 "$r"
+    # shellcheck disable=SC2086
+    run -1 $unprivileged ivshmem info "$r"
+    says "no permission to open $r: this process is not in its group, which has the ID 1234 (\`getent group 1234\`): add this user"
+    # shellcheck disable=SC2086
+    run -0 $unprivileged --groups=1234 ivshmem info "$r"
 }
 
 @test "info, as text and as JSON" {

@@ -213,6 +213,14 @@ static int explain_open(const struct ivshm_map *map, const struct ivshm_device_k
                         struct ivshm_diag *diag)
 {
     char target[256];
+    struct stat found;
+    if (err == EACCES && stat(map->path, &found) == 0 && found.st_gid != 0 &&
+        (found.st_mode & 060) == 060 && !group_member(found.st_gid))
+        return ivshm_diag_fail(diag, EACCES,
+                               "no permission to open %s: this process is not in its group, which "
+                               "has the ID %u (`getent group %u`): add this user by usermod -aG, "
+                               "and log in again",
+                               map->path, found.st_gid, found.st_gid);
     if (err == EACCES || err == EPERM)
         return ivshm_diag_fail(diag, EACCES, "no permission to open %s: run as root, or %s",
                                map->path, ivshm_device_access(kind));
