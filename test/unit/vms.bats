@@ -21,6 +21,8 @@ parts() {
 
 @test "ivshmem-vms builds QEMU's command line, and reports why QEMU does not start" { parts test_machine; }
 
+@test "ivshmem-vms chooses packages for an image, and finds out what is in one" { parts test_image; }
+
 @test "ivshmem-vms handles signals where it waits" { parts test_interrupts; }
 
 @test "ivshmem-vms up leaves nothing behind, whenever it is interrupted" { parts test_up; }

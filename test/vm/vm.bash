@@ -16,7 +16,7 @@ name=$(basename "$BATS_TEST_FILENAME" .bats)-$BATS_ROOT_PID
 boot_guests() {
     [ -x "$inst/bin/mpiexec" ] || { echo "no MPI installation in $inst: build it with make stage" >&2; return 1; }
     export WORK=$BATS_FILE_TMPDIR
-    "$inst/bin/mpicc" -O2 -g -Wall -Wextra -Werror -o "$WORK/exchange" "$BATS_TEST_DIRNAME/exchange.c"
+    "$inst/bin/mpicc" -O2 -g -Wall -Wextra -Werror -o "$WORK/exchange" "$src/test/vm/exchange.c"
     "$inst/bin/ivshmem-vms" up "$1" --name "$name" --prefix "$inst" --add "$WORK/exchange" "${@:2}" \
         >"$WORK/up" 2>&1 3>&- || { cat "$WORK/up"; return 1; }
 }

@@ -11,7 +11,7 @@ WRAPPER = Path(__file__).with_name("host") / "ssh"
 
 FOR_ALL = """Host *
     HostName 127.0.0.1
-    User root
+    User {user}
     IdentityFile {folder}/key
     IdentitiesOnly yes
     HostKeyAlias {me}
@@ -38,9 +38,9 @@ def write_hosts(folder: Folder, vms: int, cpus: int) -> None:
     (folder / "hosts").write_text("".join(f"vm{guest}{each}\n" for guest in range(vms)), encoding="ascii")
 
 
-def write(folder: Folder, ports: list[int]) -> None:
+def write(folder: Folder, ports: list[int], user: str) -> None:
     guests = "".join(f"Host vm{guest}\n    Port {port}\n" for guest, port in enumerate(ports))
-    (folder / "ssh_config").write_text(guests + FOR_ALL.format(folder=folder, me=ME), encoding="ascii")
+    (folder / "ssh_config").write_text(guests + FOR_ALL.format(folder=folder, me=ME, user=user), encoding="ascii")
     public = (folder / "key.pub").read_text(encoding="ascii")
     (folder / "known_hosts").write_text(f"{ME} {public}", encoding="ascii")
     shutil.copyfile(WRAPPER, folder / "ssh")

@@ -96,6 +96,14 @@ def write(out, root: str, names: Iterable[str]) -> None:
         raise Failure("cpio failed to archive the files for the guests")
 
 
+def write_bare(out, paths: Iterable[str], user: str) -> None:
+    """Appends an archive, by tar, of these files and folders alone, as this user's."""
+    tar = ["tar", "-C", "/", "-c", "--hard-dereference", f"--owner={user}", f"--group={user}", "--"]
+    targets = dict.fromkeys(place for path in paths for place in (path, os.path.realpath(path)))
+    if commands.run([*tar, *(f".{path}" for path in targets)], stdout=out).status != 0:
+        raise Failure("tar failed to archive the files for the guests")
+
+
 def write_tree(out, root: str) -> None:
     """Appends an archive of all that is in the folder `root`."""
     write(out, root, [".", *sorted(os.path.relpath(path, root) for path in _below(root))])

@@ -11,7 +11,7 @@ from .messages import ME, Failure
 
 LAST_LINES = 20
 READY = re.compile(f"^{ME}: ready", re.M)
-FAILED = re.compile(f"^{ME}: FAILED|Kernel panic", re.M)
+FAILED = re.compile(f"^{ME}: FAILED|Kernel panic|You are in emergency mode", re.M)
 
 
 def _text(path: Path) -> str:

@@ -23,6 +23,7 @@ usage: ivshmem-vms COMMAND [OPTION]...
   off VM, kill VM         cut a guest's power, or kill its QEMU
   boot VM                 boot a guest that has ended, as the same machine
   down                    end the guests and remove everything that belongs to them
+  image FILE              make an image of a disk with a Debian, for guests of up --image; needs root
 
 Options of every command:
   --name NAME | --dir DIR set of guests (default: the one whose env was evaluated, else --name default)
@@ -37,13 +38,18 @@ Options of up:
   --driver FILE           a driver for the ivshmem device, which the guests load when they boot
   --server                give guests the region by ivshmem-server, as device ivshmem-doorbell
   --accel auto|kvm|tcg    hardware virtualisation or emulation (default auto)
+  --image FILE            boot from an image that `image` has made, as a Debian with systemd and a user mpi
   --qemu-arg ARG          one more argument for QEMU; can be repeated
 Option of up, reset and boot:
-  --timeout SECONDS       how long to wait until guests have booted, 1 to 86400 (default 180)
+  --timeout SECONDS       how long to wait until guests have booted, 1 to 86400
+                          (default 180; 1200 with an image)
+Options of image:
+  --packages DIR          install the packages of mpich-ivshmem that are in this directory
+  --include LIST          install these packages of Debian as well, separated by commas
 """
 
 ONCE = ("--name", "--dir", "--size", "--memory", "--cpus", "--prefix", "--regions", "--no-device", "--driver",
-        "--accel", "--timeout")
+        "--accel", "--timeout", "--image", "--packages", "--include")
 REPEATED = ("--add", "--qemu-arg")
 FLAGS = ("--server",)
 ALONE = ("env", "hosts", "status", "down")
@@ -116,6 +122,11 @@ def _run(request: Request, launcher: str, here: str) -> int:
     if request.help:
         print(USAGE, end="")
         return 0
+    if request.verb == "image":
+        from . import image
+        if len(request.args) != 1:
+            raise Misuse("image takes one argument, the file to make")
+        return image.make(request.args[0], request.given.get("--packages"), request.given.get("--include", ""))
     where, verb, args = request.find_folder(), request.verb, request.args
     if verb in ALONE and args:
         raise Misuse(f"{verb} takes no argument, but {args[0]} was given: it acts on a whole set, which --name or "
@@ -125,13 +136,13 @@ def _run(request: Request, launcher: str, here: str) -> int:
     if verb in ("env", "hosts"):
         from . import shell
         return shell.env(where) if verb == "env" else shell.hosts(where)
-    from . import options, verbs
+    from . import verbs
     if verb == "add":
         return verbs.add(where, args)
     if verb == "exec":
         return verbs.execute(where, args)
     if verb in TO_GUESTS:
-        return verbs.do_to(where, verb, args, options.seconds(request.given.get("--timeout", options.DEFAULT_TIMEOUT)))
+        return verbs.do_to(where, verb, args, request.given.get("--timeout"))
     if verb == "status":
         return verbs.status(where)
     if verb == "down":

@@ -80,6 +80,7 @@ class Set(NamedTuple):
     region: str  # "" if it is not the same for all
     server: str  # the socket of that region's; "" if there is none
     ready: bool  # `up` has succeeded
+    user: str = "root"  # who is logged in for this machine's user
 
 
 class Folder:
@@ -127,7 +128,7 @@ class Folder:
         if not re.fullmatch("[1-9][0-9]?", noted.get("vms", "")) or int(noted["vms"]) > MOST_VMS:
             raise Failure(f"{self}/set was not written by {ME} up: run {ME} down --dir {self}")
         return Set(int(noted["vms"]), noted.get("prefix", ""), noted.get("region", ""), noted.get("server", ""),
-                   bool(noted.get("ready")))
+                   bool(noted.get("ready")), noted.get("user", "root"))
 
     def _read(self) -> dict[str, str]:
         lines = os.fsdecode((self / "set").read_bytes()).split("\n")

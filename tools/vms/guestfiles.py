@@ -32,7 +32,8 @@ def _write(path: Path, *lines: str) -> None:
 
 
 def _copy_scripts(tree: Path) -> None:
-    for script, place in (("init", "init"), ("ssh", "usr/bin/ssh"), ("preflight", "usr/bin/preflight")):
+    for script, place in (("init", "init"), ("ssh", "usr/bin/ssh"), ("preflight", "usr/bin/preflight"),
+                          ("region", "usr/bin/region")):
         shutil.copyfile(SCRIPTS / script, tree / place)
         (tree / place).chmod(0o755)
 

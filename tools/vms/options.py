@@ -23,6 +23,13 @@ PROGRAMS = {  # and the packages that have them
     "dbclient": "dropbear-bin",
     "cpio": "cpio",
 }
+OF_IMAGES = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "qemu-img": "qemu-utils",
+    "debugfs": "e2fsprogs",
+}
 
 
 def number(text: str, what: str, least: int, most: int) -> int:
@@ -73,10 +80,10 @@ def _acceleration(text: str) -> str:
     return text
 
 
-def check_programs() -> None:
-    missing = [program for program in PROGRAMS if not commands.find(program)]
+def check_programs(needed: dict[str, str]) -> None:
+    missing = [program for program in needed if not commands.find(program)]
     if missing:
-        packages = dict.fromkeys(PROGRAMS[program] for program in missing)
+        packages = dict.fromkeys(needed[program] for program in missing)
         raise Failure(f"programs are missing: {' '.join(missing)}; on Debian, as root: "
                       f"apt-get install {' '.join(packages)}")
 
@@ -152,7 +159,8 @@ class Options:
         self.vms = number(vms, "up", 1, MOST_VMS)
         self.cpus = number(text("--cpus", "1"), "--cpus", 1, 64)
         self.regions = number(text("--regions", "1"), "--regions", 1, self.vms)
-        self.timeout = seconds(text("--timeout", DEFAULT_TIMEOUT))
+        self.image: Optional[str] = given.get("--image")
+        self.timeout = seconds(text("--timeout", default_timeout(self.image is not None)))
         self.size = _region_size(text("--size", "64M"))
         self.memory = _memory_size(text("--memory", "512M"))
         self.no_device = {number(guest, "--no-device", 0, self.vms - 1)
@@ -164,10 +172,14 @@ class Options:
         self.vectors = self.cpus  # of a server's device: one for each rank
         self.add = add
         self.qemu_args = qemu_args
+        if self.image is not None and self.driver is not None:
+            raise Misuse("--driver and --image cannot be combined: an image has its own modules, by DKMS for example")
         machine = os.uname().machine
         if machine != "x86_64":
             raise Failure("guests are built from this machine's files and must be x86_64, but this machine is "
                           f"{machine}")
 
 
-DEFAULT_TIMEOUT = "180"
+def default_timeout(has_image: bool) -> str:
+    """A system of its own takes minutes to boot if it is emulated."""
+    return "1200" if has_image else "180"

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Optional
 
 from . import access, archive, booting, machine, options, qemus, qmp, removal
 from .folder import Folder
@@ -12,15 +13,20 @@ from .messages import ME, Failure, Misuse, quoted, say
 
 
 def add(folder: Folder, paths: list[str]) -> int:
-    vms = folder.open().vms
+    noted = folder.open()
+    vms, user = noted.vms, noted.user
     if not paths:
         raise Misuse("add: no file or directory given")
-    added = folder / "added"
+    added, command = folder / "added", "cd / && cpio -idmu 2>/dev/null"
     with open(added, "wb") as file:
-        archive.write_closure(file, options.existing(paths))
+        if user == "root":
+            archive.write_closure(file, options.existing(paths))
+        else:  # a system of its own has its own libraries
+            archive.write_bare(file, options.existing(paths), user)
+            command = "tar -C / -x --no-overwrite-dir"
     for guest in range(vms):
         with open(added, "rb") as file:
-            unpack = access.ssh(folder, f"vm{guest}", "cd / && cpio -idmu 2>/dev/null")
+            unpack = access.ssh(folder, f"root@vm{guest}", command)
             if subprocess.run(unpack, stdin=file, check=False).returncode != 0:
                 raise Failure(f"vm{guest}: cannot copy {' '.join(paths)} into the guest")
     added.unlink()
@@ -128,18 +134,20 @@ def _until_ended(folder: Folder, guest: int, pid: int) -> None:
     raise Failure(f"vm{guest}: its QEMU (pid {pid}) does not exit")
 
 
-def do_to(folder: Folder, verb: str, args: list[str], timeout: int) -> int:
+def do_to(folder: Folder, verb: str, args: list[str], timeout: Optional[str]) -> int:
     """Stops, resets, ends or boots a guest, like a real machine."""
-    vms = folder.open().vms
+    noted = folder.open()
+    vms = noted.vms
+    limit = options.seconds(timeout or options.default_timeout(noted.user != "root"))
     if len(args) != 1:
         raise Misuse(f"{verb} takes one guest")
     guest = _number(args[0], verb, vms)
     if verb == "boot":
-        _boot(folder, guest, timeout)
+        _boot(folder, guest, limit)
         return 0
     pid = _must_run(folder, guest)
     if verb == "reset":
-        _reset(folder, guest, timeout)
+        _reset(folder, guest, limit)
     elif verb == "kill":
         os.kill(pid, signal.SIGKILL)
     else:

@@ -108,7 +108,7 @@ class State(ScratchTest):
         for name, value in (("vms", "12"), ("prefix", "/x y=$(id)\udcff"), ("region", "/dev/shm/x"),
                             ("server", "/s/server0")):
             made.add_note(name, value)
-        self.assertEqual(made.open(), (12, "/x y=$(id)\udcff", "/dev/shm/x", "/s/server0", False))
+        self.assertEqual(made.open(), (12, "/x y=$(id)\udcff", "/dev/shm/x", "/s/server0", False, "root"))
         made.add_note("ready", "1")
         self.assertTrue(made.open().ready)
 

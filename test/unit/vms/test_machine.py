@@ -42,6 +42,16 @@ class Machine(ScratchTest):
         self.assertEqual(sorted(map(os.path.basename, sockets)), ["link-0-1", "link-0-2", "link-1-2"])
         self.assertEqual(list(sockets.values()), [["on", "off"]] * 3)
 
+    def test_a_guest_with_an_image_has_a_disk_and_settings_of_its_own(self):
+        options = Options("2", {"--image": "debian"}, [], [])
+        parts = Parts("kernel", self.path("initramfs"), ["/dev/shm/a"], "debian")
+        args = machine.command_line(self.folder(), options, parts, 1, "ab-cd")
+        self.assertEqual(self.value(args, "-drive"),
+                         f"if=virtio,format=qcow2,cache=unsafe,file={self.folder()}/vm1.disk")
+        self.assertEqual(self.value(args, "-fw_cfg"), f"name=opt/ivshmem-vms,file={self.folder()}/vm1.settings")
+        self.assertIn(" root=/dev/vda rw systemd.hostname=vm1 systemd.machine_id=abcd ", self.value(args, "-append"))
+        self.assertNotIn("-drive", self.command_line(1))
+
     def test_regions_in_turn_and_none_where_none_is_wanted(self):
         args = [self.command_line(guest, regions="2", no_device="1") for guest in range(3)]
         self.assertIn("memory-backend-file,id=region,share=on,mem-path=/dev/shm/a,size=67108864", args[2])

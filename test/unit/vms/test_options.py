@@ -50,6 +50,12 @@ class Numbers(unittest.TestCase):
             with self.assertRaisesRegex(Failure, f"--driver {wrong}: no such file"):
                 options.module(wrong)
 
+    def test_an_image(self):
+        self.assertEqual((given(image="debian").image, given(image="debian").timeout), ("debian", 1200))
+        self.assertEqual(given(image="debian", timeout="5").timeout, 5)
+        with self.assertRaisesRegex(Misuse, "--driver and --image cannot be combined"):
+            given(image="debian", driver="x.ko")
+
     def test_a_server_has_a_vector_for_each_rank(self):
         self.assertFalse(given().server)
         self.assertEqual((given(server="", cpus="4").server, given(server="", cpus="4").vectors), (True, 4))
@@ -136,4 +142,4 @@ class Programs(unittest.TestCase):
             said = ("missing: qemu-system-x86_64 ssh ssh-keygen busybox dropbear dbclient; "
                     "on Debian, as root: apt-get install qemu-system-x86 openssh-client busybox-static dropbear-bin$")
             with self.assertRaisesRegex(Failure, said):
-                options.check_programs()
+                options.check_programs(options.PROGRAMS)

@@ -29,7 +29,7 @@ class Up(ScratchTest):
             double(interrupts, name, lambda: None)
         double(up.signal, "signal", lambda *_args: None)
         double(interrupts, "check", self.check)
-        double(up.options, "check_programs", lambda: None)
+        double(up.options, "check_programs", lambda _needed: None)
         double(up.options, "find_prefix", lambda _given, _here: "/prefix")
         double(up.kernel, "find", lambda: Kernel("/vmlinuz", [], []))
         double(up.access, "make_key", self.make_key)
