@@ -278,7 +278,7 @@ where_sets_are() {
 
 @test "a guest without its device is an error, with the end of its console" {
     run -1 up 1 --no-device 0 --qemu-arg -append \
-        --qemu-arg "console=ttyS0 quiet vm=0 region=/dev/shm/none"
+        --qemu-arg "console=ttyS0 quiet vm=0 region=/dev/shm/none region_size=67108864"
     echo "$output"
     [[ $output == *"vm0 failed to boot"*"no ivshmem device (1af4:1110)"* ]]
     nothing_left
