@@ -153,7 +153,7 @@ good() {
 }
 
 # counted NAME COUNTER: the sum over all ranks of the job.
-counted() { sed -n "s/^.*ivshmem: rank=.* $2=\([0-9]*\).*/\1/p" "$BATS_TEST_TMPDIR/$1.err" | awk '{ n += $1 } END { print n + 0 }'; }
+counted() { sed -n "s/^.*ivshmem: rank=.* $2=\([0-9]*\).*/\1/p" "$BATS_TEST_TMPDIR/$1.err" | awk '{ n += $1 } END { printf "%.0f\n", n }'; }
 
 # empty [REGION]: it has no endpoints, and all of it is free.
 empty() {
