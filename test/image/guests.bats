@@ -102,6 +102,7 @@ changed() {
     # Unless rank 0 has not noticed yet: what is attached to it is freed when it leaves.
     grep -qE "freed 1 of|endpoint 1 .*: dead, but endpoint 0 is still attached" log
     ended_with_an_error reset
+    vms exec 0 ivshmem reap # of the rank that has aborted there
     until_true region_is_empty
 }
 
