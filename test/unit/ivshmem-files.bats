@@ -22,11 +22,7 @@ teardown() {
 }
 
 # begin NAME COMMAND...: in the background; its pid is in $pid, what it says in NAME.err.
-begin() {
-    "${@:2}" </dev/null >"$1.err" 2>&1 3>&- & # not 3, the descriptor on which bats would wait for it
-    pid=$!
-    jobs+=("$pid")
-}
+begin() { in_background "$1.err" "${@:2}"; }
 
 # ends PID STATUS NAME [TEXT]: it ends with that status, after it has said that, or nothing.
 ends() {

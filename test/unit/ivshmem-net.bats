@@ -24,13 +24,7 @@ teardown() {
 }
 
 # begin NAME COMMAND...: in the background; its pid is in $pid, its output in $dir/NAME.
-begin() {
-    rm -f "$dir/$1"
-    # Not 3, the descriptor on which bats would wait for it.
-    "${@:2}" >"$dir/$1" 2>&1 3>&- </dev/null &
-    pid=$!
-    jobs+=("$pid")
-}
+begin() { in_background "$dir/$1" "${@:2}"; }
 
 # in_ns N COMMAND...: in namespace N. hold N makes it, with a process that only sleeps.
 in_ns() {

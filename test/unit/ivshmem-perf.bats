@@ -19,13 +19,7 @@ teardown() {
 }
 
 # begin NAME ARG...: `$program perf ARG... $r` in the background; its pid is in $pid, its output in $dir/NAME.
-begin() {
-    rm -f "$dir/$1" # what an earlier one has said must not be taken for this one's
-    # Not 3, the descriptor on which bats would wait for it.
-    "${program:-ivshmem}" perf "${@:2}" "$r" >"$dir/$1" 2>&1 3>&- &
-    pid=$!
-    jobs+=("$pid")
-}
+begin() { in_background "$dir/$1" "${program:-ivshmem}" perf "${@:2}" "$r"; }
 
 # server NAME ARG...: one that waits for its client.
 server() {

@@ -32,6 +32,15 @@ end_jobs() {
     done
 }
 
+# in_background FILE COMMAND...: its output is in that file, its pid in $pid and in the array `jobs`.
+in_background() {
+    rm -f "$1" # what an earlier one has said must not be taken for this one's
+    # Not 3, the descriptor on which bats would wait for it.
+    "${@:2}" </dev/null >"$1" 2>&1 3>&- &
+    pid=$!
+    jobs+=("$pid")
+}
+
 # compile_evil: builds `evil`, a command that says in one respect what no correct one would, which $EVIL names; and
 # `checked`, one that notices if it touches memory that is not its own. The suite's make_evil changes the sources.
 compile_evil() {

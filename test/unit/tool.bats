@@ -1073,11 +1073,12 @@ left() {
 
 # compile_between NAME SED: builds the command as NAME, with the source of `check --between` changed by the sed script.
 compile_between() {
-    local core=$IVSHM_SRC/src/mpid/ch3/channels/nemesis/netmod/ivshmem/core
-    sed "$2" "$IVSHM_SRC/tools/ivshmem_between.c" >"$BATS_FILE_TMPDIR/between.c"
-    ! cmp -s "$IVSHM_SRC/tools/ivshmem_between.c" "$BATS_FILE_TMPDIR/between.c" || return 1
-    ${CC:-gcc} -std=gnu11 -O2 -I"$core" -I"$IVSHM_SRC/tools" -o "$BATS_FILE_TMPDIR/$1" \
-        "$BATS_FILE_TMPDIR/between.c" "$IVSHM_SRC"/tools/ivshmem{,_blocks,_check,_deep,_files,_format,_link,_net*,_perf*,_pipe,_reap,_serve,_show,_tool,_top*}.c "$core"/*.c
+    local sources=$BATS_FILE_TMPDIR/between
+    mkdir -p "$sources"
+    cp "$IVSHM_SRC"/tools/ivshmem*.[ch] "$sources"
+    sed -i "$2" "$sources/ivshmem_between.c"
+    ! cmp -s "$IVSHM_SRC/tools/ivshmem_between.c" "$sources/ivshmem_between.c" || return 1
+    compile "$1"
 }
 
 # pair [PROGRAM]: runs both sides of a check; their outputs are in $dir/0 and $dir/1, and $status counts failures.
