@@ -7,11 +7,9 @@
  * after it has entered; a writer that does not wait for readers; one that clears the word of a
  * reader that is alive.
  */
-#include "explore.h"
+#include "fates.h"
 
 #include <errno.h>
-
-#include "core/lock.h"
 
 #define TURNS 2
 
@@ -32,22 +30,6 @@ static void setup(const void *unused)
 {
     (void) unused;
     memset(turns, 0, sizeof(turns));
-}
-
-static bool is_over(const void *arg, struct ivshm_owner owner)
-{
-    (void) arg;
-    return owner.endpoint >= EXPLORE_ACTORS || explore_fate((int) owner.endpoint) == EXPLORE_DIED;
-}
-
-static const struct ivshm_fates fates = {is_over, NULL};
-
-static bool has_died(void)
-{
-    for (int i = 0; i < explore.count; i++)
-        if (explore_fate(i) == EXPLORE_DIED)
-            return true;
-    return false;
 }
 
 static void write_once(uint32_t self)
