@@ -15,17 +15,6 @@
 /* Tries to create or attach, while others do the contrary. */
 #define TRIES_MS 1000
 
-struct ivshm_diag *lib_diag(void)
-{
-    static _Thread_local struct ivshm_diag diag;
-    return &diag;
-}
-
-const char *ivshmem_error(void)
-{
-    return lib_diag()->text;
-}
-
 static int refuse_flags(const char *call, unsigned flags, unsigned known)
 {
     if ((flags & ~known) == 0)

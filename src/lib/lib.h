@@ -32,10 +32,13 @@ struct ivshmem_block {
     size_t bytes;
 };
 
+/* error.c */
+
 /* Where the text of an error goes: this thread's. */
 struct ivshm_diag *lib_diag(void);
 #define lib_fail(err, ...) ivshm_diag_fail(lib_diag(), err, __VA_ARGS__)
 
+/* Of a handle. */
 static inline struct ivshm_owner lib_self(const struct ivshmem *handle)
 {
     return ivshm_transport_self(&handle->transport);

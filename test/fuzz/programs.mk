@@ -15,10 +15,10 @@ compile := $(CC.$(FLAVOUR)) -std=gnu11 -g -Wall -Wextra $(WERROR) -MMD -MP -DIVS
 out := $(OUT)/$(FLAVOUR)
 common := $(out)/world.o $(patsubst $(CORE)/%.c,$(out)/core/%.o,$(filter-out %/map.c %/device.c %/bell.c,$(wildcard $(CORE)/*.c)))
 # Beside core/, the targets have the files of the tools, and of libivshmem, that read what peers write.
-tool := $(addprefix $(out)/tools/ivshmem_,blocks.o check.o deep.o show.o reap.o tool.o)
-net := $(addprefix $(out)/tools/ivshmem_,blocks.o net_peers.o net_name.o show.o)
-pipe := $(addprefix $(out)/tools/ivshmem_,blocks.o link.o pipe.o show.o tool.o)
-library := $(addprefix $(out)/lib/,lib.o sync.o wait.o)
+tool := $(addprefix $(out)/tools/ivshmem_,blocks.o check.o deep.o show.o reap.o text.o tool.o)
+net := $(addprefix $(out)/tools/ivshmem_,net_peers.o net_name.o text.o)
+pipe := $(addprefix $(out)/tools/ivshmem_,link.o pipe.o text.o tool.o)
+library := $(addprefix $(out)/lib/,error.o lib.o sync.o wait.o)
 
 all: $(patsubst $(SRC)/target_%.c,$(out)/%,$(wildcard $(SRC)/target_*.c))
 	@:

@@ -9,7 +9,7 @@ setup_file() {
     local core=$IVSHM_SRC/src/mpid/ch3/channels/nemesis/netmod/ivshmem/core
     export IVSHMEM_SERVER=$BATS_FILE_TMPDIR/ivshmem-server
     ${CC:-gcc} -std=gnu11 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -I"$core" \
-        -o "$IVSHMEM_SERVER" "$IVSHM_SRC"/tools/server/*.c "$IVSHM_SRC"/tools/ivshmem_{blocks,format,show,tool}.c "$core"/*.c
+        -o "$IVSHMEM_SERVER" "$IVSHM_SRC"/tools/server/*.c "$IVSHM_SRC"/tools/ivshmem_{format,text,tool}.c "$core"/*.c
 }
 
 # parts FILE: runs the tests in server/FILE.py. Not with descriptor 3, on which bats would wait for a child.
