@@ -15,11 +15,13 @@ from .messages import Failure, say
 # In this order. The last but one shows the generation id, if QEMU has -device vmgenid; the last is for ivshmem net.
 MODULES = ("virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
            "failover", "net_failover", "virtio_net", "qemu_fw_cfg", "tun")
-# For guests with an NVDIMM, which load them by hand. Kernels of this machine may lack them.
+# For guests with an NVDIMM or a folder of the host, which load them by hand. Kernels of this machine may lack them.
 NVDIMM = ("libnvdimm", "nfit", "nd_btt", "nd_pmem", "dax_pmem", "device_dax")
+VIRTIOFS = ("fuse", "virtiofs")
+ALL = MODULES + NVDIMM + VIRTIOFS
 META_PACKAGE = "linux-image-cloud-amd64"
 # What is kept of the package.
-KEPT = re.compile(r"\./boot/vmlinuz-.*|.*/(virtio[^/]*|failover|net_failover|qemu_fw_cfg|tun|" + "|".join(NVDIMM) +
+KEPT = re.compile(r"\./boot/vmlinuz-.*|.*/(virtio[^/]*|failover|net_failover|qemu_fw_cfg|tun|" + "|".join(NVDIMM + VIRTIOFS) +
                   r")\.ko|.*/modules\.builtin")
 
 
@@ -27,6 +29,7 @@ class Kernel(NamedTuple):
     image: str
     modules: list[str]  # files, in the order of loading
     nvdimm: list[str]  # the same of NVDIMM, or empty
+    virtiofs: list[str]  # and of VIRTIOFS
 
 
 def _builtin(folder: str) -> str:
@@ -58,9 +61,9 @@ def _find(cache: str) -> Optional[Kernel]:
             folder = "/lib/modules/" + image[len("/boot/vmlinuz-"):]
         modules = _find_modules(folder) if os.access(image, os.R_OK) else None
         if modules is not None:
-            nvdimm = _find_modules(folder, NVDIMM)
-            if nvdimm is not None or image in of_this_machine:
-                return Kernel(image, modules, nvdimm or [])
+            nvdimm, virtiofs = _find_modules(folder, NVDIMM), _find_modules(folder, VIRTIOFS)
+            if None not in (nvdimm, virtiofs) or image in of_this_machine:
+                return Kernel(image, modules, nvdimm or [], virtiofs or [])
     return None
 
 
@@ -115,14 +118,14 @@ def _fetch(cache: str) -> None:
         os.mkdir(inside)
         _unpack(_download(package, fetched), inside)
         # A cache of an earlier release of this tool may lack a module.
-        if os.path.isdir(kept) and _find_modules(kept, MODULES + NVDIMM) is None:
+        if os.path.isdir(kept) and _find_modules(kept, ALL) is None:
             shutil.rmtree(kept)
         try:
             os.rename(inside, kept)
         except OSError:
             pass  # another process was faster
-    if _find_modules(kept, MODULES + NVDIMM) is None:
-        raise Failure(f"the kernel package {package} lacks one of the modules {' '.join(MODULES + NVDIMM)}")
+    if _find_modules(kept, ALL) is None:
+        raise Failure(f"the kernel package {package} lacks one of the modules {' '.join(ALL)}")
 
 
 def find() -> Kernel:
