@@ -27,7 +27,8 @@ END {
     names["put"] = "ivshmem put"
     names["region"] = "cache in the region"
     names["memcached-net"] = "memcached, ivshmem net"
-    sets[1] = "net virtio"
+    names["loopback"] = "within a guest"
+    sets[1] = "net virtio loopback"
     sets[2] = "put rsync scp virtiofs"
     sets[3] = "region memcached memcached-net"
     if (csv)
@@ -60,7 +61,7 @@ END {
             }
             faster = unit[thing] ~ /bit/
             best = 0
-            for (w = 2; w <= ways; w++)
+            for (w = 2; w <= (set == 1 ? 2 : ways); w++) # within a guest is no rival
                 if (figure[w] && (!best || (faster ? figure[w] > best : figure[w] < best)))
                     best = figure[w]
             if (!best) {

@@ -107,7 +107,7 @@ def _installation(prefix: str) -> list[str]:
 
 
 def _programs(prefix: str) -> list[str]:
-    system = [commands.find(program) for program in ("busybox", "bash", "dropbear", "dbclient")]
+    system = [commands.find(program) for program in ("busybox", "bash", "dropbear", "dbclient", "tar")]
     return [*filter(None, system), "/etc/ld.so.cache", *_installation(prefix)]
 
 
