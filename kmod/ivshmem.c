@@ -433,7 +433,11 @@ static int ivshmem_probe(struct pci_dev *pdev, const struct pci_device_id *pci_i
 	struct ivshmem_device *dev;
 	int err;
 
-	if (size == 0 || !PAGE_ALIGNED(start | size)) {
+	if (size == 0) {
+		dev_err(&pdev->dev, "BAR 2 has no address: there was no room for it below its bridge\n");
+		return -ENODEV;
+	}
+	if (!PAGE_ALIGNED(start | size)) {
 		dev_err(&pdev->dev, "BAR 2 is no shared memory of whole pages: %pR\n",
 			&pdev->resource[BAR_MEMORY]);
 		return -ENODEV;

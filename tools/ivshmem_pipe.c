@@ -141,8 +141,8 @@ static int after_call(struct pipe *p, short events)
     if (err == EFAULT)
         return ivshm_diag_fail(
             &p->diag, err,
-            "part of the region's memory is gone: its file was truncated, or its "
-            "file system is full; run `ivshmem format` to find out which");
+            "part of the region's memory is gone: its file was truncated, its device was "
+            "unplugged, or its file system is full; run `ivshmem format` to find out which");
     return ivshm_diag_fail(&p->diag, err, "cannot %s %s: %s", events == POLLIN ? "read" : "write",
                            p->user->input_or_output, strerror(err));
 }

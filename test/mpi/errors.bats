@@ -230,6 +230,14 @@ cards_cut() {
     reclaimed
 }
 
+@test "a rank of another release" {
+    local status=0
+    use_region 8M
+    mpi job -n 2 "$programs/cut_card" release 3_4_1-7 || status=$?
+    ended "$status" job "rank 1 runs release 3.4.1-7 " "install the same mpich-ivshmem in all VMs"
+    reclaimed
+}
+
 @test "a truncated business card, among ranks without a region" {
     ivshmem info --all | grep -q "^no ivshmem device" || skip "this machine has an ivshmem device"
     MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=1 cards_cut

@@ -63,14 +63,14 @@ begin() { "${@:2}" >"$1" 2>"$1.err" </dev/null 3>&- & }
 @test "a guest is killed while it sends, and while it receives: the other side says so, and has what came before" {
     begin sends vms exec 0 sh -c "seq 1000000000 | ivshmem send out '$region'"
     begin out ivshmem recv --timeout 20 out "$region"
-    begin receives vms exec 0 sh -c "ivshmem recv in '$region' | { sleep 2; cat; } >/dev/null"
-    seq 1000000000 | ivshmem send --timeout 20 in "$region" >in 2>in.err 3>&- &
+    begin receives vms exec 0 sh -c "ivshmem recv into '$region' | { sleep 2; cat; } >/dev/null"
+    seq 1000000000 | ivshmem send --timeout 20 into "$region" 2>into.err 3>&- &
     until_true has_size out 1000000
     vms kill 0
     wait || :
-    cat out.err in.err
+    cat out.err into.err
     grep -q "^ivshmem: .*no sign of life" out.err
-    grep -q "^ivshmem: .*no sign of life" in.err
+    grep -q "^ivshmem: .*no sign of life" into.err
     cmp -n "$(stat -c %s out)" out <(seq 1000000000 2>/dev/null)
     vms boot 0
     vms exec 0 ivshmem reap "$region"

@@ -21,8 +21,8 @@ VIRTIOFS = ("fuse", "virtiofs")
 ALL = MODULES + NVDIMM + VIRTIOFS
 META_PACKAGE = "linux-image-cloud-amd64"
 # What is kept of the package.
-KEPT = re.compile(r"\./boot/vmlinuz-.*|.*/(virtio[^/]*|failover|net_failover|qemu_fw_cfg|tun|" + "|".join(NVDIMM + VIRTIOFS) +
-                  r")\.ko|.*/modules\.builtin")
+KEPT = re.compile(r"\./boot/vmlinuz-.*|.*/(virtio[^/]*|failover|net_failover|qemu_fw_cfg|tun|" +
+                  "|".join(NVDIMM + VIRTIOFS) + r")\.ko|.*/modules\.builtin")
 
 
 class Kernel(NamedTuple):

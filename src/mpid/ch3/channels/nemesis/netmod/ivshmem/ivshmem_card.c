@@ -14,15 +14,29 @@
 
 /* The last part of the card. The dot at its end shows that nothing was cut off. */
 #define BC_KEY "ivshmem"
-#define BC_FORMAT                                                                                  \
-    "%016llx%016llx.%u.%u.%016llx.%016llx." /* region id, endpoint, generation, proof */
+/* Region id, endpoint, generation, proof, release. */
+#define BC_FORMAT "%016llx%016llx.%u.%u.%016llx.%016llx.%s."
 #define BC_NONE "none."
+
+/*
+ * What ranks say to each other is MPICH's packets and ours, which only the same release
+ * understands. The number changes whenever ours do.
+ */
+#define RELEASE MPICH_VERSION "-1"
+#define RELEASE_MAX 32 /* bytes */
 
 /* What a card says for the case that there are copies of the region's file, with the same id. */
 typedef struct {
     unsigned long long seal; /* of the rank's entry */
     unsigned long long file; /* which file it is, in its kernel; 0 for a device */
 } proof_t;
+
+/* In a card, the release has no dots, which separate the card's parts. */
+static void change_all(char *text, char from, char to)
+{
+    while ((text = strchr(text, from)))
+        *text = to;
+}
 
 static proof_t own_proof(void)
 {
@@ -58,15 +72,16 @@ static bool is_here(struct ivshm_owner peer, proof_t proof, bool elsewhere)
 int MPID_nem_ivshmem_card_add(char **bc_val_p, int *val_max_sz_p)
 {
     int mpi_errno = MPI_SUCCESS;
-    char card[120] = BC_NONE;
+    char card[160] = BC_NONE, release[] = RELEASE;
     const struct ivshm_owner self = ivshm_transport_self(&MPID_nem_ivshmem.transport);
     const uint64_t *id = ivshm_region_id(&MPID_nem_ivshmem.region);
 
     if (MPID_nem_ivshmem.joined) {
         const proof_t proof = own_proof();
+        change_all(release, '.', '_');
         snprintf(card, sizeof(card), BC_FORMAT, (unsigned long long) id[0],
-                 (unsigned long long) id[1], self.endpoint, self.generation, proof.seal,
-                 proof.file);
+                 (unsigned long long) id[1], self.endpoint, self.generation, proof.seal, proof.file,
+                 release);
     }
     int str_errno = MPL_str_add_string_arg(bc_val_p, val_max_sz_p, BC_KEY, card);
     MPIR_ERR_CHKANDJUMP(str_errno, mpi_errno, MPI_ERR_OTHER, "**buscard_len");
@@ -85,7 +100,7 @@ bool MPID_nem_ivshmem_card_read(const char *card, const char *who, bool elsewher
                                 struct ivshm_owner *peer, bool *shared, char text[IVSHMEM_TEXT_MAX])
 {
     const MPID_nem_ivshmem_t *self = &MPID_nem_ivshmem;
-    char value[120] = "";
+    char value[160] = "", release[RELEASE_MAX] = "";
     proof_t proof = {0};
     unsigned long long id[2], endpoint = 0, generation = 0;
     int end = 0;
@@ -94,14 +109,14 @@ bool MPID_nem_ivshmem_card_read(const char *card, const char *who, bool elsewher
     bool ours = MPL_str_get_string_arg(card, BC_KEY, value, sizeof(value)) == MPL_SUCCESS;
     bool has_region = ours && strcmp(value, BC_NONE) != 0;
     if (has_region)
-        sscanf(value, "%16llx%16llx.%llu.%llu.%16llx.%16llx.%n", &id[0], &id[1], &endpoint,
-               &generation, &proof.seal, &proof.file, &end);
+        sscanf(value, "%16llx%16llx.%llu.%llu.%16llx.%16llx.%31[^.].%n", &id[0], &id[1], &endpoint,
+               &generation, &proof.seal, &proof.file, release, &end);
     if (has_region ? end == 0 || value[end] : !ours && !elsewhere) {
-        snprintf(
-            text, IVSHMEM_TEXT_MAX,
-            "the business card of %s was cut short or damaged on its way through the process "
-            "manager: it ends in '%s', expected REGION.ENDPOINT.GENERATION.SEAL.FILE. or " BC_NONE,
-            who, ours ? value : card + strlen(card) - MPL_MIN(strlen(card), 60));
+        snprintf(text, IVSHMEM_TEXT_MAX,
+                 "the business card of %s was cut short or damaged on its way through the process "
+                 "manager: it ends in '%s', expected REGION.ENDPOINT.GENERATION.SEAL.FILE.RELEASE. "
+                 "or " BC_NONE,
+                 who, ours ? value : card + strlen(card) - MPL_MIN(strlen(card), 60));
         return false;
     }
     bool same = self->joined && has_region && id[0] == ivshm_region_id(&self->region)[0] &&
@@ -114,6 +129,15 @@ bool MPID_nem_ivshmem_card_read(const char *card, const char *who, bool elsewher
                  "forged by that process; list the processes in the region with `ivshmem ps`",
                  who, endpoint, generation, ivshm_region_name(&self->region),
                  ivshm_region_endpoints(&self->region), IVSHM_CLAIM_GEN_BITS);
+        return false;
+    }
+    change_all(release, '_', '.');
+    if (same && strcmp(release, RELEASE) != 0) {
+        snprintf(text, IVSHMEM_TEXT_MAX,
+                 "%s runs release %s (of MPICH, and of this module's packets), this rank %s: they "
+                 "do not understand each other; install the same mpich-ivshmem in all VMs and on "
+                 "the host",
+                 who, release, RELEASE);
         return false;
     }
     *peer = (struct ivshm_owner){(uint32_t) endpoint, (uint32_t) generation};
