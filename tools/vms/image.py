@@ -59,6 +59,8 @@ systemctl -q enable systemd-networkd ivshmem-vms-settings ivshmem-vms-ready
 systemctl -q mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap
 useradd -m -s /bin/bash "$1"
 ! getent group ivshmem >/dev/null || usermod -aG ivshmem "$1"
+# What was added there stays when a guest boots again.
+echo 'q /tmp 1777 root root' >/etc/tmpfiles.d/tmp.conf
 # An emulated guest on a busy host takes its time.
 mkdir /etc/systemd/system/ivshmem-reap.service.d
 printf '[Service]\\nTimeoutStartSec=1200\\n' >/etc/systemd/system/ivshmem-reap.service.d/slow.conf
