@@ -18,10 +18,11 @@ teardown() { at_end; }
 
 @test "wrong arguments, truncation, user error handlers" { passes_both 2 "$programs/errhandlers" calls; }
 
-@test "connecting to ports that are made up, truncated, too long, closed, not served, or of a job that has ended" {
+@test "connecting to ports that are made up, truncated, too long, closed, not served, of another release, or of a job that has ended" {
     mpi ended -n 1 "$programs/errhandlers" port "$where"
     passes_both 2 "$programs/errhandlers" ports "$where"
     grep -q "names endpoint 4294967295, generation 1 of region" "$BATS_TEST_TMPDIR/job.err"
+    grep -q "the process at that port runs release 3.1-1 " "$BATS_TEST_TMPDIR/job.err"
 }
 
 @test "looking up and unpublishing names that nobody has published" { passes_both 2 "$programs/errhandlers" names; }

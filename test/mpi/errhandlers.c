@@ -227,7 +227,14 @@ static void ports(const char *file)
     }
     const char *region = strstr(port, "ivshmem#");
     CHECK(region, "no region in %s", port);
-    snprintf(bad, sizeof(bad), "%.*s.4294967295.1.0.0.$", (int) (region - port) + 8 + 32, port);
+    const char *release = strrchr(port, '.');
+    while (release[-1] != '.')
+        release--;
+    snprintf(bad, sizeof(bad), "%.*s3_1-1.$", (int) (release - port), port);
+    snprintf(said, sizeof(said), "Named port %s does not exist", bad);
+    no_port(bad, said, "a port of another release");
+    snprintf(bad, sizeof(bad), "%.*s.4294967295.1.0.0.%s", (int) (region - port) + 8 + 32, port,
+             release);
     snprintf(said, sizeof(said), "Named port %s does not exist", bad);
     no_port(bad, said, "the port of an endpoint that cannot be");
     not_accepted(port, "a port where nobody accepts");

@@ -31,7 +31,7 @@ class Up(ScratchTest):
         double(interrupts, "check", self.check)
         double(up.options, "check_programs", lambda _needed: None)
         double(up.options, "find_prefix", lambda _given, _here: "/prefix")
-        double(up.kernel, "find", lambda: Kernel("/vmlinuz", [], []))
+        double(up.kernel, "find", lambda: Kernel("/vmlinuz", [], [], []))
         double(up.access, "make_key", self.make_key)
         double(up.guestfiles, "build", self.build)
         double(machine, "start", self.start)

@@ -50,11 +50,14 @@ int MPID_nem_ivshmem_peer_error(const char *text)
     return mpi_errno;
 }
 
-/* The port's name may be forged, damaged, or of a process that has gone. */
+/*
+ * The port's name may be forged, damaged, or of a process that has gone. MPICH's text begins with
+ * the name, and always ends before ours.
+ */
 int MPID_nem_ivshmem_port_error(const char *text)
 {
     int mpi_errno = MPI_SUCCESS;
-    report_if_cut(text);
+    MPID_nem_ivshmem_report("", text);
     MPIR_ERR_SET1(mpi_errno, MPI_ERR_PORT, "**ivshmem", "**ivshmem %s", text);
     return mpi_errno;
 }
