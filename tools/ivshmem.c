@@ -455,10 +455,7 @@ void tool_warn(const char *fmt, ...)
 /* A file that is cut, or finds no memory, or a device that goes, while a command looks at it. */
 static void on_bus_error(int sig)
 {
-    static const char text[] =
-        "ivshmem: part of the region's memory is gone: its file was truncated while this command "
-        "used it, its device was unplugged, or its file system is full; run `ivshmem format` to "
-        "find out which\n";
+    static const char text[] = "ivshmem: " TOOL_MEMORY_IS_GONE "\n";
     (void) sig;
     if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
         _exit(TOOL_FAILED); /* and nobody is told */

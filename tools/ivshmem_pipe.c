@@ -139,10 +139,7 @@ static int after_call(struct pipe *p, short events)
     if (err == EAGAIN || err == EINTR)
         return 0;
     if (err == EFAULT)
-        return ivshm_diag_fail(
-            &p->diag, err,
-            "part of the region's memory is gone: its file was truncated, its device was "
-            "unplugged, or its file system is full; run `ivshmem format` to find out which");
+        return ivshm_diag_fail(&p->diag, err, TOOL_MEMORY_IS_GONE);
     return ivshm_diag_fail(&p->diag, err, "cannot %s %s: %s", events == POLLIN ? "read" : "write",
                            p->user->input_or_output, strerror(err));
 }

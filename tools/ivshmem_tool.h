@@ -14,6 +14,11 @@
 #include <sys/types.h>
 #include <time.h>
 
+/* What a fault in the region's memory, or of a system call there, means. */
+#define TOOL_MEMORY_IS_GONE                                                                        \
+    "part of the region's memory is gone: its file was truncated while this command used it, its " \
+    "device was unplugged, or its file system is full; run `ivshmem format` to find out which"
+
 enum { TOOL_OK = 0, TOOL_FAILED = 1, TOOL_USAGE = 2 };
 
 struct tool_options {

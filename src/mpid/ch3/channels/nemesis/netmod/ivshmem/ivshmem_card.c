@@ -24,6 +24,7 @@
  */
 #define RELEASE MPICH_VERSION "-1"
 #define RELEASE_MAX 32 /* bytes */
+_Static_assert(sizeof(RELEASE) <= RELEASE_MAX, "a card's release can be read");
 
 /* What a card says for the case that there are copies of the region's file, with the same id. */
 typedef struct {

@@ -31,21 +31,15 @@ int MPID_nem_ivshmem_error(const char *text)
     return mpi_errno;
 }
 
-/* Prints the text in full, so that its end, which says what to do, reaches the user. */
-static void report_if_cut(const char *text)
-{
-    if (strlen(text) > MPICH_KEEPS)
-        MPID_nem_ivshmem_report("", text);
-}
-
 /*
- * The program can handle this error, so it is printed only if MPICH would cut it. (MPICH's scripts
- * want the class literally, hence a function for each.)
+ * The program can handle this error, so it is printed only if MPICH would cut it: its end says what
+ * to do. (MPICH's scripts want the class literally, hence a function for each.)
  */
 int MPID_nem_ivshmem_peer_error(const char *text)
 {
     int mpi_errno = MPI_SUCCESS;
-    report_if_cut(text);
+    if (strlen(text) > MPICH_KEEPS)
+        MPID_nem_ivshmem_report("", text);
     MPIR_ERR_SET1(mpi_errno, MPIX_ERR_PROC_FAILED, "**ivshmem", "**ivshmem %s", text);
     return mpi_errno;
 }
