@@ -97,11 +97,13 @@ int main(int argc, char **argv)
     items = argc > 1 ? atoi(argv[1]) : 1000;
     victim = argc > 2 ? atoi(argv[2]) : -1;
     if (size < 2 || size > RANKS_MAX || items < 1 || victim == 0) {
-        fprintf(stderr,
-                "buffer ITEMS [VICTIM] on 2 to %d ranks; rank 0 has the memory, and must "
-                "not die\n",
-                RANKS_MAX);
-        MPI_Abort(MPI_COMM_WORLD, 2);
+        if (rank == 0)
+            fprintf(stderr,
+                    "buffer ITEMS [VICTIM] on 2 to %d ranks; rank 0 has the memory, and must "
+                    "not die\n",
+                    RANKS_MAX);
+        shared_end();
+        return 2;
     }
     if (rank % 2)
         for (; mine < items; mine++)

@@ -71,8 +71,10 @@ int main(int argc, char **argv)
     operations = argc > 1 ? atol(argv[1]) : 10000;
     victim = argc > 2 ? atoi(argv[2]) : -1;
     if (operations < 1 || victim == 0) {
-        fprintf(stderr, "cache OPERATIONS [VICTIM]; rank 0 has the memory, and must not die\n");
-        MPI_Abort(MPI_COMM_WORLD, 2);
+        if (rank == 0)
+            fprintf(stderr, "cache OPERATIONS [VICTIM]; rank 0 has the memory, and must not die\n");
+        shared_end();
+        return 2;
     }
     srand((unsigned) rank);
     begin = MPI_Wtime();

@@ -432,6 +432,45 @@ static void told_later(void)
     CHECK(class_of(err) == MPIX_ERR_PROC_FAILED, "class %d", class_of(err));
 }
 
+/*
+ * A probe of any source does not wait for a message that a dead rank may owe, once the process
+ * manager has reported the death and until it is acknowledged. A message that has come is found.
+ */
+static void probes(void)
+{
+    const int other = 2 - rank;
+    int found, err;
+    char byte = 0;
+    MPI_Message message;
+
+    signal(SIGUSR1, at_init);
+    err = MPI_Probe(MPI_ANY_SOURCE, 2, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    CHECK(class_of(err) == MPIX_ERR_PROC_FAILED, "MPI_Probe: class %d", class_of(err));
+    err = MPI_Mprobe(MPI_ANY_SOURCE, 2, MPI_COMM_WORLD, &message, MPI_STATUS_IGNORE);
+    CHECK(class_of(err) == MPIX_ERR_PROC_FAILED, "MPI_Mprobe: class %d", class_of(err));
+    err = MPI_Iprobe(MPI_ANY_SOURCE, 2, MPI_COMM_WORLD, &found, MPI_STATUS_IGNORE);
+    CHECK(class_of(err) == MPIX_ERR_PROC_FAILED, "MPI_Iprobe: class %d", class_of(err));
+    err = MPI_Improbe(MPI_ANY_SOURCE, 2, MPI_COMM_WORLD, &found, &message, MPI_STATUS_IGNORE);
+    CHECK(class_of(err) == MPIX_ERR_PROC_FAILED, "MPI_Improbe: class %d", class_of(err));
+
+    err = MPI_Send(&byte, 1, MPI_BYTE, other, 3, MPI_COMM_WORLD);
+    CHECK(!err, "class %d", class_of(err));
+    while ((err = MPI_Probe(MPI_ANY_SOURCE, 3, MPI_COMM_WORLD, MPI_STATUS_IGNORE)) != MPI_SUCCESS)
+        CHECK(class_of(err) == MPIX_ERR_PROC_FAILED, "MPI_Probe: class %d", class_of(err));
+    err = MPI_Recv(&byte, 1, MPI_BYTE, other, 3, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    CHECK(!err, "class %d", class_of(err));
+
+    MPIX_Comm_failure_ack(MPI_COMM_WORLD);
+    if (rank == 2) {
+        sleep(1);
+        MPI_Send(&byte, 1, MPI_BYTE, other, 4, MPI_COMM_WORLD);
+        return;
+    }
+    err = MPI_Mprobe(MPI_ANY_SOURCE, 4, MPI_COMM_WORLD, &message, MPI_STATUS_IGNORE);
+    CHECK(!err, "class %d", class_of(err));
+    MPI_Mrecv(&byte, 1, MPI_BYTE, &message, MPI_STATUS_IGNORE);
+}
+
 static int ends_with(const char *text, const char *end)
 {
     size_t length = strlen(text), wanted = strlen(end);
@@ -574,6 +613,7 @@ static const struct {
     {"node", 7, 1, node, NULL, NULL},
     {"detach", 3, 1, detach, NULL, NULL},
     {"told-later", 3, 1, told_later, NULL, NULL},
+    {"probes", 3, 1, probes, NULL, NULL},
     {"texts", 4, 1, texts, NULL, NULL},
     {"barrier", 4, 3, barrier, NULL, NULL},
     {"alltoall", 4, 3, alltoall, NULL, NULL},

@@ -76,6 +76,10 @@ survives() {
     survives detach
 }
 
+@test "a probe of any source does not wait for the dead, and finds what the living have sent" {
+    MPIR_CVAR_ENABLE_FT=1 survives probes
+}
+
 @test "the text of each error fits into MPI_MAX_ERROR_STRING, and names the innermost reason" {
     survives texts
 }

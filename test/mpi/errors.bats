@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: mpich2
 # The suites and mpi.bash share variables and functions.
-# shellcheck disable=SC2086,SC2154
+# shellcheck disable=SC2016,SC2086,SC2154
 #
 # Bad input: one message that says what was found, what was expected and what to do. The job ends in bounded time with a
 # nonzero status, nothing is overwritten, and other jobs are not affected.
@@ -291,6 +291,35 @@ rank_dies() {
     # No text is expected: when a job aborts, Hydra may end before it has forwarded the output.
     ended "$status" job
     reclaimed
+}
+
+# missing TEXT HOSTS ARG...: the job ends with a failure although ranks wait for another, and TEXT is said.
+missing() {
+    local status=0
+    mpi job -launcher fork -hosts "$2" "${@:3}" || status=$?
+    [ "$status" -ne 0 ] && [ "$status" -ne 124 ] || { echo "status $status"; say job; return 1; }
+    grep "$1" "$BATS_TEST_TMPDIR/job.err" || { say job; return 1; }
+}
+
+@test "a program that is missing on one host, or fails before MPI_Init, ends the job" {
+    local hosts
+    use_region 8M
+    for hosts in "$(hostname),localhost" "$(hostname)"; do
+        missing "execvp error on file $BATS_TEST_TMPDIR/nothing" "$hosts" \
+            -n 1 "$programs/coll" : -n 1 "$BATS_TEST_TMPDIR/nothing"
+        missing "^mpiexec: a process on $(hostname) failed before MPI_Init" "$hosts" \
+            -n 1 false : -n 1 "$programs/coll"
+        missing "^mpiexec: a process on ${hosts#*,} failed before MPI_Init" "$hosts" \
+            -n 1 "$programs/coll" : -n 1 sh -c 'sleep 2; exit 3'
+    done
+}
+
+@test "programs that do not use MPI run to their ends, whatever their status" {
+    local status=0
+    mpi job -launcher fork -hosts "$(hostname):2,localhost:2" -n 4 \
+        sh -c 'sleep $((PMI_RANK % 2)); echo "end $PMI_RANK"; exit $((PMI_RANK + 3))' || status=$?
+    [ "$status" -ne 0 ]
+    [ "$(sort "$BATS_TEST_TMPDIR/job.out")" = "$(printf 'end %s\n' 0 1 2 3)" ] || { say job; return 1; }
 }
 
 @test "messages of several pieces to a revoked communicator are dropped, and every call on it ends" {
