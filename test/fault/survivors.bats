@@ -76,7 +76,7 @@ survives() {
     survives detach
 }
 
-@test "a probe of any source does not wait for the dead, and finds what the living have sent" {
+@test "a receive or probe of any source does not wait for the dead, and finds what the living have sent" {
     MPIR_CVAR_ENABLE_FT=1 survives probes
 }
 

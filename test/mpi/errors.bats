@@ -297,7 +297,7 @@ rank_dies() {
 missing() {
     local status=0
     mpi job -launcher fork -hosts "$2" "${@:3}" || status=$?
-    [ "$status" -ne 0 ] && [ "$status" -ne 124 ] || { echo "status $status"; say job; return 1; }
+    case $status in 0 | 124) echo "status $status"; say job; return 1 ;; esac
     grep "$1" "$BATS_TEST_TMPDIR/job.err" || { say job; return 1; }
 }
 

@@ -15,6 +15,7 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_path.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_vc.c               \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_teardown.c         \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_deaths.c           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_send.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_poll.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_lmt.c              \
@@ -46,6 +47,7 @@ noinst_HEADERS +=                                                           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_coll.h             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_compat.h           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_copy.h             \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_deaths.h           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_error.h            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_fault.h            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_flattened.h        \

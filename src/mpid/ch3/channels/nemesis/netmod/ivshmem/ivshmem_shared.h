@@ -34,6 +34,13 @@ extern void (*MPID_nem_ivshmem_detach)(struct MPIR_Win *win, const void *start);
  */
 extern int (*MPID_nem_ivshmem_expose)(struct MPIR_Win *win, struct MPIR_Group *group);
 
+/*
+ * Called when CH3 has read the process manager's list of dead ranks of MPI_COMM_WORLD, separated by
+ * commas: the netmod may put a longer one in its place, by MPICH's allocator. NULL without the
+ * netmod.
+ */
+extern void (*MPID_nem_ivshmem_complete_deaths)(char **list);
+
 /* Called with the flags that answer a requested lock. NULL without the netmod. */
 extern void (*MPID_nem_ivshmem_lock_answered)(struct MPIDI_VC *vc, struct MPIR_Win *win, int flags);
 

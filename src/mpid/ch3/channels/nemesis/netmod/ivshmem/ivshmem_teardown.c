@@ -8,6 +8,7 @@
  */
 #include "ivshmem_teardown.h"
 
+#include "ivshmem_deaths.h"
 #include "ivshmem_relation.h"
 #include "ivshmem_send.h"
 #include "ivshmem_lmt.h"
@@ -137,6 +138,7 @@ static void lost_neighbour(MPIDI_VC_t *vc)
 void MPID_nem_ivshmem_teardown_init(void)
 {
     ivshmem_pt2pt_lost = lost_neighbour;
+    MPID_nem_ivshmem_deaths_init();
 }
 
 /*
@@ -197,6 +199,10 @@ static int fail_vc(MPIDI_VC_t *vc, int req_errno)
     if (vc->state != MPIDI_VC_STATE_INACTIVE_CLOSED)
         mpi_errno = MPIDI_CH3U_Handle_connection(vc, MPIDI_VC_EVENT_TERMINATED);
     MPIR_ERR_CHECK(mpi_errno);
+    if (MPIR_CVAR_ENABLE_FT && vc->pg == MPIDI_Process.my_pg) {
+        mpi_errno = MPID_nem_ivshmem_deaths_found(vc->pg_rank);
+        MPIR_ERR_CHECK(mpi_errno);
+    }
     if (concerned)
         mpi_errno = req_errno;
 
