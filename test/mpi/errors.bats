@@ -293,6 +293,17 @@ rank_dies() {
     reclaimed
 }
 
+@test "a rank that aborts has printed why" {
+    local status
+    use_region 8M
+    for _ in {1..20}; do
+        status=0
+        mpi job -launcher fork -hosts "$(hostname):2,localhost:2" -n 3 "$programs/waiting" nothing || status=$?
+        [ "$status" -ne 0 ] && [ "$status" -ne 124 ]
+        grep -qF "waiting idle|naps" "$BATS_TEST_TMPDIR"/job.{out,err} || { say job; return 1; }
+    done
+}
+
 # missing TEXT HOSTS ARG...: the job ends with a failure although ranks wait for another, and TEXT is said.
 missing() {
     local status=0
