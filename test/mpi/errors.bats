@@ -293,13 +293,18 @@ rank_dies() {
     reclaimed
 }
 
+# has_failed STATUS: the job has, in time.
+has_failed() {
+    case $1 in 0 | 124) echo "status $1"; say job; return 1 ;; esac
+}
+
 @test "a rank that aborts has printed why" {
     local status
     use_region 8M
     for _ in {1..20}; do
         status=0
         mpi job -launcher fork -hosts "$(hostname):2,localhost:2" -n 3 "$programs/waiting" nothing || status=$?
-        [ "$status" -ne 0 ] && [ "$status" -ne 124 ]
+        has_failed "$status"
         grep -qF "waiting idle|naps" "$BATS_TEST_TMPDIR"/job.{out,err} || { say job; return 1; }
     done
 }
@@ -308,7 +313,7 @@ rank_dies() {
 missing() {
     local status=0
     mpi job -launcher fork -hosts "$2" "${@:3}" || status=$?
-    case $status in 0 | 124) echo "status $status"; say job; return 1 ;; esac
+    has_failed "$status"
     grep "$1" "$BATS_TEST_TMPDIR/job.err" || { say job; return 1; }
 }
 

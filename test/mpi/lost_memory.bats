@@ -95,7 +95,8 @@ cut_under() {
     said=$(cat "$BATS_TEST_TMPDIR/job.out" "$BATS_TEST_TMPDIR/job.err")
     echo "$said"
     cat "$ends"
-    [ "$status" -ne 0 ] && [ "$status" -ne 124 ]
+    [ "$status" -ne 0 ]
+    [ "$status" -ne 124 ]
 }
 
 # ended STATUS: at least one rank has this status, and none crashed. mpiexec, or an MPI error, has ended the others.

@@ -163,7 +163,8 @@ copy_to_b() { cat "$a" 1<>"$b"; }
     empty "$b"
     local status=0
     MPIR_CVAR_NEMESIS_IVSHMEM_FALLBACK=0 mpi job "${args[@]}" || status=$?
-    [ "$status" -ne 0 ] && [ "$status" -ne 124 ]
+    [ "$status" -ne 0 ]
+    [ "$status" -ne 124 ]
     grep "rank [01] is not in region .*, but in another one with the same id" "$BATS_TEST_TMPDIR/job.err" ||
         { say job; return 1; }
 }
