@@ -24,14 +24,13 @@ static bool is_listed(int rank)
     return false;
 }
 
+/* A rank that is not listed. */
 static void add(int rank)
 {
     char listed[32];
     size_t length = dead ? strlen(dead) : 0;
     char *longer;
 
-    if (is_listed(rank))
-        return;
     snprintf(listed, sizeof(listed), "%s%d", dead ? "," : "", rank);
     longer = MPL_realloc(dead, length + sizeof(listed), MPL_MEM_OTHER);
     if (!longer)
@@ -57,7 +56,8 @@ static void complete(char **list)
     char *c = *list, *end;
 
     for (long rank = strtol(c, &end, 10); end != c; rank = strtol(c, &end, 10)) {
-        add((int) rank);
+        if (!is_listed((int) rank))
+            add((int) rank);
         c = end + (*end == ',');
     }
     replace(list);
