@@ -378,7 +378,7 @@ void link_wait(struct link *link)
      * that a call between two looks costs nothing, and the other one may need this processor.
      */
     const struct ivshm_wait_for what = {.can_be_woken = link->sleep != IVSHM_SLEEP_NOT,
-                                        .is_crowded = true,
+                                        .sharers = 2,
                                         .looks = ivshm_transport_looks(t)};
     ivshm_cpu_pause();
     if (++link->looks < link->wait.looks)

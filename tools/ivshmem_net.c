@@ -65,7 +65,7 @@ static void wait_for_more(struct net *net, struct waiter *w)
         .can_be_woken = w->crowd.sleep != IVSHM_SLEEP_NOT,
         .is_moving = is_moving,
         /* Each interface works for a program that needs a processor as well. */
-        .is_crowded = 2 * (long) w->crowd.here > w->processors,
+        .sharers = 2 * (long) w->crowd.here > w->processors ? 2 : 1,
         .looks = ivshm_transport_looks(t),
     };
     /* While the interface is held, its frames do not count. */

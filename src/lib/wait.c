@@ -93,7 +93,7 @@ int lib_wait_more(struct ivshmem *handle, struct lib_wait *wait)
     const struct ivshm_wait_for what = {.can_be_woken = wait->waiters && wait->place != -2 &&
                                                         handle->sleep != IVSHM_SLEEP_NOT,
                                         /* Whoever holds a lock may need this processor to go on. */
-                                        .is_crowded = true,
+                                        .sharers = 2,
                                         .looks = 1};
     const enum ivshm_wait_step step = ivshm_wait_next(&handle->wait, now, &what, &nap);
     ivshm_transport_tell_wait(&handle->transport, &handle->wait, step);

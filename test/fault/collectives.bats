@@ -86,6 +86,23 @@ each() {
     unset "MPIR_CVAR_${name^^}_INTRA_ALGORITHM"
 }
 
+@test "a rank dies in a collective that goes through the region without messages" {
+    local call count
+    export MPIR_CVAR_NEMESIS_IVSHMEM_COLLECTIVES=1
+    for MPIR_CVAR_ENABLE_FT in 0 1; do
+        export MPIR_CVAR_ENABLE_FT
+        for call in barrier bcast allreduce allgather alltoall; do
+            for count in 1 5000; do
+                dies 4 "$call" blocking "$count"
+            done
+        done
+    done
+    half_remote
+    for call in barrier bcast allreduce allgather alltoall; do
+        MPIR_CVAR_NEMESIS_IVSHMEM_WAIT='sleep' dies 3 "$call" blocking 1
+    done
+}
+
 @test "a rank dies in collectives with other than the default algorithms" {
     local algorithm call
     export MPIR_CVAR_ENABLE_FT=1

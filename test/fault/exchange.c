@@ -135,6 +135,24 @@ static void put(int round)
     MPI_Win_free(&win);
 }
 
+/* Through the region without messages, from the second call on. */
+static void collectives(int round)
+{
+    static char chunk[40000];
+    int ones[100], sums[100], root = round % size;
+    size_t len = largest < (int) sizeof(chunk) ? (size_t) largest : sizeof(chunk);
+
+    fill(chunk, len, rank == root ? seed(round, root, 0, 0) : 0);
+    MPI_Bcast(chunk, (int) len, MPI_BYTE, root, MPI_COMM_WORLD);
+    CHECK_PATTERN(chunk, len, seed(round, root, 0, 0), "round %d: broadcast", round);
+    for (int i = 0; i < 100; i++)
+        ones[i] = round + i;
+    MPI_Allreduce(ones, sums, 100, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+    for (int i = 0; i < 100; i++)
+        CHECK(sums[i] == size * (round + i), "round %d: allreduce: %d", round, sums[i]);
+    MPI_Barrier(MPI_COMM_WORLD);
+}
+
 int main(int argc, char **argv)
 {
     int round = 0, go = 1;
@@ -170,8 +188,10 @@ int main(int argc, char **argv)
         }
         exchange(round);
         pass_on(round);
-        if (!survive)
+        if (!survive) {
             put(round);
+            collectives(round);
+        }
         for (int i = 0; i < size; i++) {
             if (round & 1)
                 free(out[i]);

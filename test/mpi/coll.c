@@ -49,7 +49,7 @@ static void all_to_all(MPI_Comm comm, int n)
             for (int i = 0; i < n; i++)
                 CHECK(b[from * n + i] == value(from, rank, i), "%d ints, way %d, from %d: %d", n,
                       way, from, b[from * n + i]);
-        passed(n * 4LL, n == LARGE);
+        passed(n * 4LL, n == LARGE && way > 0); /* the first may go without messages */
     }
     free(counts);
     free(at);

@@ -129,7 +129,7 @@ good() {
             }
         }
         END {
-            sum["bytes"] = sum["eager_sent_bytes"] + sum["lmt_sent_bytes"]
+            sum["bytes"] = sum["eager_sent_bytes"] + sum["lmt_sent_bytes"] + sum["collective_bytes"]
             sum["messages"] = sum["eager_sent"]
             if (n != ranks)
                 wrong(n " ranks printed their counters, expected " ranks)

@@ -10,8 +10,8 @@
 static const struct ivshm_wait_for nothing = {.looks = 3},
                                    a_waker = {.can_be_woken = true, .looks = 3},
                                    a_part = {.can_be_woken = true, .is_moving = true},
-                                   room = {.is_crowded = true},
-                                   room_and_waker = {.can_be_woken = true, .is_crowded = true};
+                                   room = {.sharers = 2},
+                                   room_and_waker = {.can_be_woken = true, .sharers = 2};
 
 /* The steps until `until`, looked at each `every`, as letters; a nap takes its time. */
 static const char *steps(struct ivshm_wait *wait, const struct ivshm_wait_for *what, uint64_t every,
@@ -125,6 +125,21 @@ static unsigned wary_waits(struct ivshm_wait *wait, uint64_t *now)
     return n;
 }
 
+/* Where peers share a processor, they keep it for long when they start. */
+TEST(test_lost_to_peers)
+{
+    struct ivshm_wait wait;
+    uint64_t now = 7 * MS, nap;
+    ivshm_wait_init(&wait, IVSHM_WAIT_AUTO);
+    for (int i = 0; i < 32; i++) {
+        assert_int_equal(ivshm_wait_next(&wait, now, &room_and_waker, &nap), IVSHM_WAIT_GIVE);
+        now += 3 * MS;
+        ivshm_wait_next(&wait, now, &room_and_waker, &nap);
+        ivshm_wait_end(&wait);
+    }
+    assert_int_equal(ivshm_wait_next(&wait, now, &room_and_waker, &nap), IVSHM_WAIT_ANNOUNCE);
+}
+
 /* A peer may need the processor for long once. Who loses it again soon shares it with strangers. */
 TEST(test_lost_processor)
 {
@@ -184,10 +199,15 @@ TEST(test_end)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_spin_and_yield), cmocka_unit_test(test_patience),
-        cmocka_unit_test(test_crowd),          cmocka_unit_test(test_sleep),
-        cmocka_unit_test(test_last_look),      cmocka_unit_test(test_lost_processor),
-        cmocka_unit_test(test_naps),           cmocka_unit_test(test_end),
+        cmocka_unit_test(test_spin_and_yield),
+        cmocka_unit_test(test_patience),
+        cmocka_unit_test(test_crowd),
+        cmocka_unit_test(test_sleep),
+        cmocka_unit_test(test_last_look),
+        cmocka_unit_test(test_lost_to_peers),
+        cmocka_unit_test(test_lost_processor),
+        cmocka_unit_test(test_naps),
+        cmocka_unit_test(test_end),
     };
     return RUN(tests);
 }

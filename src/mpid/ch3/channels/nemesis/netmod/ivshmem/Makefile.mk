@@ -25,7 +25,9 @@ mpi_core_sources +=                                                         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_limit.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_local.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_memory.c           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_part.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_window.c           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_collective.c       \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_split.c            \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_wait.c             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_port.c             \
@@ -45,6 +47,7 @@ noinst_HEADERS +=                                                           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_affinity.h         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_card.h             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_coll.h             \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_collective.h       \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_compat.h           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_copy.h             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_deaths.h           \
@@ -61,6 +64,7 @@ noinst_HEADERS +=                                                           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_netmod.h           \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_outstanding.h      \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_packet.h           \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_part.h             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_path.h             \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_pipeline.h         \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/ivshmem_poll.h             \

@@ -118,6 +118,18 @@ cvars:
         node   - Those of the same VM or host
         region - Those that share the region, in any VM and on the host
 
+    - name        : MPIR_CVAR_NEMESIS_IVSHMEM_COLLECTIVES
+      category    : NEMESIS
+      type        : int
+      default     : 8
+      class       : none
+      verbosity   : MPI_T_VERBOSITY_USER_BASIC
+      scope       : MPI_T_SCOPE_ALL_EQ
+      description : >-
+        From which call on the barriers, broadcasts, allreduces, allgathers
+        and alltoalls of a communicator go through the region without
+        messages, if all of its ranks share it. 0: they never do.
+
     - name        : MPIR_CVAR_NEMESIS_IVSHMEM_INFO
       category    : NEMESIS
       type        : int
@@ -153,6 +165,7 @@ cvars:
 
 #include "ivshmem_poll.h"
 #include "ivshmem_window.h"
+#include "ivshmem_collective.h"
 #include "ivshmem_split.h"
 #include "ivshmem_path.h"
 #include "ivshmem_port.h"
@@ -236,6 +249,7 @@ static void leave_region(void)
 {
     MPID_nem_ivshmem_t *self = &MPID_nem_ivshmem;
 
+    MPID_nem_ivshmem_collective_finalize();
     if (!self->joined)
         return;
     IVSHM_TRACEPOINT(leave);
@@ -332,6 +346,8 @@ static int ivshmem_init(MPIDI_PG_t *pg_p, int pg_rank, char **bc_val_p, int *val
             MPID_nem_ivshmem_report("uses tcp: ", MPID_nem_ivshmem.diag.text);
     }
     MPID_nem_ivshmem_window_init();
+    mpi_errno = MPID_nem_ivshmem_collective_init();
+    MPIR_ERR_CHECK(mpi_errno);
     MPID_nem_ivshmem_split_init();
     mpi_errno = MPID_nem_ivshmem_card_add(bc_val_p, val_max_sz_p);
     MPIR_ERR_CHECK(mpi_errno);

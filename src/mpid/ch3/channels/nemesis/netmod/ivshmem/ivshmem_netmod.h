@@ -32,8 +32,10 @@ typedef struct {
     unsigned long long coop; /* large messages of which this rank, the sender, copied a part */
     unsigned long long messages_sent, messages_received; /* a packet takes one or several */
     unsigned long long windows; /* windows whose operations are loads and stores in the region */
-    unsigned long long waits;   /* times that a send found no room */
-    unsigned long long sleeps;  /* times that this rank slept in a blocking call */
+    unsigned long long collectives;              /* that went through the region without messages */
+    unsigned long long collective_bytes;         /* of their results */
+    unsigned long long waits;                    /* times that a send found no room */
+    unsigned long long sleeps;                   /* times that this rank slept in a blocking call */
     unsigned long long tcp_sent, tcp_sent_bytes; /* packets by tcp; bytes with headers and data */
 } MPID_nem_ivshmem_stats_t;
 
@@ -114,6 +116,7 @@ typedef struct {
     const struct MPID_nem_ivshmem_ops *first_ops; /* of a VC without a channel: they open one */
     int sender_pipelines;                         /* of our pipelines, those that we send through */
     bool prefers_single_copy; /* the program has memory in the region: prefer a single copy */
+    bool is_slow;             /* the region is mapped as memory that is not cached */
     int failure;              /* an MPI error that the current call must return */
     MPID_nem_ivshmem_stats_t stats;
 
@@ -180,6 +183,9 @@ typedef struct {
         struct MPID_nem_ivshmem_opened *opened; /* dynamic windows */
         int failed_vcs;                         /* CH3's count of failed VCs when last looked at */
     } relation;
+    struct {
+        struct MPID_nem_ivshmem_comm *groups; /* communicators that count, or have memory */
+    } collective;
     struct {
         MPIDI_CH3U_Win_fns_t stock;
         int (*stock_free)(MPIR_Win **);

@@ -9,6 +9,7 @@
 
 #include "core/atomic.h"
 
+struct MPIR_Comm;
 struct MPIR_Group;
 struct MPIR_Win;
 
@@ -72,6 +73,34 @@ int MPID_nem_ivshmem_tcp_sockets(struct pollfd **sockets);
 
 /* Whether a port of ours with that tag is open. */
 int MPID_nem_ivshmem_port_is_open(int tag);
+
+/*
+ * Collectives that go through the region, under CH3's own: each returns whether it did, and then
+ * *mpi_errno. `failed`: this rank has met an error, and tells the others by it. NULL without the
+ * netmod.
+ */
+struct MPID_nem_ivshmem_collectives {
+    int (*barrier)(struct MPIR_Comm *comm, int failed, int *mpi_errno);
+    int (*bcast)(void *buf, MPI_Aint count, MPI_Datatype type, int root, struct MPIR_Comm *comm,
+                 int failed, int *mpi_errno);
+    int (*allreduce)(const void *sendbuf, void *recvbuf, MPI_Aint count, MPI_Datatype type,
+                     MPI_Op op, struct MPIR_Comm *comm, int failed, int *mpi_errno);
+    int (*allgather)(const void *sendbuf, MPI_Aint sendcount, MPI_Datatype sendtype, void *recvbuf,
+                     MPI_Aint recvcount, MPI_Datatype recvtype, struct MPIR_Comm *comm, int failed,
+                     int *mpi_errno);
+    int (*alltoall)(const void *sendbuf, MPI_Aint sendcount, MPI_Datatype sendtype, void *recvbuf,
+                    MPI_Aint recvcount, MPI_Datatype recvtype, struct MPIR_Comm *comm, int failed,
+                    int *mpi_errno);
+};
+extern const struct MPID_nem_ivshmem_collectives *MPID_nem_ivshmem_collectives;
+
+#define MPID_nem_ivshmem_collective(name, ...)                                                     \
+    do {                                                                                           \
+        int ivshmem_errno_;                                                                        \
+        if (MPID_nem_ivshmem_collectives &&                                                        \
+            MPID_nem_ivshmem_collectives->name(__VA_ARGS__, &ivshmem_errno_))                      \
+            return ivshmem_errno_;                                                                 \
+    } while (0)
 
 /* Whether the two ranks can load and store in each other's part of the window. */
 #define MPID_nem_ivshmem_shares(win, orig_vc, target_vc)                                           \

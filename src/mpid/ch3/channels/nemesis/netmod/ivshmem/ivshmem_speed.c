@@ -18,12 +18,11 @@ void MPID_nem_ivshmem_speed_check(void)
     char text[1200];
     size_t bytes;
 
-    if (MPID_nem_mem_region.local_rank != 0)
-        return;
     /* The end of our own part, which is all zero, is a cell's and not used yet. */
     const char *memory = ivshm_transport_memory(&MPID_nem_ivshmem.transport, &bytes);
     ivshm_speed_measure(map, (void *) (memory + bytes - IVSHM_SPEED_BYTES), true, &speed);
-    if (speed.kind == IVSHM_SPEED_CACHED)
+    MPID_nem_ivshmem.is_slow = speed.kind != IVSHM_SPEED_CACHED;
+    if (!MPID_nem_ivshmem.is_slow || MPID_nem_mem_region.local_rank != 0)
         return;
     ivshm_speed_explain(map, &speed, text, sizeof(text));
     MPID_nem_ivshmem_report("", text);

@@ -43,6 +43,9 @@ void MPID_nem_ivshmem_stats_register(void)
     REGISTER(
         ivshmem_windows, stats.windows,
         "windows created whose one-sided operations are loads and stores in an ivshmem region");
+    REGISTER(ivshmem_collectives, stats.collectives,
+             "collectives that went through an ivshmem region without messages");
+    REGISTER(ivshmem_collective_bytes, stats.collective_bytes, "bytes of their results");
     REGISTER(ivshmem_messages_sent, stats.messages_sent,
              "messages sent through an ivshmem region; a packet takes one or several");
     REGISTER(ivshmem_messages_received, stats.messages_received,
@@ -97,14 +100,16 @@ void MPID_nem_ivshmem_stats_print(void)
             "ivshmem: rank=%d host=%s region=%s eager_sent=%llu eager_sent_bytes=%llu "
             "eager_received=%llu eager_received_bytes=%llu lmt_sent=%llu lmt_sent_bytes=%llu "
             "lmt_received=%llu lmt_received_bytes=%llu single_copy=%llu coop=%llu windows=%llu "
+            "collectives=%llu "
+            "collective_bytes=%llu "
             "messages_sent=%llu "
             "messages_received=%llu waits=%llu sleeps=%llu wakes=%llu tcp_sent=%llu "
             "tcp_sent_bytes=%llu\n",
             MPIDI_Process.my_pg_rank, MPID_nem_hostname, region, s->eager_sent, s->eager_sent_bytes,
             s->eager_received, s->eager_received_bytes, s->lmt_sent, s->lmt_sent_bytes,
             s->lmt_received, s->lmt_received_bytes, s->single_copy, s->coop, s->windows,
-            s->messages_sent, s->messages_received, s->waits, s->sleeps,
-            MPID_nem_ivshmem.transport.wakes, s->tcp_sent, s->tcp_sent_bytes);
+            s->collectives, s->collective_bytes, s->messages_sent, s->messages_received, s->waits,
+            s->sleeps, MPID_nem_ivshmem.transport.wakes, s->tcp_sent, s->tcp_sent_bytes);
 }
 
 /* Prints how messages of each class of sizes went in the end, the smallest first. */

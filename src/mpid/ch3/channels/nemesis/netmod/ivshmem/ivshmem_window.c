@@ -18,6 +18,7 @@
  */
 #include "ivshmem_window.h"
 
+#include "ivshmem_part.h"
 #include "ivshmem_relation.h"
 #include "ivshmem_memory.h"
 
@@ -50,15 +51,7 @@ typedef struct {
     } ranks[];
 } window_t;
 
-/* What a rank tells the others about itself and its part. */
-typedef struct {
-    uint64_t region_id[2]; /* 0 if it has no part in a region */
-    struct ivshm_owner owner;
-    uint64_t seal; /* of the owner's entry, which a copy of the region does not have */
-    ivshm_off off;
-    uint64_t bytes;
-    ivshm_off lock; /* only from rank 0 */
-} part_t;
+typedef MPID_nem_ivshmem_part_t part_t;
 
 static __typeof__(MPID_nem_ivshmem.windows) *const windows = &MPID_nem_ivshmem.windows;
 
@@ -248,94 +241,6 @@ fn_fail:
 
 /* Agreement */
 
-static bool is_on_one_node(const MPIR_Comm *comm)
-{
-    return comm->local_size == 1 ||
-           (comm->node_comm && comm->node_comm->local_size == comm->local_size);
-}
-
-static part_t part_of(const void *base, MPI_Aint bytes)
-{
-    const uint64_t *id = ivshm_region_id(&MPID_nem_ivshmem.region);
-    return (part_t){.region_id = {id[0], id[1]},
-                    .owner = ivshm_transport_self(&MPID_nem_ivshmem.transport),
-                    .seal = ivshm_transport_seal(&MPID_nem_ivshmem.transport),
-                    .off = base ? MPID_nem_ivshmem_offset_of(base) : (ivshm_off){0},
-                    .bytes = (uint64_t) bytes};
-}
-
-/* The part in memory of our own. None if that memory is not in the region. */
-static part_t own_part(const void *base, MPI_Aint bytes)
-{
-    ivshm_off off;
-
-    if (!MPID_nem_ivshmem_memory_in_use() ||
-        (bytes > 0 && !MPID_nem_ivshmem_memory_find(base, bytes, &off)))
-        return (part_t){0};
-    return part_of(bytes > 0 ? base : NULL, bytes);
-}
-
-static bool has_part(const part_t *part)
-{
-    return part->region_id[0] | part->region_id[1];
-}
-
-/* Whether such an endpoint can exist in this rank's region. */
-static bool is_endpoint(struct ivshm_owner owner)
-{
-    return owner.endpoint < ivshm_region_endpoints(&MPID_nem_ivshmem.region) &&
-           owner.generation >> IVSHM_CLAIM_GEN_BITS == 0;
-}
-
-static bool is_in_one_region(const part_t *a, const part_t *b)
-{
-    return a->region_id[0] == b->region_id[0] && a->region_id[1] == b->region_id[1];
-}
-
-/*
- * The first rank that has no part in rank 0's region, or an impossible one; `count` if there is
- * none. All ranks find the same: they have been told the same, and all in one region know its
- * number of endpoints.
- */
-static int without_part(const part_t *parts, int count)
-{
-    int i = 0;
-
-    while (i < count && has_part(&parts[i]) && is_in_one_region(&parts[i], &parts[0]) &&
-           is_endpoint(parts[i].owner))
-        i++;
-    return i;
-}
-
-static bool is_theirs(const part_t *part, ivshm_off off, uint64_t bytes)
-{
-    return bytes <= MPIR_AINT_MAX &&
-           ivshm_extent_covers(&MPID_nem_ivshmem.region, part->owner, IVSHM_KIND_USER, off, bytes);
-}
-
-/*
- * Attaches to the owner of the memory, and checks that it is the owner. If the part is not ours, it
- * must not name our memory.
- */
-static bool open_part(window_t *w, int rank, bool is_own, const part_t *part)
-{
-    struct ivshm_owner self = ivshm_transport_self(&MPID_nem_ivshmem.transport);
-    struct ivshm_diag diag;
-
-    if ((part->owner.endpoint == self.endpoint) != is_own ||
-        (is_own && part->owner.generation != self.generation) ||
-        ivshm_endpoint_find(&MPID_nem_ivshmem.region, part->owner, part->seal) != 0)
-        return false;
-    if (!is_own && ivshm_channel_open(&MPID_nem_ivshmem.transport, part->owner,
-                                      &w->ranks[rank].channel, &diag) != 0) {
-        w->ranks[rank].channel = NULL;
-        return false;
-    }
-    return (part->bytes == 0 || is_theirs(part, part->off, part->bytes)) &&
-           (part->lock.bytes == 0 || (part->lock.bytes % sizeof(struct ivshm_lock_shm) == 0 &&
-                                      is_theirs(part, part->lock, sizeof(struct ivshm_lock_shm))));
-}
-
 static void close_window(window_t *w)
 {
     for (int i = 0; i < w->count; i++)
@@ -345,11 +250,6 @@ static void close_window(window_t *w)
     MPID_nem_ivshmem_memory_free(w->memory);
     MPL_free(w->bases);
     MPL_free(w);
-}
-
-static char *address_of(ivshm_off off)
-{
-    return (char *) MPID_nem_ivshmem.user + off.bytes;
 }
 
 /* The bytes that a part takes in a window that lies in one piece. */
@@ -380,20 +280,21 @@ static bool open_parts(MPIR_Win *win, window_t *w, const part_t *parts, const MP
     if (sizes) {
         MPI_Aint begin = 0, total = total_of(win, sizes, w->count);
         if (total < 0 || parts[0].bytes != (uint64_t) total ||
-            !open_part(w, 0, rank == 0, &parts[0]))
+            !MPID_nem_ivshmem_part_open(&parts[0], rank == 0, &w->ranks[0].channel))
             return false;
         for (int i = 0; i < w->count; begin += part_room(win, sizes[i]), i++) {
             w->ranks[i].bytes = sizes[i];
-            w->bases[i] =
-                total > 0 && (i == 0 || sizes[i] > 0) ? address_of(parts[0].off) + begin : NULL;
+            w->bases[i] = total > 0 && (i == 0 || sizes[i] > 0)
+                              ? MPID_nem_ivshmem_part_address(parts[0].off) + begin
+                              : NULL;
         }
         return true;
     }
     for (int i = 0; i < w->count; i++) {
-        if (!open_part(w, i, i == rank, &parts[i]))
+        if (!MPID_nem_ivshmem_part_open(&parts[i], i == rank, &w->ranks[i].channel))
             return false;
         w->ranks[i].bytes = (MPI_Aint) parts[i].bytes;
-        w->bases[i] = parts[i].bytes > 0 ? address_of(parts[i].off) : NULL;
+        w->bases[i] = parts[i].bytes > 0 ? MPID_nem_ivshmem_part_address(parts[i].off) : NULL;
     }
     return true;
 }
@@ -402,18 +303,18 @@ static bool open_parts(MPIR_Win *win, window_t *w, const part_t *parts, const MP
 static int why_not_shared(const MPIR_Win *win, const part_t *parts, const MPI_Aint *sizes)
 {
     int mpi_errno = MPI_SUCCESS, count = win->comm_ptr->local_size;
-    int who = without_part(parts, count);
+    int who = MPID_nem_ivshmem_part_missing(parts, count);
     MPI_Aint total = total_of(win, sizes, count);
     const struct ivshm_region *region = &MPID_nem_ivshmem.region;
     char text[300];
 
-    if (who < count && !has_part(&parts[who])) {
+    if (who < count && !MPID_nem_ivshmem_part_is_there(&parts[who])) {
         snprintf(text, sizeof(text),
                  "MPI_Win_allocate_shared over several nodes needs one region, and rank %d has no "
                  "memory in a region: start it with the region of the others, and without "
                  "MPIR_CVAR_NEMESIS_IVSHMEM_USER_MEMORY=0",
                  who);
-    } else if (who < count && is_in_one_region(&parts[who], &parts[0])) {
+    } else if (who < count && MPID_nem_ivshmem_part_is_near(&parts[who], &parts[0])) {
         snprintf(text, sizeof(text),
                  "rank %d of MPI_Win_allocate_shared claims endpoint %u, generation %u, which a "
                  "region of %u endpoints cannot have: that process is broken or hostile",
@@ -454,7 +355,7 @@ static void alloc_window_lock(window_t *w, part_t *mine, bool needed)
                             : MPID_nem_ivshmem_memory_alloc(sizeof(struct ivshm_lock_shm));
     if (w->lock_memory) {
         ivshm_lock_init(w->lock_memory);
-        mine->lock = part_of(w->lock_memory, 0).off;
+        mine->lock = MPID_nem_ivshmem_part_of(w->lock_memory, 0).off;
     }
 }
 
@@ -475,7 +376,7 @@ static int share_window(MPIR_Win *win, part_t mine, const MPI_Aint *sizes)
     w->calls =
         (struct MPID_nem_ivshmem_window){fence_window, lock_window, unlock_window, check_bounds};
     w->count = count;
-    if (rank == 0 && has_part(&mine))
+    if (rank == 0 && MPID_nem_ivshmem_part_is_there(&mine))
         alloc_window_lock(w, &mine, sizes != NULL);
     parts[rank] = mine;
     mpi_errno = ivshmem_compat_collective(IVSHMEM_COMPAT_ERR_NONE, Allgather, MPI_IN_PLACE, 0,
@@ -484,7 +385,7 @@ static int share_window(MPIR_Win *win, part_t mine, const MPI_Aint *sizes)
     MPIR_ERR_CHECK(mpi_errno);
     for (int i = 0; i < count; i++)
         w->ranks[i].owner = parts[i].owner;
-    if (without_part(parts, count) == count && parts[0].lock.bytes != 0) {
+    if (MPID_nem_ivshmem_part_missing(parts, count) == count && parts[0].lock.bytes != 0) {
         w->bases = MPL_malloc(count * sizeof(void *), MPL_MEM_SHM);
         opened = open_parts(win, w, parts, sizes);
         mpi_errno =
@@ -498,7 +399,7 @@ static int share_window(MPIR_Win *win, part_t mine, const MPI_Aint *sizes)
             mpi_errno = why_not_shared(win, parts, sizes);
         goto fn_fail;
     }
-    w->lock = (struct ivshm_lock_shm *) address_of(parts[0].lock);
+    w->lock = (struct ivshm_lock_shm *) MPID_nem_ivshmem_part_address(parts[0].lock);
     win->ivshmem = &w->calls;
     win->shm_base_addrs = w->bases;
     win->shm_allocated = TRUE;
@@ -510,8 +411,8 @@ fn_exit:
 fn_fail:                   /* or the window is not shared */
     if (!is_agreed && w) { /* a rank that has seen no error may store there later */
         MPID_nem_ivshmem_memory_quarantine(w->lock_memory);
-        if (has_part(&mine))
-            MPID_nem_ivshmem_memory_quarantine(address_of(mine.off));
+        if (MPID_nem_ivshmem_part_is_there(&mine))
+            MPID_nem_ivshmem_memory_quarantine(MPID_nem_ivshmem_part_address(mine.off));
     }
     if (w)
         close_window(w);
@@ -527,10 +428,11 @@ static int win_create(void *base, MPI_Aint size, int disp_unit, MPIR_Info *info,
 
     mpi_errno = windows->stock.create(base, size, disp_unit, info, comm, win);
     MPIR_ERR_CHECK(mpi_errno);
-    if (!is_on_one_node((*win)->comm_ptr)) {
+    if (!MPID_nem_ivshmem_part_is_on_one_node((*win)->comm_ptr)) {
         /* If CH3 has found that a node shares the window, leave it at that. */
-        mpi_errno =
-            share_window(*win, (*win)->shm_allocated ? (part_t){0} : own_part(base, size), NULL);
+        mpi_errno = share_window(
+            *win, (*win)->shm_allocated ? (part_t){0} : MPID_nem_ivshmem_part_own(base, size),
+            NULL);
         MPIR_ERR_CHECK(mpi_errno);
     }
 
@@ -558,11 +460,11 @@ static int win_allocate(MPI_Aint size, int disp_unit, MPIR_Info *info, MPIR_Comm
     int mpi_errno = MPI_SUCCESS;
     bool may_share = (*win)->info_args.alloc_shm;
     bool is_shared_by_stock = may_share && (*win)->comm_ptr->node_comm;
-    bool on_one_node = is_on_one_node((*win)->comm_ptr);
+    bool on_one_node = MPID_nem_ivshmem_part_is_on_one_node((*win)->comm_ptr);
     void *base = on_one_node && is_shared_by_stock ? NULL : MPID_nem_ivshmem_memory_alloc(size);
 
     if (may_share && !on_one_node) {
-        mpi_errno = share_window(*win, own_part(base, size), NULL);
+        mpi_errno = share_window(*win, MPID_nem_ivshmem_part_own(base, size), NULL);
         MPIR_ERR_CHECK(mpi_errno);
     }
     if (!(*win)->ivshmem && is_shared_by_stock) {
@@ -595,7 +497,7 @@ static int win_allocate_shared(MPI_Aint size, int disp_unit, MPIR_Info *info, MP
     void *memory = NULL;
     MPI_Aint *sizes = NULL;
 
-    if (is_on_one_node((*win)->comm_ptr)) {
+    if (MPID_nem_ivshmem_part_is_on_one_node((*win)->comm_ptr)) {
         mpi_errno = windows->stock.allocate_shared(size, disp_unit, info, comm, baseptr, win);
         goto fn_exit;
     }
@@ -606,12 +508,12 @@ static int win_allocate_shared(MPI_Aint size, int disp_unit, MPIR_Info *info, MP
                                           MPI_DATATYPE_NULL, sizes, 1, IVSHMEM_COMPAT_AINT,
                                           (*win)->comm_ptr);
     MPIR_ERR_CHECK(mpi_errno);
-    part_t mine = own_part(NULL, 0);
-    if (rank == 0 && has_part(&mine)) {
+    part_t mine = MPID_nem_ivshmem_part_own(NULL, 0);
+    if (rank == 0 && MPID_nem_ivshmem_part_is_there(&mine)) {
         MPI_Aint total = total_of(*win, sizes, count);
         memory = total > 0 ? MPID_nem_ivshmem_memory_alloc_required(total) : NULL;
         if (memory)
-            mine = part_of(memory, total);
+            mine = MPID_nem_ivshmem_part_of(memory, total);
     }
     mpi_errno = share_window(*win, mine, sizes);
     MPIR_ERR_CHECK(mpi_errno);

@@ -42,6 +42,8 @@ ivshmem_core_sources =                                                      \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/region.h              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/ring.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/ring.h                \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/rounds.c              \
+    src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/rounds.h              \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/runs.c                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/runs.h                \
     src/mpid/ch3/channels/nemesis/netmod/ivshmem/core/sleep.c               \

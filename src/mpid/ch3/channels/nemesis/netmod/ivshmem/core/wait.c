@@ -20,8 +20,16 @@
 #define DOZE_SHARE 50
 #define DOZE_MIN (20 * MS)
 #define DOZE_MAX (200 * MS)
-/* So long between two looks: the processor has worked for somebody who does not give it back. */
+/*
+ * So long between two looks: the processor has worked for somebody who does not give it back. Where
+ * several peers share it, each may have worked for a while; but a kernel takes the processor from
+ * whoever keeps it only every few milliseconds.
+ */
 #define TAKEN_AWAY (500 * US)
+#define TAKEN_AWAY_MAX (2 * MS)
+/* So often within so many waits. Peers, too, keep a processor for long, as when they start. */
+#define LOSSES 2
+#define LOSSES_CROWDED 32
 #define SUSPICIOUS 512
 #define WARY_MAX (128 << 10)
 
@@ -30,10 +38,22 @@ static uint64_t min_time(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* The processor was away for long. */
-static void lose_processor(struct ivshm_wait *wait)
+static bool is_crowded(const struct ivshm_wait_for *what)
 {
-    if (wait->suspicious) {
+    return what->sharers > 1;
+}
+
+/* What is done while a peer needs the processor takes the longer, the more of them share it. */
+static uint64_t shared_time(const struct ivshm_wait_for *what, uint64_t ns)
+{
+    return is_crowded(what) ? ns * what->sharers / 2 : ns;
+}
+
+/* The processor was away for long. */
+static void lose_processor(struct ivshm_wait *wait, const struct ivshm_wait_for *what)
+{
+    wait->losses = wait->suspicious ? wait->losses + 1 : 1;
+    if (wait->losses >= (is_crowded(what) ? LOSSES_CROWDED : LOSSES)) {
         wait->wary = wait->wary_next;
         wait->wary_next = (uint32_t) min_time(4 * wait->wary_next, WARY_MAX);
     }
@@ -89,7 +109,7 @@ static uint64_t patience_of(const struct ivshm_wait *wait, const struct ivshm_wa
 {
     if (wait->mode == IVSHM_WAIT_SLEEP || wait->wary)
         return 0;
-    return what->is_moving ? PATIENCE_MOVING : PATIENCE;
+    return what->is_moving ? PATIENCE_MOVING : shared_time(what, PATIENCE);
 }
 
 /* A sixteenth of a short wait, less of a long one. */
@@ -107,13 +127,14 @@ enum ivshm_wait_step ivshm_wait_next(struct ivshm_wait *wait, uint64_t now,
         wait->waits = true;
         wait->began = wait->looked = now;
     }
-    if (!wait->slept && now - wait->looked > TAKEN_AWAY)
-        lose_processor(wait);
+    if (!wait->slept &&
+        now - wait->looked > min_time(shared_time(what, TAKEN_AWAY), TAKEN_AWAY_MAX))
+        lose_processor(wait, what);
     wait->looked = now;
     wait->slept = false;
     uint64_t waited = now - wait->began;
     bool gives =
-        wait->mode == IVSHM_WAIT_YIELD || (wait->mode != IVSHM_WAIT_SPIN && what->is_crowded);
+        wait->mode == IVSHM_WAIT_YIELD || (wait->mode != IVSHM_WAIT_SPIN && is_crowded(what));
     wait->looks = gives ? 1 : IVSHM_WAIT_LOOKS;
 
     if (wait->mode == IVSHM_WAIT_SPIN || wait->mode == IVSHM_WAIT_YIELD ||

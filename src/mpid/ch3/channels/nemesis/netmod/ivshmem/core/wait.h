@@ -6,11 +6,12 @@
  * lasts a sixteenth of the time waited so far, so it makes the wait longer by as much at most.
  *
  * Where there are fewer processors than peers, those that look keep the others from working. There
- * a process gives its processor away after each look. But if others use it, who are no peers, they
- * keep it for milliseconds. Then it is better to sleep at once, as whoever is woken usually goes
- * first. A processor that is gone for long may have served a peer; if that happens again soon, it
- * served somebody else, and the process sleeps at once in its next waits: so many at first, and
- * four times as many each time that it was too early to try again.
+ * a process gives its processor away after each look, and looks the longer the more of them share
+ * it, as each may have something to do before the one that is waited for. But if others use it, who
+ * are no peers, they keep it for milliseconds. Then it is better to sleep at once, as whoever is
+ * woken usually goes first. A processor that is gone for long may have served a peer; if that
+ * happens again soon, it served somebody else, and the process sleeps at once in its next waits: so
+ * many at first, and four times as many each time that it was too early to try again.
  *
  * One thread at a time. Constant cost, no system call. No ordering edge.
  */
@@ -45,17 +46,17 @@ struct ivshm_wait {
     uint64_t began, looked; /* times in ns, as those below */
     uint64_t total;         /* of all waits that are over */
     uint64_t announced_at;
-    /* Waits: until the last loss of the processor is forgotten; that begin with sleep; next time.
+    /* Losses of the processor. Waits: until these are forgotten; that begin with sleep; next time.
      */
-    uint32_t suspicious, wary, wary_next;
+    uint32_t losses, suspicious, wary, wary_next;
 };
 
 /* What is waited for, and where. */
 struct ivshm_wait_for {
     bool can_be_woken; /* by everyone who may end this wait with a message */
     bool is_moving; /* the next part of a transfer, on which a peer is working: that wakes nobody */
-    bool is_crowded; /* there are fewer processors than peers */
-    unsigned looks;  /* after a sleep, until everything that has come was found */
+    unsigned sharers; /* of a processor: peers for each, rounded up */
+    unsigned looks;   /* after a sleep, until everything that has come was found */
 };
 
 /* So many that the clock, which is read then, costs little. */
