@@ -531,6 +531,14 @@ static inline enum explore_fate explore_fate(int actor)
 #endif
 }
 
+static inline bool has_died(void)
+{
+    for (int i = 0; i < explore.count; i++)
+        if (explore_fate(i) == EXPLORE_DIED)
+            return true;
+    return false;
+}
+
 static void explore_body(void)
 {
     explore.now->actors[explore.self]();

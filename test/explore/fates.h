@@ -15,12 +15,4 @@ static inline bool is_over(const void *arg, struct ivshm_owner owner)
 
 static const struct ivshm_fates fates = {is_over, NULL};
 
-static inline bool has_died(void)
-{
-    for (int i = 0; i < explore.count; i++)
-        if (explore_fate(i) == EXPLORE_DIED)
-            return true;
-    return false;
-}
-
 #endif

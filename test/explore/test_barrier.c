@@ -7,6 +7,7 @@
  * Faults that this has been seen to find: a member that waits for those that have passed already; a
  * place that is counted as arrived before its member has come.
  */
+#include "alike.h"
 #include "fates.h"
 
 #include <errno.h>
@@ -64,21 +65,6 @@ static void act(uint32_t self)
         for (uint32_t i = 0; i < members && !has_died(); i++)
             must(explore_plain_load(&stage()->written[i][turns[self]]) == 1 || has_died());
     }
-}
-
-static void first(void)
-{
-    act(0);
-}
-
-static void second(void)
-{
-    act(1);
-}
-
-static void third(void)
-{
-    act(2);
 }
 
 static void check(void)

@@ -6,7 +6,7 @@
  * Faults that this has been seen to find: a lock that is taken by a store after it was seen free;
  * one that is inherited from whoever holds it by then; one that is not inherited.
  */
-#include "explore.h"
+#include "alike.h"
 
 #include "core/lock.h"
 
@@ -55,21 +55,6 @@ static void act(uint32_t self)
         explore_plain_store(&stage()->inside, 0);
         ivshm_lock_release(&stage()->lock);
     }
-}
-
-static void first(void)
-{
-    act(0);
-}
-
-static void second(void)
-{
-    act(1);
-}
-
-static void third(void)
-{
-    act(2);
 }
 
 static void check(void)

@@ -7,7 +7,7 @@
  * Faults that this has been seen to find: a root that does not wait for room; a slot that is
  * written again in the next exchange; a member that is so far when it has only begun to take.
  */
-#include "explore.h"
+#include "alike.h"
 
 #include "core/rounds.h"
 
@@ -21,7 +21,6 @@ static const enum step *script;
 static struct side {
     struct ivshm_rounds rounds;
     uint32_t step;
-    uint64_t sum; /* of what it found in this step */
 } sides[EXPLORE_ACTORS];
 
 static void setup(const void *arg)
@@ -30,14 +29,6 @@ static void setup(const void *arg)
     memset(sides, 0, sizeof(sides));
     for (uint32_t i = 0; i < (uint32_t) explore.count; i++)
         ivshm_rounds_init(&sides[i].rounds, explore_memory, (uint32_t) explore.count, i, SLOT);
-}
-
-static bool has_died(void)
-{
-    for (int i = 0; i < explore.count; i++)
-        if (explore_fate(i) == EXPLORE_DIED)
-            return true;
-    return false;
 }
 
 static uint64_t contents(const struct side *s, uint32_t member)
@@ -148,21 +139,6 @@ static void act(uint32_t self)
     for (uint32_t i = 0; i < s->rounds.count; i++)
         for (int part = 0; part < 2; part++)
             explore_plain_store((ivshm_a64 *) s->rounds.shm->members[i].part[part].small, 0);
-}
-
-static void first(void)
-{
-    act(0);
-}
-
-static void second(void)
-{
-    act(1);
-}
-
-static void third(void)
-{
-    act(2);
 }
 
 static void check(void)

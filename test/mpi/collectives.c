@@ -338,6 +338,20 @@ static void freed(int count)
     }
 }
 
+/* Takes all memory before the first collective. */
+static void greedy(int count)
+{
+    void *blocks[1000];
+    int n = 0;
+
+    for (size_t bytes = 32 << 20; bytes >= 4096 && n < 1000; bytes /= 2)
+        for (int i = 0; i < 2; i++)
+            MPI_Alloc_mem((MPI_Aint) bytes, MPI_INFO_NULL, &blocks[n++]);
+    mixed(count);
+    while (n > 0)
+        MPI_Free_mem(blocks[--n]);
+}
+
 /*
  * A collective that is wrong in one rank: that rank gets an error, and so do all others, unless it
  * is a broadcast, which for them is right.
@@ -356,20 +370,6 @@ static void wrong(int count, const char *what, int all, int (*call)(MPI_Comm com
     error_line(err, text);
     CHECK(err == MPI_SUCCESS || strstr(text, what), "with wrong %s: %s", what, text);
     MPI_Comm_free(&comm);
-}
-
-/* Takes all memory before the first collective. */
-static void greedy(int count)
-{
-    void *blocks[1000];
-    int n = 0;
-
-    for (size_t bytes = 32 << 20; bytes >= 4096 && n < 1000; bytes /= 2)
-        for (int i = 0; i < 2; i++)
-            MPI_Alloc_mem((MPI_Aint) bytes, MPI_INFO_NULL, &blocks[n++]);
-    mixed(count);
-    while (n > 0)
-        MPI_Free_mem(blocks[--n]);
 }
 
 static int wrong_kind(MPI_Comm comm, int is_wrong)

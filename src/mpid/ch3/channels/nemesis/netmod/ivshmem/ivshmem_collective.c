@@ -202,8 +202,7 @@ static void *alloc_rounds(size_t bytes)
 
 static bool is_crowded(void)
 {
-    return ivshm_transport_crowd(&MPID_nem_ivshmem.transport).here >
-           MPID_nem_ivshmem.wait.processors;
+    return MPID_nem_ivshmem_wait_sharers(ivshm_transport_crowd(&MPID_nem_ivshmem.transport)) > 1;
 }
 
 /* Collective: whether all ranks can be together. */
@@ -508,7 +507,7 @@ static data_t data_of(const void *buf, MPI_Aint count, MPI_Datatype type)
     return d;
 }
 
-/* Bytes [offset, offset + bytes) of the data's element number `first` and those behind it. */
+/* Bytes [offset, offset + bytes) of elements that begin `distance` bytes behind the data's. */
 static int copy_out(const data_t *d, MPI_Aint distance, MPI_Aint offset, MPI_Aint bytes, void *to)
 {
     MPI_Aint actual;
@@ -615,11 +614,9 @@ static int bcast(void *buf, MPI_Aint count, MPI_Datatype type, int root, MPIR_Co
 }
 
 /* Reduces `n` elements, from number `first` on, of all slots, in the order of ranks. */
-static int reduce_slots(group_t *g, uint32_t slot, size_t first, MPI_Aint n, size_t size,
-                        MPI_Datatype type, MPI_Op op, char *to)
+static void reduce_slots(group_t *g, uint32_t slot, size_t first, MPI_Aint n, size_t size,
+                         MPI_Datatype type, MPI_Op op, char *to)
 {
-    int mpi_errno = MPI_SUCCESS;
-
     for (int i = g->count - 1; i >= 0 && n > 0; i--) {
         const unsigned char *from =
             ivshm_rounds_slot(&g->rounds, (uint32_t) i, slot) + first * size;
@@ -628,7 +625,13 @@ static int reduce_slots(group_t *g, uint32_t slot, size_t first, MPI_Aint n, siz
         else
             note(g, MPIR_Reduce_local(from, to, n, type, op));
     }
-    return mpi_errno;
+}
+
+/* The first of `n` elements that are that rank's to reduce. */
+static MPI_Aint part_begin(const group_t *g, MPI_Aint n, int rank)
+{
+    MPI_Aint part = (n + g->count - 1) / g->count;
+    return MPL_MIN(rank * part, n);
 }
 
 /* Each rank reduces its part of what all have provided, and provides that in turn. */
@@ -636,10 +639,7 @@ static int reduce_parts(group_t *g, uint64_t what, uint32_t slot, MPI_Aint n, si
                         MPI_Datatype type, MPI_Op op, char *to)
 {
     int mpi_errno = MPI_SUCCESS, rank = g->comm->rank;
-    MPI_Aint part = (n + g->count - 1) / g->count;
-
-#define PART_BEGIN(rank) MPL_MIN((rank) *part, n)
-    MPI_Aint begin = PART_BEGIN(rank), end = PART_BEGIN(rank + 1);
+    MPI_Aint begin = part_begin(g, n, rank), end = part_begin(g, n, rank + 1);
     size_t bytes = (size_t) (end - begin) * size;
     reduce_slots(g, slot, (size_t) begin, end - begin, size, type, op, to + begin * size);
     memcpy(ivshm_rounds_slot(&g->rounds, (uint32_t) rank, slot) + begin * size, to + begin * size,
@@ -648,13 +648,12 @@ static int reduce_parts(group_t *g, uint64_t what, uint32_t slot, MPI_Aint n, si
     mpi_errno = exchange(g, what);
     MPIR_ERR_CHECK(mpi_errno);
     for (int i = 0; i < g->count; i++) {
-        begin = PART_BEGIN(i);
+        begin = part_begin(g, n, i);
         if (i != rank)
             memcpy(to + begin * size,
                    ivshm_rounds_slot(&g->rounds, (uint32_t) i, slot) + begin * size,
-                   (size_t) (PART_BEGIN(i + 1) - begin) * size);
+                   (size_t) (part_begin(g, n, i + 1) - begin) * size);
     }
-#undef PART_BEGIN
 
 fn_exit:
     return mpi_errno;

@@ -100,9 +100,7 @@ void MPID_nem_ivshmem_stats_print(void)
             "ivshmem: rank=%d host=%s region=%s eager_sent=%llu eager_sent_bytes=%llu "
             "eager_received=%llu eager_received_bytes=%llu lmt_sent=%llu lmt_sent_bytes=%llu "
             "lmt_received=%llu lmt_received_bytes=%llu single_copy=%llu coop=%llu windows=%llu "
-            "collectives=%llu "
-            "collective_bytes=%llu "
-            "messages_sent=%llu "
+            "collectives=%llu collective_bytes=%llu messages_sent=%llu "
             "messages_received=%llu waits=%llu sleeps=%llu wakes=%llu tcp_sent=%llu "
             "tcp_sent_bytes=%llu\n",
             MPIDI_Process.my_pg_rank, MPID_nem_hostname, region, s->eager_sent, s->eager_sent_bytes,

@@ -133,7 +133,7 @@ void MPID_nem_ivshmem_wait(void)
     const struct ivshm_wait_for what = {
         .can_be_woken = can_be_woken(),
         .is_moving = MPID_nem_ivshmem.transfers != NULL,
-        .sharers = (unsigned) ((self->crowd.here + self->processors - 1) / self->processors),
+        .sharers = MPID_nem_ivshmem_wait_sharers(self->crowd),
         /* Nemesis looks at one of its fast boxes in each poll, and so do we at our idle rings. */
         .looks = ivshm_transport_looks(t) + (unsigned) MPID_nem_mem_region.num_local,
     };

@@ -13,6 +13,13 @@ void MPID_nem_ivshmem_wait_open_bell(void);
 
 void MPID_nem_ivshmem_wait_init(void);
 
+/* How many of these processes share a processor of this machine, rounded up. */
+static inline unsigned MPID_nem_ivshmem_wait_sharers(struct ivshm_crowd crowd)
+{
+    long processors = MPID_nem_ivshmem.wait.processors;
+    return (unsigned) ((crowd.here + processors - 1) / processors);
+}
+
 /*
  * After as many polls of a blocking call in vain as core/wait.h has said. Releases MPICH's lock
  * while it gives the processor away. Sets wait.slept if it was for longer.

@@ -33,11 +33,15 @@ bool ivshm_rounds_has_left(const struct ivshm_rounds *r, uint32_t member)
     return ivshm_a64_load_acquire(&r->shm->members[member].at) == LEFT;
 }
 
-/* With its word, in one line if it fits. */
+/* A chunk begins with its word, in the same line as the bytes if they fit. */
+static uint32_t chunk_head(uint32_t bytes)
+{
+    return bytes <= IVSHM_LINE - sizeof(ivshm_a64) ? sizeof(ivshm_a64) : IVSHM_LINE;
+}
+
 static uint32_t chunk_bytes(uint32_t bytes)
 {
-    uint32_t head = bytes <= IVSHM_LINE - sizeof(ivshm_a64) ? sizeof(ivshm_a64) : IVSHM_LINE;
-    return (head + bytes + IVSHM_LINE - 1) & ~(uint32_t) (IVSHM_LINE - 1);
+    return (chunk_head(bytes) + bytes + IVSHM_LINE - 1) & ~(uint32_t) (IVSHM_LINE - 1);
 }
 
 /* No broadcast lies in two segments. */
@@ -57,8 +61,7 @@ ivshm_a64 *ivshm_rounds_chunk_what(const struct ivshm_rounds *r, uint32_t bytes)
 
 unsigned char *ivshm_rounds_chunk(const struct ivshm_rounds *r, uint32_t bytes)
 {
-    return r->ring + chunk_offset(r, bytes) +
-           (bytes <= IVSHM_LINE - sizeof(ivshm_a64) ? sizeof(ivshm_a64) : IVSHM_LINE);
+    return r->ring + chunk_offset(r, bytes) + chunk_head(bytes);
 }
 
 void ivshm_rounds_reserve(struct ivshm_rounds *r, uint32_t bytes)

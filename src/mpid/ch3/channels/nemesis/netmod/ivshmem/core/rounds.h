@@ -49,7 +49,7 @@ struct ivshm_rounds_shm {
     /* Behind it: two slots for each member, and the ring. */
 };
 
-/* A member's side. All fields are core's. */
+/* A member's side. The fields are core's; `count`, `slot_bytes` and `end` may be read. */
 struct ivshm_rounds {
     struct ivshm_rounds_shm *shm;
     unsigned char *slots, *ring;
