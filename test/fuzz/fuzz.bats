@@ -14,6 +14,7 @@ fuzz() {
 @test "hostile memory: endpoint" { fuzz endpoint 2; }
 @test "hostile memory: pipeline" { fuzz pipeline 1; }
 @test "hostile memory: cooperative copy" { fuzz coop 1; }
+@test "hostile memory: rounds" { fuzz rounds 1; }
 @test "hostile memory: the command ivshmem" { fuzz tool 2; }
 @test "hostile memory: the network" { fuzz net 2; }
 @test "hostile memory: pipes" { fuzz pipe 2; }
