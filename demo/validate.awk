@@ -22,8 +22,10 @@ test == "Summary" {
     value[pair[1]] = pair[2]
 }
 /^Found .* errors in .* locations \(passed\)/ { passed($2 " errors in " $5 " words") }
-# HPCC lets 1 of 100 be wrong, for machines that lose updates. MPI loses none.
-/^Found .* errors in .* locations/ && ($2 != 0 || /\(failed\)/) { failed($0) }
+# HPCC lets 1 of 100 be wrong, for machines that lose updates. MPI loses none: see the end.
+/^Found .* errors in .* locations/ && /\(failed\)/ { failed($0) }
+/^Found .* errors in .* locations/ && $2 != 0 && test ~ /^MPI/ { lost[test] = $0 }
+/^Found .* errors in .* locations/ && $2 != 0 && test !~ /^MPI/ { failed($0) }
 /^Node\(s\) with error/ && !(test in check) { passed("no rank in error") }
 /^Node\(s\) with error/ && $4 != 0 { failed($0) }
 /tests completed and passed residual checks/ {
@@ -53,6 +55,11 @@ function result(test) {
 }
 
 END {
+    # Of more than four ranks, each has four receives posted and takes any that is complete: so it may see that all
+    # others have finished before it has looked at their last updates. Then HPCC itself drops these, over every MPI.
+    if (value["CommWorldProcs"] <= 4)
+        for (test in lost) failed(lost[test])
+
     for (i = 1; i in tests; i++) {
         name = tests[i]
         if (!(name in ended))
