@@ -296,7 +296,7 @@ static void warn_of_other_launcher(const MPIDI_PG_t *pg_p)
     };
     char text[300];
 
-    if (strncmp(pg_p->id, "singinit_kvs", strlen("singinit_kvs")) != 0)
+    if (strncmp(pg_p->id, "singinit", strlen("singinit")) != 0)
         return;
     for (size_t i = 0; i < sizeof(launchers) / sizeof(launchers[0]); i++) {
         const char *rank = getenv(launchers[i].rank), *size = getenv(launchers[i].size);
