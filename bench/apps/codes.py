@@ -19,12 +19,13 @@ PROXIES = {  # arguments, and those of --quick
     "wavefront": (["128", "40"], ["48", "8"], "pipelined sweeps with small messages: the pattern of lu"),
     "stencil": (["112", "200"], ["48", "30"],
                 "3D time steps with halos: the pattern of leslie3d, zeusmp2 and GemsFDTD"),
+    "fft": (["256", "100"], ["64", "10"],
+            "transforms and transposes, in which all ranks exchange with all: the pattern of plane-wave codes"),
     "lattice": (["16", "4"], ["8", "3"], "conjugate gradients with 4D halos: the pattern of milc"),
 }
 NOT_HAD = [
     "SPEC MPI2007 itself is sold, not in Debian. `ivshmem-bench run` takes its programs as any others.",
     "PETSc, Quantum ESPRESSO and CP2K: Debian's are built with Open MPI, whose binary interface is another.",
-    "mocassin: Debian's package, built with MPICH, has no benchmark's input.",
     "BAGEL: Debian's package, built with MPICH, finds its data in /usr only, so it cannot be used without being "
     "installed.",
 ]
@@ -70,6 +71,23 @@ class Maker:
 
         return Code(name, [built["mpich"], *arguments], judge, about=f"proxy: {about}; knows its solution",
                     openmpi=[built["openmpi"], *arguments] if built["openmpi"] else None)
+
+    def coarray(self) -> Code:
+        _, lib = self._usr("coarrays")
+        caf = lib / "open-coarrays" / "mpich" / "lib"
+        program = self.folder / "coarray"
+        self._run(str(self.inst / "bin" / "mpifort"), "-O2", "-fcoarray=lib", "-o", str(program),
+                  str(ROOT / "bench" / "proxies" / "coarray.f90"), f"-L{caf}", "-l:libcaf_mpich.so.3")
+
+        def judge(output: Output):
+            if ": verified" not in output.text:
+                raise Wrong("its own verification did not pass")
+            return _number(output.text, r"coarray: ([0-9.]+) seconds"), None
+
+        return Code("coarray", [str(program), *(("200", "50") if self.quick else ("1024", "1000"))], judge,
+                    libraries=[caf],
+                    about="proxy: Coarray Fortran by OpenCoarrays: one-sided halos, and a sum now and then; knows its "
+                          "solution")
 
     def hpcc(self) -> Code:
         program = self.folder / "hpcc"
@@ -129,26 +147,55 @@ class Maker:
                     libraries=[lib], files=scene, outputs=["image.ppm"], compare=True,
                     about="a ray tracer, as SPEC's tachyon: 400 spheres; the image must be that of the reference run")
 
-    def lammps(self, name: str, scaled: str, about: str) -> Code:
+    def lammps(self, name: str, about: str, steps: int = 100) -> Code:
         folder = self._fetch("lammps")
+        steps = steps // 5 if self.quick else steps
 
         def files(_layout: Layout) -> dict[str, str]:
             text = (folder / f"in.{name}").read_text(encoding="ascii")
-            text = re.sub(r"^run\s+100$", "run 20" if self.quick else "run 100", text, flags=re.M)
-            return {f"in.{name}": text.replace("data.chain", str(folder / "data.chain"))}
+            text = re.sub(r"^run\s+100$", f"run {steps}", text, flags=re.M)
+            text = re.sub(r"^thermo_style\s+multi.*$", "thermo_style one", text, flags=re.M)
+            return {f"in.{name}": re.sub(r"data\.chain|data\.rhodo|Cu_u3\.eam", lambda found: str(folder / found[0]),
+                                         text)}
 
         def judge(output: Output):
             seconds = _number(output.text, r"Loop time of ([0-9.]+)")
-            rows = re.findall(r"^\s*\d+(?:\s+[-+0-9.eE]+){5}\s*$", output.text, re.M)
+            rows = re.findall(r"^\s*\d+(?:\s+[-+0-9.eE]+){5,6}\s*$", output.text, re.M)
             if len(rows) < 2:
                 raise Wrong("the output has no thermodynamic state after the last step")
-            # Columns: step, temperature, energies, pressure. Sums over ranks differ in their last digits.
+            # Columns: step, temperature, energies, pressure, volume. Sums over ranks differ in their last digits.
             return seconds, [float(word) for word in rows[-1].split()]
 
-        arguments = ["-in", f"in.{name}", "-log", "none", *scaled.split()]
-        return Code(f"lammps-{name}", [str(folder / "lmp_mpi"), *arguments], judge, files=files, add=[folder],
-                    compare=True,
-                    tolerance=1e-4, about=about)
+        return Code(f"lammps-{name}", [str(folder / "lmp_mpi"), "-in", f"in.{name}", "-log", "none"], judge,
+                    files=files, add=[folder], compare=True, tolerance=1e-4,
+                    about=f"molecular dynamics, bench/in.{name}: {about}; the last state must be that of the reference "
+                          "run, to 1e-4")
+
+    def mocassin(self) -> Code:
+        usr = self._fetch("mocassin") / "usr"
+        data = Path("/usr/share/mocassin/data")
+        if not data.is_dir():
+            raise Failure(f"no {data}: Debian's package mocassin-data")
+        benchmark = usr / "share" / "mocassin" / "benchmarks" / "gas" / "PN75"
+        photons, iterations = ("2000", "2") if self.quick else ("20000", "3")
+
+        def files(_layout: Layout) -> dict[str, str]:
+            text = (benchmark / "input.in").read_text(encoding="latin-1")
+            for key, value in (("autoPackets", ""), ("nPhotons", f"nPhotons {photons}"),
+                               ("maxIterateMC", f"maxIterateMC {iterations} 95.")):
+                text = re.sub(rf"^{key}.*$", value, text, flags=re.M)
+            return {"input/input.in": text.strip() + "\n" * 20, "output/README": "mocassin's\n",
+                    "input/abunPN75.in": (benchmark / "abunPN75.in").read_text(encoding="latin-1")}
+
+        def judge(output: Output):
+            if "clean exit" not in output.text:
+                raise Wrong("it did not reach its end")
+            return None, [_number(output.files["output/lineFlux.out"], r"Hbeta \[E36 erg/s\]:\s+([-+0-9.E]+)")]
+
+        return Code("mocassin", [str(usr / "bin" / "mocassin")], judge, files=files, outputs=["output/lineFlux.out"],
+                    add=[data.parent], compare=True, tolerance=0.1,
+                    about="Monte Carlo of a planetary nebula, its benchmark PN75 with few photons: the H beta line "
+                          "must be that of the reference run, to a tenth")
 
     def nwchem(self) -> Code:
         usr, lib = self._usr("nwchem")
@@ -168,6 +215,7 @@ class Maker:
     def scalapack(self) -> Code:
         _, lib = self._usr("scalapack")
         problems = 1 if self.quick else 4
+        size = "300" if self.quick else "four times 600, times the root of the number of ranks,"
 
         def files(layout: Layout) -> dict[str, str]:
             # The driver has 4 MB of memory in each rank.
@@ -184,20 +232,20 @@ class Maker:
             return sum(float(seconds) for row in found for seconds in row), None
 
         return Code("scalapack", [str(lib / "scalapack" / "mpich-tests" / "xdlu")], judge, libraries=[lib], files=files,
-                    about="ScaLAPACK's LU driver, " + ("300 equations" if self.quick else "four times 600 equations times the "
-                          "root of the number of ranks") + "; checks its residuals")
+                    about=f"ScaLAPACK's LU driver, {size} equations; checks its residuals")
 
     def all(self) -> dict[str, Callable[[], Code]]:
         """By name; each is made only when it is called."""
         return {
             **{name: (lambda name=name: self.proxy(name)) for name in PROXIES},
+            "coarray": self.coarray,
             "hpcc": self.hpcc,
             "tachyon": self.tachyon,
-            "lammps-lj": lambda: self.lammps("lj", "", "molecular dynamics, bench/in.lj: 32,000 atoms; the last state "
-                                                       "must be "
-                                             "that of the reference run, to 1e-4"),
-            "lammps-chain": lambda: self.lammps("chain", "", "molecular dynamics, bench/in.chain: polymers; checked "
-                                                             "alike"),
+            "lammps-lj": lambda: self.lammps("lj", "32,000 atoms"),
+            "lammps-chain": lambda: self.lammps("chain", "polymers"),
+            "lammps-eam": lambda: self.lammps("eam", "copper"),
+            "lammps-rhodo": lambda: self.lammps("rhodo", "a protein in water, with long-range forces by FFT", 20),
+            "mocassin": self.mocassin,
             "nwchem": self.nwchem,
             "scalapack": self.scalapack,
         }

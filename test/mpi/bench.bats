@@ -11,7 +11,7 @@ load mpi
 setup_file() {
     mkdir "$BATS_FILE_TMPDIR/bin"
     cd "$BATS_FILE_TMPDIR/bin" || return
-    for proxy in ocean wavefront stencil lattice; do
+    for proxy in ocean wavefront stencil fft lattice; do
         mpicc -O2 -Wall -Wextra -Werror -Wno-stringop-overflow -o $proxy "$IVSHM_SRC/bench/proxies/$proxy.c" -lm
     done
     [ -e "$IVSHM_INST/bin/mpifort" ] || return 0
@@ -206,12 +206,30 @@ profiled() {
 ocean 40 1
 wavefront 24 2
 stencil 24 5
+fft 64 3
 lattice 6 1
 END_OF_PROXIES
 }
 
+@test "Coarray Fortran by OpenCoarrays is right over the region and over tcp" {
+    needs_namespaces
+    command -v apt-get >/dev/null || skip "OpenCoarrays is taken from Debian's packages"
+    [ -e "$IVSHM_INST/bin/mpifort" ] || skip "MPICH was built without mpifort"
+    local caf
+    caf=$(dirname "$("$IVSHM_SRC/bench/apps/fetch" coarrays "$IVSHM_INST" "$PWD" | xargs -I{} find {} -name libcaf_mpich.so.3 -type f)")
+    mpifort -O2 -fcoarray=lib -o coarray "$IVSHM_SRC/bench/proxies/coarray.f90" -L"$caf" -l:libcaf_mpich.so.3 -Wl,-rpath,"$caf"
+    for images in 1 3; do
+        bench 0 --again --layout ${images}x1 --rounds 1 --no-profile --transport ivshmem,tcp --verify ': verified$' \
+            --time 'coarray: ([0-9.]+) seconds' -- ./coarray 40 30
+        [ "$(records .ok | grep -c true)" -eq 2 ]
+    done
+    [ "$(records 'select(.transport == "ivshmem").counters.tcp_sent')" -eq 0 ]
+    bench 1 --again --layout 3x1 --rounds 1 --no-profile --transport ivshmem -- ./coarray 2 1
+    grep -q 'coarray: wants N, at least the number of images, and STEPS' out/logs/*.err
+}
+
 @test "the proxies refuse nonsense" {
-    for proxy in ocean wavefront stencil lattice; do
+    for proxy in ocean wavefront stencil fft lattice; do
         run -2 "$bin/$proxy" none
         [[ $output == *"argument 1 is none, expected a number from 1"* ]]
     done

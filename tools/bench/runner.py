@@ -128,6 +128,7 @@ class Runner:
             folder = self._folder(run)
             folder.mkdir(parents=True, exist_ok=True)
             for name, text in run.code.files(run.layout).items():
+                (folder / name).parent.mkdir(exist_ok=True)
                 (folder / name).write_text(text, encoding="utf-8")
         return sorted({self._folder(run) for run in runs})
 
