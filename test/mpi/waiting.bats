@@ -29,6 +29,28 @@ took_less_than() {
     [ "$(counted job wakes)" -gt 0 ]
 }
 
+@test "so does a rank that waits for any of several requests" {
+    passes 3 "$programs/waiting" any 8
+    took_less_than 2 2
+    [ "$(counted job sleeps)" -gt 100 ]
+    half_remote
+    passes 4 "$programs/waiting" any 8
+    took_less_than 2 3
+}
+
+# MPICH's own yields, after so many polls of a call that waits, must not count.
+# shellcheck disable=SC2016 # the inner shell's
+@test "ranks that only test give the processor to peers that share it, unless they are told to spin" {
+    local ranks=$(($(getconf _NPROCESSORS_ONLN) + 1)) mode yields
+    for mode in auto spin; do
+        MPIR_CVAR_NEMESIS_IVSHMEM_WAIT=$mode MPIR_CVAR_POLLS_BEFORE_YIELD=100000000 passes "$ranks" \
+            sh -c 'exec strace -qq -e trace=sched_yield -o "$0.$PMI_RANK" "$@"' "$BATS_TEST_TMPDIR/$mode" "$programs/waiting" tests 2
+        yields=$(cat "$BATS_TEST_TMPDIR/$mode".[1-9]* | grep -c sched_yield || true)
+        echo "$mode: $yields"
+        if [ "$mode" = auto ]; then [ "$yields" -gt 10 ]; else [ "$yields" -eq 0 ]; fi
+    done
+}
+
 @test "ranks of one node, which use Nemesis' own shared memory, wake each other as well" {
     half_remote
     passes 4 "$programs/waiting" idle 8

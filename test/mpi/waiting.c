@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: mpich2 */
 /*
- * waiting idle SECONDS | naps SECONDS | pace ROUNDS | threads ROUNDS | wake ROUNDS
+ * waiting idle SECONDS | any SECONDS | tests SECONDS | naps SECONDS | pace ROUNDS | threads ROUNDS
+ * | wake ROUNDS
  *
  * Ranks that wait in a blocking call:
  * - idle: for so long, all but rank 0, which sleeps outside MPI; each prints what it took of a CPU
+ * - any: as idle, in MPI_Waitany and MPI_Waitsome
+ * - tests: as idle, in loops of MPI_Test and MPI_Iprobe
  * - naps: as idle, with MPI_THREAD_MULTIPLE, when nobody is woken
  * - pace: for messages of all kinds, after pauses in which they look, yield or sleep
  * - threads: one thread of each rank for the rank before, while another sends to the next
@@ -28,21 +31,104 @@ static double seconds_of_processor(void)
            (double) (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
-static void wait_idly(double seconds)
+static int polls_left = 1000;
+
+static int poll_late(void *request, MPI_Status *status)
+{
+    (void) status;
+    if (polls_left > 0 && --polls_left == 0)
+        MPI_Grequest_complete(*(MPI_Request *) request);
+    return MPI_SUCCESS;
+}
+
+/* MPICH wants one, for MPI_Waitall. */
+static int wait_late(int count, void **requests, double timeout, MPI_Status *status)
+{
+    (void) timeout;
+    for (int i = 0; i < count; i++)
+        while (polls_left > 0)
+            poll_late(requests[i], status);
+    return MPI_SUCCESS;
+}
+
+static int query(void *request, MPI_Status *status)
+{
+    (void) request;
+    MPI_Status_set_elements(status, MPI_BYTE, 0);
+    MPI_Status_set_cancelled(status, 0);
+    status->MPI_SOURCE = status->MPI_TAG = MPI_UNDEFINED;
+    return MPI_SUCCESS;
+}
+
+static int do_nothing(void *request)
+{
+    (void) request;
+    return MPI_SUCCESS;
+}
+
+static int cancel_nothing(void *request, int is_complete)
+{
+    (void) request;
+    (void) is_complete;
+    return MPI_SUCCESS;
+}
+
+/* For a message with tag 0, and one with tag 1; before that for what only its polls complete. */
+static void wait_for_any(void)
+{
+    char token[2];
+    int index, count, indices[2];
+    MPI_Status status, statuses[2];
+    MPI_Request requests[2], polled;
+    for (int tag = 0; tag < 2; tag++)
+        MPI_Irecv(&token[tag], 1, MPI_CHAR, 0, tag, MPI_COMM_WORLD, &requests[tag]);
+    MPIX_Grequest_start(query, do_nothing, cancel_nothing, poll_late, wait_late, &polled, &polled);
+    MPI_Waitany(2, (MPI_Request[]){requests[1], polled}, &index, &status);
+    CHECK(index == 1 && polls_left == 0, "index %d, %d polls left", index, polls_left);
+    if (rank % 2) {
+        MPI_Waitany(2, requests, &index, &status);
+        MPI_Waitsome(2, requests, &count, indices, statuses);
+        CHECK(index == 0 && count == 1 && indices[0] == 1, "%d %d %d", index, count, indices[0]);
+    } else {
+        MPI_Waitsome(2, requests, &count, indices, statuses);
+        MPI_Waitany(2, requests, &index, &status);
+        CHECK(index == 1 && count == 1 && indices[0] == 0, "%d %d %d", index, count, indices[0]);
+    }
+}
+
+static void wait_by_tests(void)
+{
+    char token[2];
+    int flag = 0;
+    MPI_Request request;
+    MPI_Irecv(&token[0], 1, MPI_CHAR, 0, 0, MPI_COMM_WORLD, &request);
+    while (!flag)
+        MPI_Test(&request, &flag, MPI_STATUS_IGNORE);
+    for (flag = 0; !flag;)
+        MPI_Iprobe(0, 1, MPI_COMM_WORLD, &flag, MPI_STATUS_IGNORE);
+    MPI_Recv(&token[1], 1, MPI_CHAR, 0, 1, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+}
+
+/* By messages, each after half of the time; or by one, if there is no function for them. */
+static void wait_idly(double seconds, void (*two)(void))
 {
     char token = 0;
     MPI_Barrier(MPI_COMM_WORLD);
     double took = seconds_of_processor(), began = MPI_Wtime();
-    if (rank == 0)
-        usleep((unsigned) (seconds * 1e6));
     /* Everybody from rank 0, so that nobody has to pass it on. */
-    for (int to = 1; to < size && rank == 0; to++) {
-        MPI_Send(&token, 1, MPI_CHAR, to, 0, MPI_COMM_WORLD);
-        expect_sent(to, 1, 1);
+    for (int tag = 0; tag < (two ? 2 : 1) && rank == 0; tag++) {
+        usleep((unsigned) (seconds * 1e6) / (two ? 2 : 1));
+        for (int to = 1; to < size; to++) {
+            MPI_Send(&token, 1, MPI_CHAR, to, tag, MPI_COMM_WORLD);
+            expect_sent(to, 1, 1);
+        }
     }
     if (rank == 0)
         return;
-    MPI_Recv(&token, 1, MPI_CHAR, 0, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    if (two)
+        two();
+    else
+        MPI_Recv(&token, 1, MPI_CHAR, 0, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     double waited = MPI_Wtime() - began;
     printf("waited: rank=%d seconds=%.2f percent=%.2f\n", rank, waited,
            (seconds_of_processor() - took) / waited * 100);
@@ -148,10 +234,15 @@ int main(int argc, char **argv)
     MPI_Init_thread(&argc, &argv, has_threads ? MPI_THREAD_MULTIPLE : MPI_THREAD_SINGLE, &provided);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &size);
-    CHECK(argc == 3 && size > 1, "waiting idle|naps|pace|threads|wake NUMBER, 2 ranks or more");
+    CHECK(argc == 3 && size > 1,
+          "waiting idle|any|tests|naps|pace|threads|wake NUMBER, 2 ranks or more");
     rounds = atoi(argv[2]);
-    if (strcmp(what, "idle") == 0 || strcmp(what, "naps") == 0)
-        wait_idly(atof(argv[2]));
+    if (strcmp(what, "any") == 0)
+        wait_idly(atof(argv[2]), wait_for_any);
+    else if (strcmp(what, "tests") == 0)
+        wait_idly(atof(argv[2]), wait_by_tests);
+    else if (strcmp(what, "idle") == 0 || strcmp(what, "naps") == 0)
+        wait_idly(atof(argv[2]), NULL);
     else if (strcmp(what, "pace") == 0)
         keep_pace(rounds);
     else if (strcmp(what, "wake") == 0)

@@ -58,14 +58,14 @@ class Figures:
         return [transport for transport in ORDER
                 if any(self.cell(ground, transport, code, layout) for code in self.codes)]
 
-    def ratio(self, ground: str, transport: str, code: str, layout: str) -> Optional[float]:
-        """Run time as a part of that over tcp."""
-        mine, tcp = self.cell(ground, transport, code, layout), self.cell(ground, "tcp", code, layout)
-        return mine.median / tcp.median if mine and tcp and tcp.median > 0 and mine.median > 0 else None
+    def ratio(self, ground: str, transport: str, code: str, layout: str, base: str = "tcp") -> Optional[float]:
+        """Run time as a part of that over another transport."""
+        mine, other = self.cell(ground, transport, code, layout), self.cell(ground, base, code, layout)
+        return mine.median / other.median if mine and other and other.median > 0 and mine.median > 0 else None
 
-    def mean_ratio(self, ground: str, transport: str, layout: str) -> Optional[float]:
-        """The geometric mean over the codes that ran over this transport and over tcp."""
-        found = [ratio for code in self.codes if (ratio := self.ratio(ground, transport, code, layout))]
+    def mean_ratio(self, ground: str, transport: str, layout: str, base: str = "tcp") -> Optional[float]:
+        """The geometric mean over the codes that ran over both transports."""
+        found = [ratio for code in self.codes if (ratio := self.ratio(ground, transport, code, layout, base))]
         return geometric_mean(found)
 
     def time_in_mpi(self, ground: str, transport: str, code: str, layout: str) -> Optional[list[float]]:

@@ -134,6 +134,8 @@ def _layout(page: Page, figures: Figures, plots: Path, ground: str, layout: str)
     if _draw("bars", figures.bars(ground, layout), plots, name, f"{layout}, {ground}"):
         page.plot(name, f"run time, {layout}")
     rows = []
+    ratios = [(transport, base) for base in ("tcp", "shm") if base in transports for transport in transports
+              if transport.startswith("ivshmem")]
     for code in figures.codes:
         cells = [figures.cell(ground, transport, code, layout) for transport in transports]
         if not any(cells):
@@ -141,16 +143,15 @@ def _layout(page: Page, figures: Figures, plots: Path, ground: str, layout: str)
         share = figures.mpi_share(ground, code, layout)
         rows.append([code, f"{share:.0f} %" if share is not None else "",
                      *(_seconds(cell) if cell else "" for cell in cells),
-                     *(_percent(figures.ratio(ground, transport, code, layout)) for transport in transports
-                       if transport.startswith("ivshmem"))])
-    means = [figures.mean_ratio(ground, transport, layout) for transport in transports]
-    rows.append(["geometric mean, of tcp", "", *map(_percent, means),
-                 *(_percent(mean) for transport, mean in zip(transports, means) if transport.startswith("ivshmem"))])
+                     *(_percent(figures.ratio(ground, transport, code, layout, base)) for transport, base in ratios)])
+    rows.append(["geometric mean, of tcp", "",
+                 *(_percent(figures.mean_ratio(ground, transport, layout)) for transport in transports),
+                 *(_percent(figures.mean_ratio(ground, transport, layout, base)) for transport, base in ratios)])
     least = min(cell.samples for key, cell in figures.cells.items() if key[3] == layout)
-    page.text(f"Seconds, medians of at least {least} run{'s' * (least > 1)}; the last columns are parts of the time "
-              "over tcp:")
-    page.table(["code", "in MPI, tcp", *transports, *(f"{transport} of tcp" for transport in transports
-                                                      if transport.startswith("ivshmem"))], rows)
+    bases = " and of that over ".join(dict.fromkeys(base for _, base in ratios))
+    page.text(f"Seconds, medians of at least {least} run{'s' * (least > 1)}" +
+              (f"; the last columns are parts of the time over {bases}:" if bases else ":"))
+    page.table(["code", "in MPI, tcp", *transports, *(f"{transport} of {base}" for transport, base in ratios)], rows)
 
 
 def _profiles(page: Page, figures: Figures, ground: str) -> None:

@@ -136,6 +136,7 @@ typedef struct {
         bool inside;
         unsigned idle_calls, busy_calls;
         unsigned vain_looks; /* of a call that waits */
+        unsigned vain_tests; /* of calls that do not, in a row */
         time_t watched_at;   /* seconds: when liveness was last checked */
         bool seen_gone;      /* some peer is gone, and its connection has not been failed yet */
         struct MPID_nem_ivshmem_held *held, **held_end; /* messages that came too early */
@@ -151,8 +152,10 @@ typedef struct {
         struct ivshm_crowd crowd;
         uint64_t counted_at; /* ns: when the crowd was */
         uint64_t told_at;    /* ns: when a wait told what was done so far */
-        uint64_t progress;   /* at the last look */
-        long processors;     /* of this machine */
+        /* Tests in vain: ns, since when, and at the last look; and what was done until then. */
+        uint64_t tests_since, tested_at, tested;
+        uint64_t progress; /* at the last look */
+        long processors;   /* of this machine */
         /* Since the last poll. What is done in one of so many polls only is due. */
         bool slept;
     } wait;

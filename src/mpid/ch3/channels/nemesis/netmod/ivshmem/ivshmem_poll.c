@@ -576,6 +576,11 @@ static inline void wait_or_not(bool is_blocking)
     MPID_nem_ivshmem.wait.slept = false;
     if (unlikely(!is_blocking)) {
         progress->vain_looks = 0;
+        if (likely(++progress->vain_tests < IVSHMEM_VAIN_TESTS))
+            return;
+        progress->vain_tests = 0;
+        progress->inside = false;
+        MPID_nem_ivshmem_wait_tested();
         return;
     }
     if (likely(++progress->vain_looks < MPID_nem_ivshmem.wait.wait.looks))

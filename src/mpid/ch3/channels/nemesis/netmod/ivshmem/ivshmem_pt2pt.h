@@ -113,6 +113,20 @@ static inline int ivshmem_pt2pt_complete(int n, MPIR_Request *reqs[])
     return mpi_errno;
 }
 
+/*
+ * Between two looks at requests of which any ends the call. MPICH itself only tests then, so that
+ * the call keeps its processor from those whom it waits for. Generalized requests with a function
+ * to poll them still need that.
+ */
+static inline int ivshmem_pt2pt_progress_any(int n, MPIR_Request *reqs[],
+                                             MPID_Progress_state *state)
+{
+    for (int i = 0; i < n; i++)
+        if (reqs[i] && MPIR_Request_has_poll_fn(reqs[i]))
+            return MPID_Progress_test(state);
+    return ivshmem_pt2pt_is_lost ? MPID_Progress_wait(state) : MPID_Progress_test(state);
+}
+
 /* Waits for a buffered message, which is sent whatever else fails. Returns its own error. */
 static inline int ivshmem_pt2pt_finish(MPIR_Request *req)
 {

@@ -20,6 +20,12 @@
 
 /* The processes of the region are counted again after so many ns. */
 #define COUNT_AGAIN UINT64_C(100000000)
+/*
+ * A program waits if it has done nothing but test for that long, in ns, and so fast. One that works
+ * between its tests does something else sooner.
+ */
+#define TESTS_FOR UINT64_C(300000)
+#define TESTS_IN_A_ROW UINT64_C(100000)
 /* Those who look on are told again after so many ns, if the rank waits; ivshmem_poll.c has the
  * rest. */
 #define TELL_AGAIN UINT64_C(100000000)
@@ -113,6 +119,38 @@ static void give_processor(uint64_t ns)
     MPID_THREAD_CS_ENTER(GLOBAL, MPIR_THREAD_GLOBAL_ALLFUNC_MUTEX);
 }
 
+static void count_crowd(uint64_t time)
+{
+    if (time - self->counted_at <= COUNT_AGAIN)
+        return;
+    self->counted_at = time;
+    self->crowd = ivshm_transport_crowd(&MPID_nem_ivshmem.transport);
+    MPID_nem_ivshmem_local_look();
+}
+
+/*
+ * A loop of MPI_Test, or of a probe, is a wait by other means. It cannot sleep, as the program may
+ * wait for something else as well; but it keeps the processor from peers that share it. Other
+ * threads of this process may work meanwhile, and MPICH does not expect that a test lets them in.
+ */
+void MPID_nem_ivshmem_wait_tested(void)
+{
+    const uint64_t time = now(), so_far = progress_so_far();
+
+    if (so_far != self->tested || time - self->tested_at > TESTS_IN_A_ROW)
+        self->tests_since = time;
+    self->tested = so_far;
+    self->tested_at = time;
+    if (time - self->tests_since < TESTS_FOR || self->wait.mode == IVSHM_WAIT_SPIN ||
+        MPIR_IS_THREADED)
+        return;
+    count_crowd(time);
+    if (MPID_nem_ivshmem_wait_sharers(self->crowd) > 1) {
+        sched_yield();
+        self->tested_at = now();
+    }
+}
+
 void MPID_nem_ivshmem_wait(void)
 {
     struct ivshm_transport *t = &MPID_nem_ivshmem.transport;
@@ -125,11 +163,7 @@ void MPID_nem_ivshmem_wait(void)
         MPID_nem_ivshmem_wait_end();
         return;
     }
-    if (time - self->counted_at > COUNT_AGAIN) {
-        self->counted_at = time;
-        self->crowd = ivshm_transport_crowd(t);
-        MPID_nem_ivshmem_local_look();
-    }
+    count_crowd(time);
     const struct ivshm_wait_for what = {
         .can_be_woken = can_be_woken(),
         .is_moving = MPID_nem_ivshmem.transfers != NULL,

@@ -26,6 +26,10 @@ static inline unsigned MPID_nem_ivshmem_wait_sharers(struct ivshm_crowd crowd)
  */
 void MPID_nem_ivshmem_wait(void);
 
+/* After as many calls as this in a row, none of which blocks, and whose polls were in vain. */
+#define IVSHMEM_VAIN_TESTS 32
+void MPID_nem_ivshmem_wait_tested(void);
+
 /* After a poll that ends a wait: it received something, or its call does not block. */
 void MPID_nem_ivshmem_wait_end(void);
 
