@@ -84,7 +84,7 @@ class Maker:
                 raise Wrong("its own verification did not pass")
             return _number(output.text, r"coarray: ([0-9.]+) seconds"), None
 
-        return Code("coarray", [str(program), *(("200", "50") if self.quick else ("1024", "1000"))], judge,
+        return Code("coarray", [str(program), *(("200", "50") if self.quick else ("1024", "500"))], judge,
                     libraries=[caf],
                     about="proxy: Coarray Fortran by OpenCoarrays: one-sided halos, and a sum now and then; knows its "
                           "solution")
@@ -176,26 +176,27 @@ class Maker:
         data = Path("/usr/share/mocassin/data")
         if not data.is_dir():
             raise Failure(f"no {data}: Debian's package mocassin-data")
-        benchmark = usr / "share" / "mocassin" / "benchmarks" / "gas" / "PN75"
-        photons, iterations = ("2000", "2") if self.quick else ("20000", "3")
+        benchmark = usr / "share" / "mocassin" / "benchmarks" / "dust" / "1D" / "p0tau1"
+        photons = "20000" if self.quick else "200000"
 
         def files(_layout: Layout) -> dict[str, str]:
             text = (benchmark / "input.in").read_text(encoding="latin-1")
-            for key, value in (("autoPackets", ""), ("nPhotons", f"nPhotons {photons}"),
-                               ("maxIterateMC", f"maxIterateMC {iterations} 95.")):
+            for key, value in (("autoPackets", ""), ("writeGrid", ""), ("nPhotons", f"nPhotons {photons}"),
+                               ("maxIterateMC", "maxIterateMC 3 95.")):
                 text = re.sub(rf"^{key}.*$", value, text, flags=re.M)
             return {"input/input.in": text.strip() + "\n" * 20, "output/README": "mocassin's\n",
-                    "input/abunPN75.in": (benchmark / "abunPN75.in").read_text(encoding="latin-1")}
+                    **{f"input/{path.name}": path.read_text(encoding="latin-1") for path in benchmark.glob("p0tau1*")}}
 
         def judge(output: Output):
             if "clean exit" not in output.text:
                 raise Wrong("it did not reach its end")
-            return None, [_number(output.files["output/lineFlux.out"], r"Hbeta \[E36 erg/s\]:\s+([-+0-9.E]+)")]
+            rows = re.findall(r"^\s+([-+0-9.E]+)\s+[-+0-9.E]+\s+([-+0-9.E]+)\s*$", output.files["output/SED.out"], re.M)
+            return None, [sum(float(frequency) * float(flux) for frequency, flux in rows)]
 
-        return Code("mocassin", [str(usr / "bin" / "mocassin")], judge, files=files, outputs=["output/lineFlux.out"],
+        return Code("mocassin", [str(usr / "bin" / "mocassin")], judge, files=files, outputs=["output/SED.out"],
                     add=[data.parent], compare=True, tolerance=0.1,
-                    about="Monte Carlo of a planetary nebula, its benchmark PN75 with few photons: the H beta line "
-                          "must be that of the reference run, to a tenth")
+                    about="Monte Carlo of light in dust, its benchmark p0tau1; the spectrum's energy must be that of "
+                          "the reference run, to a tenth")
 
     def nwchem(self) -> Code:
         usr, lib = self._usr("nwchem")
