@@ -17,8 +17,12 @@ program coarray
     n = argument(1)
     steps = argument(2)
     if (n < images .or. steps < 1) then
-        if (me == 1) write (0, '(a)') 'coarray: wants N, at least the number of images, and STEPS'
-        error stop 2
+        if (me == 1) then
+            write (0, '(a)') 'coarray: wants N, at least the number of images, and STEPS'
+            flush (0)
+            error stop 2
+        end if
+        sync all ! what ends first ends all
     end if
     first = int(int(n, int64)*(me - 1)/images)
     columns = int(int(n, int64)*me/images) - first

@@ -305,7 +305,7 @@ has_failed() {
         status=0
         mpi job -launcher fork -hosts "$(hostname):2,localhost:2" -n 3 "$programs/waiting" nothing || status=$?
         has_failed "$status"
-        grep -qF "waiting idle|naps" "$BATS_TEST_TMPDIR"/job.{out,err} || { say job; return 1; }
+        grep -qF "waiting idle|any|tests|naps" "$BATS_TEST_TMPDIR"/job.{out,err} || { say job; return 1; }
     done
 }
 
