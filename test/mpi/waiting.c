@@ -7,7 +7,7 @@
  * - idle: for so long, all but rank 0, which sleeps outside MPI; each prints what it took of a CPU
  * - any: as idle, in MPI_Waitany and MPI_Waitsome
  * - tests: as idle, in loops of MPI_Test and MPI_Iprobe
- * - naps: as idle, with MPI_THREAD_MULTIPLE, when nobody is woken
+ * - naps: as idle, with MPI_THREAD_MULTIPLE, when nobody is woken; then as wake
  * - pace: for messages of all kinds, after pauses in which they look, yield or sleep
  * - threads: one thread of each rank for the rank before, while another sends to the next
  * - wake: for 50 ms, on one machine; each prints how long after its sending the message came
@@ -249,6 +249,8 @@ int main(int argc, char **argv)
         wake(rounds);
     else
         wait_in_a_thread();
+    if (strcmp(what, "naps") == 0)
+        wake(40);
     finish();
     return 0;
 }
