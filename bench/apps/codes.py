@@ -31,6 +31,15 @@ NOT_HAD = [
 ]
 
 
+def _judge_of_proxy(name: str) -> Callable[[Output], tuple[Optional[float], None]]:
+    def judge(output: Output):
+        if f"{name}: error" not in output.text or ": verified" not in output.text:
+            raise Wrong("its own verification did not pass")
+        return _number(output.text, rf"{name}: ([0-9.]+) seconds"), None
+
+    return judge
+
+
 class Maker:
     """Gets the codes: each of its methods with a code's name returns that code, or raises Failure."""
 
@@ -64,12 +73,8 @@ class Maker:
                 built[mpi] = None
         arguments = quick if self.quick else long
 
-        def judge(output: Output):
-            if f"{name}: error" not in output.text or ": verified" not in output.text:
-                raise Wrong("its own verification did not pass")
-            return _number(output.text, rf"{name}: ([0-9.]+) seconds"), None
-
-        return Code(name, [built["mpich"], *arguments], judge, about=f"proxy: {about}; knows its solution",
+        return Code(name, [built["mpich"], *arguments], _judge_of_proxy(name),
+                    about=f"proxy: {about}; knows its solution",
                     openmpi=[built["openmpi"], *arguments] if built["openmpi"] else None)
 
     def coarray(self) -> Code:
@@ -79,13 +84,8 @@ class Maker:
         self._run(str(self.inst / "bin" / "mpifort"), "-O2", "-fcoarray=lib", "-o", str(program),
                   str(ROOT / "bench" / "proxies" / "coarray.f90"), f"-L{caf}", "-l:libcaf_mpich.so.3")
 
-        def judge(output: Output):
-            if ": verified" not in output.text:
-                raise Wrong("its own verification did not pass")
-            return _number(output.text, r"coarray: ([0-9.]+) seconds"), None
-
-        return Code("coarray", [str(program), *(("200", "50") if self.quick else ("1024", "500"))], judge,
-                    libraries=[caf],
+        return Code("coarray", [str(program), *(("200", "50") if self.quick else ("1024", "500"))],
+                    _judge_of_proxy("coarray"), libraries=[caf],
                     about="proxy: Coarray Fortran by OpenCoarrays: one-sided halos, and a sum now and then; knows its "
                           "solution")
 

@@ -135,14 +135,14 @@ static void count_crowd(uint64_t time)
  */
 void MPID_nem_ivshmem_wait_tested(void)
 {
+    if (self->wait.mode == IVSHM_WAIT_SPIN || MPIR_IS_THREADED)
+        return;
     const uint64_t time = now(), so_far = progress_so_far();
-
     if (so_far != self->tested || time - self->tested_at > TESTS_IN_A_ROW)
         self->tests_since = time;
     self->tested = so_far;
     self->tested_at = time;
-    if (time - self->tests_since < TESTS_FOR || self->wait.mode == IVSHM_WAIT_SPIN ||
-        MPIR_IS_THREADED)
+    if (time - self->tests_since < TESTS_FOR)
         return;
     count_crowd(time);
     if (MPID_nem_ivshmem_wait_sharers(self->crowd) > 1) {
